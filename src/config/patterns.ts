@@ -1,0 +1,44 @@
+import { z } from "zod";
+import { isHubName } from "../protocol/names.ts";
+import { refusing } from "./option-docs.ts";
+
+/** What one field of an upstream entry matches: everything, or any of the names. Hub names compare without case. */
+export type Pattern = "*" | string[];
+
+/**
+ * Reads a pattern as the file writes it: `*`, one name, a comma list or a YAML list.
+ *
+ * Shape:  `"a, b"` is `["a", "b"]`; a list's items are names as they stand, since a hub's name may hold a comma. `*` among
+ *         other names matches everything, as it does alone.
+ */
+export function parsePattern(written: string | readonly string[]): Pattern {
+  const names = typeof written === "string" ? written.split(",").map((name) => name.trim()) : [...written];
+  return names.includes("*") ? "*" : names;
+}
+
+/** The schema of `eventPattern` and `categoryPattern`: only these names can ever match. */
+export function choicePatternSchema(choices: readonly string[]) {
+  const list = choices.join(", ");
+  return patternSchema((name) => choices.includes(name), `each name must be one of ${list}; or "*" for all`);
+}
+
+/** The schema of `hubPattern`. */
+export function hubPatternSchema() {
+  return patternSchema(
+    isHubName,
+    'each name must be "_default" or a letter followed by at most 127 of A-Z a-z 0-9 _ . , [ ]; or "*" for all hubs ("*" cannot stand for a part of a name)',
+  );
+}
+
+function patternSchema(isKnownName: (name: string) => boolean, refusal: string) {
+  return z
+    .union([z.string(), z.array(z.string())], { error: "must be text or a list of texts" })
+    .superRefine(
+      refusing((written) => {
+        if (written.length === 0) return 'is empty and would match nothing; write "*" to match everything';
+        const pattern = parsePattern(written);
+        return pattern === "*" || pattern.every(isKnownName) ? null : refusal;
+      }),
+    )
+    .transform(parsePattern);
+}

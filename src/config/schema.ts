@@ -1,0 +1,273 @@
+import { z } from "zod";
+import { absoluteUrlFault, addressRangeFault, isHeaderName, normaliseOrigin, originFault } from "./addresses.ts";
+import { optionDocs, refusing } from "./option-docs.ts";
+import { upstreamSchema } from "./upstream-schema.ts";
+
+/**
+ * Every option of hubwire: name, default, limits, unit, sentence. The loader, the environment and flag twins and
+ * docs/configuration.md are all derived from here.
+ *
+ * Source: the design's section 5.
+ */
+
+/** A value that cannot be changed, all the way down. */
+export type DeepReadonly<Value> = Value extends readonly (infer Item)[]
+  ? readonly DeepReadonly<Item>[]
+  : Value extends object
+    ? { readonly [Key in keyof Value]: DeepReadonly<Value[Key]> }
+    : Value;
+
+const text = () => z.string().min(1);
+const count = (fallback: number, min: number, max: number) => z.int().min(min).max(max).default(fallback);
+/** Timers hold 2^31 - 1 ms at most; an hour is beyond any use of these. */
+const ms = (fallback: number, min = 0) => count(fallback, min, 3_600_000);
+const bytes = (fallback: number, min: number, max: number) => count(fallback, min, max);
+const GIB = 1_073_741_824;
+
+const listenTlsSchema = z.strictObject({
+  certFile: text().register(optionDocs, { unit: "path", doc: "PEM file of the certificate and its chain." }),
+  keyFile: text().register(optionDocs, { unit: "path", doc: "PEM file of the certificate's key." }),
+  clientCaFile: text().nullable().default(null).register(optionDocs, {
+    unit: "path",
+    doc: "PEM file of the authorities that client certificates must come from. Needed unless clientCert is none.",
+  }),
+  clientCert: z.enum(["none", "optional", "require"]).default("none").register(optionDocs, {
+    unit: "",
+    doc: "Whether clients show a certificate; its thumbprint goes to the upstream. Costs about 2 µs of CPU a message.",
+  }),
+});
+
+const listenSchema = z.strictObject({
+  host: text().default("127.0.0.1").register(optionDocs, {
+    unit: "",
+    doc: "Address to listen on; 0.0.0.0 or :: for every interface. The default is reachable from this machine only.",
+  }),
+  port: count(8080, 0, 65_535).register(optionDocs, { unit: "port", doc: "0 lets the system choose a free one." }),
+  reusePort: z.boolean().default(false).register(optionDocs, {
+    unit: "",
+    doc: "Lets several processes of one machine share the port; the system spreads connections over them.",
+  }),
+  tls: listenTlsSchema.nullable().default(null).register(optionDocs, {
+    unit: "",
+    doc: "Certificate of the listener; null listens without TLS.",
+  }),
+});
+
+const accessKeysSchema = z.strictObject({
+  primary: text().nullable().default(null).register(optionDocs, {
+    unit: "",
+    doc: "Signs events and proves tokens. null: one is made at the first start and kept in dataDir. A secret: never logged.",
+  }),
+  secondary: text().nullable().default(null).register(optionDocs, {
+    unit: "",
+    doc: "Second key in force, so that keys can be changed without a gap; needs primary. A secret: never logged.",
+  }),
+});
+
+const originsSchema = () => z.array(z.string().superRefine(refusing(originFault)).transform(normaliseOrigin));
+
+const hubSchema = z.strictObject({
+  anonymous: z.enum(["allow", "deny"]).optional().register(optionDocs, {
+    unit: "",
+    doc: "As the top-level option, for this hub. Left out: the top-level option.",
+  }),
+  allowedOrigins: originsSchema().optional().register(optionDocs, {
+    unit: "",
+    doc: "As the top-level option, for this hub. Left out: the top-level option.",
+  }),
+});
+
+const websocketSchema = z.strictObject({
+  compression: z.boolean().default(false).register(optionDocs, {
+    unit: "",
+    doc: "Offers permessage-deflate. Costs CPU per message; memory is shared. Inflates no further than maxMessageBytes.",
+  }),
+  pingAfterMs: ms(20_000, 1000).register(optionDocs, {
+    unit: "ms",
+    doc: "A connection from which nothing came for this long is pinged.",
+  }),
+  pongTimeoutMs: ms(8000, 1000).register(optionDocs, {
+    unit: "ms",
+    doc: "A ping without an answer for this long ends the connection with 1006, `ping timeout`.",
+  }),
+});
+
+const limitsSchema = z.strictObject({
+  maxConnections: count(50_000, 1, 10_000_000).register(optionDocs, {
+    unit: "count",
+    doc: "Open connections; the next one gets 503. Must fit the process's file limit. An idle one costs about 4 kB.",
+  }),
+  maxPendingUpgrades: count(1024, 1, 1_000_000).register(optionDocs, {
+    unit: "count",
+    doc: "Clients that wait for the connect event's answer at the same time; the next one gets 503.",
+  }),
+  maxMessageBytes: bytes(1_048_576, 1, GIB).register(optionDocs, {
+    unit: "bytes",
+    doc: "Longest message of a client, inflated and joined; a longer one closes with 1009.",
+  }),
+  maxResponseBytes: bytes(1_048_576, 1, GIB).register(optionDocs, {
+    unit: "bytes",
+    doc: "Longest body of an upstream's answer; a longer one counts as no answer.",
+  }),
+  maxInboxMessages: count(128, 1, 1_000_000).register(optionDocs, {
+    unit: "count",
+    doc: "Messages of one connection that wait for the upstream. Reading pauses here and resumes at half: nothing is lost.",
+  }),
+  maxInboxBytes: bytes(4_194_304, 1, GIB).register(optionDocs, { unit: "bytes", doc: "The same bound in bytes." }),
+  inboxPauseTimeoutMs: ms(30_000, 1).register(optionDocs, {
+    unit: "ms",
+    doc: "Paused for this long without progress: closed with 1013, `inbox full`.",
+  }),
+  inboxDrainTimeoutMs: ms(30_000).register(optionDocs, {
+    unit: "ms",
+    doc: "How long queued messages are still posted after a connection has closed; 0 discards them.",
+  }),
+  maxOutboxBytes: bytes(16_777_216, 1, GIB).register(optionDocs, {
+    unit: "bytes",
+    doc: "What may wait for one client that reads slowly; beyond it the connection closes with 1013, `slow consumer`.",
+  }),
+  maxBufferedBytes: bytes(268_435_456, 1, Number.MAX_SAFE_INTEGER).register(optionDocs, {
+    unit: "bytes",
+    doc: "The whole process: inboxes, outboxes, partial bodies, answers; comes with a later version.",
+  }),
+  maxGroupsPerConnection: count(1024, 1, 1_000_000).register(optionDocs, {
+    unit: "count",
+    doc: "Groups that one connection may be in.",
+  }),
+  connectsPerSecondPerAddress: count(0, 0, 1_000_000).register(optionDocs, {
+    unit: "count per second",
+    doc: "New connections of one client address; more get 429. 0: no limit.",
+  }),
+  messagesPerSecond: count(0, 0, 10_000_000).register(optionDocs, {
+    unit: "count per second",
+    doc: "Messages of one connection; more close it with 1008. 0: no limit.",
+  }),
+  bytesPerSecond: count(0, 0, Number.MAX_SAFE_INTEGER).register(optionDocs, {
+    unit: "bytes per second",
+    doc: "Message bytes of one connection; more close it with 1008. 0: no limit.",
+  }),
+});
+
+const disconnectSchema = z.strictObject({
+  retryForSeconds: count(86_400, 0, 31_536_000).register(optionDocs, {
+    unit: "s",
+    doc: "How long a disconnect event is retried while the upstream does not answer; comes with a later version.",
+  }),
+  maxPerSecond: count(500, 1, 1_000_000).register(optionDocs, {
+    unit: "count per second",
+    doc: "Retried disconnect events, at most; comes with a later version.",
+  }),
+});
+
+const journalSchema = z.strictObject({
+  synchronous: z.enum(["normal", "full"]).default("normal").register(optionDocs, {
+    unit: "",
+    doc: "normal survives a crash of the process, full a power cut too; comes with a later version.",
+  }),
+});
+
+const shutdownSchema = z.strictObject({
+  delayMs: ms(0).register(optionDocs, {
+    unit: "ms",
+    doc: "Between not ready and not accepting; comes with a later version.",
+  }),
+  spreadMs: ms(5000).register(optionDocs, {
+    unit: "ms",
+    doc: "Time over which connections are closed; comes with a later version.",
+  }),
+  drainTimeoutMs: ms(15_000).register(optionDocs, {
+    unit: "ms",
+    doc: "The whole shutdown: calls in flight, closes, disconnect events. What is left then is logged; 0 waits for nothing.",
+  }),
+});
+
+/** The schema of a whole configuration. `upstreams` stands for `templates` too: the loader renames it. */
+export const configSchema = z.strictObject({
+  listen: listenSchema
+    .prefault({})
+    .register(optionDocs, { unit: "", doc: "Where clients and backends reach hubwire." }),
+  publicUrls: z
+    .array(z.string().superRefine(refusing((url) => absoluteUrlFault(url, ["http", "https", "ws", "wss"]))))
+    .default([])
+    .register(optionDocs, {
+      unit: "",
+      doc: "URLs under which clients reach this gateway; only their hosts may stand in a token's audience. Empty: the request's Host counts, which a client chooses, so start-up warns.",
+    }),
+  accessKeys: accessKeysSchema.prefault({}).register(optionDocs, {
+    unit: "",
+    doc: "The keys that client tokens are made with and events are signed with.",
+  }),
+  dataDir: text().default("./data").register(optionDocs, {
+    unit: "path",
+    doc: "Folder for what must outlive the process (mode 0700). A relative path starts at the configuration file's folder.",
+  }),
+  trustedProxies: z
+    .array(z.string().superRefine(refusing(addressRangeFault)))
+    .default([])
+    .register(optionDocs, {
+      unit: "",
+      doc: "IP addresses and networks (CIDR) of your proxies. Only these may set X-Forwarded-For and clientCertHeader.",
+    }),
+  clientCertHeader: text()
+    .superRefine(refusing((name) => (isHeaderName(name) ? null : "must be a header's name")))
+    .nullable()
+    .default(null)
+    .register(optionDocs, {
+      unit: "",
+      doc: "Request header in which a trusted proxy that ends TLS gives the client certificate's SHA-1 thumbprint; null: none.",
+    }),
+  anonymous: z.enum(["allow", "deny"]).default("allow").register(optionDocs, {
+    unit: "",
+    doc: "Whether clients without a token are let through to the connect event.",
+  }),
+  allowedOrigins: originsSchema().default(["*"]).register(optionDocs, {
+    unit: "",
+    doc: "Values of Origin that browsers may come from (`https://app.example`), or `*` for all. Clients that send no Origin are not asked.",
+  }),
+  hubs: z.record(z.string(), hubSchema).default({}).register(optionDocs, {
+    unit: "",
+    doc: "Settings of single hubs, by name; names compare without case.",
+  }),
+  upstreams: z.array(upstreamSchema).default([]).register(optionDocs, {
+    unit: "",
+    doc: "Backends, in order; the first entry whose three patterns match takes the event. A file may say `templates` instead.",
+  }),
+  allowedUpstreamHosts: z.array(z.string()).default(["*"]).register(optionDocs, {
+    unit: "",
+    doc: "Hosts that upstreams may name; comes with a later version.",
+  }),
+  websocket: websocketSchema.prefault({}).register(optionDocs, { unit: "", doc: "The client's side of the wire." }),
+  limits: limitsSchema.prefault({}).register(optionDocs, { unit: "", doc: "Every queue's bound." }),
+  disconnect: disconnectSchema.prefault({}).register(optionDocs, { unit: "", doc: "Retries of disconnect events." }),
+  journal: journalSchema.prefault({}).register(optionDocs, { unit: "", doc: "The journal of connections." }),
+  shutdown: shutdownSchema
+    .prefault({})
+    .register(optionDocs, { unit: "", doc: "How the process ends on SIGTERM and SIGINT." }),
+  cluster: z.null().default(null).register(optionDocs, {
+    unit: "",
+    doc: "Several machines as one gateway; comes with a later version.",
+  }),
+});
+
+type ParsedConfig = z.output<typeof configSchema>;
+
+/** What holds for one hub, with the top-level options filled in where the hub leaves them out. */
+export interface HubConfig {
+  readonly anonymous: "allow" | "deny";
+  readonly allowedOrigins: readonly string[];
+}
+
+/**
+ * A checked configuration: every option has a value, nothing can be changed. `load.ts` makes it.
+ *
+ * Shape:  `hubs` is keyed by `hubKey(name)` and has no prototype; use `hubConfig` to look a hub up.
+ */
+export type Config = DeepReadonly<Omit<ParsedConfig, "hubs">> & { readonly hubs: Readonly<Record<string, HubConfig>> };
+/** One entry of `upstreams`. */
+export type UpstreamEntry = Config["upstreams"][number];
+/** How calls to an upstream prove who sends them. */
+export type UpstreamAuth = UpstreamEntry["auth"];
+/** Files for TLS towards an upstream; absolute paths or null. */
+export type UpstreamTls = UpstreamEntry["tls"];
+/** The TLS listener's files and what it asks of clients. */
+export type ListenTls = NonNullable<Config["listen"]["tls"]>;
