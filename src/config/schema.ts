@@ -24,6 +24,9 @@ const ms = (fallback: number, min = 0) => count(fallback, min, 3_600_000);
 const bytes = (fallback: number, min: number, max: number) => count(fallback, min, max);
 const GIB = 1_073_741_824;
 
+/** Where data is kept when nothing is said; as in a file, relative to the file's folder. */
+export const DEFAULT_DATA_DIR = "./data";
+
 const listenTlsSchema = z.strictObject({
   certFile: text().register(optionDocs, { unit: "path", doc: "PEM file of the certificate and its chain." }),
   keyFile: text().register(optionDocs, { unit: "path", doc: "PEM file of the certificate's key." }),
@@ -82,11 +85,11 @@ const websocketSchema = z.strictObject({
     unit: "",
     doc: "Offers permessage-deflate. Costs CPU per message; memory is shared. Inflates no further than maxMessageBytes.",
   }),
-  pingAfterMs: ms(20_000, 1000).register(optionDocs, {
+  pingAfterMs: ms(20_000, 100).register(optionDocs, {
     unit: "ms",
     doc: "A connection from which nothing came for this long is pinged.",
   }),
-  pongTimeoutMs: ms(8000, 1000).register(optionDocs, {
+  pongTimeoutMs: ms(8000, 100).register(optionDocs, {
     unit: "ms",
     doc: "A ping without an answer for this long ends the connection with 1006, `ping timeout`.",
   }),
@@ -197,7 +200,7 @@ export const configSchema = z.strictObject({
     unit: "",
     doc: "The keys that client tokens are made with and events are signed with.",
   }),
-  dataDir: text().default("./data").register(optionDocs, {
+  dataDir: text().default(DEFAULT_DATA_DIR).register(optionDocs, {
     unit: "path",
     doc: "Folder for what must outlive the process (mode 0700). A relative path starts at the configuration file's folder.",
   }),

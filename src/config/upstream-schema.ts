@@ -38,7 +38,9 @@ const staticHeaders = z
   });
 
 const authSchema = z.discriminatedUnion("type", [
-  z.strictObject({ type: z.literal("none") }),
+  z.strictObject({
+    type: z.literal("none").register(optionDocs, { unit: "", doc: "none, headers, oauth2 or managedIdentity." }),
+  }),
   z.strictObject({ type: z.literal("headers"), headers: staticHeaders }),
   z.strictObject({
     type: z.literal("oauth2"),

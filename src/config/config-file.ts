@@ -1,0 +1,106 @@
+import { readFileSync } from "node:fs";
+import { isCollection, isMap, isPair, isScalar, LineCounter, type Node, parseDocument } from "yaml";
+import type { Path } from "./faults.ts";
+
+/** What a configuration file holds: a tree of plain values, and where each stands. */
+export interface ConfigFile {
+  readonly value: unknown;
+  /** `line 3, column 9` for the key at a path, or for the nearest block around it; null for an empty file. */
+  locate(path: Path): string | null;
+}
+
+/** A file that cannot be read as YAML or JSON: sentences with their places, none with a text from the file. */
+export interface UnreadableFile {
+  readonly problems: readonly { readonly message: string; readonly where: string | null }[];
+}
+
+/** What the parser's codes mean. Its own sentences quote the file, and what they quote may be a secret. */
+const SYNTAX_PROBLEMS: Readonly<Record<string, string>> = {
+  BAD_INDENT: "the indentation does not fit what stands above",
+  TAB_AS_INDENT: "a tab stands where only spaces may indent",
+  DUPLICATE_KEY: "this key stands twice in the same block",
+  MISSING_CHAR: "a closing quote, bracket, comma or colon is missing",
+  MULTILINE_IMPLICIT_KEY: "a colon is missing, or a text goes over several lines without quotes",
+  BLOCK_AS_IMPLICIT_KEY: "two keys stand on one line, or the indentation is wrong",
+  MULTIPLE_DOCS: "the file holds several documents (---); only one may stand there",
+  BAD_ALIAS: "an alias (*name) has no anchor (&name) above it",
+  BAD_SCALAR_START: "a text that starts with such a character needs quotes",
+  UNEXPECTED_TOKEN: "something stands here that does not belong here",
+  TAG_RESOLVE_FAILED: "this tag (!name) has no meaning here",
+};
+
+/**
+ * Reads a configuration file, YAML or (by its ending `.json`) JSON.
+ *
+ * Errors: a file that cannot be read or parsed is a value, `UnreadableFile`.
+ */
+export function readConfigFile(path: string): ConfigFile | UnreadableFile {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (error) {
+    return { problems: [{ message: `the file ${describeReadError(error)}`, where: null }] };
+  }
+  return path.toLowerCase().endsWith(".json") ? parseJson(text) : parseYaml(text);
+}
+
+/** Says why a file could not be read, as the end of a sentence, without the file's path. */
+export function describeReadError(error: unknown): string {
+  const code = error instanceof Error && "code" in error ? error.code : null;
+  if (code === "ENOENT" || code === "ENOTDIR") return "does not exist";
+  if (code === "EACCES" || code === "EPERM") return "may not be read by this user";
+  if (code === "EISDIR") return "is a folder";
+  return `cannot be read (${String(code)})`;
+}
+
+function parseYaml(text: string): ConfigFile | UnreadableFile {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  const problems = [...document.errors, ...document.warnings].map((problem) => ({
+    message: SYNTAX_PROBLEMS[problem.code] ?? `this is no valid YAML (${problem.code})`,
+    where: formatPlace(lines, problem.pos[0]),
+  }));
+  if (problems.length > 0) return { problems };
+  try {
+    return { value: document.toJS(), locate: (path) => locate(document.contents, lines, path) };
+  } catch {
+    // Only too many uses of aliases end here: a few lines of them can stand for gigabytes.
+    return { problems: [{ message: "the file uses aliases (*name) too often", where: null }] };
+  }
+}
+
+/** JSON is read strictly; YAML, which it is a part of, then finds repeated keys and places. */
+function parseJson(text: string): ConfigFile | UnreadableFile {
+  const asYaml = parseYaml(text);
+  try {
+    const value: unknown = JSON.parse(text);
+    return "problems" in asYaml ? asYaml : { value, locate: asYaml.locate };
+  } catch {
+    const where = "problems" in asYaml ? (asYaml.problems[0]?.where ?? null) : null;
+    return { problems: [{ message: "this is no valid JSON", where }] };
+  }
+}
+
+function locate(contents: Node | null, lines: LineCounter, path: Path): string | null {
+  let node: unknown = contents;
+  let offset = contents?.range?.[0];
+  for (const key of path) {
+    if (isMap(node)) {
+      const pair = node.items.find((item) => isScalar(item.key) && String(item.key.value) === String(key));
+      if (pair === undefined) break;
+      offset = isScalar(pair.key) ? (pair.key.range?.[0] ?? offset) : offset;
+      node = pair.value;
+    } else {
+      const item: unknown = isCollection(node) && typeof key === "number" ? node.items[key] : undefined;
+      if (item === undefined || isPair(item)) break;
+      node = item;
+      offset = (item as Node).range?.[0] ?? offset;
+    }
+  }
+  return offset === undefined ? null : formatPlace(lines, offset);
+}
+
+function formatPlace(lines: LineCounter, offset: number): string {
+  const { line, col } = lines.linePos(offset);
+  return `line ${line}, column ${col}`;
+}

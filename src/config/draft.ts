@@ -1,0 +1,59 @@
+import { hubKey } from "../protocol/names.ts";
+import { describeIssue, type TreeFault } from "./faults.ts";
+import { takeLaterOptions } from "./later.ts";
+import { findRuleFaults } from "./rules.ts";
+import { type Config, configSchema, type HubConfig } from "./schema.ts";
+import { copyTree, isTree, type Tree } from "./tree.ts";
+
+/** What somebody wrote, on its way to a configuration. */
+export interface Draft {
+  readonly tree: Tree;
+  readonly faults: readonly TreeFault[];
+  /** Whether `upstreams` was written as `templates`, the name that the hosted service used. */
+  readonly isTemplates: boolean;
+}
+
+/** Copies what was written, and gives `templates` the name that the schema knows. Source: spec section 7. */
+export function startDraft(raw: unknown): Draft {
+  const faults: TreeFault[] = [];
+  const copy = copyTree(raw, faults);
+  if (!isTree(copy))
+    return { tree: {}, faults: [{ path: [], message: "must be a block of keys" }], isTemplates: false };
+  if (!Object.hasOwn(copy, "templates")) return { tree: copy, faults, isTemplates: false };
+  const { templates, ...tree } = copy;
+  if (!Object.hasOwn(tree, "upstreams")) return { tree: { ...tree, upstreams: templates }, faults, isTemplates: true };
+  faults.push({ path: ["templates"], message: "stands in the place of upstreams; only one of the two may be given" });
+  return { tree, faults, isTemplates: false };
+}
+
+/**
+ * Checks a draft against the schema and every rule, and makes it a configuration that nobody can change.
+ *
+ * Errors: returns all faults at once, those of the draft included. Options of a later version are taken out of the tree.
+ */
+export function finishDraft(draft: Draft): { readonly config: Config } | { readonly faults: readonly TreeFault[] } {
+  const faults = [...draft.faults, ...takeLaterOptions(draft.tree), ...findRuleFaults(draft.tree)];
+  const result = configSchema.safeParse(draft.tree);
+  if (!result.success) {
+    return { faults: [...faults, ...result.error.issues.flatMap((issue) => describeIssue(issue, draft.tree))] };
+  }
+  if (faults.length > 0) return { faults };
+  const { anonymous, allowedOrigins } = result.data;
+  // Without a prototype, so that a client's hub named `constructor` finds nothing.
+  const hubs: Record<string, HubConfig> = Object.create(null) as Record<string, HubConfig>;
+  for (const [name, hub] of Object.entries(result.data.hubs)) {
+    hubs[hubKey(name)] = {
+      anonymous: hub.anonymous ?? anonymous,
+      allowedOrigins: hub.allowedOrigins ?? allowedOrigins,
+    };
+  }
+  return { config: deepFreeze({ ...result.data, hubs }) };
+}
+
+function deepFreeze<Value>(value: Value): Value {
+  if (typeof value === "object" && value !== null && !Object.isFrozen(value)) {
+    Object.freeze(value);
+    for (const inner of Object.values(value)) deepFreeze(inner);
+  }
+  return value;
+}

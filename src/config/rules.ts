@@ -1,0 +1,79 @@
+import { hubKey, isHubName } from "../protocol/names.ts";
+import { type TreeFault, valueAt } from "./faults.ts";
+
+/**
+ * Rules that concern several options at once.
+ *
+ * They look at the tree as it was written, not at the schema's result: a single wrong type elsewhere must not hide them.
+ */
+export function findRuleFaults(tree: object): TreeFault[] {
+  return [...listenFaults(tree), ...keyFaults(tree), ...hubFaults(tree), ...upstreamFaults(tree)];
+}
+
+function isGiven(value: unknown): boolean {
+  return value !== undefined && value !== null;
+}
+
+function listenFaults(tree: object): TreeFault[] {
+  const faults: TreeFault[] = [];
+  const mode = valueAt(tree, ["listen", "tls", "clientCert"]);
+  const hasCa = isGiven(valueAt(tree, ["listen", "tls", "clientCaFile"]));
+  const asks = mode === "optional" || mode === "require";
+  if (asks && !hasCa) {
+    faults.push({ path: ["listen", "tls", "clientCaFile"], message: "is required when clientCert is not none" });
+  }
+  if (hasCa && !asks && (mode === undefined || mode === "none")) {
+    faults.push({
+      path: ["listen", "tls", "clientCert"],
+      message: "must be optional or require when clientCaFile is given; else no client is asked for a certificate",
+    });
+  }
+  const proxies = valueAt(tree, ["trustedProxies"]);
+  const hasProxies = isGiven(proxies) && !(Array.isArray(proxies) && proxies.length === 0);
+  if (isGiven(valueAt(tree, ["clientCertHeader"])) && !hasProxies) {
+    faults.push({ path: ["clientCertHeader"], message: "needs trustedProxies: nobody else may set this header" });
+  }
+  return faults;
+}
+
+function keyFaults(tree: object): TreeFault[] {
+  const isAlone =
+    isGiven(valueAt(tree, ["accessKeys", "secondary"])) && !isGiven(valueAt(tree, ["accessKeys", "primary"]));
+  return isAlone ? [{ path: ["accessKeys", "secondary"], message: "needs accessKeys.primary beside it" }] : [];
+}
+
+function hubFaults(tree: object): TreeFault[] {
+  const hubs = valueAt(tree, ["hubs"]);
+  if (typeof hubs !== "object" || hubs === null || Array.isArray(hubs)) return [];
+  const faults: TreeFault[] = [];
+  const seen = new Set<string>();
+  for (const name of Object.keys(hubs)) {
+    if (!isHubName(name)) {
+      faults.push({
+        path: ["hubs", name],
+        message: "is no hub name: `_default`, or a letter followed by at most 127 of A-Z a-z 0-9 _ . , [ ]",
+      });
+    } else if (seen.has(hubKey(name))) {
+      faults.push({ path: ["hubs", name], message: "stands twice: hub names compare without case" });
+    }
+    seen.add(hubKey(name));
+  }
+  return faults;
+}
+
+function upstreamFaults(tree: object): TreeFault[] {
+  const entries = valueAt(tree, ["upstreams"]);
+  if (!Array.isArray(entries)) return [];
+  return entries.flatMap((entry: unknown, position) => {
+    const hasCert = isGiven(valueAt(entry, ["tls", "certFile"]));
+    const hasKey = isGiven(valueAt(entry, ["tls", "keyFile"]));
+    if (hasCert === hasKey) return [];
+    const missing = hasCert ? "keyFile" : "certFile";
+    return [
+      {
+        path: ["upstreams", position, "tls", missing],
+        message: `is required when ${hasCert ? "certFile" : "keyFile"} is given`,
+      },
+    ];
+  });
+}

@@ -1,0 +1,34 @@
+import type { Config } from "./schema.ts";
+
+/** RFC 7518 section 3.2: a key of HS256 has at least as many bits as its hash. */
+const MIN_KEY_BYTES = 32;
+
+/** What is allowed but probably not meant. No value of any key stands in a sentence. */
+export function findWarnings(config: Config): string[] {
+  const warnings: string[] = [];
+  if (config.publicUrls.length === 0) {
+    warnings.push(
+      "publicUrls is empty: the request's Host decides which tokens are for this gateway, and a client chooses it",
+    );
+  }
+  if (config.upstreams.length === 0) {
+    warnings.push(
+      "upstreams is empty: no backend hears of any event, and every message closes its connection with 1011",
+    );
+  }
+  for (const name of ["primary", "secondary"] as const) {
+    const key = config.accessKeys[name];
+    if (key !== null && Buffer.byteLength(key) < MIN_KEY_BYTES) {
+      warnings.push(
+        `accessKeys.${name} is shorter than ${MIN_KEY_BYTES} bytes: whoever guesses it can make tokens and events`,
+      );
+    }
+  }
+  for (const [position, { tls, urlTemplate }] of config.upstreams.entries()) {
+    const hasFiles = tls.caFile !== null || tls.certFile !== null;
+    if (hasFiles && /^http:/i.test(urlTemplate)) {
+      warnings.push(`upstreams[${position}].tls is not used: its urlTemplate is http, not https`);
+    }
+  }
+  return warnings;
+}
