@@ -1,0 +1,102 @@
+import { type ConnectReply, parseConnectReply, parseSubprotocols } from "../protocol/connect-reply.ts";
+import { type Refusal, refusal } from "../protocol/error-codes.ts";
+import type { HeaderLines } from "../protocol/headers.ts";
+import { relayedHeaders } from "../protocol/relayed-answer.ts";
+import { replyFrame } from "../protocol/reply-frame.ts";
+import type { Frame, UpstreamOutcome } from "./ports.ts";
+
+/** Whether a disconnect event follows a refused connect: `unknown` where the backend may have said 2xx. */
+export type DisconnectDue = "none" | "accepted" | "unknown";
+
+/** What a connect event's outcome means for the client. One row of the table in spec section 5.1 each. */
+export type ConnectDecision =
+  | {
+      readonly kind: "accept";
+      readonly userId: string;
+      readonly groups: readonly string[];
+      readonly subprotocol: string | null;
+      readonly firstFrame: Frame | null;
+    }
+  | { readonly kind: "relay"; readonly status: number; readonly headers: HeaderLines; readonly body: Uint8Array }
+  | {
+      readonly kind: "refuse";
+      readonly refusal: Refusal;
+      readonly disconnect: DisconnectDue;
+      /** The user id that the disconnect event carries. */
+      readonly userId: string;
+    };
+
+/** What the decision needs to know of the request. */
+export interface ConnectAsked {
+  /** From the token; empty for an anonymous client. */
+  readonly userId: string;
+  readonly subprotocols: string | null;
+  readonly maxGroups: number;
+}
+
+/** Decides by the outcome of the connect event. Pure. Source: spec section 5.1, its table row by row. */
+export function decideConnect(outcome: UpstreamOutcome, asked: ConnectAsked): ConnectDecision {
+  switch (outcome.kind) {
+    case "answer":
+      return decideAnswer(outcome.status, outcome.headers, outcome.body, asked);
+    case "unrouted":
+      if (asked.userId === "") return refuse(noUser(), "none", asked);
+      return { kind: "accept", userId: asked.userId, groups: [], subprotocol: null, firstFrame: null };
+    case "not-sent":
+      return refuse(refusal("upstream_failed", "the upstream is out of reach", "upstream"), "none", asked);
+    case "refused":
+      return refuse(
+        refusal("upstream_refused", REFUSED_SENTENCE[outcome.cause], REFUSED_TARGET[outcome.cause], {
+          "Retry-After": String(outcome.retryAfterSeconds),
+        }),
+        "none",
+        asked,
+      );
+    case "unknown":
+      return refuse(unknownRefusal(outcome.cause === "timeout"), disconnectAfter(outcome.status), asked);
+  }
+}
+
+const REFUSED_SENTENCE = {
+  breaker: "the upstream's circuit breaker is open",
+  concurrency: "the upstream has too many calls under way: no place came free within maxWaitMs",
+} as const;
+
+const REFUSED_TARGET = { breaker: "breaker", concurrency: "maxConcurrency" } as const;
+
+function decideAnswer(status: number, headers: HeaderLines, body: Uint8Array, asked: ConnectAsked): ConnectDecision {
+  if (status >= 400 && status < 500) return { kind: "relay", status, headers: relayedHeaders(headers), body };
+  if (status < 200 || status >= 300) {
+    return refuse(refusal("upstream_failed", `the upstream answered with status ${status}`, "upstream"), "none", asked);
+  }
+  const reply: ConnectReply = parseConnectReply(headers, parseSubprotocols(asked.subprotocols));
+  if (reply.kind === "malformed") return refuse(refusal("upstream_failed", reply.sentence, "upstream"), "accepted", asked);
+  const userId = reply.userId ?? asked.userId;
+  if (reply.groups.length > asked.maxGroups) {
+    const sentence = `the upstream named more groups than limits.maxGroupsPerConnection (${asked.maxGroups})`;
+    return refuse(refusal("upstream_failed", sentence, "maxGroupsPerConnection"), "accepted", { userId });
+  }
+  if (userId === "") return refuse(noUser(), "accepted", asked);
+  const { groups, subprotocol } = reply;
+  return { kind: "accept", userId, groups, subprotocol, firstFrame: replyFrame(headers, body) };
+}
+
+/** A status line that was seen before things went wrong settles whether the backend took the connection. */
+function disconnectAfter(status: number | null): DisconnectDue {
+  if (status === null) return "unknown";
+  return status >= 200 && status < 300 ? "accepted" : "none";
+}
+
+function unknownRefusal(timedOut: boolean): Refusal {
+  return timedOut
+    ? refusal("upstream_timeout", "the upstream did not answer in time", "timeoutMs")
+    : refusal("upstream_failed", "the upstream's answer could not be used", "upstream");
+}
+
+function noUser(): Refusal {
+  return refusal("user_required", "neither the token nor the upstream named a user", "X-ASRS-User-Id");
+}
+
+function refuse(refused: Refusal, disconnect: DisconnectDue, { userId }: { userId: string }): ConnectDecision {
+  return { kind: "refuse", refusal: refused, disconnect, userId };
+}

@@ -1,0 +1,62 @@
+import type { CloseCause } from "../protocol/close-causes.ts";
+import type { ConnectionFacts } from "../protocol/events.ts";
+import type { Inbox } from "./inbox.ts";
+import type { ClientSocket } from "./ports.ts";
+import type { RateAllowance } from "./rate.ts";
+
+/** Shared by all connections without a group: an idle connection owns no list it does not need. */
+const NO_GROUPS: readonly string[] = [];
+
+/**
+ * One client from its accepted connect event to its disconnect event.
+ *
+ *     admitted ── opened ──▶ live ── closed ──▶ draining ──▶ departed
+ *         └────── handshake failed ───────────────────────────▲
+ *
+ * A plain record: who changes what is said at each field. It is the `facts` of its own events, so nothing is copied per
+ * event and the disconnect says what the connection had last.
+ */
+export class Connection implements ConnectionFacts {
+  readonly connectionId: string;
+  readonly hub: string;
+  readonly claims: string;
+  readonly clientQuery: string;
+  readonly forwardedFor: string;
+
+  /** Set by admission from the token, then from the connect answer. */
+  userId: string;
+  /** Set by admission before the connection is registered. */
+  groups: readonly string[] = NO_GROUPS;
+
+  /** The open socket; null before it opened and after it closed. Set by lifecycle. */
+  socket: ClientSocket | null = null;
+  /** How it ended or is ending; the first cause stays. Set by lifecycle. */
+  end: CloseCause | null = null;
+
+  /** Whether a message call is under way. Set by dispatch. */
+  inFlight = false;
+  /** The messages behind the one in flight; null while there are none. Set by dispatch. */
+  inbox: Inbox | null = null;
+  /** Number of message events so far, for their ids. Set by dispatch. */
+  messageCount = 0;
+  /** When queued messages stop being posted; set by dispatch once the socket has closed. */
+  drainUntil = 0;
+
+  /** Null where no rate limit is set. */
+  messageRate: RateAllowance | null = null;
+  byteRate: RateAllowance | null = null;
+
+  /** The liveness tick of the last received message or pong, and the wheel's bucket it stands in. Set by liveness. */
+  heardAtTick = 0;
+  pingedAtTick = 0;
+  wheelBucket = -1;
+
+  constructor(facts: ConnectionFacts) {
+    this.connectionId = facts.connectionId;
+    this.hub = facts.hub;
+    this.userId = facts.userId;
+    this.claims = facts.claims;
+    this.clientQuery = facts.clientQuery;
+    this.forwardedFor = facts.forwardedFor;
+  }
+}

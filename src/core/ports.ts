@@ -1,0 +1,100 @@
+import type { UpstreamEvent } from "../protocol/events.ts";
+import type { HeaderLines } from "../protocol/headers.ts";
+
+/**
+ * The core's view of the outside: what it needs, as small as it needs it. Adapters implement these.
+ */
+
+/** What an entry of `upstreams` wants done with a message that got no answer. */
+export type MessageFailurePolicy = "close" | "ignore";
+
+/** Why a request that was sent (at least one byte of it) brought no usable answer. */
+export type UnknownCause = "timeout" | "reset" | "malformed" | "too-large" | "abandoned";
+
+export type UpstreamOutcome =
+  /** A whole HTTP answer, whatever its status; interim 1xx answers are skipped, a final 101 is an answer. */
+  | { readonly kind: "answer"; readonly status: number; readonly headers: HeaderLines; readonly body: Uint8Array }
+  /** Provably no byte of the request was written: safe to repeat. `detail` is for the log and holds no secret. */
+  | { readonly kind: "not-sent"; readonly detail: string; readonly onMessageFailure: MessageFailurePolicy }
+  /** Sent, but no whole answer. `status` is set where a status line was seen before it went wrong. */
+  | {
+      readonly kind: "unknown";
+      readonly cause: UnknownCause;
+      readonly status: number | null;
+      readonly detail: string;
+      readonly onMessageFailure: MessageFailurePolicy;
+    }
+  /** Not tried: the entry's circuit breaker is open, or no place came free within `maxWaitMs`. */
+  | {
+      readonly kind: "refused";
+      readonly cause: "breaker" | "concurrency";
+      readonly retryAfterSeconds: number;
+      readonly onMessageFailure: MessageFailurePolicy;
+    }
+  /** No entry of `upstreams` matches the event. */
+  | { readonly kind: "unrouted" };
+
+/**
+ * Posts events to the user's backend.
+ *
+ * Errors: never throws or rejects for a remote fault; that is an outcome. Rejects only for a bug of ours.
+ * Order:  calls may run side by side; the core never starts two for one connection.
+ * Repeat: one `call` is one event. A pooled socket that the server closed before a byte of answer came may be
+ *         retried inside for connect and disconnect, never for message.
+ */
+export interface Upstream {
+  call(event: UpstreamEvent): Promise<UpstreamOutcome>;
+  /** Ends every message call in flight with `unknown`, cause `abandoned`. Shutdown uses it so that disconnects still go out. */
+  abandonMessages(): void;
+}
+
+/** A complete WebSocket message: a string is a text frame, bytes are a binary frame. */
+export type Frame = string | Uint8Array;
+
+/**
+ * One client's WebSocket, already open.
+ *
+ * `close` and `terminate` may call the core's `closed` before they return. After either, every method does nothing.
+ */
+export interface ClientSocket {
+  /** `sent`: given to the kernel or queued within bounds. `full`: not sent, since more than `maxOutboxBytes` would wait. */
+  send(frame: Frame): "sent" | "full";
+  ping(): void;
+  /** Stops reading, so that TCP holds the client back. Messages already read may still arrive. */
+  pause(): void;
+  resume(): void;
+  /** Sends a close frame behind what waits. `code` must be one that RFC 6455 section 7.4 lets an endpoint send. */
+  close(code: number, reason: string): void;
+  /** Cuts the TCP connection without a close frame. */
+  terminate(): void;
+}
+
+/** The only source of time in `core`. Milliseconds; `now` is monotonic. */
+export interface Clock {
+  now(): number;
+  /** Calls back once, after `delayMs`. The returned function cancels. */
+  after(delayMs: number, callback: () => void): () => void;
+  /** Calls back every `intervalMs`. The returned function cancels. */
+  every(intervalMs: number, callback: () => void): () => void;
+}
+
+/** Why an event could not be delivered, in words for the log: cause and detail of the outcome. */
+export interface Undelivered {
+  readonly connectionId: string;
+  readonly hub: string;
+  readonly event: "connect" | "message" | "disconnect";
+  readonly eventId: string;
+  readonly cause: string;
+  /** How many events this line stands for; above one where a queue was discarded whole. */
+  readonly count: number;
+}
+
+/** One method for each fact worth a log line, a metric or a span. The core knows no logger. */
+export interface Report {
+  connectionOpened(connectionId: string, hub: string): void;
+  connectionClosed(connectionId: string, hub: string, closeCode: number, closeReason: string): void;
+  connectionRefused(hub: string, status: number, code: string): void;
+  undelivered(fact: Undelivered): void;
+  /** A bug of ours that an edge caught. */
+  fault(where: string, error: unknown): void;
+}

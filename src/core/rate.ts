@@ -1,0 +1,66 @@
+/**
+ * What a sender may still send: a bucket that fills at `perSecond` and holds one second's worth.
+ *
+ * Units:  `perSecond` in whatever is counted (messages, bytes, connects); `now` in milliseconds of the clock.
+ */
+export class RateAllowance {
+  readonly #perSecond: number;
+  #left: number;
+  #filledAt: number;
+
+  constructor(perSecond: number, now: number) {
+    this.#perSecond = perSecond;
+    this.#left = perSecond;
+    this.#filledAt = now;
+  }
+
+  /** Takes `amount`, or nothing and returns false where less than that is left. */
+  take(amount: number, now: number): boolean {
+    this.#left = Math.min(this.#perSecond, this.#left + ((now - this.#filledAt) * this.#perSecond) / 1000);
+    this.#filledAt = now;
+    if (amount > this.#left) return false;
+    this.#left -= amount;
+    return true;
+  }
+
+  /** Whether it would be as full as a new one, so that it can be forgotten. */
+  isFull(now: number): boolean {
+    return this.#left + ((now - this.#filledAt) * this.#perSecond) / 1000 >= this.#perSecond;
+  }
+}
+
+/**
+ * One allowance for each address, forgotten once it is full again.
+ *
+ * Cost:   about 150 bytes for each address seen within the last second.
+ */
+export class AddressRates {
+  readonly #perSecond: number;
+  readonly #allowances = new Map<string, RateAllowance>();
+
+  /** `perSecond` 0 lets everything pass. */
+  constructor(perSecond: number) {
+    this.#perSecond = perSecond;
+  }
+
+  take(address: string, now: number): boolean {
+    if (this.#perSecond === 0) return true;
+    let allowance = this.#allowances.get(address);
+    if (allowance === undefined) {
+      allowance = new RateAllowance(this.#perSecond, now);
+      this.#allowances.set(address, allowance);
+    }
+    return allowance.take(1, now);
+  }
+
+  /** Forgets every address whose allowance is full. Called once a second. */
+  sweep(now: number): void {
+    for (const [address, allowance] of this.#allowances) {
+      if (allowance.isFull(now)) this.#allowances.delete(address);
+    }
+  }
+
+  get size(): number {
+    return this.#allowances.size;
+  }
+}

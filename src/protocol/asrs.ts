@@ -1,0 +1,53 @@
+import { categoryOf, type UpstreamEvent } from "./events.ts";
+import type { HeaderLine } from "./headers.ts";
+import { percentEncodeForHeader } from "./percent.ts";
+
+/** What an event's headers say that is no fact of the connection: made anew for every try. */
+export interface AsrsContext {
+  /** The whole `X-ASRS-Signature` value. */
+  readonly signature: string;
+  /** The time of this try as an IMF-fixdate, for `Date`. */
+  readonly date: string;
+  /** What `X-ASRS-Event` says of the connect event: the seed's word, or that of deployed backends. */
+  readonly connectEventName: "handshake" | "connect";
+}
+
+/**
+ * Forms an event's headers in the seed's dialect.
+ *
+ * Shape:  the seed's headers in its order and spelling, for each event its own; then ours. Headers without `?` in the
+ *         seed always stand there, empty where there is no value; those with `?` are absent then.
+ * Source: the seed, the "HEAD" list of each event; spec section 5 for `connectEventName` and `X-Hubwire-*`.
+ */
+export function formatAsrsHeaders(event: UpstreamEvent, context: AsrsContext): HeaderLine[] {
+  const { facts } = event;
+  const lines: HeaderLine[] = [];
+  if (event.name === "connect") {
+    if (event.subprotocols !== null) lines.push(["Sec-WebSocket-Protocol", event.subprotocols]);
+    if (event.certThumbprint !== null) lines.push(["X-ASRS-Client-Cert-Thumbprint", event.certThumbprint]);
+    lines.push(["X-ASRS-Connection-Id", facts.connectionId]);
+  }
+  lines.push(["X-ASRS-Hub", facts.hub], ["X-ASRS-Category", categoryOf(event.name)]);
+  if (event.name !== "connect") lines.push(["X-ASRS-Connection-Id", facts.connectionId]);
+  lines.push(
+    ["X-ASRS-Event", event.name === "connect" ? context.connectEventName : event.name],
+    ["X-ASRS-User-Id", facts.userId],
+    ["X-ASRS-User-Claims", facts.claims],
+    ["X-ASRS-Signature", context.signature],
+  );
+  if (facts.clientQuery !== "") lines.push(["X-ASRS-Client-Query", facts.clientQuery]);
+  lines.push(["X-Forwarded-For", facts.forwardedFor], ["Date", context.date]);
+  if (event.name === "message") lines.push(["Content-Type", event.binary ? "application/octet-stream" : "text/plain"]);
+  lines.push(["X-Hubwire-Event-Id", event.eventId]);
+  if (event.name === "disconnect") pushClose(lines, event);
+  return lines;
+}
+
+/** What the seed does not tell of a disconnect. A client chooses the reason, so it is encoded like a claim. */
+function pushClose(lines: HeaderLine[], event: Extract<UpstreamEvent, { name: "disconnect" }>): void {
+  lines.push(
+    ["X-Hubwire-Close-Code", String(event.closeCode)],
+    ["X-Hubwire-Close-Reason", percentEncodeForHeader(event.closeReason)],
+  );
+  if (event.connectOutcomeUnknown) lines.push(["X-Hubwire-Connect-Outcome", "unknown"]);
+}

@@ -1,0 +1,35 @@
+import { queryValues } from "./client-query.ts";
+import { DEFAULT_HUB, isHubName } from "./names.ts";
+import { percentDecode } from "./percent.ts";
+
+const ENDPOINT = /^(?:\/ws)?\/client(?:\/hubs(?:\/([^/]*))?)?\/?$/;
+const NAMES_A_HUB = /^(?:\/ws)?\/client\/hubs(?:\/|$)/;
+
+/** What a URL's path and query say about the client endpoint. */
+export type ClientEndpoint =
+  | { readonly kind: "endpoint"; readonly hub: string }
+  /** The path is the client endpoint's, the hub's name is none. */
+  | { readonly kind: "bad-hub"; readonly sentence: string }
+  /** Another path. */
+  | { readonly kind: "elsewhere" };
+
+/**
+ * Reads the client endpoint's URL.
+ *
+ * Shape:  `/ws/client`, `/ws/client/hubs/{hub}`, `/ws/client?hub={hub}` or `?hubs={hub}`, and the same without `/ws`;
+ *         a trailing slash is allowed; the path counts before the query. The hub comes back as it was written.
+ * Source: spec section 2. `query` is raw and without `?`.
+ */
+export function parseClientEndpoint(path: string, query: string): ClientEndpoint {
+  const match = ENDPOINT.exec(path);
+  if (match === null) return { kind: "elsewhere" };
+  if (NAMES_A_HUB.test(path)) return checkHub(percentDecode(match[1] ?? ""));
+  const named = [...queryValues(query, "hub"), ...queryValues(query, "hubs")];
+  if (named.length > 1) return { kind: "bad-hub", sentence: "the query names more than one hub" };
+  return named.length === 0 || named[0] === "" ? { kind: "endpoint", hub: DEFAULT_HUB } : checkHub(named[0] ?? null);
+}
+
+function checkHub(hub: string | null): ClientEndpoint {
+  if (hub !== null && isHubName(hub)) return { kind: "endpoint", hub };
+  return { kind: "bad-hub", sentence: "a hub's name is _default, or a letter and up to 127 of A-Z a-z 0-9 _ . , [ ]" };
+}

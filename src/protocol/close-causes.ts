@@ -1,0 +1,24 @@
+/** How a connection ended: what `X-Hubwire-Close-Code` and `-Reason` say of it. */
+export interface CloseCause {
+  /** RFC 6455 section 7.4.1; 1005 and 1006 stand for closes that no frame announced. */
+  readonly code: number;
+  readonly reason: string;
+}
+
+/**
+ * Every way in which hubwire itself ends a connection.
+ *
+ * Source: spec section 5.3. A client's own close, a lost network and a frame violation are reported as they came.
+ */
+export const CLOSE = {
+  networkLost: { code: 1006, reason: "" },
+  pingTimeout: { code: 1006, reason: "ping timeout" },
+  handshakeFailed: { code: 1006, reason: "handshake failed" },
+  shuttingDown: { code: 1001, reason: "shutting down" },
+  rateLimited: { code: 1008, reason: "rate limited" },
+  upstreamUnavailable: { code: 1011, reason: "upstream unavailable" },
+  noUpstreamForMessages: { code: 1011, reason: "no upstream for messages" },
+  internalError: { code: 1011, reason: "internal error" },
+  inboxFull: { code: 1013, reason: "inbox full" },
+  slowConsumer: { code: 1013, reason: "slow consumer" },
+} as const satisfies Record<string, CloseCause>;

@@ -1,0 +1,59 @@
+import { type HeaderLines, headerValues } from "./headers.ts";
+import { isName } from "./names.ts";
+
+/** What a 2xx answer to the connect event says, or what is wrong with it in a sentence. */
+export type ConnectReply =
+  | {
+      readonly kind: "reply";
+      /** Null where the answer names no user; then the token's counts. */
+      readonly userId: string | null;
+      readonly groups: readonly string[];
+      readonly subprotocol: string | null;
+    }
+  | { readonly kind: "malformed"; readonly sentence: string };
+
+/** The subprotocols that a client offers, from its `Sec-WebSocket-Protocol`. Source: RFC 6455 section 4.2.1. */
+export function parseSubprotocols(header: string | null): string[] {
+  return splitList(header ?? "");
+}
+
+/**
+ * Reads the headers of a 2xx answer to the connect event.
+ *
+ * Source: the seed, "Connect", "Response Headers"; spec section 5.1. `offered` is what the client offered.
+ */
+export function parseConnectReply(headers: HeaderLines, offered: readonly string[]): ConnectReply {
+  const userIds = new Set(values(headers, "x-asrs-user-id").filter((id) => id !== ""));
+  if (userIds.size > 1) return malformed("the upstream answered with two different X-ASRS-User-Id");
+  const [userId = null] = userIds;
+  if (userId !== null && !isName(userId)) return malformed("the upstream answered with an X-ASRS-User-Id that is no user id");
+
+  const groups = new Set(values(headers, "x-asrs-connection-group").flatMap(splitList));
+  for (const group of groups) {
+    if (!isName(group)) return malformed("the upstream answered with an X-ASRS-Connection-Group that is no group's name");
+  }
+
+  const chosen = values(headers, "sec-websocket-protocol");
+  if (chosen.length > 1) return malformed("the upstream answered with more than one Sec-WebSocket-Protocol");
+  const subprotocol = chosen[0] ?? null;
+  if (subprotocol === "") return malformed("the upstream answered with a blank Sec-WebSocket-Protocol");
+  if (subprotocol !== null && !offered.includes(subprotocol)) {
+    return malformed("the upstream answered with a Sec-WebSocket-Protocol that the client did not offer");
+  }
+  return { kind: "reply", userId, groups: [...groups], subprotocol };
+}
+
+function values(headers: HeaderLines, name: string): string[] {
+  return headerValues(headers, name).map((value) => value.trim());
+}
+
+function splitList(value: string): string[] {
+  return value
+    .split(",")
+    .map((element) => element.trim())
+    .filter((element) => element !== "");
+}
+
+function malformed(sentence: string): ConnectReply {
+  return { kind: "malformed", sentence };
+}

@@ -1,0 +1,59 @@
+/**
+ * What the gateway tells the upstream: three events, each about one connection.
+ *
+ * These are facts, not headers; `asrs.ts` turns them into the seed's headers, a later dialect into others.
+ * Source: the seed, "Connect", "Send Messages", "Disconnect".
+ */
+export type EventName = "connect" | "message" | "disconnect";
+export type EventCategory = "connections" | "messages";
+
+/** The category that an event belongs to, as the seed's URL parameters name it. */
+export function categoryOf(name: EventName): EventCategory {
+  return name === "message" ? "messages" : "connections";
+}
+
+/** What every event says of its connection. Strings are decoded Unicode; empty means "no value". */
+export interface ConnectionFacts {
+  readonly connectionId: string;
+  /** As the client wrote it; compare with `hubKey`. */
+  readonly hub: string;
+  /** Empty until the connect answer or the token has named a user. */
+  readonly userId: string;
+  /** The token's claims, formatted for `X-ASRS-User-Claims` (`claims.ts`). */
+  readonly claims: string;
+  /** The raw query string without `?` and without the access token. */
+  readonly clientQuery: string;
+  /** The whole `X-Forwarded-For` value. */
+  readonly forwardedFor: string;
+}
+
+export interface ConnectEvent {
+  readonly name: "connect";
+  /** The same on every try of this event. */
+  readonly eventId: string;
+  readonly facts: ConnectionFacts;
+  /** The client's `Sec-WebSocket-Protocol`, all lines joined by `, `; null where it sent none. */
+  readonly subprotocols: string | null;
+  /** SHA-1, 40 upper-case hex digits; null where the client showed no certificate. */
+  readonly certThumbprint: string | null;
+}
+
+export interface MessageEvent {
+  readonly name: "message";
+  readonly eventId: string;
+  readonly facts: ConnectionFacts;
+  readonly payload: Uint8Array;
+  readonly binary: boolean;
+}
+
+export interface DisconnectEvent {
+  readonly name: "disconnect";
+  readonly eventId: string;
+  readonly facts: ConnectionFacts;
+  readonly closeCode: number;
+  readonly closeReason: string;
+  /** True where the connect event was sent and its answer never came: the backend may have said 2xx. */
+  readonly connectOutcomeUnknown: boolean;
+}
+
+export type UpstreamEvent = ConnectEvent | MessageEvent | DisconnectEvent;

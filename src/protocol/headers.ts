@@ -1,0 +1,54 @@
+/**
+ * Header lines as they stand on the wire: order, spelling and repeats are kept.
+ *
+ * Values are Unicode strings here; `decodeHeaderBytes` says how bytes become one.
+ * Source: RFC 9110 sections 5 and 7.6.1; docs of the spec, section 5 ("non-ASCII").
+ */
+export type HeaderLine = readonly [name: string, value: string];
+export type HeaderLines = readonly HeaderLine[];
+
+/** Headers that concern one hop only and are never passed on. Lower case. Source: RFC 9110 section 7.6.1. */
+export const HOP_BY_HOP_HEADERS: ReadonlySet<string> = new Set([
+  "connection",
+  "keep-alive",
+  "proxy-authenticate",
+  "proxy-authorization",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+]);
+
+/** All values that stand under a name, in their order. `lowerCaseName` must be lower case. */
+export function headerValues(lines: HeaderLines, lowerCaseName: string): string[] {
+  const values: string[] = [];
+  for (const [name, value] of lines) {
+    if (name.length === lowerCaseName.length && name.toLowerCase() === lowerCaseName) values.push(value);
+  }
+  return values;
+}
+
+const strictUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/**
+ * Reads a header value whose bytes arrived as Latin-1 (one char a byte), as HTTP stacks hand them over.
+ *
+ * UTF-8 where the bytes are valid UTF-8, Latin-1 where they are not: senders of both kinds exist.
+ */
+export function decodeHeaderValue(latin1: string): string {
+  let ascii = true;
+  for (let i = 0; i < latin1.length; i++) {
+    if (latin1.charCodeAt(i) > 0x7f) {
+      ascii = false;
+      break;
+    }
+  }
+  if (ascii) return latin1;
+  const bytes = Uint8Array.from(latin1, (char) => char.charCodeAt(0) & 0xff);
+  try {
+    return strictUtf8.decode(bytes);
+  } catch {
+    return latin1;
+  }
+}

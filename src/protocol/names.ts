@@ -1,0 +1,33 @@
+const utf8 = new TextEncoder();
+
+/** The hub of a URL that names none. */
+export const DEFAULT_HUB = "_default";
+
+const HUB_NAME = /^(?:_default|[A-Za-z][A-Za-z0-9_.,[\]]{0,127})$/i;
+const CONTROL_CHARACTER = /[\u0000-\u001f\u007f-\u009f]/;
+
+/** Longest user id and group name, in bytes of UTF-8. Source: spec section 1. */
+export const MAX_NAME_BYTES = 512;
+
+/** Whether a text is a hub's name. Source: spec section 1, "hub". */
+export function isHubName(text: string): boolean {
+  return HUB_NAME.test(text);
+}
+
+/** The form of a hub's name under which it is indexed and compared, since hubs compare case-insensitively everywhere. */
+export function hubKey(hub: string): string {
+  return hub.toLowerCase();
+}
+
+/**
+ * Whether a text may be a user id or a group's name.
+ *
+ * Shape:  1 to 512 bytes of UTF-8, no control character, no space at either end: a header parser would trim it, and
+ *         ` admin` would become `admin`.
+ * Source: spec section 1, "user", "group".
+ */
+export function isName(text: string): boolean {
+  if (text.length === 0 || text.length > MAX_NAME_BYTES) return false;
+  if (text.trim().length !== text.length || CONTROL_CHARACTER.test(text) || !text.isWellFormed()) return false;
+  return utf8.encode(text).length <= MAX_NAME_BYTES;
+}
