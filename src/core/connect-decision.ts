@@ -70,7 +70,8 @@ function decideAnswer(status: number, headers: HeaderLines, body: Uint8Array, as
     return refuse(refusal("upstream_failed", `the upstream answered with status ${status}`, "upstream"), "none", asked);
   }
   const reply: ConnectReply = parseConnectReply(headers, parseSubprotocols(asked.subprotocols));
-  if (reply.kind === "malformed") return refuse(refusal("upstream_failed", reply.sentence, "upstream"), "accepted", asked);
+  if (reply.kind === "malformed")
+    return refuse(refusal("upstream_failed", reply.sentence, "upstream"), "accepted", asked);
   const userId = reply.userId ?? asked.userId;
   if (reply.groups.length > asked.maxGroups) {
     const sentence = `the upstream named more groups than limits.maxGroupsPerConnection (${asked.maxGroups})`;

@@ -33,6 +33,8 @@ export class Connection implements ConnectionFacts {
   /** How it ended or is ending; the first cause stays. Set by lifecycle. */
   end: CloseCause | null = null;
 
+  /** The cause with which it is closed once the call in flight is over; null where none is due. Set by dispatch. */
+  closeAfterCall: CloseCause | null = null;
   /** Whether a message call is under way. Set by dispatch. */
   inFlight = false;
   /** The messages behind the one in flight; null while there are none. Set by dispatch. */

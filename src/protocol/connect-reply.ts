@@ -26,11 +26,13 @@ export function parseConnectReply(headers: HeaderLines, offered: readonly string
   const userIds = new Set(values(headers, "x-asrs-user-id").filter((id) => id !== ""));
   if (userIds.size > 1) return malformed("the upstream answered with two different X-ASRS-User-Id");
   const [userId = null] = userIds;
-  if (userId !== null && !isName(userId)) return malformed("the upstream answered with an X-ASRS-User-Id that is no user id");
+  if (userId !== null && !isName(userId))
+    return malformed("the upstream answered with an X-ASRS-User-Id that is no user id");
 
   const groups = new Set(values(headers, "x-asrs-connection-group").flatMap(splitList));
   for (const group of groups) {
-    if (!isName(group)) return malformed("the upstream answered with an X-ASRS-Connection-Group that is no group's name");
+    if (!isName(group))
+      return malformed("the upstream answered with an X-ASRS-Connection-Group that is no group's name");
   }
 
   const chosen = values(headers, "sec-websocket-protocol");

@@ -1,4 +1,4 @@
-import { HOP_BY_HOP_HEADERS, type HeaderLines, headerValues } from "./headers.ts";
+import { type HeaderLines, HOP_BY_HOP_HEADERS, headerValues } from "./headers.ts";
 
 /** Headers that speak to the service, or about a hop's framing, and never reach the client. Lower case. */
 const WITHHELD_PREFIXES = ["x-asrs-", "x-hubwire-", "sec-websocket-"];

@@ -1,0 +1,53 @@
+import { randomBytes } from "node:crypto";
+import { chmodSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+const KEY_FILE = "access-key";
+
+/** An access key that the service made for itself, and the file that keeps it. */
+export interface KeptKey {
+  readonly key: string;
+  readonly path: string;
+}
+
+/**
+ * Reads the access key kept in a data folder, or makes one: 32 random bytes in base64.
+ *
+ * Shape:  folder 0700, file 0600. Two processes that start at once end with the same key.
+ * Errors: throws where the folder cannot be used, or the file holds no key; the message never holds the key.
+ */
+export function readOrMakeKey(dataDir: string): KeptKey {
+  const path = join(dataDir, KEY_FILE);
+  const kept = readKey(path);
+  if (kept !== null) return { key: kept, path };
+  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  chmodSync(dataDir, 0o700);
+  const draft = `${path}.${process.pid}`;
+  writeFileSync(draft, `${randomBytes(32).toString("base64")}\n`, { mode: 0o600 });
+  try {
+    // A link fails where the file exists, and makes it whole otherwise: nobody reads half a key.
+    linkSync(draft, path);
+  } catch (error) {
+    if (!isCode(error, "EEXIST")) throw error;
+  } finally {
+    rmSync(draft, { force: true });
+  }
+  return { key: readKey(path) ?? "", path };
+}
+
+function readKey(path: string): string | null {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (error) {
+    if (isCode(error, "ENOENT")) return null;
+    throw error;
+  }
+  const key = text.trim();
+  if (key === "") throw new Error(`${path} is empty: remove it and a new access key is made`);
+  return key;
+}
+
+function isCode(error: unknown, code: string): boolean {
+  return error instanceof Error && "code" in error && error.code === code;
+}

@@ -1,0 +1,173 @@
+import { CLOSE } from "../protocol/close-causes.ts";
+import { type Refusal, refusal } from "../protocol/error-codes.ts";
+import type { ConnectionFacts } from "../protocol/events.ts";
+import { type ConnectDecision, decideConnect } from "./connect-decision.ts";
+import { Connection } from "./connection.ts";
+import type { Departure } from "./departure.ts";
+import { describeOutcome } from "./outcome.ts";
+import type { Outstanding } from "./outstanding.ts";
+import type { Clock, Frame, Report, Upstream } from "./ports.ts";
+import { AddressRates } from "./rate.ts";
+import type { Registry } from "./registry.ts";
+
+export interface AdmissionOptions {
+  readonly maxConnections: number;
+  readonly maxPendingUpgrades: number;
+  /** 0: no limit. */
+  readonly connectsPerSecondPerAddress: number;
+  readonly maxGroupsPerConnection: number;
+}
+
+/** A client that passed every check of its own and asks to be let in. */
+export interface ConnectRequest {
+  readonly facts: ConnectionFacts;
+  readonly subprotocols: string | null;
+  readonly certThumbprint: string | null;
+}
+
+export type Admitted =
+  | {
+      readonly kind: "accept";
+      readonly connection: Connection;
+      readonly subprotocol: string | null;
+      readonly firstFrame: Frame | null;
+    }
+  | Extract<ConnectDecision, { kind: "relay" }>
+  | { readonly kind: "refuse"; readonly refusal: Refusal };
+
+/**
+ * Decides who may connect: the limits first, then the upstream.
+ *
+ *     reserve ─▶ (token, by the caller) ─▶ connect ─▶ accept ─▶ the socket opens, or `handshakeFailed`
+ *        │                                    └▶ relay, refuse
+ *        └▶ refusal                      release, in every case
+ *
+ * Source: the seed, "Connect"; spec sections 2 (order of checks) and 5.1.
+ */
+export class Admission {
+  readonly #options: AdmissionOptions;
+  readonly #upstream: Upstream;
+  readonly #registry: Registry;
+  readonly #departure: Departure;
+  readonly #outstanding: Outstanding;
+  readonly #clock: Clock;
+  readonly #report: Report;
+  readonly #addresses: AddressRates;
+  readonly #cancelSweep: () => void;
+  #pending = 0;
+  #closing = false;
+
+  constructor(parts: {
+    options: AdmissionOptions;
+    upstream: Upstream;
+    registry: Registry;
+    departure: Departure;
+    outstanding: Outstanding;
+    clock: Clock;
+    report: Report;
+  }) {
+    this.#options = parts.options;
+    this.#upstream = parts.upstream;
+    this.#registry = parts.registry;
+    this.#departure = parts.departure;
+    this.#outstanding = parts.outstanding;
+    this.#clock = parts.clock;
+    this.#report = parts.report;
+    this.#addresses = new AddressRates(parts.options.connectsPerSecondPerAddress);
+    this.#cancelSweep = parts.clock.every(1000, () => this.#addresses.sweep(this.#clock.now()));
+  }
+
+  /** Takes a place for a handshake of this client address. Null: taken, and `release` must follow. */
+  reserve(address: string): Refusal | null {
+    const { maxConnections, maxPendingUpgrades, connectsPerSecondPerAddress } = this.#options;
+    if (this.#closing) return shuttingDown();
+    if (this.#registry.size + this.#pending >= maxConnections) {
+      return refusal("connection_limit", `limits.maxConnections (${maxConnections}) is reached`, "maxConnections");
+    }
+    if (this.#pending >= maxPendingUpgrades) {
+      const sentence = `limits.maxPendingUpgrades (${maxPendingUpgrades}) is reached`;
+      return refusal("pending_upgrade_limit", sentence, "maxPendingUpgrades", { "Retry-After": "1" });
+    }
+    if (!this.#addresses.take(address, this.#clock.now())) {
+      const sentence = `limits.connectsPerSecondPerAddress (${connectsPerSecondPerAddress}) is passed`;
+      return refusal("connect_rate", sentence, "connectsPerSecondPerAddress", { "Retry-After": "1" });
+    }
+    this.#pending++;
+    return null;
+  }
+
+  /** Gives the place back: the handshake is over, whatever came of it. */
+  release(): void {
+    this.#pending--;
+  }
+
+  /** Asks the upstream. An accepted connection must be opened, or given to `handshakeFailed`, by the caller. */
+  async connect({ facts, subprotocols, certThumbprint }: ConnectRequest): Promise<Admitted> {
+    const eventId = `${facts.connectionId}.connect`;
+    this.#outstanding.begin();
+    let departing = false;
+    try {
+      const outcome = await this.#upstream.call({ name: "connect", eventId, facts, subprotocols, certThumbprint });
+      const maxGroups = this.#options.maxGroupsPerConnection;
+      const decision = this.#orClosing(decideConnect(outcome, { userId: facts.userId, subprotocols, maxGroups }));
+      if (decision.kind === "accept") {
+        departing = true;
+        return accept(facts, decision);
+      }
+      if (decision.kind === "relay") return decision;
+      this.#reportRefused(facts, eventId, decision.refusal, describeOutcome(outcome));
+      if (decision.disconnect !== "none") {
+        departing = true;
+        const left = new Connection({ ...facts, userId: decision.userId });
+        void this.#departure.send(left, CLOSE.handshakeFailed, decision.disconnect === "unknown");
+      }
+      return { kind: "refuse", refusal: decision.refusal };
+    } finally {
+      if (!departing) this.#outstanding.end();
+    }
+  }
+
+  /** The client was accepted and its WebSocket never opened: it had left, or the handshake could not be finished. */
+  handshakeFailed(connection: Connection): void {
+    void this.#departure.send(connection, CLOSE.handshakeFailed);
+  }
+
+  /** Lets nobody in from now on. */
+  close(): void {
+    this.#closing = true;
+  }
+
+  stop(): void {
+    this.#cancelSweep();
+  }
+
+  /** A connect that the upstream accepts while the service stops gets no socket, but its disconnect. */
+  #orClosing(decision: ConnectDecision): ConnectDecision {
+    if (!this.#closing || decision.kind !== "accept") return decision;
+    return { kind: "refuse", refusal: shuttingDown(), disconnect: "accepted", userId: decision.userId };
+  }
+
+  #reportRefused(facts: ConnectionFacts, eventId: string, refused: Refusal, cause: string): void {
+    if (refused.status < 500) return;
+    const { connectionId, hub } = facts;
+    this.#report.undelivered({
+      connectionId,
+      hub,
+      event: "connect",
+      eventId,
+      cause: `${refused.message}; ${cause}`,
+      count: 1,
+    });
+  }
+}
+
+function accept(facts: ConnectionFacts, decision: Extract<ConnectDecision, { kind: "accept" }>): Admitted {
+  const { userId, groups, subprotocol, firstFrame } = decision;
+  const connection = new Connection({ ...facts, userId });
+  if (groups.length > 0) connection.groups = groups;
+  return { kind: "accept", connection, subprotocol, firstFrame };
+}
+
+function shuttingDown(): Refusal {
+  return refusal("shutting_down", "the service is stopping", "service", { "Retry-After": "1" });
+}

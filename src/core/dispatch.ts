@@ -1,0 +1,205 @@
+import { CLOSE, type CloseCause } from "../protocol/close-causes.ts";
+import type { MessageEvent } from "../protocol/events.ts";
+import { replyFrame } from "../protocol/reply-frame.ts";
+import type { Connection } from "./connection.ts";
+import { type InboundMessage, Inbox } from "./inbox.ts";
+import { describeOutcome } from "./outcome.ts";
+import type { Clock, Report, Upstream, UpstreamOutcome } from "./ports.ts";
+
+export interface DispatchOptions {
+  readonly maxInboxMessages: number;
+  readonly maxInboxBytes: number;
+  readonly inboxPauseTimeoutMs: number;
+  readonly inboxDrainTimeoutMs: number;
+}
+
+/** Pauses before a message that provably was not sent is posted again. Decision 0002 says why these. */
+const REPEAT_AFTER_MS = [100, 200, 400];
+
+/** How often paused connections are looked at; a pause ends at most this late. */
+const MAX_PAUSE_SWEEP_MS = 1000;
+
+/**
+ * Takes each connection's messages to the upstream, one after the other, and brings the answers back.
+ *
+ *     socket ─▶ received ─▶ [ inbox ] ─▶ one call in flight ─▶ answer ─▶ socket
+ *                  │ full: reading pauses                │ none: close or ignore
+ *                  ▼                                     ▼
+ *        no progress for inboxPauseTimeoutMs: 1013   closed: what waits is still posted, then `onDrained`
+ *
+ * Order:  never two calls at once for one connection. Source: the seed, "Send Messages"; spec section 5.2.
+ */
+export class Dispatch {
+  readonly #options: DispatchOptions;
+  readonly #upstream: Upstream;
+  readonly #clock: Clock;
+  readonly #report: Report;
+  readonly #close: (connection: Connection, cause: CloseCause) => void;
+  readonly #onDrained: (connection: Connection) => void;
+  readonly #paused = new Set<Connection>();
+  readonly #cancelSweep: () => void;
+  /** Set at shutdown: whatever still waits is given up, so that the disconnects go out in time. */
+  #abandoning = false;
+
+  constructor(parts: {
+    options: DispatchOptions;
+    upstream: Upstream;
+    clock: Clock;
+    report: Report;
+    close: (connection: Connection, cause: CloseCause) => void;
+    /** Called once for a closed connection whose messages are all posted or given up. */
+    onDrained: (connection: Connection) => void;
+  }) {
+    this.#options = parts.options;
+    this.#upstream = parts.upstream;
+    this.#clock = parts.clock;
+    this.#report = parts.report;
+    this.#close = parts.close;
+    this.#onDrained = parts.onDrained;
+    const sweepMs = Math.min(MAX_PAUSE_SWEEP_MS, Math.max(1, parts.options.inboxPauseTimeoutMs / 4));
+    this.#cancelSweep = parts.clock.every(sweepMs, () => this.#sweepPaused());
+  }
+
+  received(connection: Connection, message: InboundMessage): void {
+    if (connection.inFlight) {
+      this.#enqueue(connection, message);
+      return;
+    }
+    connection.inFlight = true;
+    this.#run(connection, message).catch((error) => {
+      this.#report.fault("message event", error);
+      this.#close(connection, CLOSE.internalError);
+    });
+  }
+
+  /** Closes a connection whose call is in flight once that call's answer has been delivered. */
+  closeAfterCall(connection: Connection, cause: CloseCause): void {
+    connection.closeAfterCall = cause;
+  }
+
+  /** To be called when the connection's socket has closed. */
+  closed(connection: Connection): void {
+    this.#paused.delete(connection);
+    if (!connection.inFlight) {
+      this.#onDrained(connection);
+      return;
+    }
+    connection.drainUntil = this.#clock.now() + this.#options.inboxDrainTimeoutMs;
+  }
+
+  /** Gives up every message in flight or waiting, now and from now on. */
+  abandon(): void {
+    this.#abandoning = true;
+    this.#upstream.abandonMessages();
+  }
+
+  stop(): void {
+    this.#cancelSweep();
+  }
+
+  #enqueue(connection: Connection, message: InboundMessage): void {
+    const { maxInboxMessages, maxInboxBytes } = this.#options;
+    connection.inbox ??= new Inbox({ maxMessages: maxInboxMessages, maxBytes: maxInboxBytes });
+    connection.inbox.push(message);
+    if (!connection.inbox.isFull || connection.inbox.paused || connection.socket === null) return;
+    connection.inbox.paused = true;
+    connection.inbox.progressAt = this.#clock.now();
+    this.#paused.add(connection);
+    connection.socket.pause();
+  }
+
+  async #run(connection: Connection, first: InboundMessage): Promise<void> {
+    try {
+      let message: InboundMessage | undefined = first;
+      while (message !== undefined) {
+        const event = this.#eventFor(connection, message);
+        const outcome = await this.#call(event);
+        const answered = this.#settle(connection, event, outcome);
+        if (connection.closeAfterCall !== null) this.#close(connection, connection.closeAfterCall);
+        message = this.#mayGoOn(connection, answered) ? this.#next(connection) : undefined;
+      }
+    } finally {
+      connection.inFlight = false;
+      this.#discardWaiting(connection);
+      if (connection.end !== null && connection.socket === null) this.#onDrained(connection);
+    }
+  }
+
+  #eventFor(connection: Connection, { payload, binary }: InboundMessage): MessageEvent {
+    connection.messageCount++;
+    const eventId = `${connection.connectionId}.${connection.messageCount}`;
+    return { name: "message", eventId, facts: connection, payload, binary };
+  }
+
+  /** Posts an event, again while it provably was not sent. */
+  async #call(event: MessageEvent): Promise<UpstreamOutcome> {
+    let outcome = await this.#upstream.call(event);
+    for (const delayMs of REPEAT_AFTER_MS) {
+      if (outcome.kind !== "not-sent" || this.#abandoning) break;
+      await new Promise<void>((resolve) => this.#clock.after(delayMs, resolve));
+      outcome = await this.#upstream.call(event);
+    }
+    return outcome;
+  }
+
+  /** Acts on an outcome; returns whether it was an answer. */
+  #settle(connection: Connection, event: MessageEvent, outcome: UpstreamOutcome): boolean {
+    if (outcome.kind === "answer") {
+      this.#reply(connection, outcome);
+      return true;
+    }
+    this.#reportUndelivered(connection, event.eventId, describeOutcome(outcome), 1);
+    const due = connection.closeAfterCall;
+    if (outcome.kind === "unrouted") this.#close(connection, due ?? CLOSE.noUpstreamForMessages);
+    else if (outcome.onMessageFailure === "close") this.#close(connection, due ?? CLOSE.upstreamUnavailable);
+    return false;
+  }
+
+  #reply(connection: Connection, outcome: UpstreamOutcome & { kind: "answer" }): void {
+    // An answer after the client has left is dropped (spec section 5.2).
+    if (connection.socket === null) return;
+    const frame = replyFrame(outcome.headers, outcome.body);
+    if (frame !== null && connection.socket.send(frame) === "full") this.#close(connection, CLOSE.slowConsumer);
+  }
+
+  /** Whether the next waiting message may be posted: always while open; while closed until one fails or time is up. */
+  #mayGoOn(connection: Connection, answered: boolean): boolean {
+    if (connection.socket !== null) return true;
+    return answered && !this.#abandoning && this.#clock.now() < connection.drainUntil;
+  }
+
+  #next(connection: Connection): InboundMessage | undefined {
+    const { inbox } = connection;
+    if (inbox === null) return undefined;
+    const message = inbox.shift();
+    inbox.progressAt = this.#clock.now();
+    if (inbox.paused && inbox.isRelaxed) {
+      inbox.paused = false;
+      this.#paused.delete(connection);
+      connection.socket?.resume();
+    }
+    if (inbox.count === 0 && !inbox.paused) connection.inbox = null;
+    return message;
+  }
+
+  #discardWaiting(connection: Connection): void {
+    const count = connection.inbox?.count ?? 0;
+    connection.inbox = null;
+    if (count === 0) return;
+    const firstEventId = `${connection.connectionId}.${connection.messageCount + 1}`;
+    this.#reportUndelivered(connection, firstEventId, "queued messages discarded after the connection closed", count);
+  }
+
+  #reportUndelivered(connection: Connection, eventId: string, cause: string, count: number): void {
+    const { connectionId, hub } = connection;
+    this.#report.undelivered({ connectionId, hub, event: "message", eventId, cause, count });
+  }
+
+  #sweepPaused(): void {
+    const now = this.#clock.now();
+    for (const connection of [...this.#paused]) {
+      const pausedFor = now - (connection.inbox?.progressAt ?? now);
+      if (pausedFor >= this.#options.inboxPauseTimeoutMs) this.#close(connection, CLOSE.inboxFull);
+    }
+  }
+}

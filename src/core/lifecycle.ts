@@ -1,0 +1,128 @@
+import { CLOSE, type CloseCause } from "../protocol/close-causes.ts";
+import type { Connection } from "./connection.ts";
+import type { Departure } from "./departure.ts";
+import { Dispatch, type DispatchOptions } from "./dispatch.ts";
+import type { InboundMessage } from "./inbox.ts";
+import { Liveness, type LivenessOptions } from "./liveness.ts";
+import type { ClientSocket, Clock, Frame, Report, Upstream } from "./ports.ts";
+import { RateAllowance } from "./rate.ts";
+import type { Registry } from "./registry.ts";
+
+export interface LifecycleOptions extends DispatchOptions, LivenessOptions {
+  /** 0: no limit. */
+  readonly messagesPerSecond: number;
+  /** 0: no limit. */
+  readonly bytesPerSecond: number;
+}
+
+/**
+ * What happens to a connection from its open socket to its disconnect event: the socket adapter's one door into the core.
+ *
+ * Order:  `opened` once, then `received` and `heard` any number of times, then `closed` once.
+ */
+export class Lifecycle {
+  readonly #options: LifecycleOptions;
+  readonly #registry: Registry;
+  readonly #departure: Departure;
+  readonly #clock: Clock;
+  readonly #report: Report;
+  readonly #liveness: Liveness;
+  readonly #dispatch: Dispatch;
+
+  constructor(parts: {
+    options: LifecycleOptions;
+    upstream: Upstream;
+    registry: Registry;
+    departure: Departure;
+    clock: Clock;
+    report: Report;
+  }) {
+    this.#options = parts.options;
+    this.#registry = parts.registry;
+    this.#departure = parts.departure;
+    this.#clock = parts.clock;
+    this.#report = parts.report;
+    this.#liveness = new Liveness(parts.options, parts.clock, (connection) =>
+      this.close(connection, CLOSE.pingTimeout),
+    );
+    this.#dispatch = new Dispatch({
+      ...parts,
+      close: (connection, cause) => this.close(connection, cause),
+      onDrained: (connection) => this.#depart(connection),
+    });
+  }
+
+  /** The handshake is done. Groups and user hold before the first frame goes out. */
+  opened(connection: Connection, socket: ClientSocket, firstFrame: Frame | null): void {
+    const { messagesPerSecond, bytesPerSecond } = this.#options;
+    connection.socket = socket;
+    if (messagesPerSecond > 0) connection.messageRate = new RateAllowance(messagesPerSecond, this.#clock.now());
+    if (bytesPerSecond > 0) connection.byteRate = new RateAllowance(bytesPerSecond, this.#clock.now());
+    this.#registry.add(connection);
+    this.#liveness.add(connection);
+    this.#report.connectionOpened(connection.connectionId, connection.hub);
+    if (firstFrame !== null && socket.send(firstFrame) === "full") this.close(connection, CLOSE.slowConsumer);
+  }
+
+  /** A complete message has arrived. */
+  received(connection: Connection, message: InboundMessage): void {
+    if (connection.socket === null) return;
+    this.#liveness.heard(connection);
+    if (!this.#withinRates(connection, message)) this.close(connection, CLOSE.rateLimited);
+    else this.#dispatch.received(connection, message);
+  }
+
+  /** A ping or pong has arrived. */
+  heard(connection: Connection): void {
+    this.#liveness.heard(connection);
+  }
+
+  /** Ends a connection from our side. The first cause stays; a second call does nothing. */
+  close(connection: Connection, cause: CloseCause): void {
+    const { socket } = connection;
+    if (socket === null || connection.end !== null) return;
+    connection.end = cause;
+    // A peer that does not answer or does not read gets no close frame: it would wait behind what is not read.
+    if (cause.code === 1006 || cause === CLOSE.slowConsumer) socket.terminate();
+    else socket.close(cause.code, cause.reason);
+  }
+
+  /** The socket has closed, by whichever side; `seen` is what the socket says of it. */
+  closed(connection: Connection, seen: CloseCause): void {
+    const end = connection.end ?? seen;
+    connection.end = end;
+    connection.socket = null;
+    this.#registry.remove(connection);
+    this.#liveness.remove(connection);
+    this.#report.connectionClosed(connection.connectionId, connection.hub, end.code, end.reason);
+    this.#dispatch.closed(connection);
+  }
+
+  /** Ends every connection: at once where no call is in flight, else when its answer has been delivered. */
+  closeAll(cause: CloseCause): void {
+    for (const connection of this.#registry.all()) {
+      if (connection.inFlight) this.#dispatch.closeAfterCall(connection, cause);
+      else this.close(connection, cause);
+    }
+  }
+
+  /** Gives up the messages in flight and waiting. */
+  abandonMessages(): void {
+    this.#dispatch.abandon();
+  }
+
+  stop(): void {
+    this.#liveness.stop();
+    this.#dispatch.stop();
+  }
+
+  #withinRates(connection: Connection, message: InboundMessage): boolean {
+    const now = this.#clock.now();
+    if (connection.messageRate?.take(1, now) === false) return false;
+    return connection.byteRate?.take(message.payload.length, now) !== false;
+  }
+
+  #depart(connection: Connection): void {
+    void this.#departure.send(connection, connection.end ?? CLOSE.networkLost);
+  }
+}

@@ -1,0 +1,204 @@
+import { randomBytes } from "node:crypto";
+import type { Logger } from "pino";
+import packageJson from "../package.json" with { type: "json" };
+import { answerHealth, HEALTH_PATH } from "./api/health.ts";
+import type { AccessKeys } from "./auth/access-keys.ts";
+import { hostOf } from "./auth/audience.ts";
+import { readOrMakeKey } from "./auth/key-file.ts";
+import { hubConfig } from "./config/hub-config.ts";
+import type { Config } from "./config/schema.ts";
+import { Admission } from "./core/admission.ts";
+import { Departure } from "./core/departure.ts";
+import { drain } from "./core/drain.ts";
+import { Lifecycle } from "./core/lifecycle.ts";
+import { Outstanding } from "./core/outstanding.ts";
+import type { Report } from "./core/ports.ts";
+import { Registry } from "./core/registry.ts";
+import { createLogReport } from "./observe/log.ts";
+import { TrustedProxies } from "./sockets/addresses.ts";
+import { fittingConnections } from "./sockets/file-limit.ts";
+import { type Listener, listen } from "./sockets/listener.ts";
+import { startTlsFront, type TlsFront } from "./sockets/tls-front.ts";
+import { Upgrade } from "./sockets/upgrade.ts";
+import { systemClock } from "./system-clock.ts";
+import { createUpstream } from "./upstream/upstream.ts";
+
+/** 16 random bytes: 128 bits, 22 characters of base64url. Source: spec section 1, "connection". */
+const CONNECTION_ID_BYTES = 16;
+
+/** A gateway at work. */
+export interface Gateway {
+  /** Where clients and backends reach it on this machine. */
+  readonly url: string;
+  readonly port: number;
+  readonly accessKeys: AccessKeys;
+  /** The file that keeps the access key where the configuration gives none. */
+  readonly keyFile: string | null;
+  /** For tests and, later, the REST API: who is connected. */
+  readonly registry: Registry;
+  /** Stops accepting, closes every connection with 1001, sends every disconnect event. May be called twice. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Builds the gateway's parts, wires them and opens the listener. The only place that does.
+ *
+ * Errors: throws where the port, a certificate, the data folder or an upstream entry cannot be used.
+ */
+export async function startGateway(config: Config, { log }: { log: Logger }): Promise<Gateway> {
+  const report = createLogReport(log);
+  const { keys, keyFile } = findKeys(config);
+  const upstream = createUpstream({
+    entries: config.upstreams,
+    keys: () => keys,
+    maxResponseBytes: config.limits.maxResponseBytes,
+    userAgent: `hubwire/${packageJson.version}`,
+    env: process.env,
+    clock: systemClock,
+    report,
+  });
+  const core = buildCore(config, upstream, report, fitConnections(config, log));
+  const stopParts = async () => {
+    core.admission.stop();
+    core.lifecycle.stop();
+    await upstream.stop();
+  };
+  let ready = false;
+  let doors: Doors;
+  try {
+    doors = openDoors(config, core, {
+      upgrade: buildUpgrade(config, keys, core.admission, report),
+      report,
+      route: (request, path) => (path === HEALTH_PATH ? answerHealth(request.method, ready) : null),
+    });
+  } catch (error) {
+    await stopParts();
+    throw error;
+  }
+  ready = true;
+
+  const stop = async () => {
+    ready = false;
+    doors.stopAccepting();
+    const left = await drain({ ...core, clock: systemClock, drainTimeoutMs: config.shutdown.drainTimeoutMs });
+    if (left > 0) log.error({ count: left }, "shutdown deadline passed: disconnect events were not delivered");
+    await doors.stop();
+    await stopParts();
+  };
+  let stopped: Promise<void> | null = null;
+  return {
+    url: formatUrl(config, doors.port),
+    port: doors.port,
+    accessKeys: keys,
+    keyFile,
+    registry: core.registry,
+    stop: () => {
+      stopped ??= stop();
+      return stopped;
+    },
+  };
+}
+
+function findKeys({ accessKeys, dataDir }: Config): { keys: AccessKeys; keyFile: string | null } {
+  const { primary, secondary } = accessKeys;
+  if (primary !== null) return { keys: { primary, secondary }, keyFile: null };
+  const kept = readOrMakeKey(dataDir);
+  return { keys: { primary: kept.key, secondary: null }, keyFile: kept.path };
+}
+
+/** The parts of the core, wired. */
+interface Core {
+  readonly registry: Registry;
+  readonly outstanding: Outstanding;
+  readonly admission: Admission;
+  readonly lifecycle: Lifecycle;
+}
+
+function buildCore(
+  config: Config,
+  upstream: ReturnType<typeof createUpstream>,
+  report: Report,
+  maxConnections: number,
+): Core {
+  const registry = new Registry();
+  const outstanding = new Outstanding();
+  const departure = new Departure({ upstream, outstanding, report });
+  const common = { upstream, registry, departure, clock: systemClock, report };
+  const admission = new Admission({ ...common, outstanding, options: { ...config.limits, maxConnections } });
+  const lifecycle = new Lifecycle({ ...common, options: { ...config.limits, ...config.websocket } });
+  return { registry, outstanding, admission, lifecycle };
+}
+
+function buildUpgrade(config: Config, keys: AccessKeys, admission: Admission, report: Report): Upgrade {
+  const publicHosts = config.publicUrls.map(hostOf).filter((host) => host !== null);
+  return new Upgrade(
+    {
+      hubConfig: (hub) => hubConfig(config, hub),
+      publicHosts: publicHosts.length === 0 ? null : publicHosts,
+      accessKeys: () => keys,
+      trustedProxies: new TrustedProxies(config.trustedProxies),
+      clientCertHeader: config.clientCertHeader,
+      newConnectionId: () => randomBytes(CONNECTION_ID_BYTES).toString("base64url"),
+    },
+    admission,
+    report,
+  );
+}
+
+type Doors = Pick<Listener, "port" | "stopAccepting" | "stop">;
+
+/** The public listener, or the TLS front and the listener behind it. */
+function openDoors(config: Config, core: Core, parts: Omit<Parameters<typeof listen>[1], "lifecycle">): Doors {
+  const { host, port, reusePort, tls } = config.listen;
+  const { maxMessageBytes, maxOutboxBytes } = config.limits;
+  const common = { compression: config.websocket.compression, maxMessageBytes, maxOutboxBytes };
+  const wired = { ...parts, lifecycle: core.lifecycle };
+  if (tls === null || tls.clientCaFile === null || tls.clientCert === "none") {
+    const files = tls === null ? null : { cert: Bun.file(tls.certFile), key: Bun.file(tls.keyFile) };
+    return listen({ ...common, host, port, reusePort, tls: files, peerBehind: null }, wired);
+  }
+  const { certFile, keyFile, clientCaFile, clientCert } = tls;
+  let front: TlsFront | null = null;
+  const inner = listen(
+    {
+      ...common,
+      host: "127.0.0.1",
+      port: 0,
+      reusePort: false,
+      tls: null,
+      peerBehind: (peerPort) => front?.peerBehind(peerPort) ?? null,
+    },
+    wired,
+  );
+  const innerPort = () => inner.port;
+  const opened = startTlsFront({ host, port, certFile, keyFile, clientCaFile, clientCert, innerPort }, parts.report);
+  front = opened;
+  return {
+    port: opened.port,
+    stopAccepting: () => opened.stopAccepting(),
+    stop: async () => {
+      await inner.stop();
+      opened.stop();
+    },
+  };
+}
+
+function fitConnections({ limits, upstreams, listen: { tls } }: Config, log: Logger): number {
+  const upstreamCalls = upstreams.reduce((sum, entry) => sum + entry.maxConcurrency, 0);
+  const perConnection = tls !== null && tls.clientCert !== "none" ? 3 : 1;
+  const fitting = fittingConnections(limits.maxConnections, { perConnection, upstreamCalls });
+  if (fitting < limits.maxConnections) {
+    const wanted = limits.maxConnections;
+    log.warn(
+      { wanted, fitting },
+      "limits.maxConnections lowered to what the file limit allows: raise it with ulimit -n",
+    );
+  }
+  return fitting;
+}
+
+function formatUrl({ listen: { host, tls } }: Config, port: number): string {
+  const reachable = host === "0.0.0.0" || host === "::" ? "127.0.0.1" : host;
+  const name = reachable.includes(":") ? `[${reachable}]` : reachable;
+  return `${tls === null ? "http" : "https"}://${name}:${port}`;
+}

@@ -1,0 +1,34 @@
+import pino, { type Logger } from "pino";
+import type { Report } from "../core/ports.ts";
+
+/** The process's log: pino JSON lines on standard error, so that standard output stays for people. */
+export function createLog(): Logger {
+  return pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime }, pino.destination({ fd: 2, sync: true }));
+}
+
+/** What an upstream entry reports; declared here since adapters do not know each other. */
+export interface EntryReport {
+  breakerOpened(entry: string): void;
+  breakerClosed(entry: string): void;
+  tokenFailed(entry: string, detail: string): void;
+}
+
+/**
+ * Writes every fact as one log line.
+ *
+ * Cost:   opens and closes are `debug` lines, which the default level leaves out; what was lost or refused is `warn`.
+ *         Nothing here holds a token, key, query string or header value.
+ */
+export function createLogReport(log: Logger): Report & EntryReport {
+  return {
+    connectionOpened: (connectionId, hub) => log.debug({ connectionId, hub }, "connection opened"),
+    connectionClosed: (connectionId, hub, closeCode, closeReason) =>
+      log.debug({ connectionId, hub, closeCode, closeReason }, "connection closed"),
+    connectionRefused: (hub, status, code) => log.info({ hub, status, code }, "connection refused"),
+    undelivered: (fact) => log.warn(fact, "event not delivered"),
+    fault: (where, error) => log.error({ where, err: error }, "fault of the service"),
+    breakerOpened: (entry) => log.warn({ entry }, "circuit breaker opened"),
+    breakerClosed: (entry) => log.info({ entry }, "circuit breaker closed"),
+    tokenFailed: (entry, detail) => log.warn({ entry, detail }, "no token for the upstream"),
+  };
+}

@@ -1,0 +1,57 @@
+import { BlockList, isIP } from "node:net";
+
+const MAPPED_IPV4 = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i;
+const IPV4_WITH_PORT = /^(\d+\.\d+\.\d+\.\d+):\d+$/;
+const BRACKETED_IPV6 = /^\[([0-9A-Fa-f:.]+)\](?::\d+)?$/;
+
+/** An address in the form in which it is compared and passed on: no port, no brackets, IPv4 without `::ffff:`. */
+export function plainAddress(address: string): string {
+  const bare = IPV4_WITH_PORT.exec(address)?.[1] ?? BRACKETED_IPV6.exec(address)?.[1] ?? address;
+  return MAPPED_IPV4.exec(bare)?.[1] ?? bare;
+}
+
+/** The proxies whose word about a client is believed. */
+export class TrustedProxies {
+  readonly #list = new BlockList();
+
+  /** Addresses and networks in CIDR form; the configuration has checked them. */
+  constructor(ranges: readonly string[]) {
+    for (const range of ranges) {
+      const [address = "", prefix] = range.split("/");
+      const family = isIP(address) === 6 ? "ipv6" : "ipv4";
+      if (prefix === undefined) this.#list.addAddress(address, family);
+      else this.#list.addSubnet(address, Number(prefix), family);
+    }
+  }
+
+  includes(address: string): boolean {
+    const version = isIP(address);
+    return version !== 0 && this.#list.check(address, version === 6 ? "ipv6" : "ipv4");
+  }
+}
+
+/** Where a client comes from. */
+export interface Origin {
+  /** The whole `X-Forwarded-For` that the upstream gets. */
+  readonly forwardedFor: string;
+  /** The first address from the right that is no trusted proxy's: the client's, for limits and logs. */
+  readonly clientAddress: string;
+}
+
+/**
+ * Works out where a request comes from.
+ *
+ * Shape:  `peer` is the socket's address; `chain` the request's own `X-Forwarded-For`, all lines joined by `, `, or null.
+ *         The chain counts only where the peer is a trusted proxy.
+ * Source: the seed, `X-Forwarded-For`; spec section 5.
+ */
+export function traceOrigin(peer: string, chain: string | null, trusted: TrustedProxies): Origin {
+  const peerAddress = plainAddress(peer);
+  if (chain === null || chain.trim() === "" || !trusted.includes(peerAddress)) {
+    return { forwardedFor: peerAddress, clientAddress: peerAddress };
+  }
+  const plainChain = chain.trim().replace(/[^,\s]+/g, plainAddress);
+  const hops = [...plainChain.split(",").map((hop) => hop.trim()), peerAddress];
+  const clientAddress = hops.findLast((hop) => !trusted.includes(hop)) ?? hops[0] ?? peerAddress;
+  return { forwardedFor: `${plainChain}, ${peerAddress}`, clientAddress };
+}

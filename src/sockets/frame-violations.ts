@@ -1,0 +1,21 @@
+import { CLOSE, type CloseCause } from "../protocol/close-causes.ts";
+
+/** Beginnings of the texts with which Bun 1.4 reports a frame it closed for; the client got the code beside them. */
+const VIOLATIONS: readonly (readonly [text: string, code: number])[] = [
+  ["Received invalid UTF-8", 1007],
+  ["Received invalid compressed data", 1007],
+  ["Received too big message", 1009],
+  ["Received ", 1002],
+];
+
+/**
+ * What really ended a connection, from the code and text of Bun's close handler.
+ *
+ * Why: for a frame violation Bun sends the client 1002, 1007 or 1009 and tells us 1006 and a sentence; for a lost network
+ *      it tells us 1006 and nothing. `frame-violations.test.ts` fails should a later Bun change its sentences.
+ */
+export function closeCauseFromBun(code: number, reason: string): CloseCause {
+  if (code !== 1006) return { code, reason };
+  const violation = VIOLATIONS.find(([text]) => reason.startsWith(text));
+  return violation === undefined ? CLOSE.networkLost : { code: violation[1], reason };
+}

@@ -1,0 +1,144 @@
+import type { Server } from "bun";
+import type { Lifecycle } from "../core/lifecycle.ts";
+import type { Report } from "../core/ports.ts";
+import { parseClientEndpoint } from "../protocol/client-endpoint.ts";
+import { refusal } from "../protocol/error-codes.ts";
+import { plainAddress } from "./addresses.ts";
+import { refusalResponse } from "./answers.ts";
+import { BunSocket, type SocketData } from "./bun-socket.ts";
+import { closeCauseFromBun } from "./frame-violations.ts";
+import type { Peer, Upgrade } from "./upgrade.ts";
+
+const utf8 = new TextEncoder();
+
+/** Longest ordinary HTTP request body. Nothing of this version takes one; Bun answers a longer one with 413. */
+const MAX_REQUEST_BODY_BYTES = 1_048_576;
+
+export interface ListenerOptions {
+  readonly host: string;
+  /** 0: the system chooses. */
+  readonly port: number;
+  readonly reusePort: boolean;
+  /** Certificate and key for TLS without client certificates; null for none. */
+  readonly tls: { readonly cert: Bun.BunFile; readonly key: Bun.BunFile } | null;
+  readonly compression: boolean;
+  readonly maxMessageBytes: number;
+  readonly maxOutboxBytes: number;
+  /** Knows the peers behind a TLS front; null where clients connect directly. */
+  readonly peerBehind: ((port: number) => Peer | null) | null;
+}
+
+export interface Listener {
+  readonly port: number;
+  /** Accepts no more; what is open stays. */
+  stopAccepting(): void;
+  /** Cuts what is still open. May be called twice. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Opens the listener for clients and for plain HTTP, over Bun.serve.
+ *
+ * Shape:  the client endpoint goes to `upgrade`; everything else to `route`, whose null means 404.
+ * Errors: nothing that a handler throws may reach Bun, which would end the process; it becomes a `fault` of the report.
+ */
+export function listen(
+  options: ListenerOptions,
+  parts: {
+    upgrade: Upgrade;
+    lifecycle: Lifecycle;
+    report: Report;
+    route: (request: Request, path: string) => Response | Promise<Response> | null;
+  },
+): Listener {
+  const { upgrade, report, route } = parts;
+  const server: Server<SocketData> = Bun.serve<SocketData>({
+    hostname: options.host,
+    port: options.port,
+    reusePort: options.reusePort,
+    ...(options.tls === null ? {} : { tls: { cert: options.tls.cert, key: options.tls.key } }),
+    maxRequestBodySize: MAX_REQUEST_BODY_BYTES,
+    fetch: (request) => answer(request),
+    error: (error) => {
+      report.fault("request", error);
+      return refusalResponse(refusal("internal_error", "a fault of the service", "service"));
+    },
+    websocket: websocketHandlers(options, parts.lifecycle, report),
+  });
+
+  async function answer(request: Request): Promise<Response | undefined> {
+    // To be read before anything is awaited: it is gone once the client is.
+    const peer = peerOf(request);
+    const url = URL.parse(request.url);
+    if (url === null) return refusalResponse(refusal("bad_request", "the Host header is no host", "Host"));
+    if (peer === null) return refusalResponse(refusal("bad_request", "connect to the public listener", "port"));
+    const query = rawQuery(request.url);
+    const endpoint = parseClientEndpoint(url.pathname, query);
+    if (endpoint.kind === "endpoint") return await upgrade.handle({ request, peer, hub: endpoint.hub, query }, server);
+    if (endpoint.kind === "bad-hub") return refusalResponse(refusal("bad_hub", endpoint.sentence, "hub"));
+    return await (route(request, url.pathname) ??
+      refusalResponse(refusal("not_found", "there is nothing here", "path")));
+  }
+
+  function peerOf(request: Request): Peer | null {
+    const address = server.requestIP(request);
+    if (address === null) return null;
+    if (options.peerBehind !== null) return options.peerBehind(address.port);
+    return { address: plainAddress(address.address), certThumbprint: null };
+  }
+
+  return {
+    port: server.port ?? 0,
+    stopAccepting: () => {
+      void server.stop();
+    },
+    stop: async () => {
+      await server.stop(true);
+    },
+  };
+}
+
+/** All behind the first `?`, as far as Bun keeps it as it came (PROTOCOL.md says what it re-encodes). */
+function rawQuery(url: string): string {
+  const start = url.indexOf("?");
+  return start === -1 ? "" : url.slice(start + 1);
+}
+
+function websocketHandlers(
+  options: ListenerOptions,
+  lifecycle: Lifecycle,
+  report: Report,
+): Bun.WebSocketHandler<SocketData> & { error: (ws: unknown, error: unknown) => void } {
+  const { maxMessageBytes, maxOutboxBytes } = options;
+  return {
+    maxPayloadLength: maxMessageBytes,
+    // The bound is ours to keep (`BunSocket.send`); Bun's own would drop without a word, so it lies beyond it.
+    backpressureLimit: Math.min(2 * maxOutboxBytes + maxMessageBytes, 0x7fff_ffff),
+    // Pings and their deadline are the core's: Bun's idle timeout never cuts a mute peer that is pushed to.
+    idleTimeout: 0,
+    sendPings: false,
+    // A dedicated compressor would cost 142-219 kB per connection as soon as a client offers it.
+    perMessageDeflate: options.compression ? { compress: "shared", decompress: "shared" } : false,
+    open(ws) {
+      const { connection, firstFrame } = ws.data;
+      ws.data.firstFrame = null;
+      lifecycle.opened(connection, new BunSocket(ws, maxOutboxBytes), firstFrame);
+    },
+    message(ws, message) {
+      const binary = typeof message !== "string";
+      lifecycle.received(ws.data.connection, { payload: binary ? message : utf8.encode(message), binary });
+    },
+    ping(ws) {
+      lifecycle.heard(ws.data.connection);
+    },
+    pong(ws) {
+      lifecycle.heard(ws.data.connection);
+    },
+    close(ws, code, reason) {
+      lifecycle.closed(ws.data.connection, closeCauseFromBun(code, reason));
+    },
+    error(_ws, error) {
+      report.fault("WebSocket handler", error);
+    },
+  };
+}

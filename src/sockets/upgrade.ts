@@ -1,0 +1,161 @@
+import type { Server } from "bun";
+import type { AccessKeys } from "../auth/access-keys.ts";
+import { hostOf } from "../auth/audience.ts";
+import { type ClientIdentity, verifyClientToken } from "../auth/client-token.ts";
+import type { HubConfig } from "../config/schema.ts";
+import type { Admission } from "../core/admission.ts";
+import type { Report } from "../core/ports.ts";
+import { formatClientQuery, queryTokens } from "../protocol/client-query.ts";
+import { type Refusal, refusal } from "../protocol/error-codes.ts";
+import { type Origin, type TrustedProxies, traceOrigin } from "./addresses.ts";
+import { refusalResponse, relayedResponse } from "./answers.ts";
+import type { SocketData } from "./bun-socket.ts";
+import { checkHandshake, readHeader } from "./handshake.ts";
+
+/** Who is at the other end of a request's TCP connection. */
+export interface Peer {
+  readonly address: string;
+  /** SHA-1, 40 upper-case hex digits; null without a certificate. */
+  readonly certThumbprint: string | null;
+}
+
+export interface UpgradeOptions {
+  readonly hubConfig: (hub: string) => HubConfig;
+  /** Hosts that a token may name; null where none is configured and the request's `Host` counts. */
+  readonly publicHosts: readonly string[] | null;
+  readonly accessKeys: () => AccessKeys;
+  readonly trustedProxies: TrustedProxies;
+  /** The header in which a trusted proxy gives the client certificate's thumbprint. */
+  readonly clientCertHeader: string | null;
+  readonly newConnectionId: () => string;
+}
+
+/** A request for the client endpoint whose URL has been read. */
+export interface ClientRequest {
+  readonly request: Request;
+  readonly peer: Peer;
+  readonly hub: string;
+  /** Raw, without `?`. */
+  readonly query: string;
+}
+
+/** What the checks of a request find out, or the refusal of the first that failed. */
+type Checked<Value> = { readonly value: Value } | { readonly refusal: Refusal };
+
+/**
+ * Takes a WebSocket handshake from its URL to 101 or a refusal.
+ *
+ * Order:  upgrade 426 → `Origin` 403 → limits 503, 429 → token 401 → upstream. Source: spec section 2.
+ */
+export class Upgrade {
+  readonly #options: UpgradeOptions;
+  readonly #admission: Admission;
+  readonly #report: Report;
+
+  constructor(options: UpgradeOptions, admission: Admission, report: Report) {
+    this.#options = options;
+    this.#admission = admission;
+    this.#report = report;
+  }
+
+  /** Undefined where the request has become a WebSocket. */
+  async handle(client: ClientRequest, server: Server<SocketData>): Promise<Response | undefined> {
+    const { headers, method } = client.request;
+    const origin = traceOrigin(
+      client.peer.address,
+      readHeader(headers, "x-forwarded-for"),
+      this.#options.trustedProxies,
+    );
+    const refused =
+      checkHandshake(method, headers) ?? this.#checkOrigin(client) ?? this.#admission.reserve(origin.clientAddress);
+    if (refused !== null) return this.#refuse(client.hub, refused);
+    try {
+      return await this.#admit(client, origin, server);
+    } finally {
+      this.#admission.release();
+    }
+  }
+
+  async #admit(client: ClientRequest, origin: Origin, server: Server<SocketData>): Promise<Response | undefined> {
+    const { request, hub, query } = client;
+    const identified = await this.#identify(client);
+    if ("refusal" in identified) return this.#refuse(hub, identified.refusal);
+    const certificate = this.#certThumbprint(client);
+    if ("refusal" in certificate) return this.#refuse(hub, certificate.refusal);
+
+    const admitted = await this.#admission.connect({
+      facts: {
+        connectionId: this.#options.newConnectionId(),
+        hub,
+        ...identified.value,
+        clientQuery: formatClientQuery(query),
+        forwardedFor: origin.forwardedFor,
+      },
+      subprotocols: readHeader(request.headers, "sec-websocket-protocol"),
+      certThumbprint: certificate.value,
+    });
+    if (admitted.kind === "refuse") return this.#refuse(hub, admitted.refusal);
+    if (admitted.kind === "relay") return relayedResponse(admitted.status, admitted.headers, admitted.body);
+
+    const { connection, firstFrame } = admitted;
+    // An empty value sends no header; without it Bun would choose the first subprotocol that was offered.
+    const chosen = Buffer.from(admitted.subprotocol ?? "", "utf8").toString("latin1");
+    let upgraded = false;
+    try {
+      upgraded = server.upgrade(request, {
+        data: { connection, firstFrame },
+        headers: { "Sec-WebSocket-Protocol": chosen },
+      });
+    } finally {
+      if (!upgraded) this.#admission.handshakeFailed(connection);
+    }
+    // Nobody is left to read an answer: the client has gone while the upstream was asked.
+    return upgraded ? undefined : new Response(null, { status: 400 });
+  }
+
+  #checkOrigin({ request, hub }: ClientRequest): Refusal | null {
+    const origin = request.headers.get("origin");
+    const { allowedOrigins } = this.#options.hubConfig(hub);
+    if (origin === null || allowedOrigins.includes("*") || allowedOrigins.includes(origin.toLowerCase())) return null;
+    return refusal("origin_denied", "this origin is not in the hub's allowedOrigins", "Origin");
+  }
+
+  async #identify({ request, hub, query }: ClientRequest): Promise<Checked<ClientIdentity>> {
+    const tokens = [...queryTokens(query), ...bearerTokens(request.headers)];
+    const [token] = tokens;
+    if (token === undefined) {
+      if (this.#options.hubConfig(hub).anonymous === "allow") return { value: { userId: "", claims: "" } };
+      return { refusal: refusal("token_required", "this hub admits no anonymous clients", "access_token") };
+    }
+    if (tokens.length > 1) {
+      return { refusal: refusal("token_repeated", "the request brings more than one access token", "access_token") };
+    }
+    const requestHost = hostOf(request.headers.get("host") ?? "");
+    const hosts = this.#options.publicHosts ?? (requestHost === null ? [] : [requestHost]);
+    const result = await verifyClientToken(token, { hosts, hub }, this.#options.accessKeys(), Date.now() / 1000);
+    return result.kind === "refused" ? { refusal: result.refusal } : { value: result.identity };
+  }
+
+  #certThumbprint({ request, peer }: ClientRequest): Checked<string | null> {
+    const { clientCertHeader, trustedProxies } = this.#options;
+    const given = clientCertHeader === null ? null : request.headers.get(clientCertHeader);
+    if (given === null || given.trim() === "" || !trustedProxies.includes(peer.address)) {
+      return { value: peer.certThumbprint };
+    }
+    const thumbprint = given.replaceAll(":", "").trim().toUpperCase();
+    if (/^[0-9A-F]{40}$/.test(thumbprint)) return { value: thumbprint };
+    const sentence = "the proxy's certificate header holds no SHA-1 thumbprint of 40 hex digits";
+    return { refusal: refusal("bad_certificate_header", sentence, clientCertHeader ?? "") };
+  }
+
+  #refuse(hub: string, refused: Refusal): Response {
+    this.#report.connectionRefused(hub, refused.status, refused.code);
+    return refusalResponse(refused);
+  }
+}
+
+/** The tokens in `Authorization`; another scheme than Bearer is a proxy's business. */
+function bearerTokens(headers: Headers): string[] {
+  const match = /^bearer(?: +(.*))?$/i.exec(headers.get("authorization")?.trim() ?? "");
+  return match === null ? [] : (match[1] ?? "").split(",").map((part) => part.replace(/^\s*bearer /i, "").trim());
+}
