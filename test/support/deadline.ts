@@ -1,0 +1,31 @@
+/**
+ * The longest that a test waits for something that must happen.
+ *
+ * Generous on purpose: it only decides how long a failing test takes, never whether a slow machine passes.
+ */
+export const DEADLINE_MS = 15_000;
+
+/** Waits for a promise, and names what was waited for when it does not settle in time. */
+export async function within<T>(promise: Promise<T>, what: string, deadlineMs = DEADLINE_MS): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(`waited ${deadlineMs} ms for ${what}`)), deadlineMs);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** A promise that the test settles itself: holds a backend's answer until the test lets it go. */
+export class Gate {
+  readonly opened: Promise<void>;
+  readonly open: () => void;
+
+  constructor() {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.opened = promise;
+    this.open = resolve;
+  }
+}

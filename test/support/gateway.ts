@@ -1,0 +1,57 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import pino from "pino";
+import { parseConfig } from "../../src/config/load.ts";
+import { startGateway } from "../../src/gateway.ts";
+
+/** A log line as pino writes it. */
+export type LogLine = Readonly<Record<string, unknown>>;
+
+/** A gateway in this process, on a free port of 127.0.0.1. */
+export interface TestGateway {
+  readonly port: number;
+  readonly url: string;
+  /** All log lines so far. */
+  readonly logLines: () => LogLine[];
+  /** Graceful shutdown; may be called twice. */
+  readonly stop: () => Promise<void>;
+  /** Shutdown, then the data folder is removed. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** The access keys of every test gateway that names none. */
+export const KEYS = {
+  primary: "cHJpbWFyeS1rZXktb2YtdGhlLWVuZC10by1lbmQtdGVzdHM=",
+  secondary: "c2Vjb25kYXJ5LWtleS1vZi10aGUtZW5kLXRvLWVuZC10ZXN0cw==",
+} as const;
+
+/**
+ * Starts a gateway from an object in the shape of hubwire.yaml.
+ *
+ * Every key given replaces the test's default whole; the defaults are a free port, a data folder of its own, `KEYS` and
+ * a shorter shutdown.
+ */
+export async function startTestGateway(config: Readonly<Record<string, unknown>>): Promise<TestGateway> {
+  const dataDir = await mkdtemp(join(tmpdir(), "hubwire-gateway-"));
+  const written: string[] = [];
+  const log = pino({ level: "trace" }, { write: (line: string) => void written.push(line) });
+  const parsed = parseConfig({
+    listen: { host: "127.0.0.1", port: 0 },
+    accessKeys: KEYS,
+    dataDir,
+    shutdown: { drainTimeoutMs: 8000 },
+    ...config,
+  });
+  const gateway = await startGateway(parsed, { log });
+  return {
+    port: gateway.port,
+    url: gateway.url,
+    logLines: () => written.map((line) => JSON.parse(line) as LogLine),
+    stop: () => gateway.stop(),
+    [Symbol.asyncDispose]: async () => {
+      await gateway.stop();
+      await rm(dataDir, { recursive: true, force: true });
+    },
+  };
+}
