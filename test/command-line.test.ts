@@ -1,0 +1,126 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { KEYS, startTestGateway } from "./support/gateway.ts";
+import { RawWebSocket } from "./support/raw-websocket.ts";
+
+const LAUNCHER = join(import.meta.dir, "..", "bin", "hubwire.mjs");
+let folder: string;
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "hubwire-command-line-"));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function writeConfig(name: string, config: unknown): string {
+  const path = join(folder, name);
+  writeFileSync(path, JSON.stringify(config));
+  return path;
+}
+
+async function hubwire(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  const child = Bun.spawn(["node", LAUNCHER, ...args], {
+    cwd: folder,
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [stdout, stderr, code] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
+  return { code, stdout, stderr };
+}
+
+describe("hubwire version", () => {
+  test("prints the version and that of Bun", async () => {
+    const { code, stdout } = await hubwire("version");
+    expect(stdout).toMatch(/^hubwire \d+\.\d+\.\d+ \(Bun 1\.4\.\d+\)\n$/);
+    expect(code).toBe(0);
+  });
+});
+
+describe("hubwire check", () => {
+  test("says that a good file is good and exits with 0", async () => {
+    const file = writeConfig("good.json", { upstreams: [{ urlTemplate: "http://127.0.0.1:1/{hub}/api/{event}" }] });
+    const { code, stdout } = await hubwire("check", "--config", file);
+    expect(stdout).toContain("good.json is good.");
+    expect(code).toBe(0);
+  });
+
+  test("reports all faults of a bad file with their paths, none with its value, and exits with 2", async () => {
+    const file = writeConfig("bad.json", {
+      listen: { prot: 1 },
+      accessKeys: { primary: "", secondary: "hush-hush" },
+      upstreams: [{ urlTemplate: "http://{hub}.example/?code=hush-hush", timeoutMs: -1 }],
+    });
+    const { code, stdout, stderr } = await hubwire("check", "--config", file);
+    for (const path of ["listen.prot", "accessKeys.primary", "upstreams[0].urlTemplate", "upstreams[0].timeoutMs"]) {
+      expect(stderr).toContain(path);
+    }
+    expect(stderr).toContain("did you mean");
+    expect(stdout + stderr).not.toContain("hush-hush");
+    expect(code).toBe(2);
+  });
+
+  test("says that a file is missing", async () => {
+    const { code, stderr } = await hubwire("check", "--config", join(folder, "nowhere.yaml"));
+    expect(stderr).toContain("nowhere.yaml");
+    expect(code).toBe(2);
+  });
+});
+
+describe("hubwire token", () => {
+  test("prints a client URL with which the gateway lets the user in", async () => {
+    await using gateway = await startTestGateway({});
+    const file = writeConfig("token.json", { listen: { port: gateway.port }, accessKeys: KEYS });
+    const { code, stdout } = await hubwire("token", "--config", file, "--hub", "chat", "--user", "alice");
+    expect(code).toBe(0);
+    const url = new URL(stdout.trim());
+    expect(url.origin.replace("ws:", "http:")).toBe(gateway.url);
+    // Without an upstream only a token that names a user opens a connection.
+    using client = await RawWebSocket.open({ port: gateway.port, path: url.pathname + url.search });
+    client.close(4000, "done");
+    expect(await client.closed()).toEqual({ code: 4000, reason: "done" });
+  });
+
+  test("without a configured key, uses the one kept in dataDir, readable by its owner only", async () => {
+    const file = writeConfig("kept.json", { dataDir: join(folder, "kept") });
+    const { code } = await hubwire("token", "--config", file, "--hub", "chat", "--user", "alice");
+    expect(code).toBe(0);
+    expect(statSync(join(folder, "kept")).mode & 0o777).toBe(0o700);
+    expect(statSync(join(folder, "kept", "access-key")).mode & 0o777).toBe(0o600);
+  });
+
+  test("without a user says what is missing and exits with 2", async () => {
+    const { code, stderr } = await hubwire("token", "--hub", "chat");
+    expect(stderr).toContain("--user");
+    expect(code).toBe(2);
+  });
+});
+
+describe("hubwire start", () => {
+  test("says that the port is taken and exits with 1", async () => {
+    await using gateway = await startTestGateway({});
+    const file = writeConfig("taken.json", { listen: { port: gateway.port }, dataDir: join(folder, "taken") });
+    const { code, stderr } = await hubwire("start", "--config", file);
+    expect(stderr).toContain(String(gateway.port));
+    expect(code).toBe(1);
+  });
+
+  test("refuses a bad configuration with its report and exits with 2", async () => {
+    const file = writeConfig("later.json", { cluster: { nats: { servers: ["nats://127.0.0.1"] } } });
+    const { code, stderr } = await hubwire("start", "--config", file);
+    expect(stderr).toContain("cluster");
+    expect(stderr).toContain("not in this version");
+    expect(code).toBe(2);
+  });
+});
+
+test("an unknown command exits with 2 and names the nearest", async () => {
+  const { code, stderr } = await hubwire("strat");
+  expect(stderr).toContain("start");
+  expect(code).toBe(2);
+});
