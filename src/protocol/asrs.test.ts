@@ -1,0 +1,112 @@
+import { describe, expect, test } from "bun:test";
+import { formatAsrsHeaders } from "./asrs.ts";
+import type { ConnectionFacts, UpstreamEvent } from "./events.ts";
+
+const FACTS: ConnectionFacts = {
+  connectionId: "id-1",
+  hub: "Chat",
+  userId: "zoë",
+  claims: "sub: zo%C3%AB",
+  clientQuery: "a=1&b=%0d%0a",
+  forwardedFor: "1.2.3.4, 5.6.7.8",
+};
+const BARE: ConnectionFacts = { ...FACTS, userId: "", claims: "", clientQuery: "" };
+const CONTEXT = { signature: "sha256=aa,sha256=bb", date: "Fri, 10 Jan 2020 01:02:03 GMT" } as const;
+
+function format(event: UpstreamEvent, connectEventName: "handshake" | "connect" = "handshake"): string[] {
+  return formatAsrsHeaders(event, { ...CONTEXT, connectEventName }).map(([name, value]) => `${name}: ${value}`);
+}
+
+function connect(over: Partial<Extract<UpstreamEvent, { name: "connect" }>> = {}): UpstreamEvent {
+  return { name: "connect", eventId: "e-1", facts: FACTS, subprotocols: "v2, v1", certThumbprint: "AB12", ...over };
+}
+
+function disconnect(over: Partial<Extract<UpstreamEvent, { name: "disconnect" }>> = {}): UpstreamEvent {
+  const event = { closeCode: 4001, closeReason: "bye, 50% ü", connectOutcomeUnknown: false };
+  return { name: "disconnect", eventId: "e-3", facts: FACTS, ...event, ...over };
+}
+
+describe("formatAsrsHeaders", () => {
+  test("gives connect the seed's headers in the seed's order", () => {
+    expect(format(connect())).toEqual([
+      "Sec-WebSocket-Protocol: v2, v1",
+      "X-ASRS-Client-Cert-Thumbprint: AB12",
+      "X-ASRS-Connection-Id: id-1",
+      "X-ASRS-Hub: Chat",
+      "X-ASRS-Category: connections",
+      "X-ASRS-Event: handshake",
+      "X-ASRS-User-Id: zoë",
+      "X-ASRS-User-Claims: sub: zo%C3%AB",
+      "X-ASRS-Signature: sha256=aa,sha256=bb",
+      "X-ASRS-Client-Query: a=1&b=%0d%0a",
+      "X-Forwarded-For: 1.2.3.4, 5.6.7.8",
+      "Date: Fri, 10 Jan 2020 01:02:03 GMT",
+      "X-Hubwire-Event-Id: e-1",
+    ]);
+  });
+
+  test("leaves out what the seed marks optional and keeps the rest empty when there is no value", () => {
+    expect(format(connect({ facts: BARE, subprotocols: null, certThumbprint: null }))).toEqual([
+      "X-ASRS-Connection-Id: id-1",
+      "X-ASRS-Hub: Chat",
+      "X-ASRS-Category: connections",
+      "X-ASRS-Event: handshake",
+      "X-ASRS-User-Id: ",
+      "X-ASRS-User-Claims: ",
+      "X-ASRS-Signature: sha256=aa,sha256=bb",
+      "X-Forwarded-For: 1.2.3.4, 5.6.7.8",
+      "Date: Fri, 10 Jan 2020 01:02:03 GMT",
+      "X-Hubwire-Event-Id: e-1",
+    ]);
+  });
+
+  test("calls the connect event as the entry wants it, and no other event", () => {
+    expect(format(connect(), "connect")).toContain("X-ASRS-Event: connect");
+    expect(format(disconnect(), "connect")).toContain("X-ASRS-Event: disconnect");
+  });
+
+  test.each([
+    [true, "application/octet-stream"],
+    [false, "text/plain"],
+  ])("gives message the seed's headers in the seed's order (binary: %p)", (binary, type) => {
+    const event: UpstreamEvent = { name: "message", eventId: "e-2", facts: FACTS, payload: new Uint8Array(), binary };
+    expect(format(event)).toEqual([
+      "X-ASRS-Hub: Chat",
+      "X-ASRS-Category: messages",
+      "X-ASRS-Connection-Id: id-1",
+      "X-ASRS-Event: message",
+      "X-ASRS-User-Id: zoë",
+      "X-ASRS-User-Claims: sub: zo%C3%AB",
+      "X-ASRS-Signature: sha256=aa,sha256=bb",
+      "X-ASRS-Client-Query: a=1&b=%0d%0a",
+      "X-Forwarded-For: 1.2.3.4, 5.6.7.8",
+      "Date: Fri, 10 Jan 2020 01:02:03 GMT",
+      `Content-Type: ${type}`,
+      "X-Hubwire-Event-Id: e-2",
+    ]);
+  });
+
+  test("gives disconnect the seed's headers, then how the connection ended", () => {
+    expect(format(disconnect())).toEqual([
+      "X-ASRS-Hub: Chat",
+      "X-ASRS-Category: connections",
+      "X-ASRS-Connection-Id: id-1",
+      "X-ASRS-Event: disconnect",
+      "X-ASRS-User-Id: zoë",
+      "X-ASRS-User-Claims: sub: zo%C3%AB",
+      "X-ASRS-Signature: sha256=aa,sha256=bb",
+      "X-ASRS-Client-Query: a=1&b=%0d%0a",
+      "X-Forwarded-For: 1.2.3.4, 5.6.7.8",
+      "Date: Fri, 10 Jan 2020 01:02:03 GMT",
+      "X-Hubwire-Event-Id: e-3",
+      "X-Hubwire-Close-Code: 4001",
+      "X-Hubwire-Close-Reason: bye%2C 50%25 %C3%BC",
+    ]);
+  });
+
+  test("says that the connect's outcome is unknown only where it is", () => {
+    const unknown = "X-Hubwire-Connect-Outcome: unknown";
+    expect(format(disconnect({ connectOutcomeUnknown: true })).at(-1)).toBe(unknown);
+    expect(format(disconnect())).not.toContain(unknown);
+  });
+});
