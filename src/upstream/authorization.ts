@@ -1,0 +1,32 @@
+import type { HeaderLines } from "../protocol/headers.ts";
+
+/** Why there are no headers to prove who calls. `fault` is for the log and holds no secret. */
+export interface AuthorizationFault {
+  readonly fault: string;
+}
+
+/**
+ * Gives the headers that prove to an upstream who calls it.
+ *
+ * Order: ask `current` first; where it has nothing, `obtain` waits for it.
+ */
+export interface Authorizer {
+  /** The headers in force; null where they have to be obtained first. */
+  current(): HeaderLines | null;
+  /** Errors: a token that cannot be had is a value. */
+  obtain(): Promise<HeaderLines | AuthorizationFault>;
+  /** The upstream answered 401 to these headers. */
+  rejected(headers: HeaderLines): void;
+  /** Ends whatever is under way. May be called twice. */
+  stop(): void;
+}
+
+/** An authorizer whose headers never change; none of them is a case of it. */
+export function fixedAuthorizer(headers: HeaderLines): Authorizer {
+  return {
+    current: () => headers,
+    obtain: async () => headers,
+    rejected: () => {},
+    stop: () => {},
+  };
+}

@@ -1,0 +1,41 @@
+/** A body of no bytes. */
+export const NO_BYTES = new Uint8Array(0);
+
+/**
+ * Joins bytes that arrive in pieces.
+ *
+ * It grows by doubling rather than keep a list of pieces: a peer that drips single bytes would otherwise cost a hundred
+ * times what it sends.
+ */
+export class ByteGatherer {
+  #bytes: Uint8Array = NO_BYTES;
+  #length = 0;
+
+  get length(): number {
+    return this.#length;
+  }
+
+  /** What has been gathered so far. Valid until the next `append`. */
+  get view(): Uint8Array {
+    return this.#bytes.subarray(0, this.#length);
+  }
+
+  append(piece: Uint8Array): void {
+    const needed = this.#length + piece.length;
+    if (needed > this.#bytes.length) {
+      const grown = new Uint8Array(Math.max(needed, this.#bytes.length * 2));
+      grown.set(this.view);
+      this.#bytes = grown;
+    }
+    this.#bytes.set(piece, this.#length);
+    this.#length = needed;
+  }
+
+  /** Hands the gathered bytes over and starts anew. */
+  take(): Uint8Array {
+    const taken = this.view;
+    this.#bytes = NO_BYTES;
+    this.#length = 0;
+    return taken;
+  }
+}

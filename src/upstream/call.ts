@@ -1,0 +1,208 @@
+import { formatSignature } from "../auth/access-keys.ts";
+import type { UpstreamOutcome } from "../core/ports.ts";
+import { formatAsrsHeaders } from "../protocol/asrs.ts";
+import type { UpstreamEvent } from "../protocol/events.ts";
+import type { HeaderLines } from "../protocol/headers.ts";
+import type { AuthorizationFault } from "./authorization.ts";
+import type { Backend } from "./backend.ts";
+import type { Verdict } from "./breaker.ts";
+import { NO_BYTES } from "./byte-gatherer.ts";
+import type { Waiting } from "./deadlines.ts";
+import type { Exchange, ExchangeOwner, HttpOutcome } from "./exchange.ts";
+import type { PlaceSeeker } from "./limiter.ts";
+import { formatRequest } from "./request-bytes.ts";
+import { fillUrlTemplate } from "./url-template.ts";
+
+/** What a refused client is told to wait. The breaker lets one event try after as long. */
+const RETRY_AFTER_SECONDS = 1;
+const NO_DEADLINE = Number.POSITIVE_INFINITY;
+
+/**
+ * One event's way through its entry.
+ *
+ *   start ──> waiting ──> placed ──> authorizing ──> sending ──> settled
+ *     │          │           │            │             │           ^
+ *     └──────────┴───────────┴────────────┴─────────────┴───────────┘
+ *
+ * Order: it settles once; place, breaker and deadline are given back before anybody hears of it.
+ */
+export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
+  /** Until it waits for a place or for HTTP, nothing limits it: a token has a limit of its own. */
+  deadlineMs = NO_DEADLINE;
+  readonly event: UpstreamEvent;
+  readonly #backend: Backend;
+  readonly #resolve: (outcome: UpstreamOutcome) => void;
+  readonly #reject: (bug: unknown) => void;
+  #stage: "waiting" | "placed" | "authorizing" | "sending" | "settled" = "waiting";
+  #isAdmitted = false;
+  #isProbe = false;
+  #authorization: HeaderLines = [];
+  #exchange: Exchange | null = null;
+
+  constructor(
+    backend: Backend,
+    event: UpstreamEvent,
+    settlement: { readonly resolve: (outcome: UpstreamOutcome) => void; readonly reject: (bug: unknown) => void },
+  ) {
+    this.#backend = backend;
+    this.event = event;
+    this.#resolve = settlement.resolve;
+    this.#reject = settlement.reject;
+  }
+
+  /** A message may have been acted on, so only events that a backend can tell apart and bear twice are repeated. */
+  get mayRepeat(): boolean {
+    return this.event.name !== "message";
+  }
+
+  /** Whether it waits for a place. */
+  get isWaiting(): boolean {
+    return this.#stage === "waiting";
+  }
+
+  start(): void {
+    const { breaker, limiter, entry, context } = this.#backend;
+    const now = context.clock.now();
+    context.deadlines.add(this);
+    if (!this.#mustPass && breaker.wouldRefuse(now)) {
+      this.#refuse("breaker");
+    } else if (limiter.tryEnter()) {
+      this.onPlace();
+    } else if (this.#mustPass) {
+      limiter.queue(this);
+    } else if (entry.maxWaitMs === 0) {
+      this.#refuse("concurrency");
+    } else {
+      this.deadlineMs = now + entry.maxWaitMs;
+      limiter.queue(this);
+    }
+  }
+
+  onPlace(): void {
+    const { authorizer, breaker, context } = this.#backend;
+    this.#stage = "placed";
+    this.deadlineMs = NO_DEADLINE;
+    // Asked again, since the breaker may have opened while the call waited.
+    const admission = breaker.admit(context.clock.now());
+    if (admission === "refuse" && !this.#mustPass) {
+      this.#refuse("breaker");
+      return;
+    }
+    this.#isAdmitted = true;
+    this.#isProbe = admission === "probe";
+    const headers = authorizer.current();
+    if (headers !== null) {
+      this.#send(headers);
+      return;
+    }
+    this.#stage = "authorizing";
+    authorizer.obtain().then(
+      (obtained) => this.#onAuthorized(obtained),
+      (bug: unknown) => this.#fault(bug),
+    );
+  }
+
+  /** Called by the sweep. */
+  expire(): void {
+    if (this.#stage === "waiting") {
+      this.#refuse("concurrency");
+    } else if (this.#exchange !== null) {
+      const { written, status } = this.#exchange.cut();
+      const detail = `no whole answer within ${this.#backend.entry.timeoutMs} ms`;
+      if (written) this.onExchangeEnd({ kind: "unknown", cause: "timeout", status, detail });
+      else this.onExchangeEnd({ kind: "not-sent", detail: "not connected within the entry's timeoutMs" });
+    }
+  }
+
+  /** Ends the call whatever its stage. */
+  abandon(): void {
+    const status = this.#exchange?.cut().status ?? null;
+    this.onExchangeEnd({ kind: "unknown", cause: "abandoned", status, detail: "abandoned by the gateway" });
+  }
+
+  formatRequest(): Uint8Array {
+    const { event } = this;
+    const { context, entry, opening, template } = this.#backend;
+    const headers = formatAsrsHeaders(event, {
+      signature: formatSignature(event.facts.connectionId, context.keys()),
+      date: new Date().toUTCString(),
+      connectEventName: entry.connectEventName,
+    });
+    return formatRequest(
+      {
+        method: "POST",
+        target: fillUrlTemplate(template, event.facts.hub, event.name),
+        headers: this.#authorization.length === 0 ? headers : [...this.#authorization, ...headers],
+        body: event.name === "message" ? event.payload : NO_BYTES,
+      },
+      opening,
+    );
+  }
+
+  onExchangeEnd(outcome: HttpOutcome): void {
+    if (outcome.kind === "answer") {
+      if (outcome.status === 401) this.#backend.authorizer.rejected(this.#authorization);
+      this.#settle(outcome);
+    } else {
+      this.#settle({ ...outcome, onMessageFailure: this.#backend.entry.onMessageFailure });
+    }
+  }
+
+  /** A disconnect is always sent, so neither the breaker nor the wait for a place turns it away. */
+  get #mustPass(): boolean {
+    return this.event.name === "disconnect";
+  }
+
+  #onAuthorized(obtained: HeaderLines | AuthorizationFault): void {
+    // Abandoned in the meantime.
+    if (this.#stage !== "authorizing") return;
+    if ("fault" in obtained) this.onExchangeEnd({ kind: "not-sent", detail: obtained.fault });
+    else this.#send(obtained);
+  }
+
+  #send(authorization: HeaderLines): void {
+    this.#authorization = authorization;
+    this.#stage = "sending";
+    const { client, context, entry } = this.#backend;
+    this.deadlineMs = context.clock.now() + entry.timeoutMs;
+    try {
+      this.#exchange = client.send(this, this.formatRequest());
+    } catch (bug) {
+      this.#fault(bug);
+    }
+  }
+
+  #refuse(cause: "breaker" | "concurrency"): void {
+    const { onMessageFailure } = this.#backend.entry;
+    this.#settle({ kind: "refused", cause, retryAfterSeconds: RETRY_AFTER_SECONDS, onMessageFailure });
+  }
+
+  #settle(outcome: UpstreamOutcome): void {
+    if (this.#stage === "settled") return;
+    this.#giveBack(verdictOf(outcome));
+    this.#resolve(outcome);
+  }
+
+  #fault(bug: unknown): void {
+    if (this.#stage === "settled") return;
+    this.#giveBack("none");
+    this.#reject(bug);
+  }
+
+  #giveBack(verdict: Verdict): void {
+    const { limiter, context } = this.#backend;
+    const hadPlace = this.#stage !== "waiting";
+    this.#stage = "settled";
+    context.deadlines.remove(this);
+    // Before the place goes on: whoever gets it must see a breaker that has just opened.
+    if (this.#isAdmitted) this.#backend.settleBreaker(verdict, this.#isProbe);
+    if (hadPlace) limiter.release();
+    else limiter.leave(this);
+  }
+}
+
+/** What an outcome says of the upstream's health. Source: spec section 5.1, the breaker's row. */
+function verdictOf(outcome: UpstreamOutcome): Verdict {
+  if (outcome.kind === "answer") return outcome.status >= 500 ? "failure" : "success";
+  return outcome.kind === "unknown" && outcome.cause === "abandoned" ? "none" : "failure";
+}

@@ -1,0 +1,57 @@
+import type { UnknownCause } from "../core/ports.ts";
+import type { HeaderLines } from "../protocol/headers.ts";
+
+/** How one exchange ended: the port's outcomes, as far as HTTP knows them. */
+export type HttpOutcome =
+  | { readonly kind: "answer"; readonly status: number; readonly headers: HeaderLines; readonly body: Uint8Array }
+  | { readonly kind: "not-sent"; readonly detail: string }
+  | {
+      readonly kind: "unknown";
+      readonly cause: UnknownCause;
+      readonly status: number | null;
+      readonly detail: string;
+    };
+
+/** Whoever asked for an exchange. */
+export interface ExchangeOwner {
+  /** Whether it may be sent again after a pooled socket died without a byte of answer, though some of it was written. */
+  readonly mayRepeat: boolean;
+  /** Forms the request anew for the second try; the first one's bytes came with it. */
+  formatRequest(): Uint8Array;
+  /** Called once, unless the exchange was cut. */
+  onExchangeEnd(outcome: HttpOutcome): void;
+}
+
+/** What can be said of an exchange that was cut. */
+export interface CutExchange {
+  /** Whether at least one byte of the request was written. */
+  readonly written: boolean;
+  readonly status: number | null;
+}
+
+/** Whatever carries an exchange at the moment. */
+export interface ExchangeCarrier {
+  /** Ends the exchange's connection without an outcome; returns the status it has seen. */
+  drop(): number | null;
+}
+
+/** One request and the wait for its answer, over one or two sockets. */
+export class Exchange {
+  readonly owner: ExchangeOwner;
+  bytes: Uint8Array;
+  carrier: ExchangeCarrier | null = null;
+  /** Over all tries: what was written once may have been acted on. */
+  written = false;
+
+  constructor(owner: ExchangeOwner, bytes: Uint8Array) {
+    this.owner = owner;
+    this.bytes = bytes;
+  }
+
+  /** Gives the exchange up: its socket is destroyed and the owner hears no more of it. */
+  cut(): CutExchange {
+    const status = this.carrier?.drop() ?? null;
+    this.carrier = null;
+    return { written: this.written, status };
+  }
+}

@@ -1,0 +1,123 @@
+import type { TLSOptions } from "bun";
+import type { Clock } from "../core/ports.ts";
+import { Exchange, type ExchangeOwner } from "./exchange.ts";
+import { type HttpPeer, HttpSocket, type HttpSocketPool } from "./http-socket.ts";
+import type { TlsFiles } from "./tls-files.ts";
+import type { Origin } from "./url-template.ts";
+
+/** How long a socket is kept for the next request. Node's servers close theirs after 5 s, and most others later. */
+export const MAX_IDLE_MS = 4000;
+
+/** How often idle sockets are looked through. */
+const IDLE_SWEEP_MS = 1000;
+
+export interface HttpClientOptions {
+  readonly origin: Origin;
+  /** Certificates to trust and to show; for a plain origin they are of no use. */
+  readonly tls: TlsFiles;
+  /** Longest body of an answer. */
+  readonly maxBodyBytes: number;
+  readonly clock: Clock;
+}
+
+/**
+ * Speaks HTTP/1.1 to one origin, over sockets that are kept and used again.
+ *
+ * Errors: what the network does is an outcome, told to the exchange's owner.
+ * Order:  the socket used last is used next, so that the surplus of a burst grows old and is closed.
+ * Source: RFC 9112 section 9; docs/decisions/0001.
+ */
+export class HttpClient implements HttpSocketPool {
+  readonly maxBodyBytes: number;
+  readonly #clock: Clock;
+  readonly #peer: HttpPeer;
+  readonly #open = new Set<HttpSocket>();
+  readonly #idle: HttpSocket[] = [];
+  #cancelSweep: (() => void) | null = null;
+  #stopped = false;
+
+  constructor(options: HttpClientOptions) {
+    this.maxBodyBytes = options.maxBodyBytes;
+    this.#clock = options.clock;
+    this.#peer = { origin: options.origin, tls: tlsOptions(options.origin, options.tls) };
+  }
+
+  /** Sends one request. The owner hears of its end, unless it cuts the exchange before; it has no deadline of its own. */
+  send(owner: ExchangeOwner, bytes: Uint8Array): Exchange {
+    const exchange = new Exchange(owner, bytes);
+    const idle = this.#takeIdle();
+    if (idle === null) this.#sendFresh(exchange);
+    else idle.start(exchange);
+    return exchange;
+  }
+
+  /** Closes every socket; exchanges under way end with it. May be called twice. */
+  stop(): void {
+    this.#stopped = true;
+    this.#cancelSweep?.();
+    this.#cancelSweep = null;
+    for (const socket of this.#open) socket.stop();
+  }
+
+  onReusable(socket: HttpSocket, keepAliveSeconds: number | null): void {
+    // A second less than the server says: its clock began before the answer reached us.
+    const idleMs = keepAliveSeconds === null ? MAX_IDLE_MS : Math.min(MAX_IDLE_MS, (keepAliveSeconds - 1) * 1000);
+    if (idleMs <= 0) {
+      socket.drop();
+      return;
+    }
+    socket.idleUntilMs = this.#clock.now() + idleMs;
+    this.#idle.push(socket);
+    this.#cancelSweep ??= this.#clock.every(IDLE_SWEEP_MS, () => this.#sweepIdle());
+  }
+
+  onGone(socket: HttpSocket): void {
+    this.#open.delete(socket);
+    const place = this.#idle.lastIndexOf(socket);
+    if (place !== -1) this.#idle.splice(place, 1);
+  }
+
+  onStale(exchange: Exchange): void {
+    exchange.bytes = exchange.owner.formatRequest();
+    this.#sendFresh(exchange);
+  }
+
+  #sendFresh(exchange: Exchange): void {
+    if (this.#stopped) {
+      exchange.owner.onExchangeEnd({ kind: "not-sent", detail: "the upstream client was stopped" });
+      return;
+    }
+    const socket = new HttpSocket(this, this.#peer, exchange);
+    this.#open.add(socket);
+    socket.connect();
+  }
+
+  #takeIdle(): HttpSocket | null {
+    const now = this.#clock.now();
+    for (;;) {
+      const socket = this.#idle.pop();
+      if (socket === undefined) return null;
+      if (socket.idleUntilMs > now) return socket;
+      socket.drop();
+    }
+  }
+
+  #sweepIdle(): void {
+    const now = this.#clock.now();
+    for (const socket of this.#idle.filter((idle) => idle.idleUntilMs <= now)) socket.drop();
+    if (this.#idle.length > 0) return;
+    this.#cancelSweep?.();
+    this.#cancelSweep = null;
+  }
+}
+
+function tlsOptions(origin: Origin, files: TlsFiles): TLSOptions | null {
+  if (!origin.secure) return null;
+  return {
+    rejectUnauthorized: true,
+    serverName: origin.hostname,
+    ...(files.ca === null ? {} : { ca: files.ca }),
+    ...(files.cert === null ? {} : { cert: files.cert }),
+    ...(files.key === null ? {} : { key: files.key }),
+  };
+}

@@ -1,0 +1,241 @@
+import type { Socket, SocketHandler, TLSOptions } from "bun";
+import type { Exchange, ExchangeCarrier, HttpOutcome } from "./exchange.ts";
+import { ResponseParser } from "./response-parser.ts";
+import type { Origin } from "./url-template.ts";
+
+/** What a socket tells the pool that it belongs to. */
+export interface HttpSocketPool {
+  readonly maxBodyBytes: number;
+  /** The socket has carried an exchange to its end and may carry another. */
+  onReusable(socket: HttpSocket, keepAliveSeconds: number | null): void;
+  /** The socket is gone. */
+  onGone(socket: HttpSocket): void;
+  /** The socket died before a byte of answer, and its exchange may be sent again over a fresh one. */
+  onStale(exchange: Exchange): void;
+}
+
+/** Where a socket connects to, and how. */
+export interface HttpPeer {
+  readonly origin: Origin;
+  /** Null for plain TCP. */
+  readonly tls: TLSOptions | null;
+}
+
+/**
+ * One connection to an upstream. It carries one exchange at a time; no pipelining.
+ *
+ *   connecting ──> busy <──> idle
+ *       └───────────┴─────────┴──> closed
+ *
+ * Errors: whatever the network does becomes an outcome of the exchange. Details name no address, query or header.
+ */
+export class HttpSocket implements ExchangeCarrier {
+  /** When it has been idle for too long, in the clock's time; the pool's field. */
+  idleUntilMs = 0;
+  readonly #pool: HttpSocketPool;
+  readonly #peer: HttpPeer;
+  #socket: Socket<HttpSocket> | null = null;
+  #state: "connecting" | "busy" | "idle" | "closed" = "connecting";
+  #exchange: Exchange | null;
+  #parser: ResponseParser | null = null;
+  #unsent: Uint8Array | null = null;
+  /** Whether an earlier exchange ended well here, so that the server may have closed it in the meantime. */
+  #pooled = false;
+  #written = false;
+  #answered = false;
+  #tlsFault: string | null = null;
+
+  constructor(pool: HttpSocketPool, peer: HttpPeer, exchange: Exchange) {
+    this.#pool = pool;
+    this.#peer = peer;
+    this.#exchange = exchange;
+    exchange.carrier = this;
+  }
+
+  /** Connects, and sends the exchange as soon as that is done. A refusal may be told before this returns. */
+  connect(): void {
+    const { origin, tls } = this.#peer;
+    const connection = { hostname: origin.hostname, port: origin.port, data: this, socket: HANDLERS };
+    Bun.connect<HttpSocket>(tls === null ? connection : { ...connection, tls }).catch((error: unknown) =>
+      this.onLost(error),
+    );
+  }
+
+  /** Sends an exchange over the idle socket. */
+  start(exchange: Exchange): void {
+    this.#exchange = exchange;
+    exchange.carrier = this;
+    this.#send();
+  }
+
+  /** Ends the connection; its exchange gets no outcome. */
+  drop(): number | null {
+    const status = this.#parser?.status ?? null;
+    this.#exchange = null;
+    this.#close();
+    return status;
+  }
+
+  /** Ends the connection, and its exchange with it. */
+  stop(): void {
+    const exchange = this.#exchange;
+    const status = this.drop();
+    const detail = "the upstream client was stopped";
+    if (exchange === null) return;
+    end(exchange, exchange.written ? { kind: "unknown", cause: "abandoned", status, detail } : notSent(detail));
+  }
+
+  onOpen(socket: Socket<HttpSocket>): void {
+    this.#socket = socket;
+    // Dropped while it was connecting, when there was no socket to close yet.
+    if (this.#state === "closed") socket.terminate();
+    else if (this.#peer.tls === null) this.#send();
+  }
+
+  onHandshake(socket: Socket<HttpSocket>, ok: boolean, error: Error | null): void {
+    if (this.#state === "closed") return;
+    if (ok && socket.authorized) {
+      this.#send();
+      return;
+    }
+    this.#tlsFault = errorCode(error) ?? "handshake failed";
+    this.onLost(null);
+  }
+
+  onTlsFault(error: Error): void {
+    this.#tlsFault ??= errorCode(error) ?? "protocol error";
+  }
+
+  onDrain(): void {
+    if (this.#unsent !== null) this.#write(this.#unsent);
+  }
+
+  onData(chunk: Uint8Array): void {
+    const parser = this.#parser;
+    if (parser === null) {
+      // An idle server has nothing to say: whatever this is, an answer to the next request it is not.
+      this.#close();
+      return;
+    }
+    this.#answered = true;
+    parser.push(chunk);
+    if (parser.result !== null) this.#conclude(parser);
+  }
+
+  /** The connection is gone, or was never made; `error` is null or undefined where it was closed in order. */
+  onLost(error: unknown): void {
+    if (this.#state === "closed") return;
+    const exchange = this.#exchange;
+    const parser = this.#parser;
+    const wasConnecting = this.#state === "connecting";
+    if (exchange === null) {
+      this.#close();
+    } else if (wasConnecting) {
+      this.#fail(exchange, this.#connectFault(error));
+    } else if (!this.#answered && this.#pooled && (!this.#written || exchange.owner.mayRepeat)) {
+      this.#exchange = null;
+      this.#close();
+      this.#pool.onStale(exchange);
+    } else if (parser !== null && !isFault(error)) {
+      parser.end();
+      this.#conclude(parser);
+    } else {
+      this.#fail(exchange, this.#lossDetail(error));
+    }
+  }
+
+  #connectFault(error: unknown): string {
+    if (this.#tlsFault !== null) return `TLS: ${this.#tlsFault}`;
+    return `connecting failed: ${errorCode(error) ?? "closed"}`;
+  }
+
+  #lossDetail(error: unknown): string {
+    return `the connection broke: ${this.#tlsFault ?? errorCode(error) ?? "closed"}`;
+  }
+
+  #send(): void {
+    const exchange = this.#exchange;
+    if (exchange === null) return;
+    this.#state = "busy";
+    this.#parser = new ResponseParser(this.#pool.maxBodyBytes);
+    this.#written = false;
+    this.#answered = false;
+    this.#write(exchange.bytes);
+  }
+
+  #write(bytes: Uint8Array): void {
+    const count = this.#socket?.write(bytes) ?? -1;
+    if (count > 0) {
+      this.#written = true;
+      if (this.#exchange !== null) this.#exchange.written = true;
+    }
+    this.#unsent = count >= bytes.length ? null : bytes.subarray(Math.max(0, count));
+    if (count < 0) this.onLost(null);
+  }
+
+  /** The parser has come to a result: hands it over, and the socket back to the pool where it can be used again. */
+  #conclude(parser: ResponseParser): void {
+    const exchange = this.#exchange;
+    const { result } = parser;
+    if (exchange === null || result === null) return;
+    if (result.kind === "fault") {
+      this.#fail(exchange, result.detail, result.cause);
+      return;
+    }
+    this.#exchange = null;
+    this.#parser = null;
+    // An answer that came before the whole request was written leaves the rest of it in the way of the next.
+    if (parser.persistent && this.#unsent === null && this.#state === "busy") {
+      this.#state = "idle";
+      this.#pooled = true;
+      this.#pool.onReusable(this, parser.keepAliveSeconds);
+    } else {
+      this.#close();
+    }
+    end(exchange, result);
+  }
+
+  #fail(exchange: Exchange, detail: string, cause: "reset" | "malformed" | "too-large" = "reset"): void {
+    const status = this.drop();
+    end(exchange, exchange.written ? { kind: "unknown", cause, status, detail } : notSent(detail));
+  }
+
+  #close(): void {
+    if (this.#state === "closed") return;
+    this.#state = "closed";
+    this.#parser = null;
+    this.#unsent = null;
+    this.#socket?.terminate();
+    this.#pool.onGone(this);
+  }
+}
+
+/** Shared by all sockets; each finds its own state in `socket.data`. */
+const HANDLERS: SocketHandler<HttpSocket> = {
+  open: (socket) => socket.data.onOpen(socket),
+  handshake: (socket, ok, error) => socket.data.onHandshake(socket, ok, error),
+  data: (socket, chunk) => socket.data.onData(chunk),
+  drain: (socket) => socket.data.onDrain(),
+  error: (socket, error) => socket.data.onTlsFault(error),
+  close: (socket, error) => socket.data.onLost(error),
+  connectError: (socket, error) => socket.data.onLost(error),
+};
+
+function end(exchange: Exchange, outcome: HttpOutcome): void {
+  exchange.carrier = null;
+  exchange.owner.onExchangeEnd(outcome);
+}
+
+function notSent(detail: string): HttpOutcome {
+  return { kind: "not-sent", detail };
+}
+
+function isFault(error: unknown): boolean {
+  return error !== null && error !== undefined;
+}
+
+/** A fault's code, such as ECONNREFUSED. Its message is left out: it may name what must not be logged. */
+function errorCode(error: unknown): string | null {
+  if (typeof error !== "object" || error === null || !("code" in error)) return null;
+  return typeof error.code === "string" ? error.code : null;
+}

@@ -1,0 +1,301 @@
+import type { HeaderLines } from "../protocol/headers.ts";
+import { ByteGatherer, NO_BYTES } from "./byte-gatherer.ts";
+import {
+  MAX_HEAD_BYTES,
+  MAX_HEADER_LINES,
+  parseHeaderLine,
+  parseResponseHead,
+  parseStatus,
+  type ResponseHead,
+} from "./response-head.ts";
+
+const CR = 0x0d;
+const LF = 0x0a;
+const HEAD_END = Buffer.from("\r\n\r\n");
+const HEAD_START = Buffer.from("HTTP/1.");
+/** Longest line that announces a chunk, with its extensions and CRLF. */
+const MAX_CHUNK_LINE_BYTES = 4096;
+const CHUNK_LINE = /^([0-9A-Fa-f]+)[ \t]*(?:;[^\u0000-\u0008\u000a-\u001f\u007f]*)?$/;
+
+type Part = "head" | "body" | "until-close" | "chunk-line" | "chunk-data" | "chunk-end" | "trailers" | "ended";
+
+/** A whole answer. */
+export interface ParsedAnswer {
+  readonly kind: "answer";
+  readonly status: number;
+  readonly headers: HeaderLines;
+  readonly body: Uint8Array;
+}
+
+/** Why there will be no answer. `detail` quotes nothing of it. */
+export interface ParsedFault {
+  readonly kind: "fault";
+  readonly cause: "malformed" | "too-large" | "reset";
+  readonly detail: string;
+}
+
+/**
+ * Reads one answer from the bytes of a connection, cut wherever they were cut.
+ *
+ *   head ─┬─ (1xx but 101: skipped) ─> head
+ *         ├─ body ────────────────────────────────────────┐
+ *         ├─ until-close ─────────────────────────────────┤
+ *         └─ chunk-line ─> chunk-data ─> chunk-end ─┐     ├─> ended
+ *                ^  └─ (size 0) ─> trailers ────────│─────┘
+ *                └──────────────────────────────────┘
+ *
+ * Order:  bytes are judged strictly one after the other, so how they were cut never changes the result.
+ * Source: RFC 9112 sections 4 to 7. Lines end with CRLF only.
+ */
+export class ResponseParser {
+  readonly #maxBodyBytes: number;
+  readonly #gathered = new ByteGatherer();
+  readonly #body = new ByteGatherer();
+  #part: Part = "head";
+  #head: ResponseHead | null = null;
+  #remaining = 0;
+  #headBytes = 0;
+  #trailerLines = 0;
+  #result: ParsedAnswer | ParsedFault | null = null;
+  #surplus = false;
+  /** The status of a final answer whose head is broken behind its status line. */
+  #brokenHeadStatus: number | null = null;
+
+  constructor(maxBodyBytes: number) {
+    this.#maxBodyBytes = maxBodyBytes;
+  }
+
+  /** The answer or what is wrong with it; null while more bytes are needed. */
+  get result(): ParsedAnswer | ParsedFault | null {
+    return this.#result;
+  }
+
+  /** Whether the connection may carry another request. Means something once `result` is an answer. */
+  get persistent(): boolean {
+    return this.#head?.persistent === true && !this.#surplus;
+  }
+
+  get keepAliveSeconds(): number | null {
+    return this.#head?.keepAliveSeconds ?? null;
+  }
+
+  /** The final status, as soon as its whole line has been seen, whatever went wrong behind it. */
+  get status(): number | null {
+    if (this.#head !== null) return this.#head.status;
+    return this.#brokenHeadStatus ?? finalStatus(this.#gathered.view);
+  }
+
+  push(chunk: Uint8Array): void {
+    let at = 0;
+    while (at < chunk.length && this.#part !== "ended") at = this.#step(chunk, at);
+    if (at < chunk.length) this.#surplus = true;
+  }
+
+  /** Says that the connection was closed in order, which is how some answers end. */
+  end(): void {
+    if (this.#part === "ended") return;
+    if (this.#part === "until-close") this.#finish(this.#body.take());
+    else this.#fail("reset", "the connection was closed before the answer was whole");
+  }
+
+  /** Consumes some bytes of a chunk, from `at` on; returns the place of the first one that it left. */
+  #step(chunk: Uint8Array, at: number): number {
+    switch (this.#part) {
+      case "head":
+        return this.#readHead(chunk, at);
+      case "body":
+      case "chunk-data":
+        return this.#readCounted(chunk, at);
+      case "until-close":
+        return this.#readUntilClose(chunk, at);
+      case "chunk-end":
+        return this.#readLine(chunk, at, 2);
+      case "chunk-line":
+        return this.#readLine(chunk, at, MAX_CHUNK_LINE_BYTES);
+      case "trailers":
+        return this.#readLine(chunk, at, MAX_HEAD_BYTES - this.#headBytes);
+      case "ended":
+        return chunk.length;
+    }
+  }
+
+  #readHead(chunk: Uint8Array, at: number): number {
+    const gatheredBefore = this.#gathered.length;
+    let bytes: Uint8Array = at === 0 ? chunk : chunk.subarray(at);
+    if (gatheredBefore > 0) {
+      this.#gathered.append(bytes);
+      bytes = this.#gathered.view;
+    }
+    const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+    const end = view.indexOf(HEAD_END, Math.max(0, gatheredBefore - HEAD_END.length + 1));
+    if (end === -1) {
+      this.#keepPartialHead(view, gatheredBefore);
+      return chunk.length;
+    }
+    this.#gathered.take();
+    this.#takeHead(view.toString("latin1", 0, end), end + HEAD_END.length);
+    return at + end + HEAD_END.length - gatheredBefore;
+  }
+
+  /** Garbage is refused at once: waiting for the end of a head that never comes would look like a slow backend. */
+  #keepPartialHead(head: Buffer, gatheredBefore: number): void {
+    if (gatheredBefore === 0) this.#gathered.append(head);
+    const comparable = Math.min(head.length, HEAD_START.length);
+    if (head.compare(HEAD_START, 0, comparable, 0, comparable) !== 0) {
+      this.#fail("malformed", "the answer begins with no HTTP/1 status line");
+    } else if (this.#headBytes + head.length > MAX_HEAD_BYTES) {
+      this.#fail("malformed", "the answer's head is too long");
+    } else if (hasBareLineFeed(head, gatheredBefore)) {
+      this.#fail("malformed", "the answer's head holds a line that ends without CRLF");
+    }
+  }
+
+  #takeHead(text: string, length: number): void {
+    this.#headBytes += length;
+    const head =
+      this.#headBytes > MAX_HEAD_BYTES ? { fault: "the answer's head is too long" } : parseResponseHead(text);
+    if ("fault" in head) {
+      const status = parseStatus(text.slice(0, lineEnd(text)));
+      this.#brokenHeadStatus = status !== null && isFinal(status) ? status : null;
+      this.#fail("malformed", head.fault);
+    } else if (isFinal(head.status)) {
+      this.#head = head;
+      this.#beginBody(head);
+    }
+  }
+
+  #beginBody(head: ResponseHead): void {
+    if (head.framing === "chunked") {
+      this.#part = "chunk-line";
+    } else if (head.framing === "until-close") {
+      this.#part = "until-close";
+    } else if (head.framing === 0) {
+      this.#finish(NO_BYTES);
+    } else if (head.framing > this.#maxBodyBytes) {
+      this.#failTooLarge();
+    } else {
+      this.#remaining = head.framing;
+      this.#part = "body";
+    }
+  }
+
+  #readCounted(chunk: Uint8Array, at: number): number {
+    const end = Math.min(chunk.length, at + this.#remaining);
+    const piece = chunk.subarray(at, end);
+    this.#remaining -= piece.length;
+    const whole = this.#part === "body" && this.#remaining === 0 && this.#body.length === 0;
+    if (whole) {
+      this.#finish(piece);
+      return end;
+    }
+    this.#body.append(piece);
+    if (this.#remaining === 0) {
+      if (this.#part === "body") this.#finish(this.#body.take());
+      else this.#part = "chunk-end";
+    }
+    return end;
+  }
+
+  #readUntilClose(chunk: Uint8Array, at: number): number {
+    const piece = chunk.subarray(at);
+    if (this.#body.length + piece.length > this.#maxBodyBytes) this.#failTooLarge();
+    else this.#body.append(piece);
+    return chunk.length;
+  }
+
+  /** Reads to the next line feed; a longer line than `maxBytes`, or one without CR, is a fault. */
+  #readLine(chunk: Uint8Array, at: number, maxBytes: number): number {
+    const lineFeed = chunk.indexOf(LF, at);
+    const end = lineFeed === -1 ? chunk.length : lineFeed + 1;
+    this.#gathered.append(chunk.subarray(at, end));
+    if (this.#gathered.length > maxBytes) {
+      this.#fail("malformed", "the answer's chunks are framed wrongly");
+    } else if (lineFeed !== -1) {
+      const line = this.#gathered.take();
+      this.#takeLine(line);
+    }
+    return end;
+  }
+
+  #takeLine(line: Uint8Array): void {
+    const text = line.at(-2) === CR ? latin1(line.subarray(0, -2)) : null;
+    if (text === null) {
+      this.#fail("malformed", "the answer's chunks are framed wrongly");
+    } else if (this.#part === "trailers") {
+      this.#takeTrailer(text, line.length);
+    } else if (this.#part === "chunk-line") {
+      this.#takeChunkLine(text);
+    } else if (text === "") {
+      this.#part = "chunk-line";
+    } else {
+      this.#fail("malformed", "the answer's chunks are framed wrongly");
+    }
+  }
+
+  #takeChunkLine(text: string): void {
+    const digits = CHUNK_LINE.exec(text)?.[1];
+    if (digits === undefined) {
+      this.#fail("malformed", "the answer's chunks are framed wrongly");
+      return;
+    }
+    this.#remaining = Number.parseInt(digits, 16);
+    if (this.#remaining === 0) this.#part = "trailers";
+    else if (this.#body.length + this.#remaining > this.#maxBodyBytes) this.#failTooLarge();
+    else this.#part = "chunk-data";
+  }
+
+  /** Trailers are read past and dropped: nothing that the gateway heeds may stand there. */
+  #takeTrailer(text: string, length: number): void {
+    this.#headBytes += length;
+    this.#trailerLines++;
+    if (text === "") {
+      this.#finish(this.#body.take());
+    } else if (this.#trailerLines > MAX_HEADER_LINES || parseHeaderLine(text) === null) {
+      this.#fail("malformed", "the answer's trailers are malformed");
+    }
+  }
+
+  #finish(body: Uint8Array): void {
+    const head = this.#head;
+    if (head === null) throw new Error("an answer cannot end before its head");
+    this.#part = "ended";
+    this.#result = { kind: "answer", status: head.status, headers: head.headers, body };
+  }
+
+  #failTooLarge(): void {
+    this.#fail("too-large", `the answer's body is longer than ${this.#maxBodyBytes} bytes`);
+  }
+
+  #fail(cause: ParsedFault["cause"], detail: string): void {
+    this.#part = "ended";
+    this.#result = { kind: "fault", cause, detail };
+  }
+}
+
+function isFinal(status: number): boolean {
+  return status >= 200 || status === 101;
+}
+
+function latin1(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1");
+}
+
+function lineEnd(text: string): number {
+  const end = text.indexOf("\r\n");
+  return end === -1 ? text.length : end;
+}
+
+/** The status of a head that has not all come, if its first line has and is that of a final answer. */
+function finalStatus(partialHead: Uint8Array): number | null {
+  const text = latin1(partialHead);
+  const end = text.indexOf("\r\n");
+  const status = end === -1 ? null : parseStatus(text.slice(0, end));
+  return status !== null && isFinal(status) ? status : null;
+}
+
+function hasBareLineFeed(head: Buffer, from: number): boolean {
+  for (let at = head.indexOf(LF, from); at !== -1; at = head.indexOf(LF, at + 1)) {
+    if (head[at - 1] !== CR) return true;
+  }
+  return false;
+}

@@ -1,0 +1,106 @@
+import type { UpstreamEntry } from "../../config/schema.ts";
+import type { Clock, Upstream } from "../../core/ports.ts";
+import type { ConnectEvent, ConnectionFacts, DisconnectEvent, MessageEvent } from "../../protocol/events.ts";
+import { createUpstream, type UpstreamOptions } from "../upstream.ts";
+
+/** Real time, for tests that wait for real sockets. */
+export const realClock: Clock = {
+  now: () => performance.now(),
+  after(delayMs, callback) {
+    const timer = setTimeout(callback, delayMs);
+    return () => clearTimeout(timer);
+  },
+  every(intervalMs, callback) {
+    const timer = setInterval(callback, intervalMs);
+    return () => clearInterval(timer);
+  },
+};
+
+const FACTS: ConnectionFacts = {
+  connectionId: "c0nnecti0n_id-0123456789",
+  hub: "Chat",
+  userId: "alice",
+  claims: "sub: alice",
+  clientQuery: "room=7",
+  forwardedFor: "192.0.2.7",
+};
+
+export function connectEvent(facts: Partial<ConnectionFacts> = {}): ConnectEvent {
+  return {
+    name: "connect",
+    eventId: "event-1",
+    facts: { ...FACTS, ...facts },
+    subprotocols: null,
+    certThumbprint: null,
+  };
+}
+
+export function messageEvent(
+  payload: string | Uint8Array = "hello",
+  facts: Partial<ConnectionFacts> = {},
+): MessageEvent {
+  const binary = typeof payload !== "string";
+  const bytes = binary ? payload : new TextEncoder().encode(payload);
+  return { name: "message", eventId: "event-2", facts: { ...FACTS, ...facts }, payload: bytes, binary };
+}
+
+export function disconnectEvent(facts: Partial<ConnectionFacts> = {}): DisconnectEvent {
+  return {
+    name: "disconnect",
+    eventId: "event-3",
+    facts: { ...FACTS, ...facts },
+    closeCode: 1000,
+    closeReason: "",
+    connectOutcomeUnknown: false,
+  };
+}
+
+/** An entry with the configuration's defaults. */
+export function upstreamEntry(urlTemplate: string, overrides: Partial<UpstreamEntry> = {}): UpstreamEntry {
+  return {
+    hubPattern: "*",
+    categoryPattern: "*",
+    eventPattern: "*",
+    urlTemplate,
+    dialect: "asrs",
+    connectEventName: "handshake",
+    timeoutMs: 30_000,
+    onMessageFailure: "close",
+    repeatOnStaleSocket: false,
+    maxConcurrency: 1024,
+    maxWaitMs: 5000,
+    breaker: { failureRatio: 0.5, minCalls: 20, windowMs: 10_000 },
+    auth: { type: "none" },
+    tls: { caFile: null, certFile: null, keyFile: null },
+    ...overrides,
+  };
+}
+
+/** An upstream port under test; leaving the scope stops it. */
+export interface TestUpstream extends Upstream, AsyncDisposable {
+  stop(): Promise<void>;
+  /** What it reported, one line each. */
+  readonly reported: readonly string[];
+}
+
+export function startUpstream(
+  entries: readonly UpstreamEntry[],
+  overrides: Partial<Omit<UpstreamOptions, "entries" | "report">> = {},
+): TestUpstream {
+  const reported: string[] = [];
+  const upstream = createUpstream({
+    entries,
+    keys: () => ({ primary: "primary-key", secondary: null }),
+    maxResponseBytes: 1_048_576,
+    userAgent: "hubwire/1.2.3",
+    clock: realClock,
+    env: {},
+    report: {
+      breakerOpened: (entry) => reported.push(`opened ${entry}`),
+      breakerClosed: (entry) => reported.push(`closed ${entry}`),
+      tokenFailed: (entry, detail) => reported.push(`token ${entry}: ${detail}`),
+    },
+    ...overrides,
+  });
+  return { ...upstream, reported, [Symbol.asyncDispose]: () => upstream.stop() };
+}

@@ -1,0 +1,73 @@
+import type { Clock } from "../core/ports.ts";
+import type { HeaderLines } from "../protocol/headers.ts";
+import { NO_BYTES } from "./byte-gatherer.ts";
+import type { ExchangeOwner, HttpOutcome } from "./exchange.ts";
+import { HttpClient } from "./http-client.ts";
+import { formatOpening, formatRequest } from "./request-bytes.ts";
+import { SYSTEM_TLS } from "./tls-files.ts";
+import { parseOrigin } from "./url-template.ts";
+
+/** How long a token server may take; calls wait for it beside their own `timeoutMs`. */
+const TOKEN_TIMEOUT_MS = 10_000;
+const MAX_TOKEN_ANSWER_BYTES = 262_144;
+
+/** What to ask a token server. */
+export interface TokenRequest {
+  readonly method: "POST" | "GET";
+  readonly headers: HeaderLines;
+  readonly body?: Uint8Array;
+}
+
+/** What came back: an answer, whatever its status, or why there is none. */
+export type TokenAnswer = Extract<HttpOutcome, { kind: "answer" }> | { readonly kind: "fault"; readonly fault: string };
+
+/**
+ * A server that issues tokens, at one URL.
+ *
+ * It is spoken to by our own client and not by `fetch`, which would hand the credentials to whatever `HTTP_PROXY` names.
+ */
+export class TokenEndpoint {
+  readonly #client: HttpClient;
+  readonly #clock: Clock;
+  readonly #opening: string;
+  readonly #target: string;
+
+  /** Errors: throws where `url` is no http or https URL. */
+  constructor(url: string, options: { readonly clock: Clock; readonly userAgent: string }) {
+    const origin = parseOrigin(url);
+    if (origin === null) throw new Error("the token server's URL is no http or https URL");
+    const { pathname, search } = new URL(url);
+    this.#clock = options.clock;
+    this.#target = pathname + search;
+    this.#opening = formatOpening(origin.host, options.userAgent);
+    const { clock } = options;
+    this.#client = new HttpClient({ origin, tls: SYSTEM_TLS, maxBodyBytes: MAX_TOKEN_ANSWER_BYTES, clock });
+  }
+
+  request(request: TokenRequest): Promise<TokenAnswer> {
+    const whole = { target: this.#target, body: NO_BYTES, ...request };
+    const formatted = () => formatRequest(whole, this.#opening);
+    return new Promise((resolve) => {
+      const owner: ExchangeOwner = {
+        // Asking twice for a token does no harm.
+        mayRepeat: true,
+        formatRequest: formatted,
+        onExchangeEnd: (outcome) => {
+          cancel();
+          resolve(
+            outcome.kind === "answer" ? outcome : { kind: "fault", fault: `the token server: ${outcome.detail}` },
+          );
+        },
+      };
+      const cancel = this.#clock.after(TOKEN_TIMEOUT_MS, () => {
+        exchange.cut();
+        resolve({ kind: "fault", fault: "the token server did not answer in time" });
+      });
+      const exchange = this.#client.send(owner, formatted());
+    });
+  }
+
+  stop(): void {
+    this.#client.stop();
+  }
+}
