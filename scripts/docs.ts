@@ -1,0 +1,81 @@
+import { resolve } from "node:path";
+import { isLater } from "../src/config/later.ts";
+import { hasTwin, listOptions, type Option, optionName } from "../src/config/options.ts";
+import { environmentName, flagName } from "../src/config/twins.ts";
+
+/** Where `npm run docs` writes. */
+export const CONFIGURATION_DOC = resolve(import.meta.dir, "../docs/configuration.md");
+
+const INTRODUCTION = `# Configuration
+
+<!-- Generated from src/config/schema.ts by \`npm run docs\`. Do not edit. -->
+
+hubwire reads one file, \`hubwire.yaml\` (or \`.json\`): the one that \`--config FILE\` names, else \`HUBWIRE_CONFIG\`, else the one in
+the folder it is started in. Every option has a default but \`urlTemplate\`, so a file of three lines will do:
+
+\`\`\`yaml
+upstreams:
+  - urlTemplate: "http://localhost:7071/{hub}/api/{event}"
+\`\`\`
+
+- **Order.** Flags win over environment variables, those over the file, the file over the defaults.
+- **Twins.** \`listen.reusePort\` is also \`HUBWIRE_LISTEN_REUSE_PORT=true\` and \`--listen-reuse-port\`. Blocks, lists and maps are given as
+  JSON: \`HUBWIRE_UPSTREAMS='[{"urlTemplate":"…"}]'\`. A block's JSON is laid over the file's block key by key; lists and maps are
+  replaced whole. An empty variable counts as not set; the text \`null\` stands for null.
+- **Secrets** belong into the file (mode 0600) or a variable: every user of a machine can see the flags of its processes.
+- **Mistakes.** Unknown keys, variables and flags are refused, with a suggestion. \`hubwire check --config FILE\` reports all faults at once
+  and never prints a value. A configuration with a fault ends hubwire with exit code 2.
+- **Paths.** Relative paths in the file start at the file's folder; in variables and flags, at the folder hubwire is started in.
+- **Units** are in the names: \`Ms\` milliseconds, \`Bytes\` bytes, \`Seconds\` seconds.
+- **Templates.** A file with \`templates\` at its top, as the hosted service had it, is read as if it said \`upstreams\`.
+`;
+
+/** Formats the whole of docs/configuration.md. */
+export function formatConfigurationDoc(): string {
+  const blocks = new Map<string, Option[]>();
+  for (const option of listOptions()) {
+    const name = blockName(option);
+    blocks.set(name, [...(blocks.get(name) ?? []), option]);
+  }
+  const sections = [...blocks].map(([name, options]) => formatSection(name, options));
+  return `${[INTRODUCTION.trimEnd(), ...sections].join("\n\n")}\n`;
+}
+
+function blockName(option: Option): string {
+  return optionName(option).split(".").slice(0, -1).join(".");
+}
+
+function formatSection(name: string, options: readonly Option[]): string {
+  const title = name === "" ? "Top level" : `\`${name}\``;
+  const twins = options.some(hasTwin);
+  const header = ["key", "type", "default", ...(twins ? ["variable", "flag"] : []), "meaning"];
+  const rows = options.map((option) => [
+    `\`${option.path.at(-1)}\``,
+    formatType(option),
+    formatDefault(option),
+    ...(twins ? [`\`${environmentName(option)}\``, `\`--${flagName(option)}\``] : []),
+    `${isLater(option) ? "*Not in this version: leave it out.* " : ""}${option.doc}`,
+  ]);
+  const lines = [header, header.map(() => "---"), ...rows].map((cells) => `| ${cells.map(escapeCell).join(" | ")} |`);
+  return [`## ${title}`, "", ...lines].join("\n");
+}
+
+function formatType(option: Option): string {
+  const range = option.min === null ? "" : `, ${option.min} to ${option.max}`;
+  const unit = option.unit === "" ? "" : ` (${option.unit})`;
+  const choices = option.kind === "choice" && option.path.at(-1) !== "type" ? option.choices.join(", ") : "";
+  return `${choices === "" ? option.kind : choices}${range}${unit}`;
+}
+
+function formatDefault(option: Option): string {
+  if (option.path.at(-2) === "auth" && option.path.at(-1) === "type") return "`none`";
+  if (option.required) return "required";
+  if (option.fallback === undefined) return option.kind === "block" ? "see below" : "";
+  return `\`${typeof option.fallback === "string" ? option.fallback : JSON.stringify(option.fallback)}\``;
+}
+
+function escapeCell(text: string): string {
+  return text.replaceAll("|", "\\|");
+}
+
+if (import.meta.main) await Bun.write(CONFIGURATION_DOC, formatConfigurationDoc());
