@@ -56,8 +56,7 @@ function formatSection(name: string, options: readonly Option[]): string {
     ...(twins ? [`\`${environmentName(option)}\``, `\`--${flagName(option)}\``] : []),
     `${isLater(option) ? "*Not in this version: leave it out.* " : ""}${option.doc}`,
   ]);
-  const lines = [header, header.map(() => "---"), ...rows].map((cells) => `| ${cells.map(escapeCell).join(" | ")} |`);
-  return [`## ${title}`, "", ...lines].join("\n");
+  return [`## ${title}`, "", ...formatTable([header, ...rows])].join("\n");
 }
 
 function formatType(option: Option): string {
@@ -72,6 +71,19 @@ function formatDefault(option: Option): string {
   if (option.required) return "required";
   if (option.fallback === undefined) return option.kind === "block" ? "see below" : "";
   return `\`${typeof option.fallback === "string" ? option.fallback : JSON.stringify(option.fallback)}\``;
+}
+
+/** Cells are filled up to their column's width, as the formatter that checks this repository wants them. */
+function formatTable(rows: readonly (readonly string[])[]): string[] {
+  const cells = rows.map((row) => row.map(escapeCell));
+  const widths = (cells[0] ?? []).map((_, column) => Math.max(...cells.map((row) => row[column]?.length ?? 0)));
+  const lines = cells.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)));
+  lines.splice(
+    1,
+    0,
+    widths.map((width) => "-".repeat(width)),
+  );
+  return lines.map((row) => `| ${row.join(" | ")} |`);
 }
 
 function escapeCell(text: string): string {

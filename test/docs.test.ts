@@ -12,7 +12,7 @@ test("every option has a row with a sentence", () => {
     const key = option.path.at(-1);
     expect(option.doc).toEndWith(".");
     expect(
-      rows.filter((row) => row.startsWith(`| \`${key}\` |`) && row.includes(option.doc.replaceAll("|", "\\|"))),
+      rows.filter((row) => row.startsWith(`| \`${key}\` `) && row.includes(option.doc.replaceAll("|", "\\|"))),
     ).not.toBeEmpty();
   }
 });
