@@ -1,0 +1,162 @@
+import { describe, expect, test } from "bun:test";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { findFaults, listImports, type SourceFile } from "./support/architecture.ts";
+
+const ROOT = join(import.meta.dir, "..");
+const SOURCE = join(ROOT, "src");
+
+function readSources(): SourceFile[] {
+  return readdirSync(SOURCE, { recursive: true, encoding: "utf8" })
+    .filter((path) => path.endsWith(".ts"))
+    .map((path) => ({ path: path.replaceAll("\\", "/"), text: readFileSync(join(SOURCE, path), "utf8") }));
+}
+
+test("src keeps the import rule and the house rules", () => {
+  const { dependencies } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { dependencies: object };
+  const sources = readSources();
+  expect(sources.map(({ path }) => path)).toContain("core/ports.ts");
+  expect(findFaults(sources, Object.keys(dependencies))).toEqual([]);
+});
+
+describe("the checker itself", () => {
+  const lines = (count: number, line: string) => `${line}\n`.repeat(count);
+  const faultsOf = (path: string, text: string) => findFaults([{ path, text }], ["zod", "@scope/name"]);
+
+  test("reads every form of import, and none that stands in a comment", () => {
+    const text = [
+      'import type { A } from "./a.ts";',
+      "import {",
+      "  b,",
+      '} from "./b.ts";',
+      'export { c } from "./c.ts";',
+      'export * from "./d.ts";',
+      'import "./e.ts";',
+      '  const f = await import("./f.ts");',
+      ' * import { no } from "./no.ts";',
+      'const text = "import";',
+    ].join("\n");
+    expect(listImports(text)).toEqual(["./a.ts", "./b.ts", "./c.ts", "./d.ts", "./e.ts", "./f.ts"]);
+  });
+
+  const refused: readonly (readonly [string, string, string, string])[] = [
+    [
+      "protocol uses core",
+      "protocol/x.ts",
+      'import type { A } from "../core/ports.ts";',
+      "protocol may import itself only",
+    ],
+    ["protocol uses node", "protocol/x.ts", 'import { a } from "node:fs";', "imports no package"],
+    [
+      "core uses an adapter",
+      "core/x.ts",
+      'import { a } from "../sockets/a.ts";',
+      "core may import itself, protocol only",
+    ],
+    ["core uses config", "core/x.ts", 'import type { Config } from "../config/schema.ts";', "core may import"],
+    ["core uses a package", "core/x.ts", 'import { z } from "zod";', "imports no package"],
+    ["core uses node", "core/x.ts", 'import { a } from "node:timers";', "imports no package"],
+    ["core uses bun", "core/x.ts", 'import { a } from "bun";', "imports no package"],
+    ["core uses an adapter late", "core/x.ts", 'const a = await import("../api/a.ts");', "core may import"],
+    ["config uses core", "config/x.ts", 'import { a } from "../core/a.ts";', "config may import itself, protocol only"],
+    ["auth uses config", "auth/x.ts", 'import { a } from "../config/a.ts";', "auth may import itself, protocol only"],
+    ["one adapter uses another", "sockets/x.ts", 'import { a } from "../upstream/a.ts";', "sockets may import"],
+    ["its test does so", "sockets/x.test.ts", 'import { a } from "../upstream/a.ts";', "sockets may import"],
+    ["an adapter uses the gateway", "api/x.ts", 'import { a } from "../gateway.ts";', "api may import"],
+    ["the gateway uses main", "gateway.ts", 'import { a } from "./main.ts";', "nothing imports main.ts"],
+    ["an adapter uses a file of the gateway's", "api/x.ts", 'import { a } from "../clock.ts";', "api may import"],
+    ["such a file uses the gateway", "clock.ts", 'import { a } from "./gateway.ts";', "clock.ts may import"],
+    ["such a file uses a folder of adapters", "clock.ts", 'import { a } from "./api/a.ts";', "clock.ts may import"],
+    ["a folder without a rule", "stuff/x.ts", "", "no rule says"],
+    ["src uses tests", "sockets/x.ts", 'import { a } from "../../test/support/a.ts";', "which is not in src"],
+    ["a package for development", "api/x.ts", 'import { a } from "fast-check";', "no dependency of the product"],
+    [
+      "another package of a scope",
+      "api/x.ts",
+      'import { a } from "@scope/other/a.js";',
+      "no dependency of the product",
+    ],
+    ["an import without ending", "api/x.ts", 'import { a } from "./a";', "without the ending"],
+    ["a barrel", "api/index.ts", "", "is a barrel"],
+    ["a barrel by another name", "api/all.ts", 'export * from "./a.ts";', "is a barrel"],
+    ["a module's let", "core/x.ts", "let count = 0;", "`count` is module-level state"],
+    ["a module's map", "core/x.ts", "const seen = new Map<string, number>();", "`seen` is module-level state"],
+    [
+      "a module's typed map",
+      "core/x.ts",
+      "export const seen: Map<string, number> = new Map();",
+      "`seen` is module-level",
+    ],
+    ["a module's list", "core/x.ts", "const queue: string[] = [];", "`queue` is module-level state"],
+    ["a vague name", "api/utils.ts", "", "says nothing"],
+    ["a vague ending", "api/http-helpers.ts", "", "says nothing"],
+    ["camel case", "api/routeTable.ts", "", "kebab-case"],
+    ["401 lines", "api/x.ts", lines(401, "//"), "has 401 lines"],
+    ["a function of 51 lines", "api/x.ts", `function f(): void {\n${lines(49, "  a();")}}\n`, "`f` has 51 lines"],
+    ["a split head", "api/x.ts", `function f(\n  a: A,\n): void {\n${lines(47, "  a();")}}\n`, "`f` has 51 lines"],
+    ["an arrow", "api/x.ts", `const f = (): void => {\n${lines(49, "  a();")}};\n`, "`f` has 51 lines"],
+    ["a method", "api/x.ts", `class A {\n  async f(a: A) {\n${lines(49, "    a();")}  }\n}\n`, "`f` has 51 lines"],
+    [
+      "a private method",
+      "api/x.ts",
+      `class A {\n  #f<T>(a: T) {\n${lines(49, "    a();")}  }\n}\n`,
+      "`#f` has 51 lines",
+    ],
+  ];
+  for (const [what, path, text, sentence] of refused) {
+    test(`refuses: ${what}`, () => {
+      const faults = faultsOf(path, text);
+      expect(faults).toHaveLength(1);
+      expect(faults[0]).toContain(sentence);
+    });
+  }
+
+  const allowed: readonly (readonly [string, string, string])[] = [
+    [
+      "core uses protocol and itself",
+      "core/x.ts",
+      'import { a } from "../protocol/a.ts";\nimport { b } from "./b.ts";',
+    ],
+    [
+      "an adapter uses core, config, auth",
+      "api/x.ts",
+      'import "../core/a.ts";\nimport "../config/a.ts";\nimport "../auth/a.ts";',
+    ],
+    [
+      "packages in adapters",
+      "api/x.ts",
+      'import "zod";\nimport "@scope/name/a.js";\nimport "node:fs";\nimport "bun:sqlite";',
+    ],
+    [
+      "a test of core uses a test runner",
+      "core/x.test.ts",
+      'import { test } from "bun:test";\nimport "../../test/support/a.ts";',
+    ],
+    ["the gateway uses its own files", "gateway.ts", 'import { a } from "./clock.ts";\nimport "./api/a.ts";'],
+    ["main uses the gateway", "main.ts", 'import { a } from "./gateway.ts";\nimport "../package.json";'],
+    ["a set that cannot change", "core/x.ts", 'const NAMES: ReadonlySet<string> = new Set(["a"]);'],
+    ["a let inside a function", "core/x.ts", "function f() {\n  let a = 0;\n  return a;\n}"],
+    ["400 lines", "api/x.ts", lines(400, "//")],
+    ["a function of 50 lines", "api/x.ts", `function f(): void {\n${lines(48, "  a();")}}\n`],
+    ["a long class of short methods", "api/x.ts", `class A {\n${lines(30, "  f(): void {\n  }")}}\n`],
+  ];
+  for (const [what, path, text] of allowed) {
+    test(`allows: ${what}`, () => expect(faultsOf(path, text)).toEqual([]));
+  }
+
+  test("finds a cycle over three files, types included", () => {
+    const file = (path: string, target: string) => ({ path, text: `import type { A } from "${target}";` });
+    const files = [file("core/a.ts", "./b.ts"), file("core/b.ts", "./c.ts"), file("core/c.ts", "./a.ts")];
+    expect(findFaults(files, [])).toEqual(["import cycle: core/a.ts → core/b.ts → core/c.ts → core/a.ts"]);
+  });
+
+  test("finds no cycle where two files import a third", () => {
+    const file = (path: string, text: string) => ({ path, text });
+    const files = [
+      file("core/a.ts", 'import "./b.ts";\nimport "./c.ts";'),
+      file("core/b.ts", 'import "./c.ts";'),
+      file("core/c.ts", ""),
+    ];
+    expect(findFaults(files, [])).toEqual([]);
+  });
+});

@@ -1,0 +1,191 @@
+/**
+ * The house rules that a machine can hold: who may import whom, no cycles, no barrels, no module-level state, sizes, names.
+ *
+ * Shape:  works on text, one line at a time or one import at a time, and trusts the formatter: declarations of a module
+ *         start in the first column, a function ends with a `}` in the column where it started.
+ * Source: the design's sections 2 and 4; ARCHITECTURE.md.
+ */
+
+/** A file of `src`: its path from there, with `/`, and its text. */
+export interface SourceFile {
+  readonly path: string;
+  readonly text: string;
+}
+
+const ADAPTERS = ["sockets", "upstream", "api", "broker", "journal", "observe", "console"];
+const ADAPTER_REACH = ["protocol", "core", "auth", "config"];
+const MAX_FILE_LINES = 400;
+const MAX_FUNCTION_LINES = 50;
+const VAGUE_NAMES = /^(?:.*-)?(?:utils?|helpers?|common|managers?|services?|types?|misc|shared|base|impl)\.ts$/;
+
+/** What an area may import. */
+interface Reach {
+  /** Areas of src, besides itself. */
+  readonly areas: readonly string[];
+  /** Whether packages, `node:` and `bun` are open to it. */
+  readonly outside: boolean;
+}
+
+const REACH: ReadonlyMap<string, Reach> = new Map<string, Reach>([
+  ["protocol", { areas: [], outside: false }],
+  ["core", { areas: ["protocol"], outside: false }],
+  ["config", { areas: ["protocol"], outside: true }],
+  ["auth", { areas: ["protocol"], outside: true }],
+  ...ADAPTERS.map((area): [string, Reach] => [area, { areas: ADAPTER_REACH, outside: true }]),
+]);
+
+/** A file beside gateway.ts is one adapter of its own; gateway.ts and main.ts may import all but main.ts. */
+function reachOf(area: string): Reach | null {
+  if (!area.endsWith(".ts")) return REACH.get(area) ?? null;
+  return { areas: area === "main.ts" || area === "gateway.ts" ? ["everything"] : ADAPTER_REACH, outside: true };
+}
+
+/** Everything wrong with the files, one sentence each. `packages` are those that the product itself depends on. */
+export function findFaults(files: readonly SourceFile[], packages: readonly string[]): string[] {
+  return [
+    ...files.flatMap((file) => [
+      ...importFaults(file, packages),
+      ...stateFaults(file),
+      ...nameFaults(file),
+      ...sizeFaults(file),
+    ]),
+    ...findCycles(files),
+  ];
+}
+
+/** What a file imports or re-exports, types and `import(…)` too. */
+export function listImports(text: string): string[] {
+  const statements = text.matchAll(/^(?:import|export)\s(?:[\w*\s{},$]*?\sfrom\s*)?["']([^"']+)["']/gm);
+  const calls = text.matchAll(/\bimport\(\s*["']([^"']+)["']/g);
+  return [...statements, ...calls].map((match) => match[1] ?? "");
+}
+
+/** The file of src that a relative import names, from the importing file's path; null where it leads out of src. */
+function resolveImport(from: string, target: string): string | null {
+  const parts = from.split("/").slice(0, -1);
+  for (const part of target.split("/")) {
+    if (part === "..") {
+      if (parts.length === 0) return null;
+      parts.pop();
+    } else if (part !== ".") {
+      parts.push(part);
+    }
+  }
+  return parts.join("/");
+}
+
+/** The first folder of a path in src, or the file's own name. `main.test.ts` is held to what `main.ts` may do. */
+function areaOf(path: string): string {
+  return (path.split("/")[0] ?? "").replace(/\.test\.ts$/, ".ts");
+}
+
+function isTest(path: string): boolean {
+  return path.endsWith(".test.ts");
+}
+
+function importFaults(file: SourceFile, packages: readonly string[]): string[] {
+  const area = areaOf(file.path);
+  const reach = reachOf(area);
+  if (reach === null) return [`${file.path}: no rule says what \`${area}\` may import`];
+  return listImports(file.text).flatMap((target) => {
+    const fault = target.startsWith(".")
+      ? relativeFault(file.path, area, reach, target)
+      : outsideFault(file.path, reach, target, packages);
+    return fault === null ? [] : [`${file.path}: imports ${target}, ${fault}`];
+  });
+}
+
+function relativeFault(from: string, area: string, reach: Reach, target: string): string | null {
+  const path = resolveImport(from, target);
+  // A test may use what stands under test/; package.json says which version this is.
+  if (path === null) return isTest(from) || target.endsWith("/package.json") ? null : "which is not in src";
+  if (target.endsWith(".js") || !/\.\w+$/.test(target)) return "without the ending .ts";
+  const targetArea = areaOf(path);
+  if (path === "main.ts" && area !== "main.ts") return "but nothing imports main.ts";
+  if (targetArea === area || reach.areas.includes(targetArea) || reach.areas.includes("everything")) return null;
+  return `but ${area} may import ${["itself", ...reach.areas].join(", ")} only`;
+}
+
+function outsideFault(from: string, reach: Reach, target: string, packages: readonly string[]): string | null {
+  if (isTest(from)) return null;
+  if (!reach.outside) return "but this part of the house imports no package, no node: and no bun";
+  if (target.startsWith("node:") || target === "bun" || target.startsWith("bun:")) return null;
+  const name = target
+    .split("/")
+    .slice(0, target.startsWith("@") ? 2 : 1)
+    .join("/");
+  return packages.includes(name) ? null : "which is no dependency of the product";
+}
+
+/** Cycles of imports, types included: two files that need each other's types are one noun in two files. */
+export function findCycles(files: readonly SourceFile[]): string[] {
+  const known = new Map(files.map((file) => [file.path, file]));
+  const done = new Set<string>();
+  const cycles: string[] = [];
+  const visit = (path: string, trail: readonly string[]): void => {
+    const start = trail.indexOf(path);
+    if (start >= 0) {
+      cycles.push(`import cycle: ${[...trail.slice(start), path].join(" → ")}`);
+      return;
+    }
+    const file = known.get(path);
+    if (file === undefined || done.has(path)) return;
+    for (const target of listImports(file.text)) {
+      const next = target.startsWith(".") ? resolveImport(path, target) : null;
+      if (next !== null) visit(next, [...trail, path]);
+    }
+    done.add(path);
+  };
+  for (const file of files) visit(file.path, []);
+  return cycles;
+}
+
+function stateFaults(file: SourceFile): string[] {
+  if (isTest(file.path)) return [];
+  const variables = file.text.matchAll(/^(?:export )?(?:let|var) (\w+)/gm);
+  // A container is no state where its type forbids to change it.
+  const containers = file.text.matchAll(
+    /^(?:export )?const (\w+)(?:: (?!Readonly|readonly)[^=\n]+)? = (?:new (?:Weak)?(?:Map|Set)\b|\[\];|\{\};)/gm,
+  );
+  return [...variables, ...containers].map((match) => `${file.path}: \`${match[1]}\` is module-level state`);
+}
+
+function nameFaults(file: SourceFile): string[] {
+  const name = file.path.split("/").at(-1) ?? "";
+  const faults: string[] = [];
+  if (name === "index.ts" || /^export \*/m.test(file.text)) faults.push(`${file.path}: is a barrel`);
+  if (VAGUE_NAMES.test(name)) faults.push(`${file.path}: says nothing with its name`);
+  if (!/^[a-z0-9]+(?:-[a-z0-9]+)*(?:\.test)?\.ts$/.test(name)) faults.push(`${file.path}: is not named in kebab-case`);
+  return faults;
+}
+
+function sizeFaults(file: SourceFile): string[] {
+  const lines = file.text.replace(/\n$/, "").split("\n");
+  const faults: string[] = [];
+  if (lines.length > MAX_FILE_LINES) {
+    faults.push(`${file.path}: has ${lines.length} lines; files end at ${MAX_FILE_LINES}`);
+  }
+  if (isTest(file.path)) return faults;
+  for (const [start, line] of lines.entries()) {
+    const found = functionStart(line);
+    if (found === null) continue;
+    const length = lines.slice(start).findIndex((end) => new RegExp(`^${found.indent}\\}[,;)]*$`).test(end)) + 1;
+    if (length > MAX_FUNCTION_LINES) {
+      faults.push(`${file.path}: \`${found.name}\` has ${length} lines; functions end at ${MAX_FUNCTION_LINES}`);
+    }
+  }
+  return faults;
+}
+
+/** The function, method or named arrow function that starts on a line; null where none does, or it ends there too. */
+function functionStart(line: string): { readonly indent: string; readonly name: string } | null {
+  if (/[;}]$/.test(line)) return null;
+  const match =
+    /^(\s*)(?:export )?(?:async )?function\*? (\w+)/.exec(line) ??
+    /^(\s*)(?:export )?const (\w+)(?:: [^=]+)? = (?:async )?\(.*(?:=> \{|\()$/.exec(line) ??
+    /^( {2})(?:(?:private|protected|public|static|async|override|get|set) )*\*?(#?\w+|\[[\w.]+\])(?:<[^(]*>)?\(.*(?:\{|\()$/.exec(
+      line,
+    );
+  if (match === null || /^(?:if|for|while|switch|return|catch|function)$/.test(match[2] ?? "")) return null;
+  return { indent: match[1] ?? "", name: match[2] ?? "" };
+}
