@@ -29,6 +29,8 @@ export function addressRangeFault(text: string): string | null {
 export function absoluteUrlFault(text: string, schemes: readonly string[]): string | null {
   const allowed = schemes.map((scheme) => `${scheme}://`).join(", ");
   const match = /^([A-Za-z][A-Za-z0-9+.-]*):\/\/([^/?#]*)/.exec(text);
+  // Without a host URL takes the path's first part for one.
+  if (match?.[2] === "") return "must be a URL with a valid host and port";
   if (match === null || !schemes.includes((match[1] ?? "").toLowerCase())) {
     return `must be an absolute URL that starts with ${allowed}`;
   }

@@ -110,7 +110,7 @@ export function parseArgs(argv: readonly string[]): Command {
   const shape = COMMANDS.get(name);
   if (shape === undefined) {
     const near = suggestName(name, [...COMMANDS.keys()], " ");
-    throw new UsageError(`there is no command \`${name}\`${didYouMean(near)} See hubwire --help.`);
+    throw new UsageError(`there is no command \`${name}\`${didYouMean(near) || "."} See hubwire --help.`);
   }
   if (rest.includes("--help") || rest.includes("-h")) return { name: "help", text: formatCommandHelp(name, shape) };
   // `send` has arguments of its own later; whatever they are, the answer is the same sentence.
@@ -191,7 +191,7 @@ function findFlag(command: string, shape: CommandShape, name: string): Flag {
   if (twin !== undefined) return { value: valueName(twin), doc: twin.doc, isSwitch: twin.kind === "boolean" };
   const known = [...shape.flags.keys(), ...(shape.takesTwins ? flagTwins().keys() : [])];
   const near = suggestName(name, known, "-");
-  const suggestion = didYouMean(near === null ? null : `--${near}`);
+  const suggestion = didYouMean(near === null ? null : `--${near}`) || ".";
   throw new UsageError(`hubwire ${command} has no flag --${name}${suggestion} See hubwire ${command} --help.`);
 }
 

@@ -14,6 +14,8 @@ export interface UnreadableFile {
   readonly problems: readonly { readonly message: string; readonly where: string | null }[];
 }
 
+const BAD_ALIAS = "an alias (*name) has no anchor (&name) above it";
+
 /** What the parser's codes mean. Its own sentences quote the file, and what they quote may be a secret. */
 const SYNTAX_PROBLEMS: Readonly<Record<string, string>> = {
   BAD_INDENT: "the indentation does not fit what stands above",
@@ -23,7 +25,7 @@ const SYNTAX_PROBLEMS: Readonly<Record<string, string>> = {
   MULTILINE_IMPLICIT_KEY: "a colon is missing, or a text goes over several lines without quotes",
   BLOCK_AS_IMPLICIT_KEY: "two keys stand on one line, or the indentation is wrong",
   MULTIPLE_DOCS: "the file holds several documents (---); only one may stand there",
-  BAD_ALIAS: "an alias (*name) has no anchor (&name) above it",
+  BAD_ALIAS,
   BAD_SCALAR_START: "a text that starts with such a character needs quotes",
   UNEXPECTED_TOKEN: "something stands here that does not belong here",
   TAG_RESOLVE_FAILED: "this tag (!name) has no meaning here",
@@ -63,9 +65,11 @@ function parseYaml(text: string): ConfigFile | UnreadableFile {
   if (problems.length > 0) return { problems };
   try {
     return { value: document.toJS(), locate: (path) => locate(document.contents, lines, path) };
-  } catch {
-    // Only too many uses of aliases end here: a few lines of them can stand for gigabytes.
-    return { problems: [{ message: "the file uses aliases (*name) too often", where: null }] };
+  } catch (error) {
+    // Only aliases end here. A few lines of them can stand for gigabytes, so the parser counts them.
+    const isTooMany = error instanceof Error && error.message.startsWith("Excessive alias count");
+    const message = isTooMany ? "the file uses aliases (*name) too often" : BAD_ALIAS;
+    return { problems: [{ message, where: null }] };
   }
 }
 

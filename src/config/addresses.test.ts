@@ -1,0 +1,105 @@
+import { describe, expect, test } from "bun:test";
+import {
+  absoluteUrlFault,
+  addressRangeFault,
+  isHeaderName,
+  normaliseOrigin,
+  originFault,
+  urlTemplateFault,
+} from "./addresses.ts";
+
+describe("urlTemplate", () => {
+  for (const good of [
+    "http://localhost:7071/{hub}/api/{event}",
+    "https://h.example/{category}?code=a%2Fb&e={event}",
+    "http://[::1]:8080/",
+    "http://127.0.0.1",
+    "HTTP://h/{hub}{event}",
+    "http://h?hub={hub}",
+    "http://h/a@b:c",
+  ]) {
+    test(`takes ${good}`, () => expect(urlTemplateFault(good)).toBeNull());
+  }
+
+  const PLACE = "a parameter may stand in the path and the query only, not in the scheme, user name, host or port";
+  for (const [bad, sentence] of [
+    ["http://{hub}.example/", PLACE],
+    ["http://h{event}/", PLACE],
+    ["http://h:{event}/", PLACE],
+    ["http://h:80{event}/", PLACE],
+    ["{hub}://h/", PLACE],
+    ["http://{hub}@h/", PLACE],
+    ["http://u:{event}@h/", PLACE],
+    ["http://h\\{hub}/", "must not hold spaces, control characters or backslashes"],
+    ["http://h/{user}", "the parameters are {hub}, {category} and {event}; there is no other"],
+    ["http://h/{Hub}", "the parameters are {hub}, {category} and {event}; there is no other"],
+    ["http://h/{}", "the parameters are {hub}, {category} and {event}; there is no other"],
+    ["http://h/{hub", "holds a brace without its partner"],
+    ["http://h/hub}", "holds a brace without its partner"],
+    ["http://h/{{hub}}", "holds a brace without its partner"],
+    ["http://u:p@h/", "must not hold a user name or password"],
+    ["http://u@h/", "must not hold a user name or password"],
+    ["http://h/#a", "must not hold a fragment (#)"],
+    ["http://h/a b", "must not hold spaces, control characters or backslashes"],
+    ["http://h/\r\nX: 1", "must not hold spaces, control characters or backslashes"],
+    ["http://h:99999/", "must be a URL with a valid host and port"],
+    ["http:///path", "must be a URL with a valid host and port"],
+    ["ftp://h/", "must be an absolute URL that starts with http://, https://"],
+    ["//h/", "must be an absolute URL that starts with http://, https://"],
+    ["http:h/", "must be an absolute URL that starts with http://, https://"],
+    ["/api", "must be an absolute URL that starts with http://, https://"],
+  ] as const) {
+    test(`refuses ${JSON.stringify(bad)}`, () => expect(urlTemplateFault(bad)).toBe(sentence));
+  }
+});
+
+describe("addresses and networks", () => {
+  for (const good of ["10.0.0.0/8", "127.0.0.1", "::1", "fd00::/8", "0.0.0.0/0", "1.2.3.4/32", "::/0", "::/128"]) {
+    test(`takes ${good}`, () => expect(addressRangeFault(good)).toBeNull());
+  }
+  for (const bad of ["10.0.0.0/33", "::/129", "10.0.0.0/", "10.0.0.0/-1", "10.0.0.0/8/8", "10.0.0.0/1e1"]) {
+    test(`refuses the prefix of ${bad}`, () => expect(addressRangeFault(bad)).toContain('the prefix after "/"'));
+  }
+  for (const bad of ["", "10.0.0", "256.0.0.1", "proxy.example", "fe80::1%eth0", "[::1]", " 10.0.0.1"]) {
+    test(`refuses ${JSON.stringify(bad)}`, () => expect(addressRangeFault(bad)).toContain("must be an IP address"));
+  }
+});
+
+describe("origins", () => {
+  for (const [written, form] of [
+    ["*", "*"],
+    ["null", "null"],
+    ["https://App.Example", "https://app.example"],
+    ["https://app.example:443", "https://app.example"],
+    ["http://localhost:3000", "http://localhost:3000"],
+    ["http://[::1]:3000", "http://[::1]:3000"],
+    ["capacitor://localhost", "capacitor://localhost"],
+  ] as const) {
+    test(`takes ${written} as ${form}`, () => {
+      expect(originFault(written)).toBeNull();
+      expect(normaliseOrigin(written)).toBe(form);
+    });
+  }
+  for (const bad of [
+    "",
+    "app.example",
+    "https://app.example/",
+    "https://*.example",
+    "https://u@app.example",
+    "https://",
+  ]) {
+    test(`refuses ${JSON.stringify(bad)}, which no browser sends`, () => expect(originFault(bad)).not.toBeNull());
+  }
+});
+
+test("absolute URLs need one of the schemes", () => {
+  expect(absoluteUrlFault("wss://h/ws", ["http", "wss"])).toBeNull();
+  expect(absoluteUrlFault("ws://h/ws", ["http", "wss"])).toBe(
+    "must be an absolute URL that starts with http://, wss://",
+  );
+});
+
+test("header names are tokens", () => {
+  expect(isHeaderName("X-Client-Cert")).toBeTrue();
+  for (const bad of ["", "X Y", "X:", "é", "X\r\n"]) expect(isHeaderName(bad)).toBeFalse();
+});
