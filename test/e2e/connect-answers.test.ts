@@ -94,19 +94,29 @@ describe("a 4xx is passed through", () => {
 
 describe("X-ASRS-Connection-Group", () => {
   test.each([
-    ["one", ["X-ASRS-Connection-Group: lobby"]],
-    ["a comma list with spaces", ["X-ASRS-Connection-Group: lobby , red team,blue"]],
-    ["several lines", ["X-ASRS-Connection-Group: lobby", "X-ASRS-Connection-Group: blue,green"]],
-    ["empty names, which are skipped", ["X-ASRS-Connection-Group: ,lobby,, ,"]],
-    ["nothing", ["X-ASRS-Connection-Group: "]],
-    ["UTF-8 bytes", ["X-ASRS-Connection-Group: köln"]],
-  ])("%s is accepted", async (_what, lines) => {
-    await using stack = await Stack.start();
-    stack.backend.onConnect = acceptAs("alice", lines);
-    const client = await stack.open();
-    client.text("in");
-    expect(await client.nextText()).toBe("in");
-  });
+    ["one", ["X-ASRS-Connection-Group: lobby"], ["lobby"]],
+    ["a comma list, trimmed", ["X-ASRS-Connection-Group: lobby , red team,blue"], ["lobby", "red team", "blue"]],
+    ["several lines", ["X-ASRS-Connection-Group: lobby", "X-ASRS-Connection-Group: a,b"], ["lobby", "a", "b"]],
+    ["empty names, which are skipped", ["X-ASRS-Connection-Group: ,lobby,, ,"], ["lobby"]],
+    ["two that differ by case", ["X-ASRS-Connection-Group: lobby,Lobby"], ["lobby", "Lobby"]],
+    ["nothing", ["X-ASRS-Connection-Group: "], []],
+    ["UTF-8 bytes", ["X-ASRS-Connection-Group: köln"], ["köln"]],
+  ])(
+    "%s: the connection is a member before its client can receive anything, until it ends",
+    async (_what, lines, groups) => {
+      await using stack = await Stack.start();
+      stack.backend.onConnect = acceptAs("alice", lines);
+      const { client, connectionId } = await stack.connect();
+      for (const group of groups) {
+        expect(stack.gateway.groupMembers("CHAT", group)).toEqual([connectionId]);
+        expect(stack.gateway.groupMembers("other", group)).toEqual([]);
+      }
+      expect(stack.gateway.groupMembers("chat", "")).toEqual([]);
+      client.close();
+      await stack.backend.next("disconnect");
+      for (const group of groups) expect(stack.gateway.groupMembers("chat", group)).toEqual([]);
+    },
+  );
 
   test.each([
     ["too long", `X-ASRS-Connection-Group: lobby, ${"g".repeat(513)}`],

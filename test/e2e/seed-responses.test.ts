@@ -132,15 +132,15 @@ describe("Connect: Response Headers", () => {
   });
 
   test("`X-ASRS-Connection-Group?`: `{group}`: add this connection to one or multiple groups", async () => {
-    for (const lines of [
-      ["X-ASRS-Connection-Group: lobby"],
-      ["X-ASRS-Connection-Group: lobby, red team ,blue"],
-      ["X-ASRS-Connection-Group: lobby", "X-ASRS-Connection-Group: blue"],
-    ]) {
+    for (const [hub, lines, groups] of [
+      ["groups1", ["X-ASRS-Connection-Group: lobby"], ["lobby"]],
+      ["groups2", ["X-ASRS-Connection-Group: lobby, red team ,blue"], ["lobby", "red team", "blue"]],
+      ["groups3", ["X-ASRS-Connection-Group: lobby", "X-ASRS-Connection-Group: blue"], ["lobby", "blue"]],
+    ] as const) {
       stack.backend.onConnect = acceptAs("alice", lines);
-      const client = await stack.open();
-      client.text("in");
-      expect(await client.nextText()).toBe("in");
+      await stack.open({ path: `/ws/client/hubs/${hub}` });
+      const connect = await stack.backend.next("connect", (request) => request.target.includes(`/${hub}/`));
+      for (const group of groups) expect(stack.gateway.groupMembers(hub, group)).toEqual([connectionIdOf(connect)]);
     }
   });
 });

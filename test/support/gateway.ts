@@ -12,6 +12,8 @@ export type LogLine = Readonly<Record<string, unknown>>;
 export interface TestGateway {
   readonly port: number;
   readonly url: string;
+  /** The ids of the connections in a group: until a REST API can ask, the only way to see a membership. */
+  readonly groupMembers: (hub: string, group: string) => string[];
   /** All log lines so far. */
   readonly logLines: () => LogLine[];
   /** Graceful shutdown; may be called twice. */
@@ -47,6 +49,7 @@ export async function startTestGateway(config: Readonly<Record<string, unknown>>
   return {
     port: gateway.port,
     url: gateway.url,
+    groupMembers: (hub, group) => [...gateway.registry.group(hub, group)].map(({ connectionId }) => connectionId),
     logLines: () => written.map((line) => JSON.parse(line) as LogLine),
     stop: () => gateway.stop(),
     [Symbol.asyncDispose]: async () => {

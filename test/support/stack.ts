@@ -85,7 +85,9 @@ export class Stack {
     const inCycle = (request: RecordedRequest): boolean => /\/cycle\//.test(request.target);
     const before = this.backend.of("disconnect", inCycle).length;
     const client = await this.open({ path: "/ws/client/hubs/cycle" });
+    await this.backend.next("connect", inCycle);
     client.text("still there?");
+    await this.backend.next("message", inCycle);
     const answer = await client.nextText();
     if (answer !== "still there?") throw new Error(`the echo was ${JSON.stringify(answer)}`);
     client.close(1000);
