@@ -55,6 +55,11 @@ export function disconnectEvent(facts: Partial<ConnectionFacts> = {}): Disconnec
   };
 }
 
+/** The body of an answer; an empty one where there was none. */
+export function bodyOf(outcome: { readonly kind: string; readonly body?: Uint8Array }): Buffer {
+  return Buffer.from(outcome.body ?? new Uint8Array());
+}
+
 /** An entry with the configuration's defaults. */
 export function upstreamEntry(urlTemplate: string, overrides: Partial<UpstreamEntry> = {}): UpstreamEntry {
   return {

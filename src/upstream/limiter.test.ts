@@ -1,0 +1,54 @@
+import { expect, test } from "bun:test";
+import { Limiter } from "./limiter.ts";
+
+function seeker(name: string, placed: string[], onPlace = () => {}) {
+  return {
+    onPlace() {
+      placed.push(name);
+      onPlace();
+    },
+  };
+}
+
+test("gives so many places and no more", () => {
+  const limiter = new Limiter(2);
+  expect([limiter.tryEnter(), limiter.tryEnter(), limiter.tryEnter()]).toEqual([true, true, false]);
+  limiter.release();
+  expect(limiter.tryEnter()).toBe(true);
+});
+
+test("hands a place to whoever has waited longest, before anybody who comes", () => {
+  const limiter = new Limiter(1);
+  const placed: string[] = [];
+  limiter.tryEnter();
+  limiter.queue(seeker("first", placed));
+  limiter.queue(seeker("second", placed));
+  limiter.release();
+  expect(placed).toEqual(["first"]);
+  expect(limiter.tryEnter()).toBe(false);
+  limiter.release();
+  expect(placed).toEqual(["first", "second"]);
+});
+
+test("passes over one that gave up waiting", () => {
+  const limiter = new Limiter(1);
+  const placed: string[] = [];
+  limiter.tryEnter();
+  const first = seeker("first", placed);
+  limiter.queue(first);
+  limiter.queue(seeker("second", placed));
+  limiter.leave(first);
+  limiter.release();
+  expect(placed).toEqual(["second"]);
+});
+
+test("lets a hundred thousand give their place back at once, without growing the stack", () => {
+  const limiter = new Limiter(1);
+  const placed: string[] = [];
+  limiter.tryEnter();
+  for (let i = 0; i < 100_000; i++) limiter.queue(seeker("one", placed, () => limiter.release()));
+  limiter.release();
+  expect(placed).toHaveLength(100_000);
+  expect(limiter.tryEnter()).toBe(true);
+  expect(limiter.tryEnter()).toBe(false);
+});
