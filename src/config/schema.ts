@@ -129,7 +129,7 @@ const limitsSchema = z.strictObject({
     unit: "bytes",
     doc: "What may wait for one client that reads slowly; beyond it the connection closes with 1013, `slow consumer`.",
   }),
-  maxBufferedBytes: bytes(268_435_456, 1, Number.MAX_SAFE_INTEGER).register(optionDocs, {
+  maxBufferedBytes: bytes(268_435_456, 1, 1024 * GIB).register(optionDocs, {
     unit: "bytes",
     doc: "The whole process: inboxes, outboxes, partial bodies, answers; comes with a later version.",
   }),
@@ -145,7 +145,7 @@ const limitsSchema = z.strictObject({
     unit: "count per second",
     doc: "Messages of one connection; more close it with 1008. 0: no limit.",
   }),
-  bytesPerSecond: count(0, 0, Number.MAX_SAFE_INTEGER).register(optionDocs, {
+  bytesPerSecond: count(0, 0, 1024 * GIB).register(optionDocs, {
     unit: "bytes per second",
     doc: "Message bytes of one connection; more close it with 1008. 0: no limit.",
   }),

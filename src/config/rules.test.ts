@@ -1,0 +1,178 @@
+import { describe, expect, test } from "bun:test";
+import { ConfigError } from "./faults.ts";
+import { hubConfig } from "./hub-config.ts";
+import { parseConfig } from "./load.ts";
+
+function faultsOf(raw: unknown): string[] {
+  try {
+    parseConfig(raw);
+    return [];
+  } catch (error) {
+    if (error instanceof ConfigError) return error.faults.map(({ path, message }) => `${path}: ${message}`);
+    throw error;
+  }
+}
+
+const FILES = { certFile: "c.pem", keyFile: "k.pem" };
+
+describe("the TLS listener", () => {
+  for (const clientCert of ["optional", "require"] as const) {
+    test(`needs a client CA when certificates are ${clientCert}`, () => {
+      const missing = ["listen.tls.clientCaFile: is required when clientCert is not none"];
+      expect(faultsOf({ listen: { tls: { ...FILES, clientCert } } })).toEqual(missing);
+      expect(faultsOf({ listen: { tls: { ...FILES, clientCert, clientCaFile: "ca.pem" } } })).toEqual([]);
+    });
+  }
+
+  for (const clientCert of ["none", undefined] as const) {
+    test(`refuses a client CA that nobody is asked for (clientCert ${clientCert})`, () => {
+      const tls = { ...FILES, clientCaFile: "ca.pem", ...(clientCert === undefined ? {} : { clientCert }) };
+      expect(faultsOf({ listen: { tls } })).toHaveLength(1);
+      expect(faultsOf({ listen: { tls } })[0]).toStartWith("listen.tls.clientCert: must be optional or require");
+    });
+  }
+});
+
+test("clientCertHeader needs trusted proxies, since anyone could send it otherwise", () => {
+  const fault = ["clientCertHeader: needs trustedProxies: nobody else may set this header"];
+  expect(faultsOf({ clientCertHeader: "X-Cert" })).toEqual(fault);
+  expect(faultsOf({ clientCertHeader: "X-Cert", trustedProxies: [] })).toEqual(fault);
+  expect(faultsOf({ clientCertHeader: "X-Cert", trustedProxies: ["10.0.0.1"] })).toEqual([]);
+  expect(faultsOf({ clientCertHeader: "X Cert", trustedProxies: ["10.0.0.1"] })).toEqual([
+    "clientCertHeader: must be a header's name",
+  ]);
+});
+
+test("a secondary key needs a primary one", () => {
+  const fault = ["accessKeys.secondary: needs accessKeys.primary beside it"];
+  expect(faultsOf({ accessKeys: { secondary: "b" } })).toEqual(fault);
+  expect(faultsOf({ accessKeys: { secondary: "b", primary: null } })).toEqual(fault);
+  expect(faultsOf({ accessKeys: { secondary: "b", primary: "a" } })).toEqual([]);
+  expect(faultsOf({ accessKeys: { primary: "" } })).toEqual(["accessKeys.primary: must not be empty"]);
+});
+
+describe("hubs", () => {
+  test("two names that differ in case only are one hub twice", () => {
+    const fault = ["hubs.CHAT: stands twice: hub names compare without case"];
+    expect(faultsOf({ hubs: { chat: {}, CHAT: {} } })).toEqual(fault);
+  });
+
+  test("names must be hub names", () => {
+    for (const name of ["1chat", "a b", "", "a-b", "*"]) {
+      expect(faultsOf({ hubs: { [name]: {} } })).toEqual([expect.stringContaining("is no hub name")]);
+    }
+    for (const name of ["_default", "a.b,c[0]", "A"]) expect(faultsOf({ hubs: { [name]: {} } })).toEqual([]);
+  });
+
+  test("a hub takes from the top level what it leaves out, whatever the case of its name", () => {
+    const config = parseConfig({
+      anonymous: "deny",
+      allowedOrigins: ["https://A.example"],
+      hubs: { Chat: { anonymous: "allow" }, news: { allowedOrigins: ["https://b.example"] } },
+    });
+    expect(hubConfig(config, "cHAT")).toEqual({ anonymous: "allow", allowedOrigins: ["https://a.example"] });
+    expect(hubConfig(config, "news")).toEqual({ anonymous: "deny", allowedOrigins: ["https://b.example"] });
+    expect(hubConfig(config, "other")).toEqual({ anonymous: "deny", allowedOrigins: ["https://a.example"] });
+  });
+
+  test("a hub named like something every object has is a hub like any other", () => {
+    const config = parseConfig({ anonymous: "deny" });
+    for (const hub of ["constructor", "toString", "valueOf"]) expect(hubConfig(config, hub).anonymous).toBe("deny");
+  });
+});
+
+describe("upstreams", () => {
+  const entry = (more: object) => ({ upstreams: [{ urlTemplate: "https://h/", ...more }] });
+
+  test("a client certificate and its key come together", () => {
+    const [noKey, noCert] = [entry({ tls: { certFile: "c" } }), entry({ tls: { keyFile: "k" } })];
+    expect(faultsOf(noKey)).toEqual(["upstreams[0].tls.keyFile: is required when certFile is given"]);
+    expect(faultsOf(noCert)).toEqual(["upstreams[0].tls.certFile: is required when keyFile is given"]);
+    expect(faultsOf(entry({ tls: { certFile: "c", keyFile: "k", caFile: "a" } }))).toEqual([]);
+  });
+
+  test("patterns are normalised", () => {
+    const config = parseConfig(entry({ hubPattern: "a, b", eventPattern: ["connect"], categoryPattern: "*,messages" }));
+    expect(config.upstreams[0]).toMatchObject({
+      hubPattern: ["a", "b"],
+      eventPattern: ["connect"],
+      categoryPattern: "*",
+    });
+  });
+
+  for (const name of [
+    "Host",
+    "content-type",
+    "Content-Length",
+    "X-ASRS-Hub",
+    "x-hubwire-event-id",
+    "Connection",
+    "Transfer-Encoding",
+    "upgrade",
+    "Date",
+    "Expect",
+    "X-Forwarded-For",
+    "Accept-Encoding",
+    "Sec-WebSocket-Protocol",
+  ]) {
+    test(`a static header cannot be ${name}`, () => {
+      expect(faultsOf(entry({ auth: { type: "headers", headers: { [name]: "v" } } }))).toEqual([
+        `upstreams[0].auth.headers.${name}: is a header that hubwire sets itself, or that concerns one hop only`,
+      ]);
+    });
+  }
+
+  test("static headers are names and values that cannot end the line they stand in", () => {
+    const faults = (headers: object) => faultsOf(entry({ auth: { type: "headers", headers } }));
+    expect(faults({ "x-functions-key": "k", Authorization: "Basic ä\tö" })).toEqual([]);
+    expect(faults({ "A B": "v" })).toEqual(['upstreams[0].auth.headers["A B"]: is no header name']);
+    for (const value of ["a\r\nb", "a\nb", "a\rb", "a\0b", "\x7f"]) {
+      expect(faults({ A: value })).toEqual([
+        "upstreams[0].auth.headers.A: must not hold CR, LF or other control characters",
+      ]);
+    }
+    expect(faults({ "X-A": "1", "x-a": "2" })).toEqual([
+      "upstreams[0].auth.headers: two names are equal but for their case",
+    ]);
+  });
+
+  test("each form of authentication needs its keys", () => {
+    const faults = (auth: object) => faultsOf(entry({ auth }));
+    expect(faults({ type: "none" })).toEqual([]);
+    expect(faults({ type: "headers" })).toEqual(["upstreams[0].auth.headers: is required"]);
+    expect(faults({ type: "managedIdentity" })).toEqual(["upstreams[0].auth.resource: is required"]);
+    expect(faults({ type: "oauth2", tokenUrl: "https://id/", clientId: "a", clientSecret: "b" })).toEqual([]);
+    expect(faults({ type: "oauth2", tokenUrl: "id" })).toEqual([
+      "upstreams[0].auth.tokenUrl: must be an absolute URL that starts with http://, https://",
+      "upstreams[0].auth.clientId: is required",
+      "upstreams[0].auth.clientSecret: is required",
+    ]);
+    expect(faults({ type: "basic" })).toEqual([
+      "upstreams[0].auth.type: must be none, headers, oauth2 or managedIdentity",
+    ]);
+  });
+});
+
+describe("templates, the hosted service's name for upstreams", () => {
+  test("are read as upstreams", () => {
+    expect(parseConfig({ templates: [{ hubPattern: "a", urlTemplate: "http://h/" }] }).upstreams).toMatchObject([
+      { hubPattern: ["a"], urlTemplate: "http://h/" },
+    ]);
+  });
+
+  test("faults name them as they were written", () => {
+    expect(faultsOf({ templates: [{ urlTemplate: "http://h/", timeout: 1 }] })).toEqual([
+      "templates[0].timeout: no such key; did you mean `timeoutMs`?",
+    ]);
+  });
+
+  test("cannot stand beside upstreams", () => {
+    expect(faultsOf({ templates: [], upstreams: [] })).toEqual([
+      "templates: stands in the place of upstreams; only one of the two may be given",
+    ]);
+  });
+});
+
+test("a wrong type elsewhere hides none of the rules", () => {
+  expect(faultsOf({ listen: { port: "x" }, accessKeys: { secondary: "b" }, clientCertHeader: "X" })).toHaveLength(3);
+});
