@@ -8,8 +8,9 @@ const START_TIMEOUT_MS = 10_000;
 
 /** The backend of an example, running beside the gateway in a process of its own. */
 export interface ExampleBackend {
-  /** Where it listens; its page is there too. */
-  readonly url: string;
+  /** Where it listens; its page is there too. Errors: rejects with a sentence where it did not start. */
+  readonly url: Promise<string>;
+  /** May be called while it still starts. */
   stop(): Promise<void>;
 }
 
@@ -21,24 +22,26 @@ export function exampleFolder(name: string): string {
 }
 
 /**
- * Starts an example's backend and waits for the line in which it says where it listens.
+ * Starts an example's backend. It can be stopped at once; it serves when `url` resolves.
  *
  * Shape:  `env` is added to the process's own; what it prints goes on to standard output.
- * Errors: throws a sentence where it did not start.
  */
-export async function startExample(name: string, env: Readonly<Record<string, string>>): Promise<ExampleBackend> {
+export function startExample(name: string, env: Readonly<Record<string, string>>): ExampleBackend {
   const backend = Bun.spawn([process.execPath, join(exampleFolder(name), "server.ts")], {
     stdin: "ignore",
     stdout: "pipe",
     stderr: "inherit",
     env: { ...process.env, ...env },
   });
+  return { url: started(name, backend), stop: () => end(backend) };
+}
+
+/** Waits for the line in which the backend says where it listens. */
+async function started(name: string, backend: Subprocess<"ignore", "pipe", "inherit">): Promise<string> {
   const url = await Promise.race([passOn(backend.stdout), Bun.sleep(START_TIMEOUT_MS).then(() => null)]);
-  if (url === null) {
-    backend.kill("SIGKILL");
-    throw new Error(`the example "${name}" did not start: is its port taken? EXAMPLE_PORT chooses another`);
-  }
-  return { url, stop: () => end(backend) };
+  if (url !== null) return url;
+  backend.kill("SIGKILL");
+  throw new Error(`the example "${name}" did not start: is its port taken? EXAMPLE_PORT chooses another`);
 }
 
 /** Copies the output until it ends; resolves with the first URL in it, or null where it ends without one. */

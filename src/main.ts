@@ -70,21 +70,23 @@ async function startWithExample(command: Start): Promise<void> {
   const examples: ExampleBackend[] = [];
   const configFile = join(exampleFolder(name), "hubwire.yaml");
   const { gateway, stop } = await serve(sourcesOf({ configFile, flags }), examples);
+  const example = startExample(name, {
+    PORT: port,
+    HUBWIRE_URL: gateway.url,
+    HUBWIRE_CONNECTION_STRING: formatConnectionString(gateway, gateway.accessKeys.primary),
+  });
+  // Before it is waited for: a signal that comes in between must end it too.
+  examples.push(example);
+  let page: string;
   try {
-    examples.push(
-      await startExample(name, {
-        PORT: port,
-        HUBWIRE_URL: gateway.url,
-        HUBWIRE_CONNECTION_STRING: formatConnectionString(gateway, gateway.accessKeys.primary),
-      }),
-    );
+    page = await example.url;
   } catch (error) {
     await stop();
     throw error;
   }
   console.log(`hubwire listens on ${gateway.url}`);
   console.log(`connection string: ${formatConnectionString(gateway, ownKey ? gateway.accessKeys.primary : "***")}`);
-  console.log(`Open ${examples[0]?.url} in two browser tabs.`);
+  console.log(`Open ${page} in two browser tabs.`);
 }
 
 /** Starts a gateway that ends with the process's signals, and the examples after it. */
