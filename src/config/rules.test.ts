@@ -33,6 +33,11 @@ describe("the TLS listener", () => {
   }
 });
 
+test("a wrong clientCert is one fault, not two", () => {
+  const tls = { ...FILES, clientCaFile: "ca.pem", clientCert: "maybe" };
+  expect(faultsOf({ listen: { tls } })).toEqual(["listen.tls.clientCert: must be none, optional or require"]);
+});
+
 test("clientCertHeader needs trusted proxies, since anyone could send it otherwise", () => {
   const fault = ["clientCertHeader: needs trustedProxies: nobody else may set this header"];
   expect(faultsOf({ clientCertHeader: "X-Cert" })).toEqual(fault);
