@@ -74,7 +74,7 @@ const breakerSchema = z.strictObject({
   }),
   windowMs: z.int().min(100).max(3_600_000).default(10_000).register(optionDocs, {
     unit: "ms",
-    doc: "How far back calls count, and how long an open breaker waits before it lets one call try.",
+    doc: "How far back calls count.",
   }),
 });
 
@@ -135,7 +135,7 @@ export const upstreamSchema = z.strictObject({
   }),
   breaker: breakerSchema.prefault({}).register(optionDocs, {
     unit: "",
-    doc: "Stops calling a backend that fails, so that it can recover.",
+    doc: "Stops calling a backend that fails, so that it can recover; once a second one event tries whether it is back.",
   }),
   auth: authSchema.default({ type: "none" }).register(optionDocs, {
     unit: "",
