@@ -54,7 +54,7 @@ function formatSection(name: string, options: readonly Option[]): string {
     formatType(option),
     formatDefault(option),
     ...(twins ? [`\`${environmentName(option)}\``, `\`--${flagName(option)}\``] : []),
-    `${isLater(option) ? "*Not in this version: leave it out.* " : ""}${option.doc}`,
+    `${isLater(option) ? "_Not in this version: leave it out._ " : ""}${option.doc}`,
   ]);
   return [`## ${title}`, "", ...formatTable([header, ...rows])].join("\n");
 }

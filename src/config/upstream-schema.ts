@@ -34,7 +34,7 @@ const staticHeaders = z
   .superRefine(refusing(headersFault))
   .register(optionDocs, {
     unit: "",
-    doc: "With type headers: sent with every call. None of Host, Date, Expect, X-Forwarded-For, Accept-Encoding, Content-*, Sec-WebSocket-*, X-ASRS-*, X-Hubwire-*, or the headers of one hop.",
+    doc: "With type headers: sent with every call. None of Host, Date, Expect, X-Forwarded-For, Accept-Encoding, `Content-*`, `Sec-WebSocket-*`, `X-ASRS-*`, `X-Hubwire-*`, or the headers of one hop.",
   });
 
 const authSchema = z.discriminatedUnion("type", [
