@@ -86,6 +86,22 @@ describe("the inbox's bound", () => {
     expect(stack.backend.requests.at(-1)).toBe(disconnect);
   });
 
+  test("reading stops at the bound: what TCP holds back is never taken", async () => {
+    await using stack = await Stack.start({ config: { limits: { maxInboxMessages: 4, inboxPauseTimeoutMs: 1000 } } });
+    const gate = new Gate();
+    stack.backend.onMessage = firstHeld(gate);
+    const { client, connectionId } = await stack.connect();
+    // 60 MB: far more than the bound, what the kernel holds and what one read brings.
+    client.text(...numbered(200, 300_000));
+    expect(await client.closed()).toEqual({ code: 1013, reason: "inbox full" });
+    gate.open();
+    await stack.backend.next("disconnect", ofConnection(connectionId));
+    const posted = bodies(stack).map((body) => body.replace(/\.+$/, ""));
+    expect(posted).toEqual(numbered(200).slice(0, posted.length));
+    expect(posted.length).toBeGreaterThanOrEqual(4);
+    expect(posted.length).toBeLessThan(100);
+  });
+
   test("slow progress is progress: paused for longer than inboxPauseTimeoutMs in all, it stays open", async () => {
     await using stack = await Stack.start({ config: { limits: { maxInboxMessages: 2, inboxPauseTimeoutMs: 1500 } } });
     const started = Date.now();
