@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { once } from "node:events";
 import { createServer, type Server, type Socket } from "node:net";
 import { within } from "../../test/support/deadline.ts";
-import { type Exchange as BackendExchange, never, RawBackend, unusedPort } from "../../test/support/raw-backend.ts";
+import { type Exchange as BackendExchange, never, RawBackend } from "../../test/support/raw-backend.ts";
 import type { Exchange, HttpOutcome } from "./exchange.ts";
 import { HttpClient, MAX_IDLE_MS } from "./http-client.ts";
 import { formatRequest } from "./request-bytes.ts";
@@ -209,126 +209,6 @@ describe("a pooled socket that dies without a byte of answer", () => {
   });
 });
 
-describe("what goes wrong", () => {
-  test("is not-sent where nobody listens", async () => {
-    client.stop();
-    client = startClient(`http://127.0.0.1:${await unusedPort()}`);
-    expect(await ask("/1")).toEqual({ kind: "not-sent", detail: "connecting failed: ECONNREFUSED" });
-  });
-
-  test("is not-sent where the name has no address", async () => {
-    client.stop();
-    client = startClient("http://nowhere.invalid");
-    expect(await ask("/1")).toMatchObject({ kind: "not-sent" });
-  });
-
-  test.each([
-    ["HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell", "reset", 200],
-    ["HTTP/1.1 404 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n", "reset", 404],
-    ["HTTP/1.1 200 OK\r\nX", "reset", 200],
-    ["HTTP/1.1 2", "reset", null],
-    ["garbage\r\n\r\n", "malformed", null],
-    ["HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx", "malformed", 200],
-  ])("is unknown, with the status that was seen, after %j", async (answer, cause, status) => {
-    backend.onOther = (exchange) => {
-      exchange.raw(answer);
-      exchange.end();
-    };
-    expect(await ask("/1")).toMatchObject({ kind: "unknown", cause, status });
-  });
-
-  test("is unknown where an answer up to the end of the connection is cut by a reset", async () => {
-    backend.onOther = (exchange) => {
-      exchange.raw("HTTP/1.1 200 OK\r\n\r\nhalf");
-      setImmediate(() => exchange.reset());
-    };
-    expect(await ask("/1")).toMatchObject({ kind: "unknown", cause: "reset" });
-  });
-
-  test.each([
-    [
-      "declared",
-      (exchange: BackendExchange) => exchange.raw(`HTTP/1.1 200 OK\r\nContent-Length: ${MAX_BODY + 1}\r\n\r\n`),
-    ],
-    ["endless", (exchange: BackendExchange) => flood(exchange, "HTTP/1.1 200 OK\r\n\r\n", "x".repeat(9999))],
-    [
-      "endless in chunks",
-      (exchange: BackendExchange) =>
-        flood(exchange, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", `2000\r\n${"x".repeat(0x2000)}\r\n`),
-    ],
-  ])("is too-large, and the socket destroyed, where a body is %s", async (_name, script) => {
-    const gone = firstConnectionGone(script);
-    expect(await ask("/1")).toMatchObject({
-      kind: "unknown",
-      status: 200,
-      cause: "too-large",
-    });
-    await gone;
-  });
-});
-
-/** Writes on until the client hangs up. */
-function flood(exchange: BackendExchange, head: string, piece: string): void {
-  const { socket } = exchange;
-  const more = () => {
-    while (!socket.destroyed && socket.writable && socket.write(piece));
-  };
-  socket.write(head);
-  socket.on("drain", more);
-  more();
-}
-
-describe("answers", () => {
-  test("are the caller's own: a later one does not write over their bodies", async () => {
-    backend.onOther = (exchange) => exchange.reply(200, [], exchange.request.target.repeat(100));
-    const answers = [await ask("/1"), await ask("/2"), await ask("/3")];
-    expect(answers.map((answer) => bodyOf(answer).toString())).toEqual([
-      "/1".repeat(100),
-      "/2".repeat(100),
-      "/3".repeat(100),
-    ]);
-  });
-
-  test("may have a body of the greatest length", async () => {
-    backend.onOther = (exchange) => exchange.reply(200, [], "x".repeat(MAX_BODY));
-    expect(bodyOf(await ask("/1"))).toHaveLength(MAX_BODY);
-  });
-
-  test("may have a hundred headers", async () => {
-    backend.onOther = (exchange) =>
-      exchange.reply(
-        200,
-        Array.from({ length: 100 }, (_, index) => `X-${index}: ${index}`),
-      );
-    const answer = await ask("/1");
-    expect(answer.kind === "answer" && answer.headers.length).toBe(101);
-  });
-
-  test("are redirects too, which are not followed", async () => {
-    const { url } = backend;
-    backend.onOther = (exchange) => exchange.reply(307, [`Location: ${url}/elsewhere`]);
-    expect(await ask("/1")).toMatchObject({ kind: "answer", status: 307 });
-    expect(seen()).toEqual(["0 /1"]);
-  });
-
-  test("end the connection where they switch protocols", async () => {
-    const gone = firstConnectionGone((exchange) => exchange.raw("HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n"));
-    expect(await ask("/1")).toMatchObject({ kind: "answer", status: 101 });
-    await gone;
-  });
-
-  test("do not come by way of HTTP_PROXY", async () => {
-    const before = process.env["HTTP_PROXY"];
-    process.env["HTTP_PROXY"] = `http://127.0.0.1:${await unusedPort()}`;
-    try {
-      expect(await ask("/1")).toMatchObject({ kind: "answer" });
-    } finally {
-      if (before === undefined) delete process.env["HTTP_PROXY"];
-      else process.env["HTTP_PROXY"] = before;
-    }
-  });
-});
-
 describe("large requests", () => {
   const body = new Uint8Array(16_000_000).map((_, index) => index % 251);
 
@@ -366,11 +246,20 @@ describe("an exchange that is cut", () => {
     await gone;
   });
 
-  test("says that nothing was written before it was connected", async () => {
+  test("says that nothing was written before it was connected, and leaves no connection behind", async () => {
+    const gone = Promise.withResolvers<void>();
+    const bytes: (Buffer | string)[] = [];
+    client = await clientOf(
+      createServer((socket) => {
+        socket.on("data", (piece) => bytes.push(piece));
+        socket.on("error", () => {});
+        socket.on("close", () => gone.resolve());
+      }),
+    );
     const { exchange } = begin("/1");
     expect(exchange.cut()).toEqual({ written: false, status: null });
-    await ask("/2");
-    expect(seen().map((line) => line.slice(2))).toEqual(["/2"]);
+    await within(gone.promise, "the client to close its connection");
+    expect(bytes).toEqual([]);
   });
 });
 

@@ -115,7 +115,6 @@ function tlsOptions(origin: Origin, files: TlsFiles): TLSOptions | null {
   if (!origin.secure) return null;
   return {
     rejectUnauthorized: true,
-    serverName: origin.hostname,
     ...(files.ca === null ? {} : { ca: files.ca }),
     ...(files.cert === null ? {} : { cert: files.cert }),
     ...(files.key === null ? {} : { key: files.key }),

@@ -52,3 +52,19 @@ test("lets a hundred thousand give their place back at once, without growing the
   expect(limiter.tryEnter()).toBe(true);
   expect(limiter.tryEnter()).toBe(false);
 });
+
+test("lets nobody overtake the queue while places are handed out", () => {
+  const limiter = new Limiter(1);
+  const placed: string[] = [];
+  let overtook = false;
+  limiter.tryEnter();
+  const first = seeker("first", placed, () => {
+    limiter.release();
+    overtook = limiter.tryEnter();
+  });
+  limiter.queue(first);
+  limiter.queue(seeker("second", placed));
+  limiter.release();
+  expect(overtook).toBe(false);
+  expect(placed).toEqual(["first", "second"]);
+});

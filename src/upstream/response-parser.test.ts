@@ -173,6 +173,11 @@ const FAULTS: Record<string, readonly [text: string, cause: string, status: numb
     "malformed",
     200,
   ],
+  "a head and trailers that are too long together": [
+    `HTTP/1.1 200 OK\r\nX: ${"y".repeat(40_000)}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: ${"y".repeat(40_000)}\r\n\r\n`,
+    "malformed",
+    200,
+  ],
   "endless interim answers": ["HTTP/1.1 100 Continue\r\n\r\n".repeat(3000), "malformed", null],
 };
 

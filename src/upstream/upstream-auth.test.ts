@@ -173,6 +173,16 @@ describe("a managed identity", () => {
     expect(asked?.head.all("metadata")).toEqual([]);
   });
 
+  test("is asked for again once the time has come that expires_on names", async () => {
+    const clock = new ManualClock();
+    issueTokens({ expires_on: Math.floor(Date.now() / 1000) + 100 });
+    await using upstream = startUpstream([entryOf(auth)], { clock, metadataBaseUrl: tokenServer.url });
+    await upstream.call(connectEvent());
+    clock.advance(101_000);
+    await upstream.call(connectEvent());
+    expect(authorizations()).toEqual(["Bearer token-0", "Bearer token-1"]);
+  });
+
   test("is asked for at the metadata address where the host names no endpoint", async () => {
     issueTokens({ expires_in: "3600" });
     const env = { IDENTITY_ENDPOINT: "http://127.0.0.1:9/", IDENTITY_HEADER: undefined };

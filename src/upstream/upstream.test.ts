@@ -356,6 +356,8 @@ describe("abandonMessages", () => {
     }
     expect(await disconnect).toMatchObject({ kind: "answer" });
     expect(backend.of("message")).toHaveLength(1);
+    // One for the first message and one for the disconnect: those that waited were not even begun.
+    expect(backend.connectionCount).toBe(2);
   });
 });
 
