@@ -2,9 +2,11 @@ import { resolve } from "node:path";
 import { isLater } from "../src/config/later.ts";
 import { hasTwin, listOptions, type Option, optionName } from "../src/config/options.ts";
 import { environmentName, flagName } from "../src/config/twins.ts";
+import { ERROR_CODES } from "../src/protocol/error-codes.ts";
 
 /** Where `npm run docs` writes. */
 export const CONFIGURATION_DOC = resolve(import.meta.dir, "../docs/configuration.md");
+export const ERROR_CODES_DOC = resolve(import.meta.dir, "../docs/error-codes.md");
 
 const INTRODUCTION = `# Configuration
 
@@ -29,6 +31,28 @@ upstreams:
 - **Units** are in the names: \`Ms\` milliseconds, \`Bytes\` bytes, \`Seconds\` seconds.
 - **Templates.** A file with \`templates\` at its top, as the hosted service had it, is read as if it said \`upstreams\`.
 `;
+
+const ERROR_CODES_INTRODUCTION = `# Error codes
+
+<!-- Generated from src/protocol/error-codes.ts by \`npm run docs\`. Do not edit. -->
+
+What hubwire itself answers with over HTTP is JSON, with a code of this table. \`message\` is a sentence for people and may change;
+\`target\` names the parameter, header or option that it is about:
+
+\`\`\`json
+{ "code": "token_expired", "message": "the access token has expired", "target": "exp" }
+\`\`\`
+
+- A 4xx by which the backend refuses a client is passed on as it is and has no such body.
+- Bun answers broken HTTP before hubwire sees it (400, 413, 431, 505), without a body of this form.
+- A browser does not show a page the status of a failed WebSocket handshake; its developer tools and hubwire's log do.
+`;
+
+/** Formats the whole of docs/error-codes.md. */
+export function formatErrorCodesDoc(): string {
+  const rows = Object.entries(ERROR_CODES).map(([code, { status, meaning }]) => [`\`${code}\``, `${status}`, meaning]);
+  return `${[ERROR_CODES_INTRODUCTION, ...formatTable([["code", "status", "meaning"], ...rows])].join("\n")}\n`;
+}
 
 /** Formats the whole of docs/configuration.md. */
 export function formatConfigurationDoc(): string {
@@ -90,4 +114,7 @@ function escapeCell(text: string): string {
   return text.replaceAll("|", "\\|");
 }
 
-if (import.meta.main) await Bun.write(CONFIGURATION_DOC, formatConfigurationDoc());
+if (import.meta.main) {
+  await Bun.write(CONFIGURATION_DOC, formatConfigurationDoc());
+  await Bun.write(ERROR_CODES_DOC, formatErrorCodesDoc());
+}

@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
-import { CONFIGURATION_DOC, formatConfigurationDoc } from "../scripts/docs.ts";
+import { CONFIGURATION_DOC, ERROR_CODES_DOC, formatConfigurationDoc, formatErrorCodesDoc } from "../scripts/docs.ts";
 import { listOptions } from "../src/config/options.ts";
+import { ERROR_CODES } from "../src/protocol/error-codes.ts";
 
 test("docs/configuration.md is what the schema says; otherwise run `npm run docs`", async () => {
   expect(await Bun.file(CONFIGURATION_DOC).text()).toBe(formatConfigurationDoc());
@@ -14,5 +15,19 @@ test("every option has a row with a sentence", () => {
     expect(
       rows.filter((row) => row.startsWith(`| \`${key}\` `) && row.includes(option.doc.replaceAll("|", "\\|"))),
     ).not.toBeEmpty();
+  }
+});
+
+test("docs/error-codes.md is what the table of codes says; otherwise run `npm run docs`", async () => {
+  expect(await Bun.file(ERROR_CODES_DOC).text()).toBe(formatErrorCodesDoc());
+});
+
+test("every error code has a row with its status and a sentence", () => {
+  const cells = formatErrorCodesDoc()
+    .split("\n")
+    .map((row) => row.split(" | ").map((cell) => cell.replace(/^\| | *\|?$/g, "")));
+  for (const [code, { status, meaning }] of Object.entries(ERROR_CODES)) {
+    expect(meaning).toEndWith(".");
+    expect(cells).toContainEqual([`\`${code}\``, String(status), meaning]);
   }
 });
