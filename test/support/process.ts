@@ -13,8 +13,8 @@ export interface GatewayProcess {
   /** All that was printed so far. */
   readonly stdout: () => string;
   readonly stderr: () => string;
-  /** The exit code; null where a signal ended it. */
-  readonly exited: Promise<number | null>;
+  /** The exit code; the signal's name where one ended it. */
+  readonly exited: Promise<number | string>;
   /** Ends it if it still runs, and removes its folder. */
   [Symbol.asyncDispose](): Promise<void>;
 }
@@ -40,7 +40,7 @@ export async function startGatewayProcess(options: ProcessOptions): Promise<Gate
   let stdout = "";
   let stderr = "";
   const printed = Promise.withResolvers<number>();
-  const exited = Promise.withResolvers<number | null>();
+  const exited = Promise.withResolvers<number | string>();
   child.stdout.on("data", (bytes: Buffer) => {
     stdout += bytes.toString("utf8");
     const port = /http:\/\/127\.0\.0\.1:(\d+)/.exec(stdout)?.[1];
@@ -49,7 +49,11 @@ export async function startGatewayProcess(options: ProcessOptions): Promise<Gate
   child.stderr.on("data", (bytes: Buffer) => {
     stderr += bytes.toString("utf8");
   });
-  child.on("close", (code) => {
+  // `exit` tells the code, `close` that all output was read; the order of the two is not relied on.
+  const ended = Promise.withResolvers<number | string>();
+  child.on("exit", (code, signal) => ended.resolve(code ?? signal ?? "neither code nor signal"));
+  child.on("close", async () => {
+    const code = await ended.promise;
     exited.resolve(code);
     printed.reject(new Error(`the gateway ended with ${code}:\n${stdout}\n${stderr}`));
   });
