@@ -45,7 +45,10 @@ export async function startTestGateway(config: Readonly<Record<string, unknown>>
     shutdown: { drainTimeoutMs: 8000 },
     ...config,
   });
-  const gateway = await startGateway(parsed, { log });
+  const gateway = await startGateway(parsed, { log }).catch(async (fault: unknown) => {
+    await rm(dataDir, { recursive: true, force: true });
+    throw fault;
+  });
   return {
     port: gateway.port,
     url: gateway.url,
