@@ -146,6 +146,38 @@ describe("the pool", () => {
     expect(bodyOf(await ask("/2")).toString()).toBe("1");
   });
 
+  test("does not send over a socket on which the server speaks unasked in that very moment", async () => {
+    const scripts = new Map<string, BackendExchange>();
+    backend.onOther = (exchange) => {
+      scripts.set(exchange.request.target, exchange);
+      if (exchange.request.ordinal > 1) exchange.reply(200, [], "asked");
+    };
+    const second = Promise.withResolvers<HttpOutcome>();
+    const owner = { mayRepeat: false, formatRequest: () => requestTo("/again") };
+    // As soon as the first answer is there, while what came with it over the other socket is still unread.
+    const sendSecond = () => client.send({ ...owner, onExchangeEnd: second.resolve }, requestTo("/2"));
+    const idle = ask("/idle");
+    client.send({ ...owner, onExchangeEnd: sendSecond }, requestTo("/1"));
+    await Promise.all([backend.next("other"), backend.next("other")]);
+    scripts.get("/idle")?.reply(200);
+    await idle;
+    // The kernel reports a socket first that it has just reported; after a turn without news it goes by the order of writing.
+    for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
+    scripts.get("/1")?.reply(200, ["Connection: close"]);
+    scripts.get("/idle")?.reply(200, [], "unasked");
+    expect(bodyOf(await second.promise).toString()).toBe("asked");
+    expect(backend.requests.slice(2).map((request) => request.connection)).toEqual([2]);
+  });
+
+  test("takes an answer that a server gives before it was asked anything", async () => {
+    const server = createServer((socket) => {
+      socket.on("error", () => {});
+      socket.end("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
+    });
+    client = await clientOf(server);
+    expect(await ask("/1")).toMatchObject({ kind: "answer", status: 503 });
+  });
+
   test("closes its sockets when it is stopped, ends what is under way, and may be stopped twice", async () => {
     const gone = firstConnectionGone(() => {});
     const { ended } = begin("/1");

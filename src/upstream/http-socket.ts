@@ -8,6 +8,8 @@ export interface HttpSocketPool {
   readonly maxBodyBytes: number;
   /** The socket has carried an exchange to its end and may carry another. */
   onReusable(socket: HttpSocket, keepAliveSeconds: number | null): void;
+  /** The socket has something to send: `flush` is to be called before the event loop waits again. */
+  flushSoon(socket: HttpSocket): void;
   /** The socket is gone. */
   onGone(socket: HttpSocket): void;
   /** The socket died before a byte of answer, and its exchange may be sent again over a fresh one. */
@@ -106,15 +108,17 @@ export class HttpSocket implements ExchangeCarrier {
     this.#tlsFault ??= errorCode(error) ?? "protocol error";
   }
 
-  onDrain(): void {
+  /** Writes what has not been written. */
+  flush(): void {
     if (this.#unsent !== null) this.#write(this.#unsent);
   }
 
   onData(chunk: Uint8Array): void {
     const parser = this.#parser;
-    if (parser === null) {
-      // An idle server has nothing to say: whatever this is, an answer to the next request it is not.
-      this.#close();
+    if (parser === null || (this.#pooled && !this.#written)) {
+      // Nothing was asked: whatever this is, an answer to the next request it is not. On a fresh socket it may be the
+      // server's excuse that it is too busy to listen.
+      this.onLost(null);
       return;
     }
     this.#answered = true;
@@ -160,7 +164,8 @@ export class HttpSocket implements ExchangeCarrier {
     this.#parser = new ResponseParser(this.#pool.maxBodyBytes);
     this.#written = false;
     this.#answered = false;
-    this.#write(exchange.bytes);
+    this.#unsent = exchange.bytes;
+    this.#pool.flushSoon(this);
   }
 
   #write(bytes: Uint8Array): void {
@@ -215,7 +220,7 @@ const HANDLERS: SocketHandler<HttpSocket> = {
   open: (socket) => socket.data.onOpen(socket),
   handshake: (socket, ok, error) => socket.data.onHandshake(socket, ok, error),
   data: (socket, chunk) => socket.data.onData(chunk),
-  drain: (socket) => socket.data.onDrain(),
+  drain: (socket) => socket.data.flush(),
   error: (socket, error) => socket.data.onTlsFault(error),
   close: (socket, error) => socket.data.onLost(error),
   connectError: (socket, error) => socket.data.onLost(error),
