@@ -1,11 +1,13 @@
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { createHmac } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { findFreePort, listenOnce, type RunningCommand, startCommand } from "./support/command.ts";
+import { COMMANDS_TIMEOUT_MS, findFreePort, listenOnce, type RunningCommand, startCommand } from "./support/command.ts";
 import { within } from "./support/deadline.ts";
 import { RawWebSocket } from "./support/raw-websocket.ts";
+
+setDefaultTimeout(COMMANDS_TIMEOUT_MS);
 
 let folder: string;
 

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import {
   cpSync,
   existsSync,
@@ -12,9 +12,11 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { parseConfig } from "../src/config/load.ts";
-import { findFreePort, REPOSITORY, startCommand } from "./support/command.ts";
+import { COMMANDS_TIMEOUT_MS, findFreePort, REPOSITORY, startCommand } from "./support/command.ts";
 import { within } from "./support/deadline.ts";
 import { RawWebSocket } from "./support/raw-websocket.ts";
+
+setDefaultTimeout(COMMANDS_TIMEOUT_MS);
 
 const README = readFileSync(join(REPOSITORY, "README.md"), "utf8");
 

@@ -2,7 +2,14 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createServer } from "node:net";
 import { join } from "node:path";
-import { DEADLINE_MS, within } from "./deadline.ts";
+import { within } from "./deadline.ts";
+
+/**
+ * How long a test that runs commands may take; to be given to `setDefaultTimeout`.
+ *
+ * More than all that it waits for: a test that the runner ends by time does not end its commands.
+ */
+export const COMMANDS_TIMEOUT_MS = 120_000;
 
 /** The repository's folder. */
 export const REPOSITORY = join(import.meta.dir, "..", "..");
@@ -58,7 +65,7 @@ export function startCommand(line: string, { cwd = REPOSITORY, env = {} }: Comma
       look();
       ended.then(() => reject(new Error(`"${line}" ended without ${pattern}:\n${stdout}\n${stderr}`)));
     });
-    return within(found, `${pattern} on standard output of "${line}"`, 2 * DEADLINE_MS);
+    return within(found, `${pattern} on standard output of "${line}"`);
   };
   return {
     child,
