@@ -17,7 +17,7 @@ import { Registry } from "./core/registry.ts";
 import { createLogReport } from "./observe/log.ts";
 import { TrustedProxies } from "./sockets/addresses.ts";
 import { fittingConnections } from "./sockets/file-limit.ts";
-import { type Listener, listen } from "./sockets/listener.ts";
+import { type Listener, type ListenerParts, listen } from "./sockets/listener.ts";
 import { startTlsFront, type TlsFront } from "./sockets/tls-front.ts";
 import { Upgrade } from "./sockets/upgrade.ts";
 import { systemClock } from "./system-clock.ts";
@@ -76,26 +76,24 @@ export async function startGateway(config: Config, { log }: { log: Logger }): Pr
     throw error;
   }
   ready = true;
-
-  const stop = async () => {
+  const stop = onlyOnce(async () => {
     ready = false;
     doors.stopAccepting();
     const left = await drain({ ...core, clock: systemClock, drainTimeoutMs: config.shutdown.drainTimeoutMs });
     if (left > 0) log.error({ count: left }, "shutdown deadline passed: disconnect events were not delivered");
     await doors.stop();
     await stopParts();
-  };
-  let stopped: Promise<void> | null = null;
-  return {
-    url: formatUrl(config, doors.port),
-    port: doors.port,
-    accessKeys: keys,
-    keyFile,
-    registry: core.registry,
-    stop: () => {
-      stopped ??= stop();
-      return stopped;
-    },
+  });
+  const { port } = doors;
+  return { url: formatUrl(config, port), port, accessKeys: keys, keyFile, registry: core.registry, stop };
+}
+
+/** Makes every call after the first return the first one's promise. */
+function onlyOnce(action: () => Promise<void>): () => Promise<void> {
+  let done: Promise<void> | null = null;
+  return () => {
+    done ??= action();
+    return done;
   };
 }
 
@@ -148,7 +146,7 @@ function buildUpgrade(config: Config, keys: AccessKeys, admission: Admission, re
 type Doors = Pick<Listener, "port" | "stopAccepting" | "stop">;
 
 /** The public listener, or the TLS front and the listener behind it. */
-function openDoors(config: Config, core: Core, parts: Omit<Parameters<typeof listen>[1], "lifecycle">): Doors {
+function openDoors(config: Config, core: Core, parts: Omit<ListenerParts, "lifecycle">): Doors {
   const { host, port, reusePort, tls } = config.listen;
   const { maxMessageBytes, maxOutboxBytes } = config.limits;
   const common = { compression: config.websocket.compression, maxMessageBytes, maxOutboxBytes };

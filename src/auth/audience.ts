@@ -1,7 +1,7 @@
 import { parseClientEndpoint } from "../protocol/client-endpoint.ts";
 import { hubKey } from "../protocol/names.ts";
 
-const AUDIENCE_SCHEMES = new Set(["http:", "https:", "ws:", "wss:"]);
+const AUDIENCE_SCHEMES: ReadonlySet<string> = new Set(["http:", "https:", "ws:", "wss:"]);
 
 /** The endpoint that a token must name: one of these hosts, and this hub. */
 export interface Endpoint {

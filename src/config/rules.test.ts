@@ -33,6 +33,13 @@ describe("the TLS listener", () => {
   }
 });
 
+test("a port cannot be shared where client certificates are asked for", () => {
+  const tls = { ...FILES, clientCert: "require", clientCaFile: "ca.pem" };
+  const fault = "listen.reusePort: does not go together with client certificates: their listener cannot share its port";
+  expect(faultsOf({ listen: { reusePort: true, tls } })).toEqual([fault]);
+  expect(faultsOf({ listen: { reusePort: true, tls: FILES } })).toEqual([]);
+});
+
 test("a wrong clientCert is one fault, not two", () => {
   const tls = { ...FILES, clientCaFile: "ca.pem", clientCert: "maybe" };
   expect(faultsOf({ listen: { tls } })).toEqual(["listen.tls.clientCert: must be none, optional or require"]);

@@ -28,6 +28,12 @@ function listenFaults(tree: object): TreeFault[] {
       message: "must be optional or require when clientCaFile is given; else no client is asked for a certificate",
     });
   }
+  if (asks && valueAt(tree, ["listen", "reusePort"]) === true) {
+    faults.push({
+      path: ["listen", "reusePort"],
+      message: "does not go together with client certificates: their listener cannot share its port",
+    });
+  }
   const proxies = valueAt(tree, ["trustedProxies"]);
   const hasProxies = isGiven(proxies) && !(Array.isArray(proxies) && proxies.length === 0);
   if (isGiven(valueAt(tree, ["clientCertHeader"])) && !hasProxies) {

@@ -137,6 +137,8 @@ export class Dispatch {
     for (const delayMs of REPEAT_AFTER_MS) {
       if (outcome.kind !== "not-sent" || this.#abandoning) break;
       await new Promise<void>((resolve) => this.#clock.after(delayMs, resolve));
+      // What was given up during the pause would no longer hear of a second `abandonMessages`.
+      if (this.#abandoning) break;
       outcome = await this.#upstream.call(event);
     }
     return outcome;

@@ -1,4 +1,4 @@
-import type { Server } from "bun";
+import type { Server, SocketAddress } from "bun";
 import type { Lifecycle } from "../core/lifecycle.ts";
 import type { Report } from "../core/ports.ts";
 import { parseClientEndpoint } from "../protocol/client-endpoint.ts";
@@ -36,57 +36,36 @@ export interface Listener {
   stop(): Promise<void>;
 }
 
+/** What the listener hands requests and sockets to. */
+export interface ListenerParts {
+  readonly upgrade: Upgrade;
+  readonly lifecycle: Lifecycle;
+  readonly report: Report;
+  /** Answers what is not the client endpoint; null: nothing stands under the path. */
+  readonly route: (request: Request, path: string) => Response | Promise<Response> | null;
+}
+
 /**
  * Opens the listener for clients and for plain HTTP, over Bun.serve.
  *
  * Shape:  the client endpoint goes to `upgrade`; everything else to `route`, whose null means 404.
  * Errors: nothing that a handler throws may reach Bun, which would end the process; it becomes a `fault` of the report.
  */
-export function listen(
-  options: ListenerOptions,
-  parts: {
-    upgrade: Upgrade;
-    lifecycle: Lifecycle;
-    report: Report;
-    route: (request: Request, path: string) => Response | Promise<Response> | null;
-  },
-): Listener {
-  const { upgrade, report, route } = parts;
+export function listen(options: ListenerOptions, parts: ListenerParts): Listener {
+  const { report } = parts;
   const server: Server<SocketData> = Bun.serve<SocketData>({
     hostname: options.host,
     port: options.port,
     reusePort: options.reusePort,
     ...(options.tls === null ? {} : { tls: { cert: options.tls.cert, key: options.tls.key } }),
     maxRequestBodySize: MAX_REQUEST_BODY_BYTES,
-    fetch: (request) => answer(request),
+    fetch: (request) => answer(request, server, options, parts),
     error: (error) => {
       report.fault("request", error);
       return refusalResponse(refusal("internal_error", "a fault of the service", "service"));
     },
     websocket: websocketHandlers(options, parts.lifecycle, report),
   });
-
-  async function answer(request: Request): Promise<Response | undefined> {
-    // To be read before anything is awaited: it is gone once the client is.
-    const peer = peerOf(request);
-    const url = URL.parse(request.url);
-    if (url === null) return refusalResponse(refusal("bad_request", "the Host header is no host", "Host"));
-    if (peer === null) return refusalResponse(refusal("bad_request", "connect to the public listener", "port"));
-    const query = rawQuery(request.url);
-    const endpoint = parseClientEndpoint(url.pathname, query);
-    if (endpoint.kind === "endpoint") return await upgrade.handle({ request, peer, hub: endpoint.hub, query }, server);
-    if (endpoint.kind === "bad-hub") return refusalResponse(refusal("bad_hub", endpoint.sentence, "hub"));
-    return await (route(request, url.pathname) ??
-      refusalResponse(refusal("not_found", "there is nothing here", "path")));
-  }
-
-  function peerOf(request: Request): Peer | null {
-    const address = server.requestIP(request);
-    if (address === null) return null;
-    if (options.peerBehind !== null) return options.peerBehind(address.port);
-    return { address: plainAddress(address.address), certThumbprint: null };
-  }
-
   return {
     port: server.port ?? 0,
     stopAccepting: () => {
@@ -96,6 +75,30 @@ export function listen(
       await server.stop(true);
     },
   };
+}
+
+async function answer(
+  request: Request,
+  server: Server<SocketData>,
+  { peerBehind }: ListenerOptions,
+  { upgrade, route }: ListenerParts,
+): Promise<Response | undefined> {
+  // To be read before anything is awaited: it is gone once the client is.
+  const peer = peerOf(server.requestIP(request), peerBehind);
+  const url = URL.parse(request.url);
+  if (url === null) return refusalResponse(refusal("bad_request", "the Host header is no host", "Host"));
+  if (peer === null) return refusalResponse(refusal("bad_request", "connect to the public listener", "port"));
+  const query = rawQuery(request.url);
+  const endpoint = parseClientEndpoint(url.pathname, query);
+  if (endpoint.kind === "endpoint") return await upgrade.handle({ request, peer, hub: endpoint.hub, query }, server);
+  if (endpoint.kind === "bad-hub") return refusalResponse(refusal("bad_hub", endpoint.sentence, "hub"));
+  return await (route(request, url.pathname) ?? refusalResponse(refusal("not_found", "there is nothing here", "path")));
+}
+
+function peerOf(address: SocketAddress | null, peerBehind: ListenerOptions["peerBehind"]): Peer | null {
+  if (address === null) return null;
+  if (peerBehind !== null) return peerBehind(address.port);
+  return { address: plainAddress(address.address), certThumbprint: null };
 }
 
 /** All behind the first `?`, as far as Bun keeps it as it came (PROTOCOL.md says what it re-encodes). */

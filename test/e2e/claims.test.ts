@@ -96,7 +96,9 @@ describe("X-ASRS-Client-Query", () => {
     ["?hub=chat&x=y", "hub=chat&x=y"],
     ["?q=%0D%0AX-ASRS-User-Id:%20root", "q=%0D%0AX-ASRS-User-Id:%20root"],
     ["?q=a+b%20c%2Bd", "q=a+b%20c%2Bd"],
-    ["?q=/?:@!$'()*,;", "q=/?:@!$'()*,;"],
+    ["?q=/?:@!$()*,;", "q=/?:@!$()*,;"],
+    // Bun hands the URL over with %27 in its place (decision 0007).
+    ["?q='", "q=%27"],
     ["?access_tokens=1&xaccess_token=2", "access_tokens=1&xaccess_token=2"],
     ["?Access_Token=kept", "Access_Token=kept"],
     ["?", undefined],

@@ -93,7 +93,7 @@ describe("a request that is no WebSocket upgrade: 426 with a sentence that says 
   });
 
   const odd: readonly (readonly [string, Omit<ClientOptions, "port">])[] = [
-    ["HTTP/1.0", { httpVersion: "1.0" }],
+    ["HTTP/1.0 as its clients send it, without Host", { httpVersion: "1.0", without: ["host"] }],
     ["a Connection header without upgrade", { without: ["connection"], lines: ["Connection: close"] }],
     ["no Connection header", { without: ["connection"] }],
     ["a body", { lines: ["Content-Length: 5"] }],
