@@ -1,0 +1,228 @@
+import { describe, expect, test } from "bun:test";
+import { CoreStage, someFacts } from "../../test/support/core-stage.ts";
+import { settled } from "../../test/support/fake-clock.ts";
+import { answer, notSent, refused, UNROUTED, unknown } from "../../test/support/scripted-upstream.ts";
+import type { HeaderLine } from "../protocol/headers.ts";
+import type { Admitted } from "./admission.ts";
+
+const BOB: HeaderLine = ["X-ASRS-User-Id", "bob"];
+
+function ask(stage: CoreStage, userId = "", connectionId = "c1"): Promise<Admitted> {
+  return stage.admission.connect({
+    facts: someFacts({ connectionId, userId }),
+    subprotocols: "v1",
+    certThumbprint: "AB".repeat(20),
+  });
+}
+
+function accepted(admitted: Admitted) {
+  if (admitted.kind !== "accept") throw new Error(`it is ${admitted.kind}`);
+  return admitted;
+}
+
+describe("limits", () => {
+  test("maxConnections counts open connections and handshakes together: the limit passes, one more is 503", () => {
+    const stage = new CoreStage({ maxConnections: 3 });
+    stage.open();
+    expect(stage.admission.reserve("a")).toBeNull();
+    expect(stage.admission.reserve("a")).toBeNull();
+    expect(stage.admission.reserve("a")).toMatchObject({ status: 503, code: "connection_limit" });
+    stage.admission.release();
+    expect(stage.admission.reserve("a")).toBeNull();
+  });
+
+  test("a connection that has closed gives its place back", async () => {
+    const stage = new CoreStage({ maxConnections: 1 });
+    const client = stage.open();
+    expect(stage.admission.reserve("a")?.code).toBe("connection_limit");
+    await client.leave();
+    expect(stage.admission.reserve("a")).toBeNull();
+  });
+
+  test("maxPendingUpgrades passes the limit; one more is 503 with Retry-After, until one is over", () => {
+    const stage = new CoreStage({ maxPendingUpgrades: 2 });
+    expect([stage.admission.reserve("a"), stage.admission.reserve("a")]).toEqual([null, null]);
+    expect(stage.admission.reserve("a")).toMatchObject({
+      status: 503,
+      code: "pending_upgrade_limit",
+      headers: { "Retry-After": "1" },
+    });
+    stage.admission.release();
+    expect(stage.admission.reserve("a")).toBeNull();
+  });
+
+  test("connectsPerSecondPerAddress passes the limit; one more is 429; other addresses and later times pass", async () => {
+    const stage = new CoreStage({ connectsPerSecondPerAddress: 2 });
+    expect([stage.admission.reserve("a"), stage.admission.reserve("a")]).toEqual([null, null]);
+    expect(stage.admission.reserve("a")).toMatchObject({ status: 429, headers: { "Retry-After": "1" } });
+    expect(stage.admission.reserve("b")).toBeNull();
+    await stage.clock.advance(500);
+    expect(stage.admission.reserve("a")).toBeNull();
+    expect(stage.admission.reserve("a")?.status).toBe(429);
+  });
+
+  test("the connection limit is told before the rate, and takes nothing from it", () => {
+    const stage = new CoreStage({ maxConnections: 1, connectsPerSecondPerAddress: 1 });
+    stage.admission.reserve("other");
+    for (let i = 0; i < 3; i++) expect(stage.admission.reserve("a")?.status).toBe(503);
+    stage.admission.release();
+    expect(stage.admission.reserve("a")).toBeNull();
+  });
+
+  test("once closed, nobody gets a place", () => {
+    const stage = new CoreStage();
+    stage.admission.close();
+    expect(stage.admission.reserve("a")).toMatchObject({ status: 503, code: "shutting_down" });
+  });
+});
+
+describe("asking the upstream", () => {
+  test("posts the connect event with what the request brought", async () => {
+    const stage = new CoreStage();
+    await ask(stage);
+    expect(stage.upstream.calls[0]?.event).toMatchObject({
+      name: "connect",
+      eventId: "c1.connect",
+      subprotocols: "v1",
+      certThumbprint: "AB".repeat(20),
+    });
+  });
+
+  test("an accepted connection has user, groups, subprotocol and first message, and stays outstanding", async () => {
+    const stage = new CoreStage();
+    const headers: HeaderLine[] = [BOB, ["X-ASRS-Connection-Group", "g"], ["Sec-WebSocket-Protocol", "v1"]];
+    stage.upstream.script = () => answer(200, headers, "hi");
+    const { connection, subprotocol, firstFrame } = accepted(await ask(stage, "alice"));
+    expect([connection.userId, connection.groups, subprotocol, firstFrame]).toEqual(["bob", ["g"], "v1", "hi"]);
+    expect(stage.outstanding.count).toBe(1);
+    const { leave } = stage.enter(connection);
+    await leave();
+    expect(stage.upstream.of("disconnect").map(({ userId }) => userId)).toEqual(["bob"]);
+    expect(stage.outstanding.count).toBe(0);
+  });
+
+  test("connections without a group share the empty list", async () => {
+    const stage = new CoreStage();
+    const groups = [];
+    for (const id of ["c1", "c2"]) groups.push(accepted(await ask(stage, "alice", id)).connection.groups);
+    expect(groups[0]).toBe(groups[1] ?? ["none"]);
+  });
+
+  test.each([
+    ["4xx", answer(403)],
+    ["5xx", answer(500)],
+    ["not sent", notSent()],
+    ["refused", refused()],
+    ["no entry and no user", UNROUTED],
+  ])("after %s nothing more is sent, and nothing is outstanding", async (_what, outcome) => {
+    const stage = new CoreStage();
+    stage.upstream.script = () => outcome;
+    expect((await ask(stage)).kind).not.toBe("accept");
+    await settled();
+    expect(stage.upstream.labels).toEqual(["connect"]);
+    expect(stage.outstanding.count).toBe(0);
+  });
+
+  test.each([
+    ["2xx without a user", answer(200), false],
+    ["2xx with a bad subprotocol", answer(200, [BOB, ["Sec-WebSocket-Protocol", ""]]), false],
+    ["2xx and then nothing", unknown({ status: 200 }), false],
+    ["no status", unknown(), true],
+  ])("after %s the disconnect follows with 1006 `handshake failed`", async (_what, outcome, connectOutcomeUnknown) => {
+    const stage = new CoreStage();
+    stage.upstream.script = ({ name }) => (name === "connect" ? outcome : answer(204));
+    expect((await ask(stage)).kind).toBe("refuse");
+    await settled();
+    expect(stage.upstream.labels).toEqual(["connect", "disconnect"]);
+    expect(stage.upstream.of("disconnect")[0]?.event).toMatchObject({
+      eventId: "c1.disconnect",
+      closeCode: 1006,
+      closeReason: "handshake failed",
+      connectOutcomeUnknown,
+    });
+    expect(stage.outstanding.count).toBe(0);
+  });
+
+  test("a client that waits is not kept waiting for the disconnect", async () => {
+    const stage = new CoreStage();
+    stage.upstream.script = ({ name }) => (name === "connect" ? answer(200) : null);
+    expect((await ask(stage)).kind).toBe("refuse");
+    expect(stage.outstanding.count).toBe(1);
+    stage.upstream.settleFirst(answer(204));
+    await settled();
+    expect(stage.outstanding.count).toBe(0);
+  });
+
+  test("a handshake that failed after all is told of by a disconnect", async () => {
+    const stage = new CoreStage();
+    const { connection } = accepted(await ask(stage, "alice"));
+    stage.admission.handshakeFailed(connection);
+    await settled();
+    expect(stage.upstream.of("disconnect")[0]?.event).toMatchObject({ closeReason: "handshake failed" });
+    expect(stage.outstanding.count).toBe(0);
+  });
+
+  test("an upstream that failed us is reported, a client's own fault is not", async () => {
+    const stage = new CoreStage();
+    for (const [outcome, lines] of [
+      [answer(404), 0],
+      [answer(200), 0],
+      [answer(500), 1],
+      [notSent(), 2],
+    ] as const) {
+      stage.upstream.script = ({ name }) => (name === "connect" ? outcome : answer(204));
+      await ask(stage);
+      expect(stage.report.lost).toHaveLength(lines);
+    }
+    expect(stage.report.lost[1]).toMatchObject({
+      event: "connect",
+      eventId: "c1.connect",
+      connectionId: "c1",
+      hub: "chat",
+    });
+  });
+
+  test("a fault of ours leaves nothing outstanding", async () => {
+    const stage = new CoreStage();
+    stage.upstream.script = () => {
+      throw new Error("a bug");
+    };
+    await expect(ask(stage)).rejects.toThrow("a bug");
+    await settled();
+    expect(stage.outstanding.count).toBe(0);
+  });
+});
+
+describe("closing while the upstream is asked", () => {
+  test("what it accepts is refused with 503, and its disconnect is sent", async () => {
+    const stage = new CoreStage();
+    stage.upstream.script = ({ name }) => (name === "connect" ? null : answer(204));
+    const asked = ask(stage, "alice");
+    stage.admission.close();
+    stage.upstream.settleFirst(answer(200, [BOB]));
+    expect(await asked).toMatchObject({ kind: "refuse", refusal: { status: 503, code: "shutting_down" } });
+    await settled();
+    expect(stage.upstream.labels).toEqual(["connect", "disconnect"]);
+    expect(stage.upstream.of("disconnect")[0]?.userId).toBe("bob");
+    expect(stage.outstanding.count).toBe(0);
+  });
+
+  test("what it refuses is the client's answer as ever", async () => {
+    const stage = new CoreStage();
+    stage.upstream.script = () => null;
+    const asked = ask(stage);
+    stage.admission.close();
+    stage.upstream.settleFirst(answer(403, [], "no"));
+    expect(await asked).toMatchObject({ kind: "relay", status: 403 });
+    expect(stage.outstanding.count).toBe(0);
+  });
+});
+
+test("addresses are forgotten with time, and stop leaves no timer", async () => {
+  const stage = new CoreStage({ connectsPerSecondPerAddress: 5 });
+  stage.admission.reserve("a");
+  await stage.clock.advance(10_000);
+  expect(stage.admission.reserve("a")).toBeNull();
+  stage.stop();
+  expect(stage.clock.timerCount).toBe(0);
+});

@@ -1,0 +1,211 @@
+import { describe, expect, test } from "bun:test";
+import { CoreStage, RecordingSocket, someFacts } from "../../test/support/core-stage.ts";
+import { settled } from "../../test/support/fake-clock.ts";
+import { answer } from "../../test/support/scripted-upstream.ts";
+import { CLOSE } from "../protocol/close-causes.ts";
+import { Connection } from "./connection.ts";
+
+const closeOf = (stage: CoreStage) =>
+  stage.upstream
+    .of("disconnect")
+    .map(({ event }) => (event.name === "disconnect" ? [event.closeCode, event.closeReason] : []));
+
+describe("a connection that opens", () => {
+  test("is found by user and group before its first frame goes out", () => {
+    const stage = new CoreStage();
+    const connection = new Connection(someFacts({ connectionId: "c1", userId: "alice" }));
+    connection.groups = ["g"];
+    const seen: number[] = [];
+    const socket = new RecordingSocket();
+    socket.send = () => {
+      seen.push(stage.registry.user("CHAT", "alice").size, stage.registry.group("chat", "g").size);
+      return "sent";
+    };
+    stage.lifecycle.opened(connection, socket, "welcome");
+    expect(seen).toEqual([1, 1]);
+    expect(stage.report.lines).toEqual(["opened c1"]);
+  });
+
+  test("gets its first frame, if there is one", () => {
+    const stage = new CoreStage();
+    expect(stage.open({ firstFrame: "welcome" }).socket.sent).toEqual(["welcome"]);
+    expect(stage.open().socket.sent).toEqual([]);
+  });
+});
+
+describe("a connection that closes", () => {
+  test("leaves every index and is told of once, with what the socket saw", async () => {
+    const stage = new CoreStage();
+    const { leave, connection } = stage.open({ groups: ["g"] });
+    await leave({ code: 4000, reason: "done" });
+    expect(stage.registry.size).toBe(0);
+    expect(stage.registry.group("chat", "g").size).toBe(0);
+    expect(connection.socket).toBeNull();
+    expect(stage.report.lines).toEqual(["opened c1", "closed c1 4000 done"]);
+    expect(closeOf(stage)).toEqual([[4000, "done"]]);
+    expect(stage.outstanding.count).toBe(0);
+  });
+
+  test("keeps the first cause: a second close and the socket's own word change nothing", async () => {
+    const stage = new CoreStage();
+    const { connection, socket } = stage.open();
+    socket.onClosed = () => {};
+    stage.lifecycle.close(connection, CLOSE.rateLimited);
+    stage.lifecycle.close(connection, CLOSE.shuttingDown);
+    stage.lifecycle.closed(connection, { code: 1006, reason: "" });
+    await settled();
+    expect(socket.done).toEqual(["close 1008 rate limited"]);
+    expect(closeOf(stage)).toEqual([[1008, "rate limited"]]);
+  });
+
+  test("is not closed again once its client has left", async () => {
+    const stage = new CoreStage();
+    const { connection, socket, leave } = stage.open();
+    await leave({ code: 1001, reason: "" });
+    stage.lifecycle.close(connection, CLOSE.rateLimited);
+    await settled();
+    expect(socket.done).toEqual([]);
+    expect(closeOf(stage)).toEqual([[1001, ""]]);
+  });
+
+  test.each([
+    ["pingTimeout", "terminate"],
+    ["slowConsumer", "terminate"],
+    ["inboxFull", "close 1013 inbox full"],
+    ["upstreamUnavailable", "close 1011 upstream unavailable"],
+  ] as const)("for %s does: %s", (name, done) => {
+    const stage = new CoreStage();
+    const { connection, socket } = stage.open();
+    stage.lifecycle.close(connection, CLOSE[name]);
+    expect(socket.done).toEqual([done]);
+  });
+
+  test("takes no message any more", async () => {
+    const stage = new CoreStage();
+    const { send, leave } = stage.open();
+    await leave();
+    await send("late");
+    expect(stage.upstream.labels).toEqual(["disconnect"]);
+  });
+
+  test("is done with even if its disconnect brings no 2xx, which is reported", async () => {
+    const stage = new CoreStage();
+    stage.upstream.script = () => answer(500);
+    await stage.open().leave();
+    expect(stage.report.lost).toMatchObject([{ event: "disconnect", eventId: "c1.disconnect", count: 1 }]);
+    expect(stage.outstanding.count).toBe(0);
+  });
+});
+
+describe("rate limits", () => {
+  test("messagesPerSecond lets the limit pass and closes at one more, with 1008", async () => {
+    const stage = new CoreStage({ messagesPerSecond: 3 });
+    const { send, socket } = stage.open();
+    await send("a", "b", "c");
+    expect(socket.done).toEqual([]);
+    await stage.clock.advance(1000);
+    await send("d", "e", "f");
+    expect(socket.done).toEqual([]);
+    await send("g");
+    expect(socket.done).toEqual(["close 1008 rate limited"]);
+    expect(stage.upstream.labels).toEqual(["a", "b", "c", "d", "e", "f", "disconnect"]);
+    expect(closeOf(stage)).toEqual([[1008, "rate limited"]]);
+  });
+
+  test("bytesPerSecond lets the limit pass and closes at one more", async () => {
+    const stage = new CoreStage({ bytesPerSecond: 10 });
+    const { send, socket } = stage.open();
+    await send("12345", "67890");
+    expect(socket.done).toEqual([]);
+    await send("1");
+    expect(socket.done).toEqual(["close 1008 rate limited"]);
+  });
+
+  test("0 limits nothing", async () => {
+    const stage = new CoreStage({
+      messagesPerSecond: 0,
+      bytesPerSecond: 0,
+      maxInboxMessages: 1000,
+      maxInboxBytes: 1e6,
+    });
+    const { send, socket } = stage.open();
+    await send(...Array.from({ length: 500 }, () => "x".repeat(100)));
+    expect(socket.done).toEqual([]);
+  });
+
+  test("each connection has its own allowance", async () => {
+    const stage = new CoreStage({ messagesPerSecond: 1 });
+    const [one, two] = [stage.open(), stage.open()];
+    await one.send("a");
+    await two.send("b");
+    expect([one.socket.done, two.socket.done]).toEqual([[], []]);
+  });
+
+  test("what was queued before the limit is still posted", async () => {
+    const stage = new CoreStage({ messagesPerSecond: 2 });
+    stage.upstream.script = ({ name }) => (name === "message" ? null : answer(204));
+    const { send } = stage.open();
+    await send("a", "b", "too much");
+    while (stage.upstream.held.length > 0) {
+      stage.upstream.settleFirst(answer(200));
+      await settled();
+    }
+    expect(stage.upstream.labels).toEqual(["a", "b", "disconnect"]);
+  });
+});
+
+describe("silence", () => {
+  test("is cut with 1006 `ping timeout`; a ping, a pong or a message keeps it open", async () => {
+    const stage = new CoreStage();
+    const [mute, chatty] = [stage.open(), stage.open()];
+    for (let second = 0; second < 40; second++) {
+      await stage.clock.advance(1000);
+      if (second % 5 === 0) stage.lifecycle.heard(chatty.connection);
+    }
+    expect(mute.socket.done).toEqual(["ping", "terminate"]);
+    expect(chatty.socket.done).toEqual([]);
+    expect(closeOf(stage)).toEqual([[1006, "ping timeout"]]);
+  });
+});
+
+describe("closeAll", () => {
+  test("closes at once where no call is in flight, else after its answer was delivered", async () => {
+    const stage = new CoreStage();
+    stage.upstream.script = ({ name }) => (name === "message" ? null : answer(204));
+    const [idle, busy] = [stage.open(), stage.open()];
+    await busy.send("a", "b");
+    stage.lifecycle.closeAll(CLOSE.shuttingDown);
+    expect(idle.socket.done).toEqual(["close 1001 shutting down"]);
+    expect(busy.socket.done).toEqual([]);
+    stage.upstream.settleFirst(answer(200, [], "re"));
+    await settled();
+    expect([busy.socket.sent, busy.socket.done]).toEqual([["re"], ["close 1001 shutting down"]]);
+    stage.upstream.settleFirst(answer(200, [], "too late"));
+    await settled();
+    expect(busy.socket.sent).toEqual(["re"]);
+    expect(stage.upstream.labels).toEqual(["a", "disconnect", "b", "disconnect"]);
+    expect(closeOf(stage)).toEqual([
+      [1001, "shutting down"],
+      [1001, "shutting down"],
+    ]);
+  });
+
+  test("a client that leaves by itself meanwhile keeps its own cause", async () => {
+    const stage = new CoreStage();
+    stage.upstream.script = ({ name }) => (name === "message" ? null : answer(204));
+    const { send, leave } = stage.open();
+    await send("a");
+    stage.lifecycle.closeAll(CLOSE.shuttingDown);
+    await leave({ code: 4002, reason: "mine" });
+    stage.upstream.settleFirst(answer(200));
+    await settled();
+    expect(closeOf(stage)).toEqual([[4002, "mine"]]);
+  });
+});
+
+test("stop leaves no timer", () => {
+  const stage = new CoreStage();
+  expect(stage.clock.timerCount).toBeGreaterThan(0);
+  stage.stop();
+  expect(stage.clock.timerCount).toBe(0);
+});

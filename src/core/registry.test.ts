@@ -1,0 +1,90 @@
+import { describe, expect, test } from "bun:test";
+import { someFacts } from "../../test/support/core-stage.ts";
+import type { ConnectionFacts } from "../protocol/events.ts";
+import { Connection } from "./connection.ts";
+import { Registry } from "./registry.ts";
+
+function connection(over: Partial<ConnectionFacts>, ...groups: readonly string[]): Connection {
+  const made = new Connection(someFacts(over));
+  made.groups = groups;
+  return made;
+}
+
+describe("Registry", () => {
+  test("finds a connection by its id, its user and its groups", () => {
+    const registry = new Registry();
+    const one = connection({ connectionId: "1", userId: "alice" }, "a", "b");
+    const two = connection({ connectionId: "2", userId: "alice" }, "b");
+    registry.add(one);
+    registry.add(two);
+    expect(registry.size).toBe(2);
+    expect(registry.connection("1")).toBe(one);
+    expect([...registry.user("chat", "alice")]).toEqual([one, two]);
+    expect([...registry.group("chat", "a")]).toEqual([one]);
+    expect([...registry.group("chat", "b")]).toEqual([one, two]);
+    expect(registry.all()).toEqual([one, two]);
+  });
+
+  test("hubs are one whatever their case; users and groups are not, and never cross hubs", () => {
+    const registry = new Registry();
+    const one = connection({ connectionId: "1", hub: "Chat", userId: "alice" }, "g");
+    registry.add(one);
+    expect([...registry.user("cHAT", "alice")]).toEqual([one]);
+    expect([...registry.group("chat", "g")]).toEqual([one]);
+    expect(registry.user("chat", "Alice").size).toBe(0);
+    expect(registry.group("chat", "G").size).toBe(0);
+    expect(registry.user("other", "alice").size).toBe(0);
+    expect(registry.group("other", "g").size).toBe(0);
+  });
+
+  test("a snapshot may be walked while its connections leave", () => {
+    const registry = new Registry();
+    for (let i = 0; i < 5; i++) registry.add(connection({ connectionId: String(i), userId: "u" }));
+    let seen = 0;
+    for (const each of registry.all()) {
+      registry.remove(each);
+      seen++;
+    }
+    expect([seen, registry.size]).toEqual([5, 0]);
+  });
+
+  test("removing what is not there changes nothing", () => {
+    const registry = new Registry();
+    const one = connection({ connectionId: "1", userId: "alice" }, "g");
+    registry.add(one);
+    registry.remove(connection({ connectionId: "2", userId: "alice" }, "g"));
+    expect(registry.user("chat", "alice").size).toBe(1);
+    registry.remove(one);
+    registry.remove(one);
+    expect(registry.size).toBe(0);
+  });
+
+  test("after 10,000 connections in hubs, groups and users came and went, nothing is left of any", () => {
+    const registry = new Registry();
+    const nobody = registry.group("never", "seen");
+    const all = Array.from({ length: 10_000 }, (_unused, i) =>
+      connection(
+        { connectionId: `c${i}`, hub: `Hub${i % 7}`, userId: `u${i % 997}` },
+        `g${i % 13}`,
+        `g${i % 101}`,
+        `own${i}`,
+      ),
+    );
+    for (const each of all) registry.add(each);
+    expect(registry.size).toBe(10_000);
+    expect(registry.user("hub0", "u0").size).toBe(all.filter((_each, i) => i % 7 === 0 && i % 997 === 0).length);
+    const inGroup = all.filter((each, i) => i % 7 === 1 && each.groups.includes("g5"));
+    expect(registry.group("HUB1", "g5")).toEqual(new Set(inGroup));
+    for (const each of all.filter((_each, i) => i % 2 === 1)) registry.remove(each);
+    expect(registry.size).toBe(5000);
+    for (const each of all.filter((_each, i) => i % 2 === 0)) registry.remove(each);
+    expect(registry.size).toBe(0);
+    expect(registry.all()).toEqual([]);
+    for (const each of all) {
+      expect(registry.connection(each.connectionId)).toBeUndefined();
+      // Not just empty, but the shared set that stands for everybody unknown: no set of its own is left.
+      expect(registry.user(each.hub, each.userId)).toBe(nobody);
+      for (const group of each.groups) expect(registry.group(each.hub, group)).toBe(nobody);
+    }
+  });
+});

@@ -1,0 +1,190 @@
+import { Admission, type AdmissionOptions } from "../../src/core/admission.ts";
+import { Connection } from "../../src/core/connection.ts";
+import { Departure } from "../../src/core/departure.ts";
+import { Lifecycle, type LifecycleOptions } from "../../src/core/lifecycle.ts";
+import { Outstanding } from "../../src/core/outstanding.ts";
+import type { ClientSocket, Frame, Report, Undelivered } from "../../src/core/ports.ts";
+import { Registry } from "../../src/core/registry.ts";
+import type { CloseCause } from "../../src/protocol/close-causes.ts";
+import type { ConnectionFacts } from "../../src/protocol/events.ts";
+import { FakeClock, settled } from "./fake-clock.ts";
+import { ScriptedUpstream } from "./scripted-upstream.ts";
+
+/** A client's socket that writes down what the core does with it. Like Bun's, it reports its end before `close` returns. */
+export class RecordingSocket implements ClientSocket {
+  readonly sent: Frame[] = [];
+  /** Everything but frames, in order: `pause`, `resume`, `ping`, `close 1000 bye`, `terminate`. */
+  readonly done: string[] = [];
+  /** Whether the next frame finds the outbox full. */
+  full = false;
+  onClosed: (seen: CloseCause) => void = () => {};
+  #open = true;
+
+  send(frame: Frame): "sent" | "full" {
+    if (this.full) return "full";
+    if (this.#open) this.sent.push(frame);
+    return "sent";
+  }
+
+  ping(): void {
+    if (this.#open) this.done.push("ping");
+  }
+
+  pause(): void {
+    if (this.#open) this.done.push("pause");
+  }
+
+  resume(): void {
+    if (this.#open) this.done.push("resume");
+  }
+
+  close(code: number, reason: string): void {
+    if (this.#open) this.#end(`close ${code} ${reason}`, { code, reason });
+  }
+
+  terminate(): void {
+    if (this.#open) this.#end("terminate", { code: 1006, reason: "" });
+  }
+
+  /** The other side has ended it. */
+  leave(seen: CloseCause): void {
+    this.#open = false;
+    this.onClosed(seen);
+  }
+
+  #end(what: string, seen: CloseCause): void {
+    this.done.push(what);
+    this.leave(seen);
+  }
+}
+
+/** A report that keeps every fact as one line, and undelivered ones whole. */
+export class RecordingReport implements Report {
+  readonly lines: string[] = [];
+  readonly lost: Undelivered[] = [];
+  readonly faults: unknown[] = [];
+
+  connectionOpened(connectionId: string): void {
+    this.lines.push(`opened ${connectionId}`);
+  }
+
+  connectionClosed(connectionId: string, _hub: string, closeCode: number, closeReason: string): void {
+    this.lines.push(`closed ${connectionId} ${closeCode} ${closeReason}`);
+  }
+
+  connectionRefused(hub: string, status: number, code: string): void {
+    this.lines.push(`refused ${hub} ${status} ${code}`);
+  }
+
+  undelivered(fact: Undelivered): void {
+    this.lost.push(fact);
+  }
+
+  fault(_where: string, error: unknown): void {
+    this.faults.push(error);
+  }
+}
+
+/** A client that is connected to the core. */
+export interface Client {
+  readonly connection: Connection;
+  readonly socket: RecordingSocket;
+  /** Sends one text message after the other and lets what follows happen. */
+  readonly send: (...texts: readonly string[]) => Promise<void>;
+  readonly leave: (seen?: CloseCause) => Promise<void>;
+}
+
+export type StageOptions = LifecycleOptions & AdmissionOptions;
+
+const DEFAULTS: StageOptions = {
+  maxInboxMessages: 4,
+  maxInboxBytes: 1000,
+  inboxPauseTimeoutMs: 30_000,
+  inboxDrainTimeoutMs: 10_000,
+  pingAfterMs: 20_000,
+  pongTimeoutMs: 8000,
+  messagesPerSecond: 0,
+  bytesPerSecond: 0,
+  maxConnections: 100,
+  maxPendingUpgrades: 100,
+  connectsPerSecondPerAddress: 0,
+  maxGroupsPerConnection: 3,
+};
+
+/** The whole core between a scripted upstream and recording sockets, with time in the test's hand. */
+export class CoreStage {
+  readonly clock = new FakeClock();
+  readonly upstream = new ScriptedUpstream();
+  readonly report = new RecordingReport();
+  readonly registry = new Registry();
+  readonly outstanding = new Outstanding();
+  readonly departure: Departure;
+  readonly admission: Admission;
+  readonly lifecycle: Lifecycle;
+  #clientCount = 0;
+
+  constructor(options: Partial<StageOptions> = {}) {
+    const { upstream, outstanding, report, registry, clock } = this;
+    this.departure = new Departure({ upstream, outstanding, report });
+    const parts = {
+      options: { ...DEFAULTS, ...options },
+      upstream,
+      registry,
+      departure: this.departure,
+      clock,
+      report,
+    };
+    this.admission = new Admission({ ...parts, outstanding });
+    this.lifecycle = new Lifecycle(parts);
+  }
+
+  /** A client whose connect event was answered before the stage began. */
+  open(over: Partial<ConnectionFacts> & { groups?: readonly string[]; firstFrame?: Frame } = {}): Client {
+    this.#clientCount++;
+    const { groups = [], firstFrame = null, ...facts } = over;
+    const connection = new Connection(someFacts({ connectionId: `c${this.#clientCount}`, userId: "alice", ...facts }));
+    if (groups.length > 0) connection.groups = groups;
+    this.outstanding.begin();
+    return this.enter(connection, firstFrame);
+  }
+
+  /** Gives an admitted connection its socket. */
+  enter(connection: Connection, firstFrame: Frame | null = null): Client {
+    const socket = new RecordingSocket();
+    socket.onClosed = (seen) => this.lifecycle.closed(connection, seen);
+    this.lifecycle.opened(connection, socket, firstFrame);
+    return {
+      connection,
+      socket,
+      send: async (...texts) => {
+        for (const text of texts) {
+          this.lifecycle.received(connection, { payload: new TextEncoder().encode(text), binary: false });
+        }
+        await settled();
+      },
+      leave: async (seen = { code: 1000, reason: "bye" }) => {
+        socket.leave(seen);
+        await settled();
+      },
+    };
+  }
+
+  /** Ends the timers; what is left of them after that is a leak. */
+  stop(): void {
+    this.admission.stop();
+    this.lifecycle.stop();
+  }
+}
+
+/** A connection's facts; everything that is not given is empty but for the id and the hub. */
+export function someFacts(over: Partial<ConnectionFacts> = {}): ConnectionFacts {
+  return {
+    connectionId: "c0",
+    hub: "chat",
+    userId: "",
+    claims: "",
+    clientQuery: "",
+    forwardedFor: "10.0.0.1",
+    ...over,
+  };
+}

@@ -1,0 +1,92 @@
+import type { Upstream, UpstreamOutcome } from "../../src/core/ports.ts";
+import type { UpstreamEvent } from "../../src/protocol/events.ts";
+import type { HeaderLines } from "../../src/protocol/headers.ts";
+
+/** A call as it was made; what is live in the event (user, facts) is kept as it was then. */
+export interface Call {
+  readonly event: UpstreamEvent;
+  /** `connect`, `disconnect`, or a message's payload as text: what most tests compare. */
+  readonly label: string;
+  readonly connectionId: string;
+  readonly userId: string;
+  /** Ends a call that is being held. */
+  readonly settle: (outcome: UpstreamOutcome) => void;
+}
+
+/**
+ * The core's `Upstream` as a test tells it to be.
+ *
+ * Shape: `script` answers at once; where it gives null, the call is held until the test settles it.
+ * Errors: two calls at once for one connection break the port's order and are kept in `overlaps`.
+ */
+export class ScriptedUpstream implements Upstream {
+  readonly calls: Call[] = [];
+  readonly overlaps: string[] = [];
+  script: (event: UpstreamEvent) => UpstreamOutcome | null = () => answer(204);
+  abandonedTimes = 0;
+  readonly #held = new Map<Call, (outcome: UpstreamOutcome) => void>();
+
+  call(event: UpstreamEvent): Promise<UpstreamOutcome> {
+    const { promise, resolve } = Promise.withResolvers<UpstreamOutcome>();
+    const { connectionId, userId } = event.facts;
+    if (this.held.some((other) => other.connectionId === connectionId)) this.overlaps.push(event.eventId);
+    const settle = (outcome: UpstreamOutcome): void => {
+      this.#held.delete(call);
+      resolve(outcome);
+    };
+    const label = event.name === "message" ? new TextDecoder().decode(event.payload) : event.name;
+    const call: Call = { event, label, connectionId, userId, settle };
+    this.calls.push(call);
+    const outcome = this.script(event);
+    if (outcome === null) this.#held.set(call, resolve);
+    else resolve(outcome);
+    return promise;
+  }
+
+  abandonMessages(): void {
+    this.abandonedTimes++;
+    for (const call of this.held) {
+      if (call.event.name === "message") call.settle(unknown({ cause: "abandoned" }));
+    }
+  }
+
+  /** The calls that wait for the test. */
+  get held(): Call[] {
+    return [...this.#held.keys()];
+  }
+
+  get labels(): string[] {
+    return this.calls.map(({ label }) => label);
+  }
+
+  /** The calls of one event. */
+  of(name: UpstreamEvent["name"]): Call[] {
+    return this.calls.filter(({ event }) => event.name === name);
+  }
+
+  /** Ends the call that has been held longest. */
+  settleFirst(outcome: UpstreamOutcome): void {
+    const [first] = this.held;
+    if (first === undefined) throw new Error("no call is being held");
+    first.settle(outcome);
+  }
+}
+
+export function answer(status: number, headers: HeaderLines = [], body: string | Uint8Array = ""): UpstreamOutcome {
+  const bytes = typeof body === "string" ? new TextEncoder().encode(body) : body;
+  return { kind: "answer", status, headers, body: bytes };
+}
+
+export function notSent(onMessageFailure: "close" | "ignore" = "close"): UpstreamOutcome {
+  return { kind: "not-sent", detail: "ECONNREFUSED", onMessageFailure };
+}
+
+export function unknown(over: Partial<Extract<UpstreamOutcome, { kind: "unknown" }>> = {}): UpstreamOutcome {
+  return { kind: "unknown", cause: "timeout", status: null, detail: "no answer", onMessageFailure: "close", ...over };
+}
+
+export function refused(over: Partial<Extract<UpstreamOutcome, { kind: "refused" }>> = {}): UpstreamOutcome {
+  return { kind: "refused", cause: "breaker", retryAfterSeconds: 7, onMessageFailure: "close", ...over };
+}
+
+export const UNROUTED: UpstreamOutcome = { kind: "unrouted" };
