@@ -14,6 +14,7 @@ const SPELLINGS = [
 describe("queryValues", () => {
   test("finds every pair of the name, in order, decoded", () => {
     expect(queryValues("hub=a&x=1&h%75b=b+c%2B", "hub")).toEqual(["a", "b c+"]);
+    expect(queryValues("my+hub=a", "my hub")).toEqual(["a"]);
     expect(queryValues("", "hub")).toEqual([]);
     expect(queryValues("x=1", "hub")).toEqual([]);
   });

@@ -1,0 +1,99 @@
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { hostOf, isClientAudience } from "./audience.ts";
+
+describe("hostOf", () => {
+  test.each([
+    ["example.com", "example.com"],
+    ["Example.COM:8080", "example.com"],
+    ["https://Example.com:8443/base?x=1", "example.com"],
+    ["wss://example.com", "example.com"],
+    ["[::1]:8080", "[::1]"],
+    ["http://[0:0:0:0:0:0:0:1]/", "[::1]"],
+    ["127.0.0.1:80", "127.0.0.1"],
+    ["user:pw@example.com", "example.com"],
+  ])("%j is %j", (text, host) => expect(hostOf(text)).toBe(host));
+
+  test.each(["", ":80", "a b", "a, b", "[::1", "x:99999", "http://"])("%j names none", (text) =>
+    expect(hostOf(text)).toBeNull(),
+  );
+});
+
+const HOSTS = ["example.com", "other.example"];
+const names = (audience: unknown, hub = "chat") => isClientAudience(audience, { hosts: HOSTS, hub });
+
+describe("an audience names the endpoint", () => {
+  test.each([
+    "https://example.com/ws/client/hubs/chat",
+    "https://other.example/ws/client/hubs/chat",
+    "https://example.com/client/hubs/chat",
+    "https://example.com/ws/client?hub=chat",
+    "https://example.com/client/?hubs=chat",
+  ])("in every URL form: %s", (audience) => expect(names(audience)).toBe(true));
+
+  test.each([
+    "http://example.com/ws/client/hubs/chat",
+    "ws://example.com/ws/client/hubs/chat",
+    "wss://EXAMPLE.com/ws/client/hubs/chat",
+    "https://example.com:8443/ws/client/hubs/chat",
+    "https://example.com/ws/client/hubs/chat/",
+    "https://example.com/ws/client/hubs/chat?x=1&access_token=a",
+    "https://example.com/ws/client/hubs/chat#part",
+    "https://example.com/ws/client/hubs/CHAT",
+    "https://example.com/ws/client/hubs/ch%61t",
+    "https://example.com/ws/client/hubs/chat?hub=other",
+  ])("whatever its scheme, port, slash, other parameters and case: %s", (audience) =>
+    expect(names(audience)).toBe(true),
+  );
+
+  test("with the hub of the request, in whatever case, and _default where none is named", () => {
+    expect(names("https://example.com/ws/client/hubs/chat", "cHAt")).toBe(true);
+    for (const audience of ["/ws/client", "/client/", "/ws/client?hub=", "/ws/client/hubs/_default"]) {
+      expect(names(`https://example.com${audience}`, "_default")).toBe(true);
+      expect(names(`https://example.com${audience}`, "chat")).toBe(false);
+    }
+  });
+
+  test("as one of a list", () => {
+    expect(names(["https://elsewhere/", 7, "https://example.com/client/hubs/chat"])).toBe(true);
+    expect(names([])).toBe(false);
+    expect(names([["https://example.com/client/hubs/chat"]])).toBe(false);
+  });
+});
+
+test.each([
+  undefined,
+  null,
+  7,
+  {},
+  "",
+  "chat",
+  "example.com/ws/client/hubs/chat",
+  "//example.com/ws/client/hubs/chat",
+  "https://evil.example/ws/client/hubs/chat",
+  "https://example.com.evil.example/ws/client/hubs/chat",
+  "https://example.com@evil.example/ws/client/hubs/chat",
+  "https://example.com/ws/client/hubs/other",
+  "https://example.com/ws/client",
+  "https://example.com/ws/client?hub=other",
+  "https://example.com/ws/client?hub=chat&hub=chat",
+  "https://example.com/ws/client/hubs/",
+  "https://example.com/",
+  "https://example.com/api/hubs/chat",
+  "https://example.com/ws/api/v1/hubs/chat",
+  "ftp://example.com/ws/client/hubs/chat",
+  "file://example.com/ws/client/hubs/chat",
+])("%j names another endpoint or none", (audience) => expect(names(audience)).toBe(false));
+
+test("no host is named where there is none to name", () => {
+  const audience = "https://example.com/ws/client/hubs/chat";
+  expect(isClientAudience(audience, { hosts: [], hub: "chat" })).toBe(false);
+});
+
+test("never throws", () => {
+  fc.assert(
+    fc.property(fc.oneof(fc.webUrl(), fc.string({ unit: "binary" }), fc.anything()), (audience) => {
+      expect(names(audience)).toBe(false);
+    }),
+  );
+});

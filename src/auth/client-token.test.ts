@@ -1,0 +1,219 @@
+import { describe, expect, test } from "bun:test";
+import { generateKeyPairSync } from "node:crypto";
+import fc from "fast-check";
+import { signRsaToken, signToken } from "../../test/support/tokens.ts";
+import { MAX_CLAIMS_BYTES } from "../protocol/claims.ts";
+import { verifyClientToken } from "./client-token.ts";
+import { makeClientToken } from "./make-token.ts";
+
+const KEYS = { primary: "the primary key of these tests", secondary: "and the sécondary one" };
+const ENDPOINT = { hosts: ["example.com"], hub: "chat" };
+const AUDIENCE = "https://example.com/client/hubs/chat";
+const NOW = 1_600_000_000;
+const GOOD = { sub: "alice", aud: AUDIENCE, exp: NOW + 600 };
+
+const verify = (token: string, keys: { primary: string; secondary: string | null } = KEYS) =>
+  verifyClientToken(token, ENDPOINT, keys, NOW);
+
+/** Signs with the primary key and verifies. */
+const verifyClaims = (claims: string | Readonly<Record<string, unknown>>) =>
+  verify(signToken(claims, { key: KEYS.primary }));
+
+async function codeOf(result: ReturnType<typeof verify>): Promise<string> {
+  const { kind, ...rest } = await result;
+  if (kind === "identity" || !("refusal" in rest)) return "good";
+  return `${rest.refusal.status} ${rest.refusal.code}`;
+}
+
+async function identityOf(result: ReturnType<typeof verify>): Promise<{ userId: string; claims: string }> {
+  const verified = await result;
+  if (verified.kind === "refused") throw new Error(verified.refusal.code);
+  return verified.identity;
+}
+
+describe("a good token", () => {
+  test("gives its user and all its claims, in order", async () => {
+    expect(await identityOf(verifyClaims(GOOD))).toEqual({
+      userId: "alice",
+      claims: `sub: alice, aud: ${AUDIENCE}, exp: ${NOW + 600}`,
+    });
+  });
+
+  test("may be signed with either key, and with no third", async () => {
+    expect(await codeOf(verify(signToken(GOOD, { key: KEYS.secondary })))).toBe("good");
+    expect(await codeOf(verify(signToken(GOOD, { key: "another" })))).toBe("401 token_signature");
+    expect(await codeOf(verify(signToken(GOOD, { key: KEYS.secondary }), { ...KEYS, secondary: null }))).toBe(
+      "401 token_signature",
+    );
+  });
+
+  test("may come without a user, who is then none", async () => {
+    const { sub: _sub, ...anonymous } = GOOD;
+    expect((await identityOf(verifyClaims(anonymous))).userId).toBe("");
+    expect((await identityOf(verifyClaims({ ...anonymous, sub: "" }))).userId).toBe("");
+  });
+
+  test("names its user by nameid where sub is absent, and only there", async () => {
+    const { sub: _sub, ...anonymous } = GOOD;
+    expect((await identityOf(verifyClaims({ ...anonymous, nameid: "zoë" }))).userId).toBe("zoë");
+    expect((await identityOf(verifyClaims({ ...GOOD, nameid: "eve" }))).userId).toBe("alice");
+  });
+
+  test("is one that hubwire makes itself", async () => {
+    const key = KEYS.primary;
+    const token = await makeClientToken(key, { audience: AUDIENCE, userId: "zoë", ttlSeconds: 60 });
+    const now = Date.now() / 1000;
+    expect(await verifyClientToken(token, ENDPOINT, KEYS, now)).toMatchObject({ identity: { userId: "zoë" } });
+    expect(await codeOf(verifyClientToken(token, ENDPOINT, KEYS, now + 119))).toBe("good");
+    expect(await codeOf(verifyClientToken(token, ENDPOINT, KEYS, now + 121))).toBe("401 token_expired");
+  });
+});
+
+describe("the algorithm", () => {
+  test.each(["none", "None", "HS384", "HS512", "RS256", "ES256", "", "hs256"])("%j is refused", async (alg) => {
+    expect(await codeOf(verify(signToken(GOOD, { key: KEYS.primary, alg })))).toBe("401 token_malformed");
+  });
+
+  test("none with a signature of the right key is refused too", async () => {
+    const [header = "", payload = ""] = signToken(GOOD, { key: KEYS.primary, alg: "none" }).split(".");
+    const [, , signature = ""] = signToken(GOOD, { key: KEYS.primary }).split(".");
+    expect(await codeOf(verify(`${header}.${payload}.${signature}`))).toBe("401 token_malformed");
+  });
+
+  test("a token truly signed by an RSA key is refused, and so is one made with its public key as the secret", async () => {
+    const { privateKey, publicKey } = generateKeyPairSync("rsa", {
+      modulusLength: 2048,
+      publicKeyEncoding: { type: "spki", format: "pem" },
+      privateKeyEncoding: { type: "pkcs8", format: "pem" },
+    });
+    expect(await codeOf(verify(signRsaToken(GOOD, privateKey)))).toBe("401 token_malformed");
+    expect(await codeOf(verify(signToken(GOOD, { key: publicKey })))).toBe("401 token_signature");
+  });
+
+  test("a critical header that nobody here knows is refused", async () => {
+    expect(await codeOf(verify(signToken(GOOD, { key: KEYS.primary, header: { crit: ["x"], x: 1 } })))).toBe(
+      "401 token_malformed",
+    );
+  });
+});
+
+describe("time", () => {
+  test.each([
+    [{ exp: NOW - 59 }, "good"],
+    [{ exp: NOW - 60 }, "401 token_expired"],
+    [{ exp: NOW - 61 }, "401 token_expired"],
+    [{ nbf: NOW + 60 }, "good"],
+    [{ nbf: NOW + 61 }, "401 token_not_yet_valid"],
+    [{ nbf: NOW - 1 }, "good"],
+    [{ exp: undefined }, "401 token_claims"],
+    [{ exp: String(NOW + 600) }, "401 token_claims"],
+    [{ exp: null }, "401 token_claims"],
+    [{ nbf: "0" }, "401 token_claims"],
+  ])("%j: %s", async (over, code) => expect(await codeOf(verifyClaims({ ...GOOD, ...over }))).toBe(code));
+
+  test("of a repeated claim the last counts, as everywhere in JSON", async () => {
+    const claims = (first: number, second: number) => `{"aud":"${AUDIENCE}","exp":${first},"exp":${second}}`;
+    expect(await codeOf(verifyClaims(claims(NOW - 600, NOW + 600)))).toBe("good");
+    expect(await codeOf(verifyClaims(claims(NOW + 600, NOW - 600)))).toBe("401 token_expired");
+  });
+});
+
+describe("the audience", () => {
+  test.each([
+    [undefined],
+    ["https://example.com/client/hubs/other"],
+    ["https://evil.example/client/hubs/chat"],
+    [[]],
+    [7],
+  ])("%j is refused", async (aud) => {
+    expect(await codeOf(verifyClaims({ ...GOOD, aud }))).toBe("401 token_audience");
+  });
+
+  test("may be a list", async () => {
+    expect(await codeOf(verifyClaims({ ...GOOD, aud: ["https://elsewhere/", AUDIENCE] }))).toBe("good");
+  });
+});
+
+describe("the user id", () => {
+  test.each([" alice", "alice ", "a\nb", "a\u0000", "a".repeat(513), "\ud800"])("%j is 400", async (sub) => {
+    expect(await codeOf(verifyClaims({ ...GOOD, sub }))).toBe("400 bad_user");
+  });
+
+  test.each([[7], [true], [{ a: 1 }], [["alice"]]])("%j is no string: 401", async (sub) => {
+    expect(await codeOf(verifyClaims({ ...GOOD, sub }))).toBe("401 token_claims");
+  });
+
+  test("of 512 bytes is taken", async () => {
+    expect((await identityOf(verifyClaims({ ...GOOD, sub: "ü".repeat(256) }))).userId).toBe("ü".repeat(256));
+  });
+});
+
+describe("the size of the claims", () => {
+  test("counts as a header: 8 KiB pass, one byte more is 431", async () => {
+    const { claims } = await identityOf(verifyClaims({ ...GOOD, pad: "" }));
+    const room = MAX_CLAIMS_BYTES - claims.length;
+    expect((await identityOf(verifyClaims({ ...GOOD, pad: "x".repeat(room) }))).claims).toHaveLength(MAX_CLAIMS_BYTES);
+    expect(await codeOf(verifyClaims({ ...GOOD, pad: "x".repeat(room + 1) }))).toBe("431 claims_too_large");
+    expect(await codeOf(verifyClaims({ ...GOOD, pad: "ü".repeat(Math.ceil(room / 6) + 1) }))).toBe(
+      "431 claims_too_large",
+    );
+  });
+});
+
+describe("what is no token", () => {
+  const [header = "", payload = "", signature = ""] = signToken(GOOD, { key: KEYS.primary }).split(".");
+  test.each([
+    "",
+    " ",
+    ".",
+    "..",
+    "a.b.c",
+    `${header}.${payload}`,
+    `${header}.${payload}.`,
+    `${header}.${payload}.${signature}.${signature}`,
+    `${header}.${payload}.%%%`,
+    ` ${header}.${payload}.${signature}`,
+    `${payload}.${header}.${signature}`,
+  ])("%j is 401", async (token) => {
+    expect(await codeOf(verify(token))).toMatch(/^401 token_(?:malformed|signature)$/);
+  });
+
+  test("a changed payload, header or signature is 401", async () => {
+    const other = signToken({ ...GOOD, sub: "eve" }, { key: KEYS.primary }).split(".")[1] ?? "";
+    expect(await codeOf(verify(`${header}.${other}.${signature}`))).toBe("401 token_signature");
+    const flipped = signature.startsWith("A") ? `B${signature.slice(1)}` : `A${signature.slice(1)}`;
+    expect(await codeOf(verify(`${header}.${payload}.${flipped}`))).toBe("401 token_signature");
+  });
+
+  test.each(["[]", "null", '"text"', "{", "not json", ""])("a signed payload of %j is 401", async (text) => {
+    expect(await codeOf(verifyClaims(text))).toBe("401 token_malformed");
+  });
+});
+
+test("a refusal holds neither the token nor a claim nor a key", async () => {
+  const secret = "S3CRET-in-a-claim";
+  for (const over of [
+    { exp: NOW - 600 },
+    { aud: secret },
+    { sub: ` ${secret}` },
+    { sub: 7, secret },
+    { exp: secret },
+  ]) {
+    const token = signToken({ ...GOOD, secret, ...over }, { key: KEYS.primary });
+    const result = JSON.stringify(await verify(token));
+    for (const hidden of [secret, token.split(".")[1] ?? "", KEYS.primary]) expect(result).not.toContain(hidden);
+  }
+});
+
+test("never throws, whatever a client sends", async () => {
+  const piece = fc.oneof(
+    fc.string({ unit: "binary" }),
+    fc.constantFrom("eyJhbGciOiJIUzI1NiJ9", "e30", "."),
+    fc.string().map((text) => Buffer.from(text).toString("base64url")),
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.array(piece, { maxLength: 4 }), async (pieces) => {
+      expect(await codeOf(verify(pieces.join(".")))).toStartWith("401 ");
+    }),
+  );
+});
