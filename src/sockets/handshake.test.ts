@@ -1,0 +1,78 @@
+import { describe, expect, test } from "bun:test";
+import { checkHandshake, readHeader } from "./handshake.ts";
+
+const GOOD: Readonly<Record<string, string>> = {
+  Upgrade: "websocket",
+  Connection: "Upgrade",
+  "Sec-WebSocket-Version": "13",
+  "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+};
+
+/** The good handshake with some headers in another way; null leaves one out. */
+function check(over: Readonly<Record<string, string | null>> = {}, method = "GET") {
+  const headers = new Headers();
+  for (const [name, value] of Object.entries({ ...GOOD, ...over })) if (value !== null) headers.set(name, value);
+  return checkHandshake(method, headers);
+}
+
+describe("checkHandshake", () => {
+  test.each([
+    [{}],
+    [{ Upgrade: "WebSocket" }],
+    [{ Upgrade: "h2c, websocket" }],
+    [{ Connection: "keep-alive, UPGRADE" }],
+    [{ "Content-Length": "0" }],
+    [{ "Sec-WebSocket-Protocol": "a, b" }],
+  ])("takes %j", (over) => expect(check(over)).toBeNull());
+
+  test.each([
+    [{ Upgrade: null }],
+    [{ Upgrade: "h2c" }],
+    [{ Upgrade: "websockets" }],
+    [{ Connection: null }],
+    [{ Connection: "close" }],
+    [{ Connection: "keep-alive" }],
+    [{ "Sec-WebSocket-Version": null }],
+    [{ "Sec-WebSocket-Version": "8" }],
+    [{ "Sec-WebSocket-Version": "13, 13" }],
+  ])("answers %j with 426, saying what would be taken", (over) => {
+    const refused = check(over);
+    expect(refused).toMatchObject({
+      status: 426,
+      headers: { Connection: "Upgrade", Upgrade: "websocket", "Sec-WebSocket-Version": "13" },
+    });
+    expect(refused?.message).toContain("WebSocket");
+  });
+
+  test.each(["POST", "HEAD", "PUT", "OPTIONS", "get"])("answers %s with 426", (method) => {
+    expect(check({}, method)?.status).toBe(426);
+  });
+
+  test.each([
+    [{ "Sec-WebSocket-Key": null }],
+    [{ "Sec-WebSocket-Key": "" }],
+    [{ "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ" }],
+    [{ "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZSEh" }],
+    [{ "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25j====" }],
+    [{ "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==, dGhlIHNhbXBsZSBub25jZQ==" }],
+    [{ "Content-Length": "1" }],
+    [{ "Transfer-Encoding": "chunked" }],
+    [{ "Sec-WebSocket-Protocol": "" }],
+    [{ "Sec-WebSocket-Protocol": "  " }],
+  ])("answers %j with 400", (over) => expect(check(over)?.status).toBe(400));
+
+  test("a request that is no upgrade is told so before anything else about it", () => {
+    expect(check({ Upgrade: null, "Sec-WebSocket-Key": null, "Content-Length": "9" })?.status).toBe(426);
+  });
+});
+
+describe("readHeader", () => {
+  test("reads UTF-8 bytes, and null where the header is absent", () => {
+    const headers = new Headers({ "X-A": Buffer.from("zoë", "utf8").toString("latin1"), "X-B": "é" });
+    expect([readHeader(headers, "x-a"), readHeader(headers, "x-b"), readHeader(headers, "x-c")]).toEqual([
+      "zoë",
+      "é",
+      null,
+    ]);
+  });
+});
