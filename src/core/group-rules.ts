@@ -1,0 +1,186 @@
+import { hubKey } from "../protocol/names.ts";
+import type { Clock, GroupRule, Report, RuleStore } from "./ports.ts";
+
+/** Rules that are in force at the same time, over all hubs; one more is refused. Source: spec section 6. */
+export const MAX_GROUP_RULES = 100_000;
+
+/** Half of the second within which a rule must have ended: the loop may be late too. */
+const TICK_MS = 500;
+
+/** Rows of expired rules that are removed from the store in one tick. It is only tidying: more would hold the loop up. */
+const PURGED_PER_TICK = 500;
+
+const NO_GROUPS: readonly string[] = [];
+
+/** What group rules need. The maker of the store closes it. */
+export interface GroupRulesParts {
+  readonly store: RuleStore;
+  readonly clock: Clock;
+  /** The time of day, Unix, in milliseconds: what the store keeps, since the clock's time ends with the process. */
+  readonly timeOfDayMs: () => number;
+  readonly report: Pick<Report, "fault">;
+  /** Called once at each rule's own end, not for `end`. `hub` as it was written. The rule no longer holds by then. */
+  readonly onExpired: (hub: string, userId: string, group: string) => void;
+}
+
+/** A rule in force. */
+interface Rule {
+  readonly hub: string;
+  readonly userId: string;
+  readonly group: string;
+  /** In milliseconds of the clock, which never jumps. */
+  readonly endsAt: number;
+}
+
+/**
+ * The rules "this user is in this group until then", which also hold for connections that the user opens later.
+ *
+ *   put ──▶ store, then in force ──▶ ends: onExpired ──▶ its row waits for the purge
+ *                    └──▶ end, or replaced by put
+ *
+ * Order:  a change is in the store before it is in force; where the store throws, nothing has changed.
+ * Cost:   one tick, twice a second, for all rules, which looks only at those that end in it.
+ * Errors: `put` and `end` throw what the store throws. The constructor does so too.
+ * Source: spec section 6, "Semantics".
+ */
+export class GroupRules {
+  readonly #parts: GroupRulesParts;
+  /** By hub key and user, then by group. */
+  readonly #byUser = new Map<string, Map<string, Rule>>();
+  /** By the clock's second in which they end. No second before `#nextSecond` has any. */
+  readonly #byEnd = new Map<number, Set<Rule>>();
+  #nextSecond: number;
+  #count = 0;
+  #purge: Pick<GroupRule, "hub" | "userId" | "group">[] = [];
+  readonly #cancel: () => void;
+
+  /** Takes over what the store holds. Rules that ended while the process was down are only forgotten: nobody is connected. */
+  constructor(parts: GroupRulesParts) {
+    this.#parts = parts;
+    this.#nextSecond = secondOf(parts.clock.now());
+    const dayStartsAt = parts.clock.now() - parts.timeOfDayMs();
+    for (const { hub, userId, group, expiresAtMs } of parts.store.all()) {
+      const rule = { hub, userId, group, endsAt: dayStartsAt + expiresAtMs };
+      if (this.#isInForce(rule)) this.#add(rule);
+      else this.#purge.push(rule);
+    }
+    this.#cancel = parts.clock.every(TICK_MS, () => this.#tick());
+  }
+
+  /** How many rules are in force; one that has just ended may still count. */
+  get size(): number {
+    return this.#count;
+  }
+
+  /** Puts a rule in force or gives it a new end. `full`: nothing has changed; a rule that is there already never is. */
+  put(hub: string, userId: string, group: string, ttlSeconds: number): "kept" | "full" {
+    const before = this.#byUser.get(userKey(hub, userId))?.get(group);
+    if (before === undefined && this.#count >= MAX_GROUP_RULES) return "full";
+    const { store, clock, timeOfDayMs } = this.#parts;
+    const ttlMs = ttlSeconds * 1000;
+    store.put({ hub, userId, group, expiresAtMs: Math.round(timeOfDayMs() + ttlMs) });
+    if (before !== undefined) this.#drop(before);
+    this.#add({ hub, userId, group, endsAt: clock.now() + ttlMs });
+    return "kept";
+  }
+
+  /** Ends a user's rule for a group, or for all groups where it is null. None is no error. */
+  end(hub: string, userId: string, group: string | null): void {
+    const rules = this.#byUser.get(userKey(hub, userId));
+    const ended = [...(rules?.values() ?? [])].filter((rule) => group === null || rule.group === group);
+    if (ended.length === 0) return;
+    this.#parts.store.remove(hub, userId, group);
+    for (const rule of ended) this.#drop(rule);
+  }
+
+  /** Whether a rule holds now. */
+  has(hub: string, userId: string, group: string): boolean {
+    const rule = this.#byUser.get(userKey(hub, userId))?.get(group);
+    return rule !== undefined && this.#isInForce(rule);
+  }
+
+  /** The groups of a connection that the user opens now. */
+  groupsOf(hub: string, userId: string): readonly string[] {
+    const rules = this.#byUser.get(userKey(hub, userId));
+    if (rules === undefined) return NO_GROUPS;
+    return [...rules.values()].filter((rule) => this.#isInForce(rule)).map(({ group }) => group);
+  }
+
+  /** Ends no rule: they go on in the store. May be called twice. */
+  stop(): void {
+    this.#cancel();
+  }
+
+  #isInForce(rule: Rule): boolean {
+    return rule.endsAt > this.#parts.clock.now();
+  }
+
+  #add(rule: Rule): void {
+    const key = userKey(rule.hub, rule.userId);
+    const rules = this.#byUser.get(key) ?? new Map<string, Rule>();
+    this.#byUser.set(key, rules.set(rule.group, rule));
+    const second = secondOf(rule.endsAt);
+    const ending = this.#byEnd.get(second) ?? new Set<Rule>();
+    this.#byEnd.set(second, ending.add(rule));
+    this.#count++;
+  }
+
+  #drop(rule: Rule): void {
+    const key = userKey(rule.hub, rule.userId);
+    const rules = this.#byUser.get(key);
+    rules?.delete(rule.group);
+    if (rules?.size === 0) this.#byUser.delete(key);
+    const second = secondOf(rule.endsAt);
+    const ending = this.#byEnd.get(second);
+    ending?.delete(rule);
+    if (ending?.size === 0) this.#byEnd.delete(second);
+    this.#count--;
+  }
+
+  #tick(): void {
+    const thisSecond = secondOf(this.#parts.clock.now());
+    for (let second = this.#nextSecond; second <= thisSecond; second++) {
+      for (const rule of [...(this.#byEnd.get(second) ?? [])]) {
+        // The callback of one rule may have ended or replaced another.
+        if (!this.#isInForce(rule) && this.#byEnd.get(second)?.has(rule) === true) this.#expire(rule);
+      }
+    }
+    // This second is not over: rules may still end in it.
+    this.#nextSecond = thisSecond;
+    this.#purgeSome();
+  }
+
+  #expire(rule: Rule): void {
+    const { onExpired, report } = this.#parts;
+    this.#drop(rule);
+    this.#purge.push(rule);
+    try {
+      onExpired(rule.hub, rule.userId, rule.group);
+    } catch (error) {
+      report.fault("the end of a group rule", error);
+    }
+  }
+
+  /** Where the store fails, the row stays for the next start, which sees that it has ended. */
+  #purgeSome(): void {
+    for (const { hub, userId, group } of this.#purge.splice(0, PURGED_PER_TICK)) {
+      // Put again since then: the row is the new rule's.
+      if (this.#byUser.get(userKey(hub, userId))?.has(group) === true) continue;
+      try {
+        this.#parts.store.remove(hub, userId, group);
+      } catch (error) {
+        this.#parts.report.fault("removing an ended group rule", error);
+        return;
+      }
+    }
+  }
+}
+
+/** NUL stands in no name. */
+function userKey(hub: string, userId: string): string {
+  return `${hubKey(hub)}\0${userId}`;
+}
+
+function secondOf(ms: number): number {
+  return Math.floor(ms / 1000);
+}

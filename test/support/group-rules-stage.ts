@@ -1,0 +1,71 @@
+import { GroupRules } from "../../src/core/group-rules.ts";
+import type { GroupRule, RuleStore } from "../../src/core/ports.ts";
+import { MemoryRuleStore } from "../../src/rules/memory.ts";
+import { FakeClock } from "./fake-clock.ts";
+
+const NOON_MS = Date.UTC(2025, 5, 1, 12);
+
+/** A disk that can be full: a real store that throws instead of changing while `failing` is set. */
+export class FullDisk implements RuleStore {
+  failing = false;
+  readonly #store = new MemoryRuleStore();
+
+  all(): GroupRule[] {
+    return this.#store.all();
+  }
+
+  put(rule: GroupRule): void {
+    this.#check();
+    this.#store.put(rule);
+  }
+
+  remove(hub: string, userId: string, group: string | null): void {
+    this.#check();
+    this.#store.remove(hub, userId, group);
+  }
+
+  close(): void {
+    this.#store.close();
+  }
+
+  #check(): void {
+    if (this.failing) throw new Error("database or disk is full");
+  }
+}
+
+/** Group rules over a store that outlives them, with time in the test's hand. */
+export class GroupRulesStage {
+  readonly store = new FullDisk();
+  readonly clock = new FakeClock();
+  /** Moves the time of day against the clock, as an administrator or NTP does. */
+  dayOffsetMs = 0;
+  readonly expired: string[] = [];
+  readonly faults: unknown[] = [];
+  /** Called at each end of a rule, after it was recorded. */
+  onExpired: (hub: string, userId: string, group: string) => void = () => {};
+  rules = this.#start();
+
+  timeOfDayMs(): number {
+    return NOON_MS + this.clock.now() + this.dayOffsetMs;
+  }
+
+  /** Ends the rules' process for a while and starts another one over the same store. */
+  async restart(downMs: number): Promise<void> {
+    this.rules.stop();
+    await this.clock.advance(downMs);
+    this.rules = this.#start();
+  }
+
+  #start(): GroupRules {
+    return new GroupRules({
+      store: this.store,
+      clock: this.clock,
+      timeOfDayMs: () => this.timeOfDayMs(),
+      report: { fault: (_where, error) => void this.faults.push(error) },
+      onExpired: (hub, userId, group) => {
+        this.expired.push([hub, userId, group].join("/"));
+        this.onExpired(hub, userId, group);
+      },
+    });
+  }
+}
