@@ -2,22 +2,32 @@ import { randomBytes } from "node:crypto";
 import type { Logger } from "pino";
 import packageJson from "../package.json" with { type: "json" };
 import { answerHealth, HEALTH_PATH } from "./api/health.ts";
+import { RestApi } from "./api/rest-api.ts";
 import type { AccessKeys } from "./auth/access-keys.ts";
 import { hostOf } from "./auth/audience.ts";
 import { readOrMakeKey } from "./auth/key-file.ts";
+import { RestTokens } from "./auth/rest-token.ts";
+import { MemoryBroker } from "./broker/memory.ts";
 import { hubConfig } from "./config/hub-config.ts";
 import type { Config } from "./config/schema.ts";
 import { Admission } from "./core/admission.ts";
+import type { Connection } from "./core/connection.ts";
+import { Deliver } from "./core/deliver.ts";
 import { Departure } from "./core/departure.ts";
 import { drain } from "./core/drain.ts";
+import { GroupRules } from "./core/group-rules.ts";
 import { Lifecycle } from "./core/lifecycle.ts";
+import { Membership } from "./core/membership.ts";
 import { Outstanding } from "./core/outstanding.ts";
-import type { Report } from "./core/ports.ts";
+import type { Broker, Fanout, Report, RuleStore, Upstream } from "./core/ports.ts";
+import { Pressure } from "./core/pressure.ts";
 import { Registry } from "./core/registry.ts";
 import { createLogReport } from "./observe/log.ts";
+import type { CloseCause } from "./protocol/close-causes.ts";
+import { SqliteRuleStore } from "./rules/sqlite.ts";
 import { TrustedProxies } from "./sockets/addresses.ts";
 import { fittingConnections } from "./sockets/file-limit.ts";
-import { type Listener, type ListenerParts, listen } from "./sockets/listener.ts";
+import { type Listener, type ListenerParts, listen, type PlainRequest } from "./sockets/listener.ts";
 import { startTlsFront, type TlsFront } from "./sockets/tls-front.ts";
 import { Upgrade } from "./sockets/upgrade.ts";
 import { systemClock } from "./system-clock.ts";
@@ -57,24 +67,28 @@ export async function startGateway(config: Config, { log }: { log: Logger }): Pr
     clock: systemClock,
     report,
   });
-  const core = buildCore(config, upstream, report, fitConnections(config, log));
+  const store = new SqliteRuleStore({
+    dataDir: config.dataDir,
+    onDamaged: (movedTo, reason) => log.error({ movedTo, reason }, "group rules damaged: moved aside"),
+  });
+  const core = buildCore(config, { upstream, report, store, maxConnections: fitConnections(config, log) });
   const stopParts = async () => {
-    core.admission.stop();
-    core.lifecycle.stop();
+    core.stop();
+    store.close();
     await upstream.stop();
   };
   let ready = false;
-  let doors: Doors;
+  const api = buildApi(config, keys, core, report);
+  const route = (call: PlainRequest) =>
+    call.path === HEALTH_PATH ? answerHealth(call.request.method, ready) : api.handle(call);
   try {
-    doors = openDoors(config, core, {
-      upgrade: buildUpgrade(config, keys, core.admission, report),
-      report,
-      route: (request, path) => (path === HEALTH_PATH ? answerHealth(request.method, ready) : null),
-    });
+    const upgrade = buildUpgrade(config, keys, core.admission, report);
+    core.doors = openDoors(config, { upgrade, report, route, lifecycle: core.lifecycle });
   } catch (error) {
     await stopParts();
     throw error;
   }
+  const { doors } = core;
   ready = true;
   const stop = onlyOnce(async () => {
     ready = false;
@@ -110,29 +124,77 @@ interface Core {
   readonly outstanding: Outstanding;
   readonly admission: Admission;
   readonly lifecycle: Lifecycle;
+  readonly pressure: Pressure;
+  readonly broker: Broker;
+  readonly rules: GroupRules;
+  /** Set once the listener is open; nothing can be published before. */
+  doors: Doors | null;
+  stop(): void;
 }
 
 function buildCore(
   config: Config,
-  upstream: ReturnType<typeof createUpstream>,
-  report: Report,
-  maxConnections: number,
+  parts: { upstream: Upstream; report: Report; store: RuleStore; maxConnections: number },
 ): Core {
+  const { upstream, report, store, maxConnections } = parts;
+  const clock = systemClock;
   const registry = new Registry();
   const outstanding = new Outstanding();
   const departure = new Departure({ upstream, outstanding, report });
-  const common = { upstream, registry, departure, clock: systemClock, report };
+  // These know each other: closing goes to the lifecycle, and the lifecycle asks the others.
+  const close = (connection: Connection, cause: CloseCause) => lifecycle.close(connection, cause);
+  const pressure = new Pressure({ options: config.limits, registry, clock, close });
+  const rules: GroupRules = new GroupRules({
+    store,
+    clock,
+    timeOfDayMs: Date.now,
+    report,
+    onExpired: (hub, name, group) => {
+      const asked = broker.ask({ verb: "leave", target: { kind: "user", hub, name }, group }, "every-node");
+      asked.catch((error) => report.fault("group rules", error));
+    },
+  });
+  const rulesOf = (hub: string, userId: string) => rules.groupsOf(hub, userId);
+  const membership = new Membership({ registry, options: config.limits, rulesOf });
+  const common = { upstream, registry, membership, pressure, departure, clock, report };
   const admission = new Admission({ ...common, outstanding, options: { ...config.limits, maxConnections } });
-  const lifecycle = new Lifecycle({ ...common, options: { ...config.limits, ...config.websocket } });
-  return { registry, outstanding, admission, lifecycle };
+  const lifecycle: Lifecycle = new Lifecycle({ ...common, options: { ...config.limits, ...config.websocket } });
+  const fanout: Fanout = { publish: (topic, frame) => core.doors?.publish(topic, frame) };
+  const broker = new MemoryBroker(new Deliver({ registry, membership, pressure, close, fanout }));
+  const core: Core = {
+    registry,
+    outstanding,
+    admission,
+    lifecycle,
+    pressure,
+    rules,
+    broker,
+    doors: null,
+    stop() {
+      for (const part of [admission, lifecycle, pressure, rules]) part.stop();
+    },
+  };
+  return core;
+}
+
+function publicHosts(config: Config): readonly string[] | null {
+  const hosts = config.publicUrls.map(hostOf).filter((host) => host !== null);
+  return hosts.length === 0 ? null : hosts;
+}
+
+function buildApi(config: Config, keys: AccessKeys, { broker, rules, pressure }: Core, report: Report): RestApi {
+  const { maxMessageBytes } = config.limits;
+  return new RestApi(
+    { publicHosts: publicHosts(config), accessKeys: () => keys, maxMessageBytes },
+    { broker, rules, pressure, report, tokens: new RestTokens(), clock: systemClock },
+  );
 }
 
 function buildUpgrade(config: Config, keys: AccessKeys, admission: Admission, report: Report): Upgrade {
-  const publicHosts = config.publicUrls.map(hostOf).filter((host) => host !== null);
   return new Upgrade(
     {
       hubConfig: (hub) => hubConfig(config, hub),
-      publicHosts: publicHosts.length === 0 ? null : publicHosts,
+      publicHosts: publicHosts(config),
       accessKeys: () => keys,
       trustedProxies: new TrustedProxies(config.trustedProxies),
       clientCertHeader: config.clientCertHeader,
@@ -143,14 +205,13 @@ function buildUpgrade(config: Config, keys: AccessKeys, admission: Admission, re
   );
 }
 
-type Doors = Pick<Listener, "port" | "stopAccepting" | "stop">;
+type Doors = Pick<Listener, "port" | "publish" | "stopAccepting" | "stop">;
 
 /** The public listener, or the TLS front and the listener behind it. */
-function openDoors(config: Config, core: Core, parts: Omit<ListenerParts, "lifecycle">): Doors {
+function openDoors(config: Config, wired: ListenerParts): Doors {
   const { host, port, reusePort, tls } = config.listen;
   const { maxMessageBytes, maxOutboxBytes } = config.limits;
   const common = { compression: config.websocket.compression, maxMessageBytes, maxOutboxBytes };
-  const wired = { ...parts, lifecycle: core.lifecycle };
   if (tls === null || tls.clientCaFile === null || tls.clientCert === "none") {
     const files = tls === null ? null : { cert: Bun.file(tls.certFile), key: Bun.file(tls.keyFile) };
     return listen({ ...common, host, port, reusePort, tls: files, peerBehind: null }, wired);
@@ -169,10 +230,11 @@ function openDoors(config: Config, core: Core, parts: Omit<ListenerParts, "lifec
     wired,
   );
   const innerPort = () => inner.port;
-  const opened = startTlsFront({ host, port, certFile, keyFile, clientCaFile, clientCert, innerPort }, parts.report);
+  const opened = startTlsFront({ host, port, certFile, keyFile, clientCaFile, clientCert, innerPort }, wired.report);
   front = opened;
   return {
     port: opened.port,
+    publish: (topic, frame) => inner.publish(topic, frame),
     stopAccepting: () => opened.stopAccepting(),
     stop: async () => {
       await inner.stop();

@@ -21,20 +21,28 @@ export function hostOf(authorityOrUrl: string): string | null {
 }
 
 /**
- * Whether a token's `aud` names this client endpoint.
+ * The URLs of a token's `aud` that name one of our hosts.
  *
- * Shape:  a string or a list of strings; one that matches is enough. Scheme, port, trailing slash and other query
- *         parameters are ignored; any URL form of the same hub is the same audience.
- * Source: spec section 3.2.
+ * Shape:  `audience` is a string or a list of strings; what is no http(s) or ws(s) URL does not count. Ports are ignored.
  */
-export function isClientAudience(audience: unknown, endpoint: Endpoint): boolean {
+export function audienceUrls(audience: unknown, hosts: readonly string[]): URL[] {
   const names: unknown[] = Array.isArray(audience) ? audience : [audience];
-  return names.some((name) => typeof name === "string" && namesClientEndpoint(name, endpoint));
+  return names
+    .map((name) => (typeof name === "string" ? URL.parse(name) : null))
+    .filter((url) => url !== null)
+    .filter((url) => AUDIENCE_SCHEMES.has(url.protocol) && hosts.includes(url.hostname.toLowerCase()));
 }
 
-function namesClientEndpoint(audience: string, { hosts, hub }: Endpoint): boolean {
-  const url = URL.parse(audience);
-  if (url === null || !AUDIENCE_SCHEMES.has(url.protocol) || !hosts.includes(url.hostname.toLowerCase())) return false;
-  const parsed = parseClientEndpoint(url.pathname, url.search.slice(1));
-  return parsed.kind === "endpoint" && hubKey(parsed.hub) === hubKey(hub);
+/**
+ * Whether a token's `aud` names this client endpoint.
+ *
+ * Shape:  one URL that matches is enough. Scheme, port, trailing slash and other query parameters are ignored; any URL
+ *         form of the same hub is the same audience.
+ * Source: spec section 3.2.
+ */
+export function isClientAudience(audience: unknown, { hosts, hub }: Endpoint): boolean {
+  return audienceUrls(audience, hosts).some((url) => {
+    const parsed = parseClientEndpoint(url.pathname, url.search.slice(1));
+    return parsed.kind === "endpoint" && hubKey(parsed.hub) === hubKey(hub);
+  });
 }

@@ -7,6 +7,7 @@ import type { Departure } from "./departure.ts";
 import { describeOutcome } from "./outcome.ts";
 import type { Outstanding } from "./outstanding.ts";
 import type { Clock, Frame, Report, Upstream } from "./ports.ts";
+import type { Pressure } from "./pressure.ts";
 import { AddressRates } from "./rate.ts";
 import type { Registry } from "./registry.ts";
 
@@ -48,6 +49,7 @@ export class Admission {
   readonly #options: AdmissionOptions;
   readonly #upstream: Upstream;
   readonly #registry: Registry;
+  readonly #pressure: Pressure;
   readonly #departure: Departure;
   readonly #outstanding: Outstanding;
   readonly #clock: Clock;
@@ -61,6 +63,7 @@ export class Admission {
     options: AdmissionOptions;
     upstream: Upstream;
     registry: Registry;
+    pressure: Pressure;
     departure: Departure;
     outstanding: Outstanding;
     clock: Clock;
@@ -69,6 +72,7 @@ export class Admission {
     this.#options = parts.options;
     this.#upstream = parts.upstream;
     this.#registry = parts.registry;
+    this.#pressure = parts.pressure;
     this.#departure = parts.departure;
     this.#outstanding = parts.outstanding;
     this.#clock = parts.clock;
@@ -83,6 +87,10 @@ export class Admission {
     if (this.#closing) return shuttingDown();
     if (this.#registry.size + this.#pending >= maxConnections) {
       return refusal("connection_limit", `limits.maxConnections (${maxConnections}) is reached`, "maxConnections");
+    }
+    if (this.#pressure.isHigh) {
+      const sentence = "more than 80 % of limits.maxBufferedBytes is in use";
+      return refusal("buffer_limit", sentence, "maxBufferedBytes", { "Retry-After": "1" });
     }
     if (this.#pending >= maxPendingUpgrades) {
       const sentence = `limits.maxPendingUpgrades (${maxPendingUpgrades}) is reached`;
@@ -164,7 +172,7 @@ export class Admission {
 function accept(facts: ConnectionFacts, decision: Extract<ConnectDecision, { kind: "accept" }>): Admitted {
   const { userId, groups, subprotocol, firstFrame } = decision;
   const connection = new Connection({ ...facts, userId });
-  if (groups.length > 0) connection.groups = groups;
+  if (groups.length > 0) connection.groups = new Set(groups);
   return { kind: "accept", connection, subprotocol, firstFrame };
 }
 

@@ -4,9 +4,6 @@ import type { Inbox } from "./inbox.ts";
 import type { ClientSocket } from "./ports.ts";
 import type { RateAllowance } from "./rate.ts";
 
-/** Shared by all connections without a group: an idle connection owns no list it does not need. */
-const NO_GROUPS: readonly string[] = [];
-
 /**
  * One client from its accepted connect event to its disconnect event.
  *
@@ -25,8 +22,8 @@ export class Connection implements ConnectionFacts {
 
   /** Set by admission from the token, then from the connect answer. */
   userId: string;
-  /** Set by admission before the connection is registered. */
-  groups: readonly string[] = NO_GROUPS;
+  /** Null while it is in none. Set by admission before the connection is registered, then by the registry. */
+  groups: Set<string> | null = null;
 
   /** The open socket; null before it opened and after it closed. Set by lifecycle. */
   socket: ClientSocket | null = null;

@@ -36,6 +36,8 @@ export class Dispatch {
   readonly #report: Report;
   readonly #close: (connection: Connection, cause: CloseCause) => void;
   readonly #onDrained: (connection: Connection) => void;
+  readonly #onResumed: (connection: Connection) => void;
+  readonly #moved: (byteCount: number) => void;
   readonly #paused = new Set<Connection>();
   readonly #cancelSweep: () => void;
   /** Set at shutdown: whatever still waits is given up, so that the disconnects go out in time. */
@@ -49,6 +51,10 @@ export class Dispatch {
     close: (connection: Connection, cause: CloseCause) => void;
     /** Called once for a closed connection whose messages are all posted or given up. */
     onDrained: (connection: Connection) => void;
+    /** Called when reading from a connection goes on. */
+    onResumed: (connection: Connection) => void;
+    /** Told of bytes that begin to wait, in an inbox or for a client. */
+    moved: (byteCount: number) => void;
   }) {
     this.#options = parts.options;
     this.#upstream = parts.upstream;
@@ -56,6 +62,8 @@ export class Dispatch {
     this.#report = parts.report;
     this.#close = parts.close;
     this.#onDrained = parts.onDrained;
+    this.#onResumed = parts.onResumed;
+    this.#moved = parts.moved;
     const sweepMs = Math.min(MAX_PAUSE_SWEEP_MS, Math.max(1, parts.options.inboxPauseTimeoutMs / 4));
     this.#cancelSweep = parts.clock.every(sweepMs, () => this.#sweepPaused());
   }
@@ -101,7 +109,10 @@ export class Dispatch {
     const { maxInboxMessages, maxInboxBytes } = this.#options;
     connection.inbox ??= new Inbox({ maxMessages: maxInboxMessages, maxBytes: maxInboxBytes });
     connection.inbox.push(message);
-    if (!connection.inbox.isFull || connection.inbox.paused || connection.socket === null) return;
+    this.#moved(message.payload.length);
+    // Too many bytes in the whole process may just have ended this connection.
+    if (connection.socket === null || connection.inbox === null) return;
+    if (!connection.inbox.isFull || connection.inbox.paused) return;
     connection.inbox.paused = true;
     connection.inbox.progressAt = this.#clock.now();
     this.#paused.add(connection);
@@ -161,7 +172,9 @@ export class Dispatch {
     // An answer after the client has left is dropped (spec section 5.2).
     if (connection.socket === null) return;
     const frame = replyFrame(outcome.headers, outcome.body);
-    if (frame !== null && connection.socket.send(frame) === "full") this.#close(connection, CLOSE.slowConsumer);
+    if (frame === null) return;
+    if (connection.socket.send(frame) === "full") this.#close(connection, CLOSE.slowConsumer);
+    this.#moved(frame.length);
   }
 
   /** Whether the next waiting message may be posted: always while open; while closed until one fails or time is up. */
@@ -179,6 +192,7 @@ export class Dispatch {
       inbox.paused = false;
       this.#paused.delete(connection);
       connection.socket?.resume();
+      this.#onResumed(connection);
     }
     if (inbox.count === 0 && !inbox.paused) connection.inbox = null;
     return message;

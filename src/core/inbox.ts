@@ -35,6 +35,10 @@ export class Inbox {
     return this.#messages.length - this.#head;
   }
 
+  get byteCount(): number {
+    return this.#bytes;
+  }
+
   get isFull(): boolean {
     return this.count >= this.#maxMessages || this.#bytes >= this.#maxBytes;
   }

@@ -4,7 +4,9 @@ import type { Departure } from "./departure.ts";
 import { Dispatch, type DispatchOptions } from "./dispatch.ts";
 import type { InboundMessage } from "./inbox.ts";
 import { Liveness, type LivenessOptions } from "./liveness.ts";
+import type { Membership } from "./membership.ts";
 import type { ClientSocket, Clock, Frame, Report, Upstream } from "./ports.ts";
+import type { Pressure } from "./pressure.ts";
 import { RateAllowance } from "./rate.ts";
 import type { Registry } from "./registry.ts";
 
@@ -23,6 +25,7 @@ export interface LifecycleOptions extends DispatchOptions, LivenessOptions {
 export class Lifecycle {
   readonly #options: LifecycleOptions;
   readonly #registry: Registry;
+  readonly #membership: Membership;
   readonly #departure: Departure;
   readonly #clock: Clock;
   readonly #report: Report;
@@ -33,12 +36,15 @@ export class Lifecycle {
     options: LifecycleOptions;
     upstream: Upstream;
     registry: Registry;
+    membership: Membership;
+    pressure: Pressure;
     departure: Departure;
     clock: Clock;
     report: Report;
   }) {
     this.#options = parts.options;
     this.#registry = parts.registry;
+    this.#membership = parts.membership;
     this.#departure = parts.departure;
     this.#clock = parts.clock;
     this.#report = parts.report;
@@ -49,6 +55,9 @@ export class Lifecycle {
       ...parts,
       close: (connection, cause) => this.close(connection, cause),
       onDrained: (connection) => this.#depart(connection),
+      // A pong that came during the pause has not been read yet: its deadline begins anew.
+      onResumed: (connection) => this.#liveness.heard(connection),
+      moved: (byteCount) => parts.pressure.moved(byteCount),
     });
   }
 
@@ -58,7 +67,7 @@ export class Lifecycle {
     connection.socket = socket;
     if (messagesPerSecond > 0) connection.messageRate = new RateAllowance(messagesPerSecond, this.#clock.now());
     if (bytesPerSecond > 0) connection.byteRate = new RateAllowance(bytesPerSecond, this.#clock.now());
-    this.#registry.add(connection);
+    this.#membership.enter(connection);
     this.#liveness.add(connection);
     this.#report.connectionOpened(connection.connectionId, connection.hub);
     if (firstFrame !== null && socket.send(firstFrame) === "full") this.close(connection, CLOSE.slowConsumer);
@@ -66,7 +75,8 @@ export class Lifecycle {
 
   /** A complete message has arrived. */
   received(connection: Connection, message: InboundMessage): void {
-    if (connection.socket === null) return;
+    // After the decision to close nothing more is taken from the client.
+    if (connection.socket === null || connection.end !== null) return;
     this.#liveness.heard(connection);
     if (!this.#withinRates(connection, message)) this.close(connection, CLOSE.rateLimited);
     else this.#dispatch.received(connection, message);
@@ -92,7 +102,7 @@ export class Lifecycle {
     const end = connection.end ?? seen;
     connection.end = end;
     connection.socket = null;
-    this.#registry.remove(connection);
+    this.#membership.exit(connection);
     this.#liveness.remove(connection);
     this.#report.connectionClosed(connection.connectionId, connection.hub, end.code, end.reason);
     this.#dispatch.closed(connection);

@@ -1,3 +1,4 @@
+import type { Envelope, Question } from "../protocol/envelope.ts";
 import type { UpstreamEvent } from "../protocol/events.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
 
@@ -57,8 +58,13 @@ export type Frame = string | Uint8Array;
  * `close` and `terminate` may call the core's `closed` before they return. After either, every method does nothing.
  */
 export interface ClientSocket {
+  /** Bytes that wait for the client to read. */
+  readonly waitingBytes: number;
   /** `sent`: given to the kernel or queued within bounds. `full`: not sent, since more than `maxOutboxBytes` would wait. */
   send(frame: Frame): "sent" | "full";
+  /** From here on gets what the fan-out publishes to a topic. `unsubscribe` undoes it; both may be repeated. */
+  subscribe(topic: string): void;
+  unsubscribe(topic: string): void;
   ping(): void;
   /** Stops reading, so that TCP holds the client back. Messages already read may still arrive. */
   pause(): void;
@@ -67,6 +73,40 @@ export interface ClientSocket {
   close(code: number, reason: string): void;
   /** Cuts the TCP connection without a close frame. */
   terminate(): void;
+}
+
+/**
+ * Sends one frame to every socket that subscribed to a topic.
+ *
+ * Order:  what is published and sent in one turn reaches a socket in that order.
+ * Errors: nothing is dropped: what a client does not read waits, and `Pressure` ends those for whom too much does.
+ */
+export interface Fanout {
+  publish(topic: string, frame: Frame): void;
+}
+
+/** What a node says to a question. `limit`: the change would pass `maxGroupsPerConnection`, and was not made. */
+export type Answer = "yes" | "no" | "limit";
+
+/** Which nodes must have answered before an answer holds: the first that says yes, or all. */
+export type AnswerScope = "first-yes" | "every-node";
+
+/** A node's end of the broker: what comes from any node, its own included. */
+export interface BrokerHandler {
+  receive(envelope: Envelope): void;
+  answer(question: Question): Answer;
+}
+
+/**
+ * Carries envelopes and questions to every node that may have a member of their target.
+ *
+ * Promise: at most once. `publish` returns when the envelope is on its way, `ask` when the answer holds.
+ * Order:   envelopes of one publisher for one target arrive in the order of `publish`; a question asked after an
+ *          envelope was published is answered after it was received.
+ */
+export interface Broker {
+  publish(envelope: Envelope): Promise<void>;
+  ask(question: Question, scope: AnswerScope): Promise<Answer>;
 }
 
 /** The only source of time in `core`. Milliseconds; `now` is monotonic. */
@@ -97,4 +137,31 @@ export interface Report {
   undelivered(fact: Undelivered): void;
   /** A bug of ours that an edge caught. */
   fault(where: string, error: unknown): void;
+}
+
+/** "This user is in this group until then", also for connections that the user opens later. Source: spec section 6. */
+export interface GroupRule {
+  /** As written; rules compare hubs by `hubKey`. */
+  readonly hub: string;
+  readonly userId: string;
+  readonly group: string;
+  /** Unix time in milliseconds. */
+  readonly expiresAtMs: number;
+}
+
+/**
+ * Keeps group rules over a restart. It only stores: what a rule means is the core's business.
+ *
+ * Order:  when `put` and `remove` return, the change survives a crash of the process.
+ * Errors: throws where the disk does not take it; nothing is changed then.
+ */
+export interface RuleStore {
+  /** Every rule that is kept, expired ones too. */
+  all(): GroupRule[];
+  /** Adds a rule or replaces the one of the same hub, user and group. */
+  put(rule: GroupRule): void;
+  /** Removes a user's rule for a group, or for all groups where `group` is null. */
+  remove(hub: string, userId: string, group: string | null): void;
+  /** May be called twice. */
+  close(): void;
 }

@@ -1,3 +1,4 @@
+import { heapStats } from "bun:jsc";
 import { describe, expect, test } from "bun:test";
 import { someFacts } from "../../test/support/core-stage.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
@@ -6,7 +7,7 @@ import { Registry } from "./registry.ts";
 
 function connection(over: Partial<ConnectionFacts>, ...groups: readonly string[]): Connection {
   const made = new Connection(someFacts(over));
-  made.groups = groups;
+  if (groups.length > 0) made.groups = new Set(groups);
   return made;
 }
 
@@ -18,7 +19,8 @@ describe("Registry", () => {
     registry.add(one);
     registry.add(two);
     expect(registry.size).toBe(2);
-    expect(registry.connection("1")).toBe(one);
+    expect(registry.connection("CHAT", "1")).toBe(one);
+    expect(registry.connection("other", "1")).toBeUndefined();
     expect([...registry.user("chat", "alice")]).toEqual([one, two]);
     expect([...registry.group("chat", "a")]).toEqual([one]);
     expect([...registry.group("chat", "b")]).toEqual([one, two]);
@@ -73,18 +75,53 @@ describe("Registry", () => {
     for (const each of all) registry.add(each);
     expect(registry.size).toBe(10_000);
     expect(registry.user("hub0", "u0").size).toBe(all.filter((_each, i) => i % 7 === 0 && i % 997 === 0).length);
-    const inGroup = all.filter((each, i) => i % 7 === 1 && each.groups.includes("g5"));
+    const inGroup = all.filter((each, i) => i % 7 === 1 && each.groups?.has("g5") === true);
     expect(registry.group("HUB1", "g5")).toEqual(new Set(inGroup));
-    for (const each of all.filter((_each, i) => i % 2 === 1)) registry.remove(each);
-    expect(registry.size).toBe(5000);
-    for (const each of all.filter((_each, i) => i % 2 === 0)) registry.remove(each);
-    expect(registry.size).toBe(0);
-    expect(registry.all()).toEqual([]);
-    for (const each of all) {
-      expect(registry.connection(each.connectionId)).toBeUndefined();
+    // One stays in each hub, so that what is left of the others is left in an index that lives on.
+    const staying = new Set(all.slice(0, 7));
+    const leaving = all.filter((each) => !staying.has(each));
+    for (const each of leaving.filter((_each, i) => i % 2 === 1)) registry.remove(each);
+    for (const each of leaving.filter((_each, i) => i % 2 === 0)) registry.remove(each);
+    expect(registry.all()).toEqual([...staying]);
+    expect(registry.user("hub3", "u3")).toEqual(new Set(all.slice(3, 4)));
+    for (const each of leaving) {
+      expect(registry.connection(each.hub, each.connectionId)).toBeUndefined();
       // Not just empty, but the shared set that stands for everybody unknown: no set of its own is left.
-      expect(registry.user(each.hub, each.userId)).toBe(nobody);
-      for (const group of each.groups) expect(registry.group(each.hub, group)).toBe(nobody);
+      expect(registry.group(each.hub, each.connectionId.replace("c", "own"))).toBe(nobody);
     }
+    for (const each of staying) registry.remove(each);
+    expect(registry.size).toBe(0);
+    for (const each of all) {
+      expect(registry.user(each.hub, each.userId)).toBe(nobody);
+      for (const group of each.groups ?? []) expect(registry.group(each.hub, group)).toBe(nobody);
+    }
+  });
+
+  test("a user's or group's last member takes its set away while the hub lives on", () => {
+    const registry = new Registry();
+    const nobody = registry.group("never", "seen");
+    registry.add(connection({ connectionId: "stays", userId: "bob" }, "h"));
+    const one = connection({ connectionId: "1", userId: "alice" }, "g", "h");
+    registry.add(one);
+    registry.remove(one);
+    expect(registry.user("chat", "alice")).toBe(nobody);
+    expect(registry.group("chat", "g")).toBe(nobody);
+    expect(registry.group("chat", "h").size).toBe(1);
+  });
+
+  test("nothing is left of a hub whose last connection has gone", () => {
+    const registry = new Registry();
+    const mapCount = () => {
+      Bun.gc(true);
+      return heapStats().objectTypeCounts["Map"] ?? 0;
+    };
+    const before = mapCount();
+    const all = Array.from({ length: 2000 }, (_unused, i) =>
+      connection({ connectionId: `c${i}`, hub: `h${i}`, userId: "u" }),
+    );
+    for (const each of all) registry.add(each);
+    expect(mapCount()).toBeGreaterThan(before + 3000);
+    for (const each of all) registry.remove(each);
+    expect(mapCount()).toBeLessThan(before + 500);
   });
 });

@@ -39,7 +39,7 @@ export class Registry {
     }
     hub.size++;
     join(hub.users, connection.userId, connection);
-    for (const group of connection.groups) join(hub.groups, group, connection);
+    for (const group of connection.groups ?? []) join(hub.groups, group, connection);
   }
 
   remove(connection: Connection): void {
@@ -48,13 +48,33 @@ export class Registry {
     const hub = this.#hubs.get(key);
     if (hub === undefined) return;
     leave(hub.users, connection.userId, connection);
-    for (const group of connection.groups) leave(hub.groups, group, connection);
+    for (const group of connection.groups ?? []) leave(hub.groups, group, connection);
     hub.size--;
     if (hub.size === 0) this.#hubs.delete(key);
   }
 
-  connection(connectionId: string): Connection | undefined {
-    return this.#connections.get(connectionId);
+  /** Puts a live connection into a group; nothing happens where it is in it. */
+  addToGroup(connection: Connection, group: string): void {
+    const hub = this.#hubs.get(hubKey(connection.hub));
+    if (hub === undefined) return;
+    connection.groups ??= new Set();
+    connection.groups.add(group);
+    join(hub.groups, group, connection);
+  }
+
+  /** Takes a live connection out of a group; nothing happens where it is not in it. */
+  removeFromGroup(connection: Connection, group: string): void {
+    const hub = this.#hubs.get(hubKey(connection.hub));
+    if (hub === undefined || connection.groups === null) return;
+    leave(hub.groups, group, connection);
+    connection.groups.delete(group);
+    if (connection.groups.size === 0) connection.groups = null;
+  }
+
+  /** The live connection of this id in this hub. */
+  connection(hub: string, connectionId: string): Connection | undefined {
+    const connection = this.#connections.get(connectionId);
+    return connection !== undefined && hubKey(connection.hub) === hubKey(hub) ? connection : undefined;
   }
 
   user(hub: string, userId: string): ReadonlySet<Connection> {

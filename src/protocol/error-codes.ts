@@ -6,6 +6,12 @@
 export const ERROR_CODES = {
   bad_request: { status: 400, meaning: "The request is not what a WebSocket handshake or a URL may be." },
   bad_hub: { status: 400, meaning: "The URL does not name a hub, or names two." },
+  bad_name: {
+    status: 400,
+    meaning: "A user's, group's or connection's name in the path is none, or holds a malformed escape.",
+  },
+  bad_query: { status: 400, meaning: "A query parameter is malformed, out of its range, or stands twice." },
+  bad_text: { status: 400, meaning: "The body was to be sent as text and is not UTF-8." },
   bad_user: {
     status: 400,
     meaning: "The token's user id is not 1 to 512 bytes without control characters and outer spaces.",
@@ -28,7 +34,21 @@ export const ERROR_CODES = {
   user_required: { status: 401, meaning: "Neither the token nor the upstream's answer named a user." },
   origin_denied: { status: 403, meaning: "The page's origin is not in the hub's `allowedOrigins`." },
   not_found: { status: 404, meaning: "There is nothing under this path." },
+  no_such_connection: { status: 404, meaning: "There is no live connection of this id in the hub." },
+  no_such_user: { status: 404, meaning: "No live connection of the hub belongs to this user." },
+  no_such_group: { status: 404, meaning: "No live connection of the hub is in this group." },
+  not_a_member: {
+    status: 404,
+    meaning: "The user is not in the group: no live connection of theirs is, and no rule says so.",
+  },
   method_not_allowed: { status: 405, meaning: "The path does not take this method; `Allow` says which it takes." },
+  body_timeout: { status: 408, meaning: "The request's body stopped arriving." },
+  group_limit: { status: 409, meaning: "`limits.maxGroupsPerConnection` is reached." },
+  message_too_big: { status: 413, meaning: "The body is over `limits.maxMessageBytes`." },
+  unsupported_type: {
+    status: 415,
+    meaning: "A message is `text/plain` or `application/json` in UTF-8, or `application/octet-stream`.",
+  },
   upgrade_required: {
     status: 426,
     meaning: "The path is a WebSocket endpoint and the request is no WebSocket upgrade of version 13.",
@@ -37,6 +57,9 @@ export const ERROR_CODES = {
   claims_too_large: { status: 431, meaning: "The token's claims do not fit into 8 KiB of header." },
   internal_error: { status: 500, meaning: "A fault of the service; its log says more." },
   upstream_failed: { status: 502, meaning: "The upstream was out of reach or its answer could not be used." },
+  buffer_limit: { status: 503, meaning: "More than 80 % of `limits.maxBufferedBytes` is in use." },
+  rule_limit: { status: 503, meaning: "There are 100,000 group rules already." },
+  rules_unavailable: { status: 503, meaning: "The group rule could not be written to the disk." },
   connection_limit: { status: 503, meaning: "`limits.maxConnections` is reached." },
   pending_upgrade_limit: { status: 503, meaning: "`limits.maxPendingUpgrades` is reached." },
   upstream_refused: {

@@ -19,15 +19,19 @@ export function hubKey(hub: string): string {
   return hub.toLowerCase();
 }
 
+/** What `isName` asks for, in words for whoever gave another. */
+export const NAME_RULE = "1 to 512 bytes of UTF-8, no control character, no space at either end, and not . or ..";
+
 /**
  * Whether a text may be a user id or a group's name.
  *
  * Shape:  1 to 512 bytes of UTF-8, no control character, no space at either end: a header parser would trim it, and
- *         ` admin` would become `admin`.
+ *         ` admin` would become `admin`. Not `.` or `..`: HTTP clients take such a part out of a path, and what was
+ *         meant for the user `..` would go to the whole hub (decision 0008).
  * Source: spec section 1, "user", "group".
  */
 export function isName(text: string): boolean {
-  if (text.length === 0 || text.length > MAX_NAME_BYTES) return false;
+  if (text.length === 0 || text.length > MAX_NAME_BYTES || text === "." || text === "..") return false;
   if (text.trim().length !== text.length || CONTROL_CHARACTER.test(text) || !text.isWellFormed()) return false;
   return utf8.encode(text).length <= MAX_NAME_BYTES;
 }

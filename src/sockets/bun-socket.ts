@@ -5,11 +5,22 @@ import type { ClientSocket, Frame } from "../core/ports.ts";
 /** A ping needs a payload: without one Bun's return value cannot tell success from a drop. */
 const PING_PAYLOAD = "hubwire";
 
+/** How long a close frame may wait behind what the client does not read. Source: spec section 6, "close". */
+const CLOSE_TIMEOUT_MS = 2000;
+
 /** What hangs on every Bun WebSocket. */
 export interface SocketData {
   readonly connection: Connection;
   /** The connect answer's body; taken when the socket opens. */
   firstFrame: Frame | null;
+  /** Null until it has opened. */
+  socket: BunSocket | null;
+}
+
+export interface BunSocketOptions {
+  readonly maxOutboxBytes: number;
+  /** Whether messages go out compressed to clients that offered it. */
+  readonly compression: boolean;
 }
 
 /**
@@ -20,18 +31,36 @@ export interface SocketData {
 export class BunSocket implements ClientSocket {
   readonly #ws: ServerWebSocket<SocketData>;
   readonly #maxOutboxBytes: number;
+  readonly #compress: boolean;
+  /** A close that waits for its turn behind what the client has not read. */
+  #closing: { readonly code: number; readonly reason: string; readonly cut: Timer } | null = null;
 
-  constructor(ws: ServerWebSocket<SocketData>, maxOutboxBytes: number) {
+  constructor(ws: ServerWebSocket<SocketData>, options: BunSocketOptions) {
     this.#ws = ws;
-    this.#maxOutboxBytes = maxOutboxBytes;
+    this.#maxOutboxBytes = options.maxOutboxBytes;
+    this.#compress = options.compression;
   }
 
   send(frame: Frame): "sent" | "full" {
+    // Nothing may come between what waits and the close frame.
+    if (this.#closing !== null) return "sent";
     const waiting = this.#ws.getBufferedAmount();
     if (waiting > 0 && waiting + Buffer.byteLength(frame) > this.#maxOutboxBytes) return "full";
-    if (typeof frame === "string") this.#ws.sendText(frame);
-    else this.#ws.sendBinary(frame as Uint8Array<ArrayBuffer>);
+    if (typeof frame === "string") this.#ws.sendText(frame, this.#compress);
+    else this.#ws.sendBinary(frame as Uint8Array<ArrayBuffer>, this.#compress);
     return "sent";
+  }
+
+  subscribe(topic: string): void {
+    this.#ws.subscribe(topic);
+  }
+
+  unsubscribe(topic: string): void {
+    this.#ws.unsubscribe(topic);
+  }
+
+  get waitingBytes(): number {
+    return this.#ws.getBufferedAmount();
   }
 
   ping(): void {
@@ -47,7 +76,25 @@ export class BunSocket implements ClientSocket {
   }
 
   close(code: number, reason: string): void {
+    if (this.#ws.getBufferedAmount() === 0) {
+      this.#ws.close(code, reason);
+      return;
+    }
+    // Once closed, Bun keeps a socket with a backlog for 16 s and lets nobody cut it. So the close waits for the backlog.
+    this.#closing = { code, reason, cut: setTimeout(() => this.#ws.terminate(), CLOSE_TIMEOUT_MS) };
+  }
+
+  /** Bun has written some of what waited. */
+  drained(): void {
+    if (this.#closing === null || this.#ws.getBufferedAmount() > 0) return;
+    const { code, reason } = this.#closing;
     this.#ws.close(code, reason);
+  }
+
+  /** The socket has closed. */
+  closed(): void {
+    if (this.#closing !== null) clearTimeout(this.#closing.cut);
+    this.#closing = null;
   }
 
   terminate(): void {

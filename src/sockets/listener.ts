@@ -1,6 +1,6 @@
 import type { Server, SocketAddress } from "bun";
 import type { Lifecycle } from "../core/lifecycle.ts";
-import type { Report } from "../core/ports.ts";
+import type { Fanout, Report } from "../core/ports.ts";
 import { parseClientEndpoint } from "../protocol/client-endpoint.ts";
 import { refusal } from "../protocol/error-codes.ts";
 import { plainAddress } from "./addresses.ts";
@@ -11,8 +11,8 @@ import type { Peer, Upgrade } from "./upgrade.ts";
 
 const utf8 = new TextEncoder();
 
-/** Longest ordinary HTTP request body. Nothing of this version takes one; Bun answers a longer one with 413. */
-const MAX_REQUEST_BODY_BYTES = 1_048_576;
+/** Beyond every limit of ours: Bun would answer with an empty 413, so the REST API counts for itself. */
+const MAX_REQUEST_BODY_BYTES = 2 ** 40;
 
 export interface ListenerOptions {
   readonly host: string;
@@ -28,12 +28,22 @@ export interface ListenerOptions {
   readonly peerBehind: ((port: number) => Peer | null) | null;
 }
 
-export interface Listener {
+export interface Listener extends Fanout {
   readonly port: number;
   /** Accepts no more; what is open stays. */
   stopAccepting(): void;
   /** Cuts what is still open. May be called twice. */
   stop(): Promise<void>;
+}
+
+/** A request that is not for the client endpoint. */
+export interface PlainRequest {
+  readonly request: Request;
+  readonly path: string;
+  /** Raw, without `?`. */
+  readonly query: string;
+  /** Takes Bun's idle timeout, which cuts without a status, off this request: whoever reads its body has a deadline. */
+  readonly holdOpen: () => void;
 }
 
 /** What the listener hands requests and sockets to. */
@@ -42,7 +52,7 @@ export interface ListenerParts {
   readonly lifecycle: Lifecycle;
   readonly report: Report;
   /** Answers what is not the client endpoint; null: nothing stands under the path. */
-  readonly route: (request: Request, path: string) => Response | Promise<Response> | null;
+  readonly route: (call: PlainRequest) => Response | Promise<Response> | null;
 }
 
 /**
@@ -68,6 +78,9 @@ export function listen(options: ListenerOptions, parts: ListenerParts): Listener
   });
   return {
     port: server.port ?? 0,
+    publish: (topic, frame) => {
+      server.publish(topic, frame as string | Uint8Array<ArrayBuffer>, options.compression);
+    },
     stopAccepting: () => {
       void server.stop();
     },
@@ -92,7 +105,9 @@ async function answer(
   const endpoint = parseClientEndpoint(url.pathname, query);
   if (endpoint.kind === "endpoint") return await upgrade.handle({ request, peer, hub: endpoint.hub, query }, server);
   if (endpoint.kind === "bad-hub") return refusalResponse(refusal("bad_hub", endpoint.sentence, "hub"));
-  return await (route(request, url.pathname) ?? refusalResponse(refusal("not_found", "there is nothing here", "path")));
+  const holdOpen = () => server.timeout(request, 0);
+  const routed = route({ request, path: url.pathname, query, holdOpen });
+  return await (routed ?? refusalResponse(refusal("not_found", "there is nothing here", "path")));
 }
 
 function peerOf(address: SocketAddress | null, peerBehind: ListenerOptions["peerBehind"]): Peer | null {
@@ -125,7 +140,9 @@ function websocketHandlers(
     open(ws) {
       const { connection, firstFrame } = ws.data;
       ws.data.firstFrame = null;
-      lifecycle.opened(connection, new BunSocket(ws, maxOutboxBytes), firstFrame);
+      const socket = new BunSocket(ws, options);
+      ws.data.socket = socket;
+      lifecycle.opened(connection, socket, firstFrame);
     },
     message(ws, message) {
       const binary = typeof message !== "string";
@@ -137,7 +154,11 @@ function websocketHandlers(
     pong(ws) {
       lifecycle.heard(ws.data.connection);
     },
+    drain(ws) {
+      ws.data.socket?.drained();
+    },
     close(ws, code, reason) {
+      ws.data.socket?.closed();
       lifecycle.closed(ws.data.connection, closeCauseFromBun(code, reason));
     },
     error(_ws, error) {

@@ -103,7 +103,7 @@ export class Upgrade {
     let upgraded = false;
     try {
       upgraded = server.upgrade(request, {
-        data: { connection, firstFrame },
+        data: { connection, firstFrame, socket: null },
         headers: { "Sec-WebSocket-Protocol": chosen },
       });
     } finally {

@@ -2,8 +2,10 @@ import { Admission, type AdmissionOptions } from "../../src/core/admission.ts";
 import { Connection } from "../../src/core/connection.ts";
 import { Departure } from "../../src/core/departure.ts";
 import { Lifecycle, type LifecycleOptions } from "../../src/core/lifecycle.ts";
+import { Membership } from "../../src/core/membership.ts";
 import { Outstanding } from "../../src/core/outstanding.ts";
 import type { ClientSocket, Frame, Report, Undelivered } from "../../src/core/ports.ts";
+import { Pressure, type PressureOptions } from "../../src/core/pressure.ts";
 import { Registry } from "../../src/core/registry.ts";
 import type { CloseCause } from "../../src/protocol/close-causes.ts";
 import type { ConnectionFacts } from "../../src/protocol/events.ts";
@@ -24,6 +26,17 @@ export class RecordingSocket implements ClientSocket {
     if (this.full) return "full";
     if (this.#open) this.sent.push(frame);
     return "sent";
+  }
+
+  waitingBytes = 0;
+  readonly topics = new Set<string>();
+
+  subscribe(topic: string): void {
+    this.topics.add(topic);
+  }
+
+  unsubscribe(topic: string): void {
+    this.topics.delete(topic);
   }
 
   ping(): void {
@@ -94,7 +107,7 @@ export interface Client {
   readonly leave: (seen?: CloseCause) => Promise<void>;
 }
 
-export type StageOptions = LifecycleOptions & AdmissionOptions;
+export type StageOptions = LifecycleOptions & AdmissionOptions & PressureOptions;
 
 const DEFAULTS: StageOptions = {
   maxInboxMessages: 4,
@@ -109,6 +122,8 @@ const DEFAULTS: StageOptions = {
   maxPendingUpgrades: 100,
   connectsPerSecondPerAddress: 0,
   maxGroupsPerConnection: 3,
+  maxOutboxBytes: 1_000_000,
+  maxBufferedBytes: 10_000_000,
 };
 
 /** The whole core between a scripted upstream and recording sockets, with time in the test's hand. */
@@ -118,6 +133,8 @@ export class CoreStage {
   readonly report = new RecordingReport();
   readonly registry = new Registry();
   readonly outstanding = new Outstanding();
+  readonly membership: Membership;
+  readonly pressure: Pressure;
   readonly departure: Departure;
   readonly admission: Admission;
   readonly lifecycle: Lifecycle;
@@ -126,10 +143,20 @@ export class CoreStage {
   constructor(options: Partial<StageOptions> = {}) {
     const { upstream, outstanding, report, registry, clock } = this;
     this.departure = new Departure({ upstream, outstanding, report });
+    const all = { ...DEFAULTS, ...options };
+    this.membership = new Membership({ registry, options: all, rulesOf: () => [] });
+    this.pressure = new Pressure({
+      options: all,
+      registry,
+      clock,
+      close: (connection, cause) => this.lifecycle.close(connection, cause),
+    });
     const parts = {
-      options: { ...DEFAULTS, ...options },
+      options: all,
       upstream,
       registry,
+      membership: this.membership,
+      pressure: this.pressure,
       departure: this.departure,
       clock,
       report,
@@ -143,7 +170,7 @@ export class CoreStage {
     this.#clientCount++;
     const { groups = [], firstFrame = null, ...facts } = over;
     const connection = new Connection(someFacts({ connectionId: `c${this.#clientCount}`, userId: "alice", ...facts }));
-    if (groups.length > 0) connection.groups = groups;
+    if (groups.length > 0) connection.groups = new Set(groups);
     this.outstanding.begin();
     return this.enter(connection, firstFrame);
   }
@@ -172,6 +199,7 @@ export class CoreStage {
   /** Ends the timers; what is left of them after that is a leak. */
   stop(): void {
     this.admission.stop();
+    this.pressure.stop();
     this.lifecycle.stop();
   }
 }

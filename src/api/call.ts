@@ -1,0 +1,74 @@
+import { queryValues } from "../protocol/client-query.ts";
+import { type Refusal, refusal } from "../protocol/error-codes.ts";
+import { isHubName, isName, NAME_RULE } from "../protocol/names.ts";
+import type { RestPath } from "../protocol/rest-path.ts";
+
+/** Longest ttl of a group rule: a year. Source: spec section 6. */
+const MAX_TTL_SECONDS = 31_536_000;
+
+/** Longest close reason, in bytes of UTF-8: what a control frame has beside the code. Source: RFC 6455 section 5.5. */
+const MAX_REASON_BYTES = 123;
+
+/** What a call names in its path and query, checked. */
+export interface CallNames {
+  readonly hub: string;
+  /** Empty where the path names none. */
+  readonly user: string;
+  readonly group: string;
+  readonly connection: string;
+  readonly excluded: readonly string[];
+  /** Null where the query does not say. */
+  readonly ttlSeconds: number | null;
+  readonly reason: string;
+}
+
+/** Checks names and query of a call: 400 for the first that is wrong. Source: spec section 6, order of checks. */
+export function readNames(
+  path: RestPath,
+  names: ReadonlyMap<string, string | null>,
+  query: string,
+): CallNames | { readonly refusal: Refusal } {
+  if (path.hubRepeated) return { refusal: refusal("bad_hub", "the query names more than one hub", "hub") };
+  if (path.hub === null || !isHubName(path.hub)) return { refusal: refusal("bad_hub", "this is no hub's name", "hub") };
+  for (const [target, name] of names) {
+    if (name === null || !isName(name))
+      return { refusal: refusal("bad_name", `a ${target}'s name is ${NAME_RULE}`, target) };
+  }
+  const ttl = queryValues(query, "ttl");
+  const reasons = queryValues(query, "reason");
+  const excluded = queryValues(query, "excluded");
+  if (ttl.length > 1 || reasons.length > 1) return malformed(ttl.length > 1 ? "ttl" : "reason", "stands twice");
+  const ttlSeconds = ttl[0] === undefined ? null : parseTtl(ttl[0]);
+  if (Number.isNaN(ttlSeconds)) return malformed("ttl", `is a whole number of seconds from 1 to ${MAX_TTL_SECONDS}`);
+  if (excluded.includes(null)) return malformed("excluded", "holds a malformed escape");
+  if (reasons[0] === null) return malformed("reason", "holds a malformed escape");
+  return {
+    hub: path.hub,
+    user: names.get("user") ?? "",
+    group: names.get("group") ?? "",
+    connection: names.get("connection") ?? "",
+    excluded: excluded.filter((id) => id !== null),
+    ttlSeconds,
+    reason: cutReason(reasons[0] ?? ""),
+  };
+}
+
+function malformed(target: string, fault: string): { readonly refusal: Refusal } {
+  return { refusal: refusal("bad_query", `the query parameter ${target} ${fault}`, target) };
+}
+
+/** NaN where it is no ttl. */
+function parseTtl(text: string | null): number {
+  const seconds = text !== null && /^\d{1,8}$/.test(text) ? Number(text) : 0;
+  return seconds >= 1 && seconds <= MAX_TTL_SECONDS ? seconds : Number.NaN;
+}
+
+/** Cuts a close reason to what fits into its frame, at the end of a whole character. */
+function cutReason(reason: string): string {
+  const bytes = Buffer.from(reason, "utf8");
+  if (bytes.length <= MAX_REASON_BYTES) return reason;
+  let end = MAX_REASON_BYTES;
+  // A byte of the form 10xxxxxx continues a character that begins before it.
+  while (end > 0 && ((bytes[end] ?? 0) & 0xc0) === 0x80) end--;
+  return bytes.toString("utf8", 0, end);
+}

@@ -1,0 +1,33 @@
+import { type Refusal, refusal } from "../protocol/error-codes.ts";
+
+/** How a body is sent on: as a text message or a binary one. */
+export type MessageType = "text" | "binary";
+
+const TYPES: ReadonlyMap<string, MessageType> = new Map([
+  ["text/plain", "text"],
+  ["application/json", "text"],
+  ["application/octet-stream", "binary"],
+]);
+
+const strictUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** Reads a `Content-Type`; null where it is none that can be sent. Source: spec section 6, "Payload". */
+export function parseMessageType(contentType: string | null): MessageType | null {
+  const [type = "", ...parameters] = (contentType ?? "").split(";").map((part) => part.trim().toLowerCase());
+  const charset = parameters.find((parameter) => parameter.startsWith("charset="))?.slice("charset=".length);
+  if (charset !== undefined && !/^"?utf-?8"?$/.test(charset)) return null;
+  return TYPES.get(type) ?? null;
+}
+
+/** Makes the frame of a body: a string for a text frame, bytes for a binary one. Text that is not UTF-8 is refused. */
+export function messageFrame(
+  type: MessageType,
+  bytes: Uint8Array,
+): { frame: string | Uint8Array } | { refusal: Refusal } {
+  if (type === "binary") return { frame: bytes };
+  try {
+    return { frame: strictUtf8.decode(bytes) };
+  } catch {
+    return { refusal: refusal("bad_text", "the body is to be sent as text and is not UTF-8", "body") };
+  }
+}

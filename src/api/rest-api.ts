@@ -1,0 +1,123 @@
+import type { AccessKeys } from "../auth/access-keys.ts";
+import { hostOf } from "../auth/audience.ts";
+import type { RestTokens } from "../auth/rest-token.ts";
+import type { Broker, Clock, Report } from "../core/ports.ts";
+import type { Pressure } from "../core/pressure.ts";
+import { formatRefusal, type Refusal, refusal } from "../protocol/error-codes.ts";
+import { parseRestPath, type RestPath } from "../protocol/rest-path.ts";
+import { readBody } from "./body.ts";
+import { type CallNames, readNames } from "./call.ts";
+import { messageFrame, parseMessageType } from "./message.ts";
+import { Operations, type Rules } from "./operations.ts";
+import { isSend, type Operation, routePath } from "./routes.ts";
+
+export interface RestApiOptions {
+  /** Hosts that a token may name; null where none is configured and the request's `Host` counts. */
+  readonly publicHosts: readonly string[] | null;
+  readonly accessKeys: () => AccessKeys;
+  readonly maxMessageBytes: number;
+}
+
+/** A request under one of the API's paths. */
+export interface RestRequest {
+  readonly request: Request;
+  readonly path: string;
+  /** Raw, without `?`. */
+  readonly query: string;
+  /** Takes the server's own timeout off while a body is read. */
+  readonly holdOpen: () => void;
+}
+
+/**
+ * The REST API by which the backend talks to its clients.
+ *
+ * Order:  path 404, method 405, token 401, names and query 400, type 415, size 413, stalled body 408; then the operation.
+ * Errors: every refusal is `{"code","message","target"}`; a HEAD has the status alone.
+ * Source: spec section 6.
+ */
+export class RestApi {
+  readonly #options: RestApiOptions;
+  readonly #tokens: RestTokens;
+  readonly #operations: Operations;
+  readonly #pressure: Pressure;
+  readonly #clock: Clock;
+
+  constructor(
+    options: RestApiOptions,
+    parts: { broker: Broker; rules: Rules; tokens: RestTokens; pressure: Pressure; clock: Clock; report: Report },
+  ) {
+    this.#options = options;
+    this.#tokens = parts.tokens;
+    this.#operations = new Operations(parts.broker, parts.rules, parts.report);
+    this.#pressure = parts.pressure;
+    this.#clock = parts.clock;
+  }
+
+  /** Null for a path that is none of the API's. */
+  handle(call: RestRequest): Promise<Response> | null {
+    const path = parseRestPath(call.path, call.query);
+    return path === null ? null : this.#handle(call, path);
+  }
+
+  async #handle(call: RestRequest, path: RestPath): Promise<Response> {
+    const { method } = call.request;
+    const routed = routePath(path, method);
+    if (routed.kind === "not-found") return answer(method, refusal("not_found", "there is nothing here", "path"));
+    if (routed.kind === "method") {
+      const sentence = `this path takes ${routed.allow}`;
+      return answer(method, refusal("method_not_allowed", sentence, "method", { Allow: routed.allow }));
+    }
+    const refused = await this.#checkToken(call.request.headers, path);
+    if (refused !== null) return answer(method, refused);
+    const names = readNames(path, routed.names, call.query);
+    if ("refusal" in names) return answer(method, names.refusal);
+    if (!isSend(routed.operation)) return answer(method, await this.#operations.run(routed.operation, names));
+    return answer(method, await this.#send(call, routed.operation, names));
+  }
+
+  #checkToken(headers: Headers, path: RestPath): Promise<Refusal | null> {
+    const requestHost = hostOf(headers.get("host") ?? "");
+    const hosts = this.#options.publicHosts ?? (requestHost === null ? [] : [requestHost]);
+    const nowSeconds = Date.now() / 1000;
+    return this.#tokens.check(headers.get("authorization"), {
+      path,
+      hosts,
+      keys: this.#options.accessKeys(),
+      nowSeconds,
+    });
+  }
+
+  async #send({ request, holdOpen }: RestRequest, operation: Operation, names: CallNames): Promise<Refusal | number> {
+    const type = parseMessageType(request.headers.get("content-type"));
+    if (type === null) {
+      const sentence = "send text/plain or application/json in UTF-8, or application/octet-stream";
+      return refusal("unsupported_type", sentence, "Content-Type");
+    }
+    const { maxMessageBytes } = this.#options;
+    holdOpen();
+    const body = await readBody(request, maxMessageBytes, this.#clock);
+    if (body.kind === "too-big") {
+      const sentence = `the body is over limits.maxMessageBytes (${maxMessageBytes})`;
+      return refusal("message_too_big", sentence, "maxMessageBytes", { Connection: "close" });
+    }
+    if (body.kind !== "body") {
+      return refusal("body_timeout", "the body stopped arriving", "body", { Connection: "close" });
+    }
+    const made = messageFrame(type, body.bytes);
+    if ("refusal" in made) return made.refusal;
+    this.#pressure.hold(body.bytes.length);
+    try {
+      return await this.#operations.send(operation, names, made.frame);
+    } finally {
+      this.#pressure.hold(-body.bytes.length);
+    }
+  }
+}
+
+/** A status without a body, or a refusal in JSON. */
+function answer(method: string, outcome: Refusal | number): Response {
+  if (typeof outcome === "number") return new Response(null, { status: outcome });
+  const { status, headers } = outcome;
+  if (method === "HEAD") return new Response(null, { status, headers });
+  return new Response(formatRefusal(outcome), { status, headers: { "Content-Type": "application/json", ...headers } });
+}

@@ -1,0 +1,44 @@
+import { hubKey } from "./names.ts";
+
+/** A user, a group or a connection. Never crosses its hub. */
+export interface Members {
+  readonly kind: "user" | "group" | "connection";
+  readonly hub: string;
+  readonly name: string;
+}
+
+/** Whom an envelope is for: everybody in a hub, or some. */
+export type Target = { readonly kind: "hub"; readonly hub: string } | Members;
+
+/** What the backend wants done, as it travels between nodes. Nobody waits for what comes of it. */
+export type Envelope =
+  | {
+      readonly verb: "send";
+      readonly target: Target;
+      /** Connection ids that do not get it. */
+      readonly excluded: readonly string[];
+      /** A string is a text frame, bytes are a binary one. */
+      readonly frame: string | Uint8Array;
+    }
+  | { readonly verb: "close"; readonly target: Members; readonly reason: string };
+
+/** What a node is asked. A question may change membership; its answer then comes after the change. */
+export type Question =
+  /** Is there a live connection of the target here? */
+  | { readonly verb: "exists"; readonly target: Members }
+  /** Is there a live member of the group among the target's connections here? */
+  | { readonly verb: "inGroup"; readonly target: Members; readonly group: string }
+  /** Adds the target's connections here to a group; yes if there was one. */
+  | { readonly verb: "join"; readonly target: Members; readonly group: string }
+  /** Takes the target's connections here out of a group, or of all where it is null; yes if there was one. */
+  | { readonly verb: "leave"; readonly target: Members; readonly group: string | null };
+
+/**
+ * The name under which a target is subscribed to, the same for every spelling of its hub.
+ *
+ * Shape: kind, hub and name separated by NUL, which no name holds.
+ */
+export function subjectOf(target: Target): string {
+  const key = `${target.kind}\0${hubKey(target.hub)}`;
+  return target.kind === "hub" ? key : `${key}\0${target.name}`;
+}
