@@ -1,9 +1,10 @@
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import packageJson from "../package.json" with { type: "json" };
-import { readOrMakeKey } from "./auth/key-file.ts";
+import { readKeptKey, readOrMakeKey } from "./auth/key-file.ts";
 import { makeClientToken } from "./auth/make-token.ts";
-import { type Command, parseArgs, SEND_IS_LATER, UsageError } from "./config/args.ts";
+import { type Command, type GatewayChoice, parseArgs, type RemoteCommand, UsageError } from "./config/args.ts";
+import { type GatewayAccess, parseConnectionString } from "./config/connection-string.ts";
 import { ConfigError } from "./config/faults.ts";
 import { type ConfigSources, loadConfig } from "./config/load.ts";
 import type { Config } from "./config/schema.ts";
@@ -11,7 +12,7 @@ import { type ExampleBackend, exampleFolder, startExample } from "./example.ts";
 import { type Gateway, startGateway } from "./gateway.ts";
 import { watchLauncher } from "./launcher-watch.ts";
 import { createLog } from "./observe/log.ts";
-import { isHubName, isName } from "./protocol/names.ts";
+import { runRemote } from "./remote.ts";
 
 /** The command line or the configuration cannot be used. Source: the issue of the configuration; sysexits has none. */
 const EXIT_USAGE = 2;
@@ -35,7 +36,9 @@ async function run(command: Command): Promise<void> {
     case "token":
       return printToken(command);
     case "send":
-      throw new UsageError(SEND_IS_LATER);
+    case "exists":
+    case "close":
+      return callGateway(command);
     case "version":
       console.log(`hubwire ${packageJson.version} (Bun ${Bun.version})`);
       return;
@@ -125,13 +128,47 @@ function formatConnectionString({ url }: Gateway, key: string): string {
 }
 
 async function printToken({ configFile, hub, user, ttlSeconds }: Extract<Command, { name: "token" }>): Promise<void> {
-  if (!isHubName(hub)) throw new UsageError("--hub must be a hub's name: a letter, then letters, digits, _ . , [ ]");
-  if (!isName(user)) throw new UsageError("--user must be 1 to 512 bytes, without control characters and outer spaces");
   const { config } = loadConfig(sourcesOf({ configFile }));
   const key = config.accessKeys.primary ?? readOrMakeKey(config.dataDir).key;
   const endpoint = `${publicUrl(config)}/ws/client/hubs/${encodeURIComponent(hub)}`;
   const token = await makeClientToken(key, { audience: endpoint, userId: user, ttlSeconds });
   console.log(`${endpoint.replace(/^http/, "ws")}?access_token=${token}`);
+}
+
+/** Runs a command over the REST API; its exit code is the answer. */
+async function callGateway(command: RemoteCommand): Promise<void> {
+  const access = findGateway(command.gateway);
+  const { hostname } = new URL(access.endpoint);
+  // Bun would ask a proxy for this machine's own address, which means another machine there.
+  if (isLoopback(hostname)) process.env["NO_PROXY"] = hostname;
+  const outcome = await runRemote(command, access);
+  if (outcome.kind === "failed") throw new Error(outcome.sentence);
+  if (command.name === "exists") console.log(outcome.kind === "done" ? "yes" : "no");
+  if (outcome.kind === "no") process.exitCode = EXIT_FAILURE;
+}
+
+/** The gateway that the command line, the environment or the configuration means, in this order. */
+function findGateway({ connectionString, configFile }: GatewayChoice): GatewayAccess {
+  const fromEnvironment = configFile === null ? (process.env["HUBWIRE_CONNECTION_STRING"] ?? "") : "";
+  const text = connectionString ?? fromEnvironment;
+  if (connectionString === null && text === "") return describedGateway(configFile);
+  const parsed = parseConnectionString(text);
+  if (!("fault" in parsed)) return parsed;
+  const source = connectionString === null ? "HUBWIRE_CONNECTION_STRING" : "--connection-string";
+  throw new UsageError(`${source} ${parsed.fault}.`);
+}
+
+function describedGateway(configFile: string | null): GatewayAccess {
+  const { config } = loadConfig(sourcesOf({ configFile }));
+  const accessKey = config.accessKeys.primary ?? readKeptKey(config.dataDir)?.key;
+  if (accessKey !== undefined) return { endpoint: publicUrl(config), accessKey };
+  throw new UsageError(
+    `which gateway? Give --connection-string, HUBWIRE_CONNECTION_STRING or --config: there is no access key in ${config.dataDir}`,
+  );
+}
+
+function isLoopback(hostname: string): boolean {
+  return hostname === "localhost" || hostname === "[::1]" || /^127(?:\.\d+){3}$/.test(hostname);
 }
 
 /** Where clients reach the gateway that this configuration describes. */

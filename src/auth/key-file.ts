@@ -18,8 +18,8 @@ export interface KeptKey {
  */
 export function readOrMakeKey(dataDir: string): KeptKey {
   const path = join(dataDir, KEY_FILE);
-  const kept = readKey(path);
-  if (kept !== null) return { key: kept, path };
+  const kept = readKeptKey(dataDir);
+  if (kept !== null) return kept;
   mkdirSync(dataDir, { recursive: true, mode: 0o700 });
   chmodSync(dataDir, 0o700);
   const draft = `${path}.${process.pid}`;
@@ -33,6 +33,13 @@ export function readOrMakeKey(dataDir: string): KeptKey {
     rmSync(draft, { force: true });
   }
   return { key: readKey(path) ?? "", path };
+}
+
+/** Reads the access key kept in a data folder; null where there is none. Errors: as those of `readOrMakeKey`. */
+export function readKeptKey(dataDir: string): KeptKey | null {
+  const path = join(dataDir, KEY_FILE);
+  const key = readKey(path);
+  return key === null ? null : { key, path };
 }
 
 function readKey(path: string): string | null {

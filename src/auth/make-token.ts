@@ -2,12 +2,24 @@ import { SignJWT } from "jose";
 
 /** Makes a client's token: HS256, for one audience, user and time. `ttlSeconds` from now. Source: spec section 3.2. */
 export function makeClientToken(key: string, claims: { audience: string; userId: string; ttlSeconds: number }) {
-  const expiresAt = Math.floor(Date.now() / 1000) + claims.ttlSeconds;
-  return new SignJWT()
+  return sign(new SignJWT().setSubject(claims.userId), key, claims);
+}
+
+/**
+ * Makes a token for calls of the REST API: HS256, for one URL and time. `ttlSeconds` from now.
+ *
+ * Shape:  `audience` is the URL that is called; its query may be left out unless it names the hub.
+ * Source: spec section 6.
+ */
+export function makeRestToken(key: string, claims: { audience: string; ttlSeconds: number }) {
+  return sign(new SignJWT(), key, claims);
+}
+
+function sign(token: SignJWT, key: string, { audience, ttlSeconds }: { audience: string; ttlSeconds: number }) {
+  return token
     .setProtectedHeader({ alg: "HS256", typ: "JWT" })
-    .setSubject(claims.userId)
-    .setAudience(claims.audience)
+    .setAudience(audience)
     .setIssuedAt()
-    .setExpirationTime(expiresAt)
+    .setExpirationTime(Math.floor(Date.now() / 1000) + ttlSeconds)
     .sign(new TextEncoder().encode(key));
 }

@@ -88,9 +88,76 @@ describe("token", () => {
   });
 });
 
-test("version has three spellings, and send needs no understanding yet", () => {
+describe("send, exists and close", () => {
+  const gateway = { connectionString: null, configFile: null };
+
+  test("send goes to the hub, or to whom a flag names", () => {
+    expect(parseArgs(["send", "--hub", "chat", "hello"])).toEqual({
+      name: "send",
+      gateway,
+      target: { kind: "hub", hub: "chat" },
+      text: "hello",
+      binary: false,
+    });
+    for (const kind of ["user", "group", "connection"] as const) {
+      expect(parseArgs(["send", "hello", "--hub=_default", `--${kind}`, "ann"])).toMatchObject({
+        target: { kind, hub: "_default", name: "ann" },
+      });
+    }
+  });
+
+  test("send takes any text: empty, with an equals sign, and behind -- one that looks like a flag", () => {
+    for (const [words, text] of [
+      [[""], ""],
+      [["a=b"], "a=b"],
+      [["-"], "-"],
+      [["--", "--help"], "--help"],
+      [["--", "--"], "--"],
+    ] as const) {
+      expect(parseArgs(["send", "--hub", "chat", ...words])).toMatchObject({ name: "send", text });
+    }
+  });
+
+  test("--binary takes no word away from the text", () => {
+    for (const argv of [
+      ["--binary", "true"],
+      ["true", "--binary"],
+    ]) {
+      expect(parseArgs(["send", "--hub", "chat", ...argv])).toMatchObject({ text: "true", binary: true });
+    }
+  });
+
+  test("exists asks for a user, a group or a connection", () => {
+    expect(parseArgs(["exists", "--hub", "chat", "--group", "red"])).toEqual({
+      name: "exists",
+      gateway,
+      target: { kind: "group", hub: "chat", name: "red" },
+    });
+  });
+
+  test("close names a connection and may say why", () => {
+    const target = { kind: "connection", hub: "chat", name: "--abc" } as const;
+    const argv = ["close", "--hub", "chat", "--connection=--abc"];
+    expect(parseArgs(argv)).toEqual({ name: "close", gateway, target, reason: null });
+    expect(parseArgs([...argv, "--reason", "so long"])).toMatchObject({ reason: "so long" });
+  });
+
+  test("all say which gateway", () => {
+    const flags = ["--connection-string", "Endpoint=http://a;AccessKey=k", "--config=b.yaml"];
+    for (const argv of [
+      ["send", "--hub=a", "text"],
+      ["exists", "--hub=a", "--user=b"],
+      ["close", "--hub=a", "--connection=c"],
+    ]) {
+      expect(parseArgs([...argv, ...flags])).toMatchObject({
+        gateway: { connectionString: "Endpoint=http://a;AccessKey=k", configFile: "b.yaml" },
+      });
+    }
+  });
+});
+
+test("version has three spellings", () => {
   for (const word of ["version", "--version", "-v"]) expect(parseArgs([word])).toEqual({ name: "version" });
-  expect(parseArgs(["send", "--hub", "chat", "hello"])).toEqual({ name: "send" });
 });
 
 describe("what cannot be understood", () => {
@@ -111,9 +178,39 @@ describe("what cannot be understood", () => {
     [["start", "--anonymous"], "--anonymous needs a value: --anonymous allow|deny."],
     [["start", "--config=a", "--config=b"], "--config is given twice."],
     [["start", "SECRET"], "hubwire start takes flags only; what stands at place 1 is none."],
+    [["start", "--", "x"], "hubwire start takes flags only; what stands at place 1 is none."],
+    [["send", "SECRET"], "hubwire send needs --hub. See hubwire send --help."],
+    [["send", "--hub", "chat"], "hubwire send needs a TEXT. See hubwire send --help."],
+    [["send", "--hub", "chat", "--binary"], "hubwire send needs a TEXT. See hubwire send --help."],
+    [["send", "--hub", "a", "two", "words"], "hubwire send takes one TEXT: put it in quotes if it has spaces."],
+    [["send", "--hub", "a", "--binary=true", "x"], "--binary takes no value."],
+    [["send", "--hub", "a", "--binary", "--binary", "x"], "--binary is given twice."],
+    [["send", "--hub", "a", "--user=b", "--group=c", "x"], "--user and --group exclude each other."],
+    [["send", "--hub", "a", "--user=", "x"], "hubwire send needs --user. See hubwire send --help."],
+    [
+      ["send", "--hub", "a", "--grup=c", "x"],
+      "hubwire send has no flag --grup; did you mean `--group`? See hubwire send --help.",
+    ],
+    [["exists", "--hub", "a"], "hubwire exists needs --user, --group or --connection. See hubwire exists --help."],
+    [["exists", "--hub", "a", "--user", "b", "c"], "hubwire exists takes flags only; what stands at place 5 is none."],
+    [["close", "--hub", "a"], "hubwire close needs --connection. See hubwire close --help."],
+    [["close", "--hub", "a", "--user", "b"], "hubwire close has no flag --user. See hubwire close --help."],
     [["version", "--x"], "hubwire version has no flag --x. See hubwire version --help."],
   ] as const) {
     test(`is refused with a sentence: ${argv.join(" ")}`, () => expect(usageOf(...argv)).toBe(sentence));
+  }
+
+  for (const [flag, sentence, argv] of [
+    ["hub", "--hub must be a hub's name", ["send", "--hub", "no hub", "x"]],
+    ["hub", "--hub must be a hub's name", ["token", "--hub", "_other", "--user", "ann"]],
+    ["user", "--user must be 1 to 512 bytes", ["token", "--hub", "a", "--user", " ann"]],
+    ["user", "--user must be 1 to 512 bytes", ["send", "--hub", "a", "--user", "..", "x"]],
+    ["group", "--group must be 1 to 512 bytes", ["exists", "--hub", "a", "--group", "x".repeat(513)]],
+    ["connection", "--connection must be 1 to 512 bytes", ["close", "--hub", "a", "--connection", "."]],
+  ] as const) {
+    test(`a ${flag} that cannot be one is refused before anything is called: ${argv[0]}`, () => {
+      expect(usageOf(...argv)).toStartWith(sentence);
+    });
   }
 
   test("a value never stands in the sentence, since it may be a key", () => {
@@ -132,5 +229,8 @@ describe("help", () => {
     expect(helpOf("check", "-h")).toContain("--anonymous allow|deny");
     expect(helpOf("token", "--help")).toContain("--ttl SECONDS");
     expect(helpOf("token", "--help")).not.toContain("--listen-port");
+    expect(helpOf("send", "--help")).toStartWith("usage: hubwire send [FLAGS] TEXT\n");
+    expect(helpOf("send", "--help")).toContain("  --binary\n");
+    expect(helpOf("send", "--hub", "chat", "-h")).toContain("--connection-string TEXT");
   });
 });

@@ -1,9 +1,42 @@
-import type { Option } from "./options.ts";
+import type { Members, Target } from "../protocol/envelope.ts";
+import { isHubName, isName, NAME_RULE } from "../protocol/names.ts";
+import {
+  COMMANDS,
+  type CommandShape,
+  DEFAULT_TTL_SECONDS,
+  type Flag,
+  formatCommandHelp,
+  formatHelp,
+  valueName,
+} from "./commands.ts";
 import { didYouMean, suggestName } from "./suggest.ts";
 import { flagTwins } from "./twins.ts";
 
 /** Flag twins given on the command line: texts by name without dashes, as `loadConfig` takes them. */
 export type FlagTexts = Readonly<Record<string, string>>;
+
+/** Which gateway is called: null where the command line does not say. */
+export interface GatewayChoice {
+  readonly connectionString: string | null;
+  readonly configFile: string | null;
+}
+
+/** A command that calls a gateway's REST API. */
+export type RemoteCommand =
+  | {
+      readonly name: "send";
+      readonly gateway: GatewayChoice;
+      readonly target: Target;
+      readonly text: string;
+      readonly binary: boolean;
+    }
+  | { readonly name: "exists"; readonly gateway: GatewayChoice; readonly target: Members }
+  | {
+      readonly name: "close";
+      readonly gateway: GatewayChoice;
+      readonly target: Members;
+      readonly reason: string | null;
+    };
 
 /** What the command line asks for. */
 export type Command =
@@ -21,7 +54,7 @@ export type Command =
       readonly user: string;
       readonly ttlSeconds: number;
     }
-  | { readonly name: "send" }
+  | RemoteCommand
   | { readonly name: "version" }
   /** `--help`: the text to print on standard output. */
   | { readonly name: "help"; readonly text: string };
@@ -34,72 +67,23 @@ export class UsageError extends Error {
   }
 }
 
-/** What `hubwire send` answers in this version. */
-export const SEND_IS_LATER = "hubwire send comes with the REST API in a later version";
-
-const DEFAULT_TTL_SECONDS = 3600;
 const MAX_TTL_SECONDS = 31_536_000;
 
-/** One flag: what its value is called in the help, and whether a bare `--flag` means true. */
-interface Flag {
-  readonly value: string;
-  readonly doc: string;
-  readonly isSwitch: boolean;
+/** The flags that name whom a message is for or who is asked about; the order is that of the sentences. */
+const MEMBERS = ["user", "group", "connection"] as const;
+
+/** The words behind a command, sorted. */
+interface Words {
+  readonly command: string;
+  readonly texts: ReadonlyMap<string, string>;
+  /** Null where the command takes none. */
+  readonly argument: string | null;
 }
-
-interface CommandShape {
-  readonly summary: string;
-  readonly flags: ReadonlyMap<string, Flag>;
-  /** Whether every option's flag twin is taken too. */
-  readonly takesTwins: boolean;
-}
-
-const CONFIG_FLAG: Flag = {
-  value: "FILE",
-  doc: "configuration file; else HUBWIRE_CONFIG, else hubwire.yaml in this folder",
-  isSwitch: false,
-};
-
-const COMMANDS: ReadonlyMap<string, CommandShape> = new Map<string, CommandShape>([
-  [
-    "start",
-    {
-      summary: "run the gateway",
-      flags: new Map([
-        ["config", CONFIG_FLAG],
-        [
-          "example",
-          { value: "NAME", doc: "run an example with its backend; not used when --config is given", isSwitch: false },
-        ],
-      ]),
-      takesTwins: true,
-    },
-  ],
-  ["check", { summary: "check a configuration and end", flags: new Map([["config", CONFIG_FLAG]]), takesTwins: true }],
-  [
-    "token",
-    {
-      summary: "print a client URL with a token in it",
-      flags: new Map([
-        ["hub", { value: "NAME", doc: "the hub that the token opens", isSwitch: false }],
-        ["user", { value: "ID", doc: "the user that the client is", isSwitch: false }],
-        [
-          "ttl",
-          { value: "SECONDS", doc: `how long the token holds, ${DEFAULT_TTL_SECONDS} if left out`, isSwitch: false },
-        ],
-        ["config", CONFIG_FLAG],
-      ]),
-      takesTwins: false,
-    },
-  ],
-  ["send", { summary: "comes with the REST API in a later version", flags: new Map(), takesTwins: false }],
-  ["version", { summary: "print the version", flags: new Map(), takesTwins: false }],
-]);
 
 /**
  * Reads the command line, without the program's own name.
  *
- * Errors: throws `UsageError` with one sentence. Values are not checked here beyond `--ttl`: `loadConfig` does that.
+ * Errors: throws `UsageError` with one sentence; no value stands in it. Options are not checked here: `loadConfig` does that.
  */
 export function parseArgs(argv: readonly string[]): Command {
   const [word, ...rest] = argv;
@@ -112,38 +96,81 @@ export function parseArgs(argv: readonly string[]): Command {
     const near = suggestName(name, [...COMMANDS.keys()], " ");
     throw new UsageError(`there is no command \`${name}\`${didYouMean(near) || "."} See hubwire --help.`);
   }
-  if (rest.includes("--help") || rest.includes("-h")) return { name: "help", text: formatCommandHelp(name, shape) };
-  // `send` has arguments of its own later; whatever they are, the answer is the same sentence.
-  return name === "send" ? { name } : buildCommand(name, readFlagTexts(name, shape, rest));
+  const end = rest.indexOf("--");
+  const flagWords = end < 0 ? rest : rest.slice(0, end);
+  if (flagWords.includes("--help") || flagWords.includes("-h")) {
+    return { name: "help", text: formatCommandHelp(name, shape) };
+  }
+  return buildCommand(readWords(name, shape, rest));
 }
 
-function buildCommand(name: string, texts: ReadonlyMap<string, string>): Command {
+function buildCommand(words: Words): Command {
+  const { command, texts } = words;
   const configFile = texts.get("config") ?? null;
   const flags = Object.fromEntries([...texts].filter(([flag]) => flagTwins().has(flag)));
-  switch (name) {
+  switch (command) {
     case "start":
       // `npm start` names the example; with a file behind it the gateway runs alone.
-      return { name, configFile, example: configFile === null ? (texts.get("example") ?? null) : null, flags };
+      return { name: command, configFile, example: configFile === null ? (texts.get("example") ?? null) : null, flags };
     case "check":
-      return { name, configFile, flags };
-    case "token":
-      return {
-        name,
+      return { name: command, configFile, flags };
+    case "token": {
+      const hub = requireHub(words);
+      const user = checkedName("user", requireText(words, "user"));
+      return { name: command, configFile, hub, user, ttlSeconds: parseTtl(texts.get("ttl")) };
+    }
+    case "send":
+    case "exists":
+    case "close":
+      return buildRemoteCommand(command, words, {
+        connectionString: texts.get("connection-string") ?? null,
         configFile,
-        hub: requireText(texts, "hub"),
-        user: requireText(texts, "user"),
-        ttlSeconds: parseTtl(texts.get("ttl")),
-      };
+      });
     default:
       return { name: "version" };
   }
 }
 
-function requireText(texts: ReadonlyMap<string, string>, flag: string): string {
+function buildRemoteCommand(name: RemoteCommand["name"], words: Words, gateway: GatewayChoice): RemoteCommand {
+  const hub = requireHub(words);
+  const { texts, argument } = words;
+  if (name === "close") {
+    const connection = checkedName("connection", requireText(words, "connection"));
+    return {
+      name,
+      gateway,
+      target: { kind: "connection", hub, name: connection },
+      reason: texts.get("reason") ?? null,
+    };
+  }
+  const [kind, other] = MEMBERS.filter((flag) => texts.has(flag));
+  if (other !== undefined) throw new UsageError(`--${kind} and --${other} exclude each other.`);
+  if (kind === undefined && name === "exists") {
+    throw new UsageError(`hubwire exists needs --user, --group or --connection. See hubwire exists --help.`);
+  }
+  const members = kind === undefined ? null : { kind, hub, name: checkedName(kind, requireText(words, kind)) };
+  if (members !== null && name === "exists") return { name, gateway, target: members };
+  const binary = texts.has("binary");
+  return { name: "send", gateway, target: members ?? { kind: "hub", hub }, text: argument ?? "", binary };
+}
+
+function requireText({ command, texts }: Words, flag: string): string {
   const text = texts.get(flag);
-  if (text === undefined || text === "")
-    throw new UsageError(`hubwire token needs --${flag}. See hubwire token --help.`);
+  if (text === undefined || text === "") {
+    throw new UsageError(`hubwire ${command} needs --${flag}. See hubwire ${command} --help.`);
+  }
   return text;
+}
+
+function requireHub(words: Words): string {
+  const hub = requireText(words, "hub");
+  if (isHubName(hub)) return hub;
+  throw new UsageError("--hub must be a hub's name: _default, or a letter, then letters, digits, _ . , [ ]");
+}
+
+function checkedName(flag: string, name: string): string {
+  if (isName(name)) return name;
+  throw new UsageError(`--${flag} must be ${NAME_RULE}`);
 }
 
 function parseTtl(text: string | undefined): number {
@@ -155,33 +182,59 @@ function parseTtl(text: string | undefined): number {
   return seconds;
 }
 
-/** Splits `--flag value` and `--flag=value`; every flag may stand once. */
-function readFlagTexts(command: string, shape: CommandShape, words: readonly string[]): ReadonlyMap<string, string> {
+/** Splits `--flag value`, `--flag=value` and the argument; every flag may stand once, and `--` ends them. */
+function readWords(command: string, shape: CommandShape, words: readonly string[]): Words {
   const texts = new Map<string, string>();
+  const loose: string[] = [];
   for (let at = 0; at < words.length; at++) {
     const word = words[at] ?? "";
-    if (!word.startsWith("--") || word === "--") {
-      throw new UsageError(`hubwire ${command} takes flags only; what stands at place ${at + 1} is none.`);
+    if (word === "--" && shape.argument !== null) {
+      loose.push(...words.slice(at + 1));
+      break;
     }
-    const equals = word.indexOf("=");
-    const name = word.slice(2, equals < 0 ? undefined : equals);
-    const flag = findFlag(command, shape, name);
-    if (texts.has(name)) throw new UsageError(`--${name} is given twice.`);
-    if (equals >= 0) {
-      texts.set(name, word.slice(equals + 1));
+    if (!word.startsWith("--") || word === "--") {
+      if (shape.argument === null) {
+        throw new UsageError(`hubwire ${command} takes flags only; what stands at place ${at + 1} is none.`);
+      }
+      loose.push(word);
       continue;
     }
-    const next = words[at + 1];
-    if (flag.isSwitch && next !== "true" && next !== "false") {
-      texts.set(name, "true");
-    } else if (next === undefined || next.startsWith("--")) {
-      throw new UsageError(`--${name} needs a value: --${name} ${flag.value}.`);
-    } else {
-      texts.set(name, next);
-      at++;
-    }
+    const { name, text, next } = readFlag(command, shape, word, words[at + 1]);
+    if (texts.has(name)) throw new UsageError(`--${name} is given twice.`);
+    texts.set(name, text);
+    if (next) at++;
   }
-  return texts;
+  return { command, texts, argument: pickArgument(command, shape, loose) };
+}
+
+function pickArgument(command: string, { argument }: CommandShape, [first, second]: readonly string[]): string | null {
+  if (argument === null) return null;
+  if (first === undefined)
+    throw new UsageError(`hubwire ${command} needs a ${argument}. See hubwire ${command} --help.`);
+  if (second === undefined) return first;
+  throw new UsageError(`hubwire ${command} takes one ${argument}: put it in quotes if it has spaces.`);
+}
+
+/** One flag's name and text; `next` says that the text was the following word. */
+function readFlag(
+  command: string,
+  shape: CommandShape,
+  word: string,
+  following: string | undefined,
+): { name: string; text: string; next: boolean } {
+  const equals = word.indexOf("=");
+  const name = word.slice(2, equals < 0 ? undefined : equals);
+  const flag = findFlag(command, shape, name);
+  if (flag.value === "") {
+    if (equals >= 0) throw new UsageError(`--${name} takes no value.`);
+    return { name, text: "true", next: false };
+  }
+  if (equals >= 0) return { name, text: word.slice(equals + 1), next: false };
+  if (flag.isSwitch && following !== "true" && following !== "false") return { name, text: "true", next: false };
+  if (following === undefined || following.startsWith("--")) {
+    throw new UsageError(`--${name} needs a value: --${name} ${flag.value}.`);
+  }
+  return { name, text: following, next: true };
 }
 
 function findFlag(command: string, shape: CommandShape, name: string): Flag {
@@ -193,37 +246,4 @@ function findFlag(command: string, shape: CommandShape, name: string): Flag {
   const near = suggestName(name, known, "-");
   const suggestion = didYouMean(near === null ? null : `--${near}`) || ".";
   throw new UsageError(`hubwire ${command} has no flag --${name}${suggestion} See hubwire ${command} --help.`);
-}
-
-function valueName(option: Option): string {
-  if (option.kind === "boolean") return "true|false";
-  if (option.choices.length > 0) return option.choices.join("|");
-  if (option.kind === "integer" || option.kind === "number") return "NUMBER";
-  return option.kind === "text" ? "TEXT" : "JSON";
-}
-
-function formatHelp(): string {
-  const width = Math.max(...[...COMMANDS.keys()].map((name) => name.length));
-  const lines = [...COMMANDS].map(([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}`);
-  return ["usage: hubwire COMMAND [FLAGS]", "", ...lines, "", "hubwire COMMAND --help says more."].join("\n");
-}
-
-function formatCommandHelp(name: string, shape: CommandShape): string {
-  const rows = [...shape.flags].map(([flag, { value, doc }]) => [`--${flag} ${value}`, doc] as const);
-  const twins = shape.takesTwins ? [...flagTwins()] : [];
-  const twinRows = twins.map(([flag, option]) => [`--${flag} ${valueName(option)}`, option.doc] as const);
-  const lines = [`usage: hubwire ${name}${rows.length > 0 ? " [FLAGS]" : ""}`, "", shape.summary];
-  if (rows.length > 0) lines.push("", ...rows.map(formatRow));
-  if (twinRows.length > 0)
-    lines.push(
-      "",
-      "Every option of the configuration, over the file and the environment:",
-      "",
-      ...twinRows.map(formatRow),
-    );
-  return lines.join("\n");
-}
-
-function formatRow([flag, doc]: readonly [string, string]): string {
-  return `  ${flag}\n      ${doc}`;
 }

@@ -1,0 +1,170 @@
+import type { Option } from "./options.ts";
+import { flagTwins } from "./twins.ts";
+
+/** How long a token holds that is made without `--ttl`. */
+export const DEFAULT_TTL_SECONDS = 3600;
+
+/** One flag of a command. */
+export interface Flag {
+  /** What its value is called in the help; empty for one that takes none. */
+  readonly value: string;
+  readonly doc: string;
+  /** Whether a bare `--flag` means true. */
+  readonly isSwitch: boolean;
+}
+
+/** What a command takes. */
+export interface CommandShape {
+  readonly summary: string;
+  readonly flags: ReadonlyMap<string, Flag>;
+  /** Whether every option's flag twin is taken too. */
+  readonly takesTwins: boolean;
+  /** What stands behind the flags; null where nothing does. */
+  readonly argument: string | null;
+}
+
+const CONFIG_FLAG: Flag = {
+  value: "FILE",
+  doc: "configuration file; else HUBWIRE_CONFIG, else hubwire.yaml in this folder",
+  isSwitch: false,
+};
+
+function textFlag(value: string, doc: string): Flag {
+  return { value, doc, isSwitch: false };
+}
+
+/** Which gateway a command calls. */
+const GATEWAY_FLAGS: readonly (readonly [string, Flag])[] = [
+  [
+    "connection-string",
+    textFlag(
+      "TEXT",
+      "gateway and key: Endpoint=http://…;AccessKey=…;Version=1.0; (else --config, else HUBWIRE_CONNECTION_STRING)",
+    ),
+  ],
+  ["config", textFlag("FILE", "the gateway that this configuration describes; the folder's hubwire.yaml in the end")],
+];
+
+const HUB_FLAG = textFlag("NAME", "the hub");
+
+/** Every command of hubwire, in the order of the help. */
+export const COMMANDS: ReadonlyMap<string, CommandShape> = new Map<string, CommandShape>([
+  [
+    "start",
+    {
+      summary: "run the gateway",
+      flags: new Map([
+        ["config", CONFIG_FLAG],
+        ["example", textFlag("NAME", "run an example with its backend; not used when --config is given")],
+      ]),
+      takesTwins: true,
+      argument: null,
+    },
+  ],
+  [
+    "check",
+    {
+      summary: "check a configuration and end",
+      flags: new Map([["config", CONFIG_FLAG]]),
+      takesTwins: true,
+      argument: null,
+    },
+  ],
+  [
+    "token",
+    {
+      summary: "print a client URL with a token in it",
+      flags: new Map([
+        ["hub", textFlag("NAME", "the hub that the token opens")],
+        ["user", textFlag("ID", "the user that the client is")],
+        ["ttl", textFlag("SECONDS", `how long the token holds, ${DEFAULT_TTL_SECONDS} if left out`)],
+        ["config", CONFIG_FLAG],
+      ]),
+      takesTwins: false,
+      argument: null,
+    },
+  ],
+  [
+    "send",
+    {
+      summary: "send a message to a hub, a user, a group or a connection",
+      flags: new Map([
+        ["hub", HUB_FLAG],
+        ["user", textFlag("ID", "to this user's connections only")],
+        ["group", textFlag("NAME", "to this group's connections only")],
+        ["connection", textFlag("ID", "to this connection only")],
+        ["binary", { value: "", doc: "as a binary message", isSwitch: true }],
+        ...GATEWAY_FLAGS,
+      ]),
+      takesTwins: false,
+      argument: "TEXT",
+    },
+  ],
+  [
+    "exists",
+    {
+      summary: "say whether a user, a group or a connection is there: yes (exit code 0) or no (1)",
+      flags: new Map([
+        ["hub", HUB_FLAG],
+        ["user", textFlag("ID", "the user: has a connection")],
+        ["group", textFlag("NAME", "the group: has a member")],
+        ["connection", textFlag("ID", "the connection: is open")],
+        ...GATEWAY_FLAGS,
+      ]),
+      takesTwins: false,
+      argument: null,
+    },
+  ],
+  [
+    "close",
+    {
+      summary: "close a connection",
+      flags: new Map([
+        ["hub", HUB_FLAG],
+        ["connection", textFlag("ID", "the connection")],
+        ["reason", textFlag("TEXT", "what the client is told, up to 123 bytes")],
+        ...GATEWAY_FLAGS,
+      ]),
+      takesTwins: false,
+      argument: null,
+    },
+  ],
+  ["version", { summary: "print the version", flags: new Map(), takesTwins: false, argument: null }],
+]);
+
+/** What the help calls the value of an option's flag twin. */
+export function valueName(option: Option): string {
+  if (option.kind === "boolean") return "true|false";
+  if (option.choices.length > 0) return option.choices.join("|");
+  if (option.kind === "integer" || option.kind === "number") return "NUMBER";
+  return option.kind === "text" ? "TEXT" : "JSON";
+}
+
+/** The answer to `hubwire --help`. */
+export function formatHelp(): string {
+  const width = Math.max(...[...COMMANDS.keys()].map((name) => name.length));
+  const lines = [...COMMANDS].map(([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}`);
+  return ["usage: hubwire COMMAND [FLAGS]", "", ...lines, "", "hubwire COMMAND --help says more."].join("\n");
+}
+
+/** The answer to `hubwire COMMAND --help`. */
+export function formatCommandHelp(name: string, shape: CommandShape): string {
+  const rows = [...shape.flags].map(([flag, { value, doc }]) => [`--${flag} ${value}`.trimEnd(), doc] as const);
+  const twins = shape.takesTwins ? [...flagTwins()] : [];
+  const twinRows = twins.map(([flag, option]) => [`--${flag} ${valueName(option)}`, option.doc] as const);
+  const usage = [`usage: hubwire ${name}`, rows.length > 0 ? "[FLAGS]" : null, shape.argument].filter(Boolean);
+  const lines = [usage.join(" "), "", shape.summary];
+  if (rows.length > 0) lines.push("", ...rows.map(formatRow));
+  if (twinRows.length > 0)
+    lines.push(
+      "",
+      "Every option of the configuration, over the file and the environment:",
+      "",
+      ...twinRows.map(formatRow),
+    );
+  return lines.join("\n");
+}
+
+function formatRow([flag, doc]: readonly [string, string]): string {
+  return `  ${flag}\n      ${doc}`;
+}
