@@ -66,12 +66,13 @@ export async function startGateway(config: Config, { log }: { log: Logger }): Pr
     env: process.env,
     clock: systemClock,
     report,
+    hold: (byteCount) => core.pressure.hold(byteCount),
   });
   const store = new SqliteRuleStore({
     dataDir: config.dataDir,
     onDamaged: (movedTo, reason) => log.error({ movedTo, reason }, "group rules damaged: moved aside"),
   });
-  const core = buildCore(config, { upstream, report, store, maxConnections: fitConnections(config, log) });
+  const core: Core = buildCore(config, { upstream, report, store, maxConnections: fitConnections(config, log) });
   const stopParts = async () => {
     core.stop();
     store.close();

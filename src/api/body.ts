@@ -13,31 +13,43 @@ export type BodyResult =
   /** The caller has gone, or broke the rules of HTTP. */
   | { readonly kind: "broken" };
 
+export interface BodyOptions {
+  readonly maxBytes: number;
+  readonly clock: Clock;
+  /** Told of bytes as they begin to be held; whoever gets the body lets them go. */
+  readonly hold: (byteCount: number) => void;
+}
+
 /**
  * Reads a request's body, at most `maxBytes` of it.
  *
  * Order:  a `Content-Length` over the bound is refused before anything is read; a chunked body when it passes it.
  * Source: spec section 6, order of checks: 413, then 408.
  */
-export async function readBody(request: Request, maxBytes: number, clock: Clock): Promise<BodyResult> {
+export async function readBody(request: Request, options: BodyOptions): Promise<BodyResult> {
+  const { maxBytes } = options;
   const length = Number(request.headers.get("content-length") ?? Number.NaN);
   if (length > maxBytes) return { kind: "too-big" };
   if (request.body === null || length === 0) return { kind: "body", bytes: new Uint8Array() };
   try {
     return length <= SMALL_BODY_BYTES
-      ? await readWhole(request, clock)
-      : await readPieces(request.body, maxBytes, clock);
+      ? await readWhole(request, length, options)
+      : await readPieces(request.body, options);
   } catch {
     return { kind: "broken" };
   }
 }
 
-async function readWhole(request: Request, clock: Clock): Promise<BodyResult> {
+async function readWhole(request: Request, length: number, { clock, hold }: BodyOptions): Promise<BodyResult> {
+  hold(length);
   const bytes = await orStalled(request.bytes(), clock);
   return bytes === "stalled" ? { kind: "stalled" } : { kind: "body", bytes };
 }
 
-async function readPieces(body: ReadableStream<Uint8Array>, maxBytes: number, clock: Clock): Promise<BodyResult> {
+async function readPieces(
+  body: ReadableStream<Uint8Array>,
+  { maxBytes, clock, hold }: BodyOptions,
+): Promise<BodyResult> {
   const reader = body.getReader();
   const pieces: Uint8Array[] = [];
   let size = 0;
@@ -48,6 +60,7 @@ async function readPieces(body: ReadableStream<Uint8Array>, maxBytes: number, cl
       size += piece.value.length;
       if (size > maxBytes) return { kind: "too-big" };
       pieces.push(piece.value);
+      hold(piece.value.length);
     }
     if (piece.done) return { kind: "body", bytes: Buffer.concat(pieces) };
   }

@@ -93,25 +93,31 @@ export class RestApi {
       const sentence = "send text/plain or application/json in UTF-8, or application/octet-stream";
       return refusal("unsupported_type", sentence, "Content-Type");
     }
-    const { maxMessageBytes } = this.#options;
     holdOpen();
-    const body = await readBody(request, maxMessageBytes, this.#clock);
-    if (body.kind === "too-big") {
-      const sentence = `the body is over limits.maxMessageBytes (${maxMessageBytes})`;
-      return refusal("message_too_big", sentence, "maxMessageBytes", { Connection: "close" });
-    }
-    if (body.kind !== "body") {
-      return refusal("body_timeout", "the body stopped arriving", "body", { Connection: "close" });
-    }
-    const made = messageFrame(type, body.bytes);
-    if ("refusal" in made) return made.refusal;
-    this.#pressure.hold(body.bytes.length);
+    let heldBytes = 0;
+    const hold = (byteCount: number) => {
+      heldBytes += byteCount;
+      this.#pressure.hold(byteCount);
+    };
     try {
-      return await this.#operations.send(operation, names, made.frame);
+      const { maxMessageBytes: maxBytes } = this.#options;
+      const body = await readBody(request, { maxBytes, clock: this.#clock, hold });
+      if (body.kind !== "body") return bodyRefusal(body.kind, maxBytes);
+      const made = messageFrame(type, body.bytes);
+      return "refusal" in made ? made.refusal : await this.#operations.send(operation, names, made.frame);
     } finally {
-      this.#pressure.hold(-body.bytes.length);
+      this.#pressure.hold(-heldBytes);
     }
   }
+}
+
+/** The connection is of no more use: what is left of the body would be taken for the next request. */
+function bodyRefusal(fault: "too-big" | "stalled" | "broken", maxBytes: number): Refusal {
+  if (fault === "too-big") {
+    const sentence = `the body is over limits.maxMessageBytes (${maxBytes})`;
+    return refusal("message_too_big", sentence, "maxMessageBytes", { Connection: "close" });
+  }
+  return refusal("body_timeout", "the body stopped arriving", "body", { Connection: "close" });
 }
 
 /** A status without a body, or a refusal in JSON. */

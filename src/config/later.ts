@@ -7,7 +7,6 @@ const LATER_OPTIONS: ReadonlySet<string> = new Set([
   "upstreams[].dialect",
   "upstreams[].repeatOnStaleSocket",
   "allowedUpstreamHosts",
-  "limits.maxBufferedBytes",
   "disconnect.retryForSeconds",
   "disconnect.maxPerSecond",
   "journal.synchronous",

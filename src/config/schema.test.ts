@@ -133,7 +133,6 @@ describe("options of a later version", () => {
   for (const [raw, path] of [
     [{ cluster: { nats: { servers: ["x"] } } }, "cluster"],
     [{ allowedUpstreamHosts: ["a.example"] }, "allowedUpstreamHosts"],
-    [{ limits: { maxBufferedBytes: 5 } }, "limits.maxBufferedBytes"],
     [{ disconnect: { retryForSeconds: 5 } }, "disconnect.retryForSeconds"],
     [{ disconnect: { maxPerSecond: 5 } }, "disconnect.maxPerSecond"],
     [{ journal: { synchronous: "full" } }, "journal.synchronous"],

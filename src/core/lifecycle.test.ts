@@ -192,7 +192,8 @@ describe("what a connection owns", () => {
       const { connection, send, leave } = stage.open({ groups: ["g"], userId: `u${i % 3}` });
       registry.register(connection, i);
       if (i % 2 === 0) await send("in flight", "waiting", "paused");
-      await stage.clock.advance((i % 25) * 1000);
+      // Time would clear up some of what was left behind, so half of them leave without any.
+      if (i < 100) await stage.clock.advance((i % 25) * 1000);
       await leave();
       while (stage.upstream.held.length > 0) stage.upstream.settleFirst(answer(200));
       await settled();
@@ -206,6 +207,8 @@ describe("what a connection owns", () => {
     }
     // A few may still be seen on the stack; an index that kept them would keep all of their kind.
     expect(collected).toBeGreaterThanOrEqual(190);
+    // Used last of all, so that the stage itself was not what was collected.
+    stage.stop();
   });
 });
 

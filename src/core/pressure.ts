@@ -6,7 +6,7 @@ import type { Registry } from "./registry.ts";
 export interface PressureOptions {
   /** What may wait for one client that does not read. */
   readonly maxOutboxBytes: number;
-  /** What may wait in the whole process: inboxes, outboxes, bodies of REST calls. */
+  /** What may wait in the whole process: inboxes, outboxes, bodies of REST calls, answers. */
   readonly maxBufferedBytes: number;
 }
 
@@ -55,7 +55,7 @@ export class Pressure {
     this.#registry = parts.registry;
     this.#close = parts.close;
     this.#cancel = parts.clock.every(CHECK_INTERVAL_MS, () => {
-      if (this.#movedSinceCheck > 0 || this.#waitingBytes > 0) this.#check();
+      if (this.#movedSinceCheck > 0 || this.#waitingBytes > 0 || this.#bodyBytes > 0) this.#check();
     });
   }
 
@@ -72,7 +72,7 @@ export class Pressure {
     if (this.#movedSinceCheck * 4 > bound) this.#check();
   }
 
-  /** Counts the bytes of a REST call's body while it is held; negative when it is let go. */
+  /** Counts bytes of bodies and answers while they are on their way; negative when they are let go. */
   hold(byteCount: number): void {
     this.#bodyBytes += byteCount;
   }

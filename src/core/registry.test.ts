@@ -123,5 +123,6 @@ describe("Registry", () => {
     expect(mapCount()).toBeGreaterThan(before + 3000);
     for (const each of all) registry.remove(each);
     expect(mapCount()).toBeLessThan(before + 500);
+    expect(registry.size).toBe(0);
   });
 });

@@ -28,6 +28,8 @@ export interface BackendContext {
   readonly clock: Clock;
   readonly deadlines: Deadlines;
   readonly report: UpstreamReport;
+  /** Told of bytes of answers as they begin to wait for the rest; negative when they are let go. Left out: nobody is. */
+  readonly hold?: (byteCount: number) => void;
 }
 
 /** One entry of `upstreams` at work: its places, its breaker, its sockets and its token. */
@@ -57,7 +59,8 @@ export class Backend {
     this.authorizer = authorizer;
     this.opening = formatOpening(this.template.origin.host, context.userAgent);
     const { origin } = this.template;
-    this.client = new HttpClient({ origin, tls: readTlsFiles(entry.tls), maxBodyBytes, clock });
+    const held = context.hold === undefined ? {} : { hold: context.hold };
+    this.client = new HttpClient({ origin, tls: readTlsFiles(entry.tls), maxBodyBytes, clock, ...held });
   }
 
   /** Tells the breaker how a call went, and the log what that changed. */

@@ -18,6 +18,8 @@ export interface HttpClientOptions {
   /** Longest body of an answer. */
   readonly maxBodyBytes: number;
   readonly clock: Clock;
+  /** Told of bytes of answers as they begin to wait for the rest; negative when they are let go. Left out: nobody is. */
+  readonly hold?: (byteCount: number) => void;
 }
 
 /**
@@ -29,6 +31,7 @@ export interface HttpClientOptions {
  */
 export class HttpClient implements HttpSocketPool {
   readonly maxBodyBytes: number;
+  readonly hold: (byteCount: number) => void;
   readonly #clock: Clock;
   readonly #peer: HttpPeer;
   readonly #open = new Set<HttpSocket>();
@@ -39,6 +42,7 @@ export class HttpClient implements HttpSocketPool {
 
   constructor(options: HttpClientOptions) {
     this.maxBodyBytes = options.maxBodyBytes;
+    this.hold = options.hold ?? (() => {});
     this.#clock = options.clock;
     this.#peer = { origin: options.origin, tls: tlsOptions(options.origin, options.tls) };
   }

@@ -6,6 +6,8 @@ import type { Origin } from "./url-template.ts";
 /** What a socket tells the pool that it belongs to. */
 export interface HttpSocketPool {
   readonly maxBodyBytes: number;
+  /** Told of bytes of an answer as they begin to wait for the rest; negative when they are let go. */
+  readonly hold: (byteCount: number) => void;
   /** The socket has carried an exchange to its end and may carry another. */
   onReusable(socket: HttpSocket, keepAliveSeconds: number | null): void;
   /** The socket has something to send: `flush` is to be called before the event loop waits again. */
@@ -46,6 +48,8 @@ export class HttpSocket implements ExchangeCarrier {
   #written = false;
   #answered = false;
   #tlsFault: string | null = null;
+  /** Bytes of the answer so far. */
+  #heldBytes = 0;
 
   constructor(pool: HttpSocketPool, peer: HttpPeer, exchange: Exchange) {
     this.#pool = pool;
@@ -123,6 +127,8 @@ export class HttpSocket implements ExchangeCarrier {
     }
     this.#answered = true;
     parser.push(chunk);
+    // An answer of one piece, as nearly all are, waits for nothing.
+    if (parser.result === null) this.#hold(chunk.length);
     if (parser.result !== null) this.#conclude(parser);
   }
 
@@ -189,6 +195,7 @@ export class HttpSocket implements ExchangeCarrier {
     }
     this.#exchange = null;
     this.#parser = null;
+    this.#hold(-this.#heldBytes);
     // An answer that came before the whole request was written leaves the rest of it in the way of the next.
     if (parser.persistent && this.#unsent === null && this.#state === "busy") {
       this.#state = "idle";
@@ -200,6 +207,12 @@ export class HttpSocket implements ExchangeCarrier {
     end(exchange, result);
   }
 
+  #hold(byteCount: number): void {
+    if (byteCount === 0) return;
+    this.#heldBytes += byteCount;
+    this.#pool.hold(byteCount);
+  }
+
   #fail(exchange: Exchange, detail: string, cause: "reset" | "malformed" | "too-large" = "reset"): void {
     const status = this.drop();
     end(exchange, exchange.written ? { kind: "unknown", cause, status, detail } : notSent(detail));
@@ -209,6 +222,7 @@ export class HttpSocket implements ExchangeCarrier {
     if (this.#state === "closed") return;
     this.#state = "closed";
     this.#parser = null;
+    this.#hold(-this.#heldBytes);
     this.#unsent = null;
     this.#socket?.terminate();
     this.#pool.onGone(this);
