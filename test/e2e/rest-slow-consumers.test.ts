@@ -1,0 +1,184 @@
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { Gate } from "../support/deadline.ts";
+import { OPCODE } from "../support/frame-codec.ts";
+import { acceptAs } from "../support/raw-backend.ts";
+import { type Action, type Names, target } from "../support/rest-operations.ts";
+import { expectDone, expectError, type Member, RestStage } from "../support/rest-stage.ts";
+import { ofConnection } from "../support/stack.ts";
+
+/**
+ * Clients that do not read what they are sent: 5.3 of the spec says how they end, the configuration's `maxOutboxBytes`
+ * and `maxBufferedBytes` say when. The kernel takes a few megabytes before anything waits in the gateway.
+ */
+setDefaultTimeout(90_000);
+
+const MESSAGE_BYTES = 65_536;
+/** Far beyond what kernel and outbox can hold together. */
+const MOST_MESSAGES = 1000;
+
+/** A message of a fixed length that begins with its number. */
+const message = (number: number): Buffer => Buffer.alloc(MESSAGE_BYTES, `${number} `.padEnd(8, "-"));
+
+/** The number of a message, after a check that not a byte of it is missing. */
+function numberOf(payload: Buffer): number {
+  const number = Number.parseInt(payload.subarray(0, 8).toString("latin1"), 10);
+  expect(payload.equals(message(number))).toBeTrue();
+  return number;
+}
+
+async function send(stage: RestStage, action: Action, names: Names, number: number): Promise<void> {
+  const request = { method: "POST", target: target(action, "chat", names), type: "application/octet-stream" };
+  expectDone(await stage.call({ ...request, body: message(number) }), 202);
+}
+
+const hasLeft = (stage: RestStage, member: Member): boolean =>
+  stage.stack.backend.of("disconnect", ofConnection(member.connectionId)).length > 0;
+
+/** Reads on to the end: the numbers of the messages that were there, and the close frame's code, 1006 without one. */
+async function readToEnd(member: Member): Promise<{ numbers: number[]; code: number }> {
+  member.client.resumeReading();
+  const numbers: number[] = [];
+  for (;;) {
+    const frame = await member.client.frame().catch(() => undefined);
+    if (frame === undefined) return { numbers, code: 1006 };
+    if (frame.opcode === OPCODE.close) return { numbers, code: frame.payload.readUInt16BE() };
+    if (frame.opcode === OPCODE.binary) numbers.push(numberOf(frame.payload));
+  }
+}
+
+async function expectSlowConsumer(stage: RestStage, member: Member): Promise<void> {
+  const disconnect = await stage.stack.backend.next("disconnect", ofConnection(member.connectionId));
+  expect(disconnect.header("X-Hubwire-Close-Code")).toBe("1013");
+  expect(disconnect.header("X-Hubwire-Close-Reason")).toBe("slow consumer");
+}
+
+describe("a client that stops reading while others get the same", () => {
+  const cases: readonly (readonly [Action, Names])[] = [
+    ["broadcast", {}],
+    ["send to group", { group: "g" }],
+    ["send to user", { user: "ada" }],
+  ];
+  test.each(cases)("is cut past maxOutboxBytes; the others get all, in order: %s", async (action, names) => {
+    await using stage = await RestStage.start({ config: { limits: { maxOutboxBytes: 4 * MESSAGE_BYTES } } });
+    const options = { user: "ada", groups: ["g"] };
+    const slow = await stage.member(options);
+    const fast = [await stage.member(options), await stage.member(options)];
+    slow.client.pauseReading();
+    let sent = 0;
+    const readers = fast.map(({ client }) => {
+      const numbers: number[] = [];
+      return { client, numbers };
+    });
+    while (!hasLeft(stage, slow) && sent < MOST_MESSAGES) {
+      await send(stage, action, names, sent++);
+      // The fast ones have read each message before the next is sent: they are never behind, and never wait for the slow.
+      for (const { client, numbers } of readers) numbers.push(numberOf((await client.nextMessage()).payload));
+    }
+    expect(sent).toBeLessThan(MOST_MESSAGES);
+    await expectSlowConsumer(stage, slow);
+    for (let more = 0; more < 20; more++) await send(stage, action, names, sent++);
+    for (const { client, numbers } of readers) {
+      while (numbers.length < sent) numbers.push(numberOf((await client.nextMessage()).payload));
+      expect(numbers).toEqual(Array.from({ length: sent }, (_value, index) => index));
+    }
+    expect(await stage.received("chat", ...fast)).toEqual([[], []]);
+    // What the slow one finds when it wakes up: the beginning without a gap, then the end. No message is left out.
+    const { numbers, code } = await readToEnd(slow);
+    expect(numbers).toEqual(Array.from({ length: numbers.length }, (_value, index) => index));
+    expect([1013, 1006]).toContain(code);
+  });
+
+  test("is cut by messages to itself alone as well, and is no member any more", async () => {
+    await using stage = await RestStage.start({ config: { limits: { maxOutboxBytes: 4 * MESSAGE_BYTES } } });
+    const slow = await stage.member({ user: "slow", groups: ["only"] });
+    slow.client.pauseReading();
+    const names = { connection: slow.connectionId };
+    let sent = 0;
+    while (!hasLeft(stage, slow) && sent < MOST_MESSAGES) await send(stage, "send to connection", names, sent++);
+    expect(sent).toBeLessThan(MOST_MESSAGES);
+    await expectSlowConsumer(stage, slow);
+    expect(await stage.ask("GET", "connection exists", "chat", names)).toBe(404);
+    expect(await stage.ask("GET", "user exists", "chat", { user: "slow" })).toBe(404);
+    expect(await stage.ask("GET", "group exists", "chat", { group: "only" })).toBe(404);
+    await stage.stack.cycle();
+    expect(stage.stack.backend.of("disconnect", ofConnection(slow.connectionId)).length).toBe(1);
+  });
+
+  test("is not cut while what waits is within the bound, and then gets all of it", async () => {
+    await using stage = await RestStage.start({ config: { limits: { maxOutboxBytes: 64 * 1024 * 1024 } } });
+    const slow = await stage.member();
+    slow.client.pauseReading();
+    for (let sent = 0; sent < 300; sent++) await send(stage, "broadcast", {}, sent);
+    await stage.stack.cycle();
+    expect(hasLeft(stage, slow)).toBeFalse();
+    slow.client.resumeReading();
+    for (let index = 0; index < 300; index++) {
+      expect(numberOf((await slow.client.nextMessage()).payload)).toBe(index);
+    }
+    expect(await stage.received("chat", slow)).toEqual([[]]);
+  });
+});
+
+describe("maxBufferedBytes, the bound of the whole process", () => {
+  const limits = { maxOutboxBytes: 64 * 1024 * 1024, maxBufferedBytes: 40 * MESSAGE_BYTES };
+
+  test("refuses upgrades with 503 past 80 %, closes the largest holder past 100 %, then lets in again", async () => {
+    await using stage = await RestStage.start({ config: { limits } });
+    const reader = await stage.member({ user: "reader" });
+    const largest = await stage.member({ user: "largest" });
+    const idle = await stage.member({ user: "idle" });
+    idle.client.pauseReading();
+    largest.client.pauseReading();
+    const names = { connection: largest.connectionId };
+    let sent = 0;
+    let refused = false;
+    while (!refused && !hasLeft(stage, largest) && sent < MOST_MESSAGES) {
+      await send(stage, "send to connection", names, sent++);
+      const client = await stage.stack.request({ path: "/ws/client/hubs/door" });
+      const answer = await client.answer();
+      refused = answer.status === 503;
+      if (refused) expectError(answer, 503);
+      client.destroy();
+    }
+    expect({ refused, hasLeft: hasLeft(stage, largest) }).toEqual({ refused: true, hasLeft: false });
+    // Who is in is served on, and the upstream is not asked for who is refused.
+    expect(await stage.received("chat", reader)).toEqual([[]]);
+    while (!hasLeft(stage, largest) && sent < MOST_MESSAGES) {
+      await send(stage, "send to connection", names, sent++);
+    }
+    expect(sent).toBeLessThan(MOST_MESSAGES);
+    await expectSlowConsumer(stage, largest);
+    idle.client.resumeReading();
+    expect(await stage.received("chat", reader, idle)).toEqual([[], []]);
+    await stage.until(async () => {
+      const client = await stage.stack.request({ path: "/ws/client/hubs/door" });
+      const { status } = await client.answer();
+      client.destroy();
+      return status === 101;
+    });
+  });
+
+  test("counts messages that wait for the backend", async () => {
+    await using stage = await RestStage.start({ config: { limits: { maxBufferedBytes: 1_000_000 } } });
+    const gate = new Gate();
+    stage.stack.backend.onMessage = async (exchange) => {
+      await gate.opened;
+      acceptAs("nobody")(exchange);
+    };
+    const sender = await stage.member({ user: "sender" });
+    sender.client.text("held", "w".repeat(900_000));
+    await stage.stack.backend.next("message", ofConnection(sender.connectionId));
+    const status = async (): Promise<number> => {
+      const client = await stage.stack.request({ path: "/ws/client/hubs/door" });
+      const answer = await client.answer();
+      client.destroy();
+      return answer.status;
+    };
+    await stage.until(async () => (await status()) === 503);
+    expect(hasLeft(stage, sender)).toBeFalse();
+    gate.open();
+    await stage.stack.backend.next("message", ofConnection(sender.connectionId));
+    await stage.until(async () => (await status()) === 101);
+    expect(hasLeft(stage, sender)).toBeFalse();
+  });
+});
