@@ -153,6 +153,24 @@ test("TLS 1.2 and 1.3 both show the certificate", async () => {
   }
 });
 
+test("a resumed session shows the certificate of the first", async () => {
+  const { front } = start("require");
+  const sessionFile = `${made.client.certFile}.session`;
+  const asks = async (...session: readonly string[]) => {
+    const files = ["-CAfile", made.authority.certFile, "-cert", made.client.certFile, "-key", made.client.keyFile];
+    const command = ["openssl", "s_client", "-connect", `127.0.0.1:${front.port}`, ...files, "-tls1_2", ...session];
+    const client = Bun.spawn(command, { stdin: "pipe", stdout: "pipe", stderr: "ignore" });
+    // Its input stays open, since it would leave at the end of it; the answer's end ends it.
+    client.stdin.write("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    client.stdin.flush();
+    return await within(new Response(client.stdout).text(), "the answer");
+  };
+  expect(await asks("-sess_out", sessionFile)).toContain(made.client.thumbprint);
+  const resumed = await asks("-sess_in", sessionFile);
+  expect(resumed).toContain("Reused, TLSv1.2");
+  expect(resumed).toContain(made.client.thumbprint);
+});
+
 test("many clients at once are told apart", async () => {
   const { front } = start("optional");
   const clients = Array.from({ length: 40 }, (_unused, i) => (i % 2 === 0 ? made.client : undefined));
