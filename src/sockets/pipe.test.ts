@@ -76,6 +76,17 @@ describe("Pipe", () => {
     expect(socket.taken).toEqual([1, 2, 3]);
   });
 
+  test("lets nothing overtake what waits, even where there is room again", () => {
+    const socket = new ShortSocket(1);
+    const pipe = new Pipe(socket);
+    pipe.write(Uint8Array.of(1, 2), source());
+    socket.room = 9;
+    pipe.write(Uint8Array.of(3), source());
+    expect(socket.taken).toEqual([1]);
+    pipe.drained();
+    expect(socket.taken).toEqual([1, 2, 3]);
+  });
+
   test("ends at once where nothing waits, else behind what does", () => {
     const idle = new ShortSocket(9);
     new Pipe(idle).end();
