@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { once } from "node:events";
 import { connect as connectTcp, type Socket } from "node:net";
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from "node:tls";
+import type { ServerWebSocket } from "bun";
 import { type Certificate, makeCertificates } from "../../test/support/certificates.ts";
 import { RecordingReport } from "../../test/support/core-stage.ts";
 import { within } from "../../test/support/deadline.ts";
@@ -20,6 +21,7 @@ function start(clientCert: "optional" | "require") {
   let front: TlsFront | null = null;
   const ports: number[] = [];
   const closed: number[] = [];
+  const sockets: ServerWebSocket<{ port: number; send: number }>[] = [];
   const inner = Bun.serve<{ port: number; send: number }>({
     hostname: "127.0.0.1",
     port: 0,
@@ -36,6 +38,7 @@ function start(clientCert: "optional" | "require") {
       idleTimeout: 0,
       sendPings: false,
       open: (ws) => {
+        sockets.push(ws);
         if (ws.data.send > 0) ws.send(new Uint8Array(ws.data.send));
       },
       message: (ws, message) => {
@@ -54,6 +57,7 @@ function start(clientCert: "optional" | "require") {
     report,
     ports,
     closed,
+    sockets,
     innerPort: innerPort(),
     [Symbol.asyncDispose]: async () => {
       front?.stop();
@@ -103,6 +107,18 @@ async function waitFor(what: string, isSo: () => boolean, deadlineMs = 15_000): 
 function closeOf(socket: Socket): Promise<void> {
   socket.on("error", () => {});
   return new Promise((resolve) => socket.once("close", () => resolve()));
+}
+
+/** Waits until what a socket has to send stands still above 0: every buffer on the way to the client is full. */
+async function stuck(socketOf: () => ServerWebSocket<unknown> | undefined): Promise<void> {
+  let before = 0;
+  let turnsAlike = 0;
+  await waitFor("a backlog that stands still", () => {
+    const backlog = socketOf()?.getBufferedAmount() ?? 0;
+    turnsAlike = backlog > 0 && backlog === before ? turnsAlike + 1 : 0;
+    before = backlog;
+    return turnsAlike > 20_000;
+  });
 }
 
 describe("optional", () => {
@@ -207,10 +223,10 @@ test("large messages go through both ways unchanged", async () => {
 });
 
 test("a client that reads late gets every byte", async () => {
-  const { front, closed } = start("optional");
+  const { front, closed, sockets } = start("optional");
   using client = await RawWebSocket.request({ port: front.port, path: `/?send=${24 << 20}`, tls: tls() });
   client.pauseReading();
-  await Bun.sleep(300);
+  await stuck(() => sockets[0]);
   expect(closed).toEqual([]);
   client.resumeReading();
   await client.upgraded();
