@@ -3,8 +3,9 @@ import { hostOf } from "../auth/audience.ts";
 import type { RestTokens } from "../auth/rest-token.ts";
 import type { Broker, Clock, Report } from "../core/ports.ts";
 import type { Pressure } from "../core/pressure.ts";
-import { formatRefusal, type Refusal, refusal } from "../protocol/error-codes.ts";
+import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import { parseRestPath, type RestPath } from "../protocol/rest-path.ts";
+import { answer } from "./answer.ts";
 import { readBody } from "./body.ts";
 import { type CallNames, readNames } from "./call.ts";
 import { messageFrame, parseMessageType } from "./message.ts";
@@ -118,12 +119,4 @@ function bodyRefusal(fault: "too-big" | "stalled" | "broken", maxBytes: number):
     return refusal("message_too_big", sentence, "maxMessageBytes", { Connection: "close" });
   }
   return refusal("body_timeout", "the body stopped arriving", "body", { Connection: "close" });
-}
-
-/** A status without a body, or a refusal in JSON. */
-function answer(method: string, outcome: Refusal | number): Response {
-  if (typeof outcome === "number") return new Response(null, { status: outcome });
-  const { status, headers } = outcome;
-  if (method === "HEAD") return new Response(null, { status, headers });
-  return new Response(formatRefusal(outcome), { status, headers: { "Content-Type": "application/json", ...headers } });
 }

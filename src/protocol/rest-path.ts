@@ -12,6 +12,8 @@ export interface RestPath {
   readonly hubRepeated: boolean;
   /** What follows the hub, decoded; literals at even places, names at odd ones. */
   readonly parts: readonly (string | null)[];
+  /** The parts as paths are compared: decoded, or as written where that is malformed. */
+  readonly compared: readonly string[];
 }
 
 const FORMS: readonly (readonly [prefix: string, form: PathForm])[] = [
@@ -31,20 +33,29 @@ export function parseRestPath(path: string, query: string): RestPath | null {
   if (found === undefined) return null;
   const [prefix, form] = found;
   const rest = path.slice(prefix.length + 1).replace(/\/$/, "");
-  const parts = rest === "" ? [] : rest.split("/").map(percentDecode);
-  if (form === "plain") {
-    const hubs = queryValues(query, "hub");
-    const [hub = DEFAULT_HUB] = hubs;
-    return { form, hub: hub === "" ? DEFAULT_HUB : hub, hubRepeated: hubs.length > 1, parts };
-  }
-  if (parts[0] !== "hubs") return { form, hub: DEFAULT_HUB, hubRepeated: false, parts };
-  return { form, hub: parts[1] ?? null, hubRepeated: false, parts: parts.slice(2) };
+  const written = rest === "" ? [] : rest.split("/");
+  const hubInPath = form !== "plain" && written[0] === "hubs";
+  const hubs = form === "plain" ? queryValues(query, "hub").map((hub) => (hub === "" ? DEFAULT_HUB : hub)) : [];
+  if (hubInPath) hubs.push(percentDecode(written[1] ?? ""));
+  const [hub = DEFAULT_HUB] = hubs;
+  const behind = hubInPath ? written.slice(2) : written;
+  const parts = behind.map(percentDecode);
+  return {
+    form,
+    hub,
+    hubRepeated: hubs.length > 1,
+    parts,
+    compared: parts.map((part, index) => part ?? behind[index] ?? ""),
+  };
 }
 
-/** Whether two paths name the same operation on the same things: how a token's audience is compared. */
+/**
+ * Whether two paths name the same operation on the same things: how a token's audience is compared.
+ *
+ * A malformed part is the same as itself: the token is good then, and the call is refused for its name.
+ */
 export function isSamePath(one: RestPath, other: RestPath): boolean {
-  if (one.form !== other.form || one.hub === null || other.hub === null || one.hubRepeated || other.hubRepeated)
-    return false;
-  if (hubKey(one.hub) !== hubKey(other.hub) || one.parts.length !== other.parts.length) return false;
-  return one.parts.every((part, index) => part !== null && part === other.parts[index]);
+  if (one.form !== other.form || one.hubRepeated !== other.hubRepeated) return false;
+  if (hubKey(one.hub ?? "") !== hubKey(other.hub ?? "") || one.compared.length !== other.compared.length) return false;
+  return one.compared.every((part, index) => part === other.compared[index]);
 }

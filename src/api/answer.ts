@@ -1,0 +1,9 @@
+import { formatRefusal, type Refusal } from "../protocol/error-codes.ts";
+
+/** A status without a body, or a refusal in JSON. */
+export function answer(method: string, outcome: Refusal | number): Response {
+  if (typeof outcome === "number") return new Response(null, { status: outcome });
+  const { status, headers } = outcome;
+  if (method === "HEAD") return new Response(null, { status, headers });
+  return new Response(formatRefusal(outcome), { status, headers: { "Content-Type": "application/json", ...headers } });
+}
