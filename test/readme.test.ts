@@ -12,7 +12,7 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { parseConfig } from "../src/config/load.ts";
-import { COMMANDS_TIMEOUT_MS, findFreePort, REPOSITORY, startCommand } from "./support/command.ts";
+import { COMMANDS_TIMEOUT_MS, findFreePort, REPOSITORY, type RunningCommand, startCommand } from "./support/command.ts";
 import { within } from "./support/deadline.ts";
 import { RawWebSocket } from "./support/raw-websocket.ts";
 
@@ -61,6 +61,19 @@ test("the README's backend, file, commands and client do what it says, as they a
   const refused = await nameless.answer();
   expect([refused.status, refused.body.toString()]).toEqual([401, "Connect with ?name=…"]);
 
+  await using listener = startCommand(block("sh listener", ports), { cwd: clone });
+  using caller = await RawWebSocket.open({ port: ports[8080], path: "/ws/client/hubs/chat?name=Ada" });
+  await untilThere(() => startCommand(lines("sh send", ports)[0] ?? "", { cwd: clone, env }));
+  await using send = startCommand(block("sh send", ports), { cwd: clone, env });
+  expect([await within(send.ended, "the sends"), send.stdout()]).toEqual([0, "yes\n"]);
+  writeFileSync(join(clone, "send.mjs"), block("js send.mjs", ports));
+  await using program = startCommand(block("sh program", ports), { cwd: clone });
+  expect([await within(program.ended, "the program"), program.stderr()]).toEqual([0, ""]);
+  expect(program.stdout().trim()).toBe("202");
+  await listener.printed(/^Hello, Grace!\nHello from a program!\n$/);
+  caller.text("Was that for me?");
+  expect(await caller.nextText()).toBe("Ada, you said: Was that for me?");
+
   await using token = startCommand(block("sh token", ports), { cwd: clone, env });
   expect(await within(token.ended, "the token")).toBe(0);
   const { pathname, search } = new URL(token.stdout().trim());
@@ -69,13 +82,33 @@ test("the README's backend, file, commands and client do what it says, as they a
   expect(await named.nextText()).toBe("Grace, you said: Hi");
 });
 
+/** The commands of a block, one a line. */
+function lines(fence: string, ports: Readonly<Record<string, number>>): string[] {
+  return block(fence, ports).trim().split("\n");
+}
+
+/** Runs a command again and again until it exits with 0. The listener says nothing when it has connected. */
+async function untilThere(start: () => RunningCommand): Promise<void> {
+  for (;;) {
+    await using command = start();
+    if ((await within(command.ended, "the command")) === 0) return;
+  }
+}
+
 test("the README's backend has about twenty lines", () => {
   expect(block("js backend.mjs", {}).trim().split("\n").length).toBeLessThanOrEqual(22);
 });
 
+test("what the README says that the sends print stands in it", () => {
+  for (const line of ["yes", "Hello, Grace!", "202", "Hello from a program!"]) expect(README).toContain(`\`${line}\``);
+});
+
 test("the default ports of the README's commands are those that hubwire and its example take", () => {
   const { listen } = parseConfig({});
-  expect(block("sh client", {})).toContain(`ws://${listen.host}:${listen.port}/`);
+  for (const fence of ["sh client", "sh listener"]) {
+    expect(block(fence, {})).toContain(`ws://${listen.host}:${listen.port}/`);
+  }
+  expect(block("js send.mjs", {})).toContain(`http://${listen.host}:${listen.port}/`);
   expect(block("yaml hubwire.yaml", {})).toContain(
     /urlTemplate: .*/.exec(readFileSync(join(REPOSITORY, "examples/chat/hubwire.yaml"), "utf8"))?.[0] ?? "no template",
   );
