@@ -59,20 +59,28 @@ describe("readOrMakeKey", () => {
   });
 
   test("processes that start at once end with the same key, and leave one file", async () => {
-    const dataDir = join(parent, "data");
+    // Many folders, each contended for anew: one race alone would be lost by chance only.
     const script = `import { readOrMakeKey } from "./key-file.ts";
-      while (Date.now() < Number(process.argv.at(-1)));
-      console.log(readOrMakeKey(process.argv.at(-2)).key);`;
+      const [parent, startAt] = process.argv.slice(-2);
+      while (Date.now() < Number(startAt));
+      const keys = [];
+      for (let i = 0; i < 300; i++) keys.push(readOrMakeKey(parent + "/data" + i).key);
+      console.log(keys.join());`;
     const startAt = String(Date.now() + 1500);
     const run = () =>
-      Bun.spawn([process.execPath, "-e", script, "--", dataDir, startAt], {
+      Bun.spawn([process.execPath, "-e", script, "--", parent, startAt], {
         cwd: import.meta.dir,
         stdout: "pipe",
         stderr: "inherit",
       });
-    const outputs = await Promise.all(Array.from({ length: 6 }, () => new Response(run().stdout).text()));
+    const outputs = await Promise.all(Array.from({ length: 4 }, () => new Response(run().stdout).text()));
     expect(new Set(outputs).size).toBe(1);
-    expect(outputs[0]?.trim()).toBe(readOrMakeKey(dataDir).key);
-    expect(readdirSync(dataDir)).toEqual(["access-key"]);
+    const keys = outputs[0]?.trim().split(",") ?? [];
+    expect(new Set(keys).size).toBe(300);
+    for (const [i, key] of keys.entries()) {
+      const dataDir = join(parent, `data${i}`);
+      expect(readOrMakeKey(dataDir).key).toBe(key);
+      expect(readdirSync(dataDir)).toEqual(["access-key"]);
+    }
   }, 30_000);
 });
