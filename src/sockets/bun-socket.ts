@@ -52,7 +52,7 @@ export class BunSocket implements ClientSocket {
   }
 
   subscribe(topic: string): void {
-    this.#ws.subscribe(topic);
+    if (this.#closing === null) this.#ws.subscribe(topic);
   }
 
   unsubscribe(topic: string): void {
@@ -64,11 +64,11 @@ export class BunSocket implements ClientSocket {
   }
 
   ping(): void {
-    this.#ws.ping(PING_PAYLOAD);
+    if (this.#closing === null) this.#ws.ping(PING_PAYLOAD);
   }
 
   pause(): void {
-    this.#ws.pause();
+    if (this.#closing === null) this.#ws.pause();
   }
 
   resume(): void {
@@ -76,10 +76,13 @@ export class BunSocket implements ClientSocket {
   }
 
   close(code: number, reason: string): void {
+    if (this.#closing !== null) return;
     if (this.#ws.getBufferedAmount() === 0) {
       this.#ws.close(code, reason);
       return;
     }
+    // A fan-out does not ask: it would go on behind the backlog, and the backlog might never end.
+    for (const topic of this.#ws.subscriptions) this.#ws.unsubscribe(topic);
     // Once closed, Bun keeps a socket with a backlog for 16 s and lets nobody cut it. So the close waits for the backlog.
     this.#closing = { code, reason, cut: setTimeout(() => this.#ws.terminate(), CLOSE_TIMEOUT_MS) };
   }
