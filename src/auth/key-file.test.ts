@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { readOrMakeKey } from "./key-file.ts";
+import { readKeptKey, readOrMakeKey } from "./key-file.ts";
 
 let parent = "";
 beforeEach(() => {
@@ -83,4 +83,19 @@ describe("readOrMakeKey", () => {
       expect(readdirSync(dataDir)).toEqual(["access-key"]);
     }
   }, 30_000);
+});
+
+describe("readKeptKey", () => {
+  test("gives the kept key, and makes neither key nor folder where there is none", () => {
+    const dataDir = join(parent, "data");
+    expect(readKeptKey(dataDir)).toBeNull();
+    expect(readdirSync(parent)).toEqual([]);
+    const made = readOrMakeKey(dataDir);
+    expect(readKeptKey(dataDir)).toEqual(made);
+  });
+
+  test("refuses an empty file with a sentence that names it", () => {
+    writeFileSync(join(parent, "access-key"), "");
+    expect(() => readKeptKey(parent)).toThrow(`${join(parent, "access-key")} is empty`);
+  });
 });
