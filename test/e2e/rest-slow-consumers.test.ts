@@ -46,6 +46,15 @@ async function readToEnd(member: Member): Promise<{ numbers: number[]; code: num
   }
 }
 
+/** Asks for an upgrade, leaves again and returns the status; a refusal has the JSON form. */
+async function knock(stage: RestStage): Promise<number> {
+  const client = await stage.stack.request({ path: "/ws/client/hubs/door" });
+  const answer = await client.answer();
+  if (answer.status !== 101) expectError(answer, answer.status);
+  client.destroy();
+  return answer.status;
+}
+
 async function expectSlowConsumer(stage: RestStage, member: Member): Promise<void> {
   const disconnect = await stage.stack.backend.next("disconnect", ofConnection(member.connectionId));
   expect(disconnect.header("X-Hubwire-Close-Code")).toBe("1013");
@@ -119,43 +128,99 @@ describe("a client that stops reading while others get the same", () => {
   });
 });
 
+describe("nothing is dropped silently: all in order, or a beginning without a gap and then the end", () => {
+  const limits = { maxOutboxBytes: 4 * MESSAGE_BYTES };
+
+  test("for a client that reads in fits and starts while several callers send at once", async () => {
+    await using stage = await RestStage.start({ config: { limits } });
+    const fitful = await stage.member({ groups: ["g"] });
+    const callers = await Promise.all([0, 1, 2, 3].map(() => stage.caller()));
+    const path = target("send to group", "chat", { group: "g" });
+    // Of each caller the client must see a beginning without a gap, and of all of them everything unless it was cut.
+    const sent = callers.map(() => 0);
+    for (let burst = 0; burst < 30 && !hasLeft(stage, fitful); burst++) {
+      fitful.client.pauseReading();
+      await Promise.all(
+        callers.map(async (caller, which) => {
+          for (let index = 0; index < 16; index++) {
+            const number = which * 10_000 + (sent[which] ?? 0);
+            const request = { method: "POST", target: path, type: "application/octet-stream", body: message(number) };
+            expectDone(await caller.call(request), 202);
+            sent[which] = (sent[which] ?? 0) + 1;
+          }
+        }),
+      );
+      fitful.client.resumeReading();
+    }
+    const isCut = hasLeft(stage, fitful);
+    if (!isCut)
+      await stage.call({
+        method: "DELETE",
+        target: target("close connection", "chat", { connection: fitful.connectionId }),
+      });
+    const { numbers } = await readToEnd(fitful);
+    for (const [which, count] of sent.entries()) {
+      const ofCaller = numbers.filter((number) => Math.floor(number / 10_000) === which);
+      expect(ofCaller).toEqual(Array.from({ length: ofCaller.length }, (_value, index) => which * 10_000 + index));
+      if (!isCut) expect(ofCaller.length).toBe(count);
+    }
+  });
+
+  test("for messages that are larger than maxOutboxBytes itself", async () => {
+    await using stage = await RestStage.start({ config: { limits: { maxOutboxBytes: 1000 } } });
+    const [slow, fast] = [await stage.member({ user: "slow" }), await stage.member({ user: "fast" })];
+    slow.client.pauseReading();
+    let sent = 0;
+    while (!hasLeft(stage, slow) && sent < MOST_MESSAGES) {
+      await send(stage, "broadcast", {}, sent);
+      expect(numberOf((await fast.client.nextMessage()).payload)).toBe(sent++);
+    }
+    await expectSlowConsumer(stage, slow);
+    const { numbers } = await readToEnd(slow);
+    expect(numbers).toEqual(Array.from({ length: numbers.length }, (_value, index) => index));
+    expect(await stage.received("chat", fast)).toEqual([[]]);
+  });
+});
+
 describe("maxBufferedBytes, the bound of the whole process", () => {
   const limits = { maxOutboxBytes: 64 * 1024 * 1024, maxBufferedBytes: 40 * MESSAGE_BYTES };
 
   test("refuses upgrades with 503 past 80 %, closes the largest holder past 100 %, then lets in again", async () => {
     await using stage = await RestStage.start({ config: { limits } });
+    const gate = new Gate();
+    stage.stack.backend.onMessage = async (exchange) => {
+      await gate.opened;
+      exchange.reply(204);
+    };
     const reader = await stage.member({ user: "reader" });
     const largest = await stage.member({ user: "largest" });
-    const idle = await stage.member({ user: "idle" });
-    idle.client.pauseReading();
+    const smaller = await stage.member({ user: "smaller" });
+    // The smaller one holds its messages' bytes, since the backend does not answer the first of them.
+    smaller.client.text("held", "w".repeat(100_000));
+    await stage.stack.backend.next("message", ofConnection(smaller.connectionId));
     largest.client.pauseReading();
     const names = { connection: largest.connectionId };
     let sent = 0;
-    let refused = false;
-    while (!refused && !hasLeft(stage, largest) && sent < MOST_MESSAGES) {
+    let admitted = 0;
+    for (let status = 101; status !== 503 && !hasLeft(stage, largest) && sent < MOST_MESSAGES; ) {
       await send(stage, "send to connection", names, sent++);
-      const client = await stage.stack.request({ path: "/ws/client/hubs/door" });
-      const answer = await client.answer();
-      refused = answer.status === 503;
-      if (refused) expectError(answer, 503);
-      client.destroy();
+      status = await knock(stage);
+      if (status === 101) admitted++;
     }
-    expect({ refused, hasLeft: hasLeft(stage, largest) }).toEqual({ refused: true, hasLeft: false });
-    // Who is in is served on, and the upstream is not asked for who is refused.
-    expect(await stage.received("chat", reader)).toEqual([[]]);
+    expect(hasLeft(stage, largest)).toBeFalse();
+    expect(await knock(stage)).toBe(503);
+    // The backend was not asked about who was refused, and whoever is in is served on.
+    expect(stage.stack.backend.of("connect", ({ target: path }) => path.includes("/door/")).length).toBe(admitted);
+    expect(await stage.received("chat", reader, smaller)).toEqual([[], []]);
     while (!hasLeft(stage, largest) && sent < MOST_MESSAGES) {
       await send(stage, "send to connection", names, sent++);
     }
     expect(sent).toBeLessThan(MOST_MESSAGES);
     await expectSlowConsumer(stage, largest);
-    idle.client.resumeReading();
-    expect(await stage.received("chat", reader, idle)).toEqual([[], []]);
-    await stage.until(async () => {
-      const client = await stage.stack.request({ path: "/ws/client/hubs/door" });
-      const { status } = await client.answer();
-      client.destroy();
-      return status === 101;
-    });
+    expect(await stage.received("chat", reader, smaller)).toEqual([[], []]);
+    await stage.until(async () => (await knock(stage)) === 101);
+    gate.open();
+    await stage.stack.backend.next("message", ofConnection(smaller.connectionId));
   });
 
   test("counts messages that wait for the backend", async () => {
@@ -168,17 +233,11 @@ describe("maxBufferedBytes, the bound of the whole process", () => {
     const sender = await stage.member({ user: "sender" });
     sender.client.text("held", "w".repeat(900_000));
     await stage.stack.backend.next("message", ofConnection(sender.connectionId));
-    const status = async (): Promise<number> => {
-      const client = await stage.stack.request({ path: "/ws/client/hubs/door" });
-      const answer = await client.answer();
-      client.destroy();
-      return answer.status;
-    };
-    await stage.until(async () => (await status()) === 503);
+    await stage.until(async () => (await knock(stage)) === 503);
     expect(hasLeft(stage, sender)).toBeFalse();
     gate.open();
     await stage.stack.backend.next("message", ofConnection(sender.connectionId));
-    await stage.until(async () => (await status()) === 101);
+    await stage.until(async () => (await knock(stage)) === 101);
     expect(hasLeft(stage, sender)).toBeFalse();
   });
 });

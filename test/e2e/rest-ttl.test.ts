@@ -127,6 +127,9 @@ describe("the end of a rule", () => {
   });
 
   test("is put off by a longer one, and brought forward by a shorter one", async () => {
+    const live = await stage.member({ user: "longer" });
+    // A live member is one until the rule's end was worked off; without it the answer may come from the time alone.
+    const witness = await stage.member({ user: "shorter" });
     expect(await put("longer", "l", 1)).toBe(202);
     expect(await put("longer", "l", 600)).toBe(202);
     expect(await put("shorter", "s", 600)).toBe(202);
@@ -135,8 +138,11 @@ describe("the end of a rule", () => {
     // The shorter one began last: when it has ended, the first of the longer's would have too.
     await stage.until(async () => !(await isIn("shorter", "s")));
     expect(await isIn("longer", "l")).toBe(true);
+    await stage.send("send to group", "chat", { group: "l" }, "still in");
+    expect(await stage.received("chat", live)).toEqual([[got("text", "still in")]]);
     expect(await covers("longer", "l")).toBe(true);
     expect(await covers("shorter", "s")).toBe(false);
+    for (const { client } of [live, witness]) client.destroy();
   });
 
   test("comes by a PUT without ttl, which adds the live connections for as long as they live", async () => {
@@ -154,12 +160,15 @@ describe("the end of a rule", () => {
 
   test("by a PUT without ttl means that the old ttl removes nobody", async () => {
     const live = await stage.member({ user: "saved" });
+    const witness = await stage.member({ user: "clock" });
     expect(await put("saved", "s", 1)).toBe(202);
     expect(await put("saved", "s")).toBe(202);
     expect(await put("clock", "c", 1)).toBe(202);
     await stage.until(async () => !(await isIn("clock", "c")));
     expect(await isIn("saved", "s")).toBe(true);
-    live.client.destroy();
+    await stage.send("send to group", "chat", { group: "s" }, "still in");
+    expect(await stage.received("chat", live)).toEqual([[got("text", "still in")]]);
+    for (const { client } of [live, witness]) client.destroy();
   });
 
   const deletes = publishedPaths("remove user from group", "remove user from all groups");
