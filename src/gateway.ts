@@ -231,7 +231,13 @@ function openDoors(config: Config, wired: ListenerParts): Doors {
     wired,
   );
   const innerPort = () => inner.port;
-  const opened = startTlsFront({ host, port, certFile, keyFile, clientCaFile, clientCert, innerPort }, wired.report);
+  let opened: TlsFront;
+  try {
+    opened = startTlsFront({ host, port, certFile, keyFile, clientCaFile, clientCert, innerPort }, wired.report);
+  } catch (error) {
+    void inner.stop();
+    throw error;
+  }
   front = opened;
   return {
     port: opened.port,

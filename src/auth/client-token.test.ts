@@ -109,6 +109,7 @@ describe("time", () => {
     [{ exp: String(NOW + 600) }, "401 token_claims"],
     [{ exp: null }, "401 token_claims"],
     [{ nbf: "0" }, "401 token_claims"],
+    [{ nbf: null }, "401 token_claims"],
   ])("%j: %s", async (over, code) => expect(await codeOf(verifyClaims({ ...GOOD, ...over }))).toBe(code));
 
   test("of a repeated claim the last counts, as everywhere in JSON", async () => {

@@ -36,7 +36,8 @@ export async function verifyClientToken(
   if (fault !== null) return refused(fault);
   const { claims } = signed;
   if (!isClientAudience(claimValue(claims, "aud"), endpoint)) return refused("token_audience");
-  return identify(claims, claimValue(claims, "sub") ?? claimValue(claims, "nameid") ?? "");
+  const [userId = ""] = ["sub", "nameid"].map((type) => claimValue(claims, type)).filter((id) => id !== undefined);
+  return identify(claims, userId);
 }
 
 function identify(claims: readonly Claim[], userId: unknown): ClientTokenResult {

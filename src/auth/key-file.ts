@@ -22,8 +22,9 @@ export function readOrMakeKey(dataDir: string): KeptKey {
   if (kept !== null) return kept;
   mkdirSync(dataDir, { recursive: true, mode: 0o700 });
   chmodSync(dataDir, 0o700);
-  const draft = `${path}.${process.pid}`;
-  writeFileSync(draft, `${randomBytes(32).toString("base64")}\n`, { mode: 0o600 });
+  // A name of its own: two containers on one volume may have the same process id.
+  const draft = `${path}.${randomBytes(8).toString("hex")}`;
+  writeFileSync(draft, `${randomBytes(32).toString("base64")}\n`, { mode: 0o600, flag: "wx" });
   try {
     // A link fails where the file exists, and makes it whole otherwise: nobody reads half a key.
     linkSync(draft, path);
@@ -32,7 +33,9 @@ export function readOrMakeKey(dataDir: string): KeptKey {
   } finally {
     rmSync(draft, { force: true });
   }
-  return { key: readKey(path) ?? "", path };
+  const made = readKey(path);
+  if (made === null) throw new Error(`${path} was removed while it was made`);
+  return { key: made, path };
 }
 
 /** Reads the access key kept in a data folder; null where there is none. Errors: as those of `readOrMakeKey`. */

@@ -38,7 +38,8 @@ export async function verifySignedToken(token: string, keys: AccessKeys): Promis
   const claims = readClaims(payload);
   if (claims === null) return "token_malformed";
   const expiresAt = claimValue(claims, "exp");
-  const notBefore = claimValue(claims, "nbf") ?? Number.NEGATIVE_INFINITY;
+  const given = claimValue(claims, "nbf");
+  const notBefore = given === undefined ? Number.NEGATIVE_INFINITY : given;
   if (typeof expiresAt !== "number" || typeof notBefore !== "number") return "token_claims";
   return { claims, expiresAt, notBefore };
 }

@@ -111,6 +111,8 @@ export class Admission {
 
   /** Asks the upstream. An accepted connection must be opened, or given to `handshakeFailed`, by the caller. */
   async connect({ facts, subprotocols, certThumbprint }: ConnectRequest): Promise<Admitted> {
+    // The caller has verified a token since `reserve`, and the drain may have found nothing outstanding meanwhile.
+    if (this.#closing) return { kind: "refuse", refusal: shuttingDown() };
     const eventId = `${facts.connectionId}.connect`;
     this.#outstanding.begin();
     let departing = false;
@@ -123,7 +125,12 @@ export class Admission {
         return accept(facts, decision);
       }
       if (decision.kind === "relay") return decision;
-      this.#reportRefused(facts, eventId, decision.refusal, describeOutcome(outcome));
+      // What was answered has been delivered, however little could be made of the answer.
+      if (outcome.kind !== "answer" && outcome.kind !== "unrouted") {
+        const { connectionId, hub } = facts;
+        const cause = describeOutcome(outcome);
+        this.#report.undelivered({ connectionId, hub, event: "connect", eventId, cause, count: 1 });
+      }
       if (decision.disconnect !== "none") {
         departing = true;
         const left = new Connection({ ...facts, userId: decision.userId });
@@ -153,19 +160,6 @@ export class Admission {
   #orClosing(decision: ConnectDecision): ConnectDecision {
     if (!this.#closing || decision.kind !== "accept") return decision;
     return { kind: "refuse", refusal: shuttingDown(), disconnect: "accepted", userId: decision.userId };
-  }
-
-  #reportRefused(facts: ConnectionFacts, eventId: string, refused: Refusal, cause: string): void {
-    if (refused.status < 500) return;
-    const { connectionId, hub } = facts;
-    this.#report.undelivered({
-      connectionId,
-      hub,
-      event: "connect",
-      eventId,
-      cause: `${refused.message}; ${cause}`,
-      count: 1,
-    });
   }
 }
 

@@ -70,9 +70,10 @@ function decideAnswer(status: number, headers: HeaderLines, body: Uint8Array, as
     return refuse(refusal("upstream_failed", `the upstream answered with status ${status}`, "upstream"), "none", asked);
   }
   const reply: ConnectReply = parseConnectReply(headers, parseSubprotocols(asked.subprotocols));
-  if (reply.kind === "malformed")
-    return refuse(refusal("upstream_failed", reply.sentence, "upstream"), "accepted", asked);
   const userId = reply.userId ?? asked.userId;
+  if (reply.kind === "malformed") {
+    return refuse(refusal("upstream_failed", reply.sentence, "upstream"), "accepted", { userId });
+  }
   if (reply.groups.length > asked.maxGroups) {
     const sentence = `the upstream named more groups than limits.maxGroupsPerConnection (${asked.maxGroups})`;
     return refuse(refusal("upstream_failed", sentence, "maxGroupsPerConnection"), "accepted", { userId });

@@ -280,3 +280,17 @@ test("a fault of ours in a call closes that connection with 1011 and is reported
   await two.leave();
   expect(stage.outstanding.count).toBe(0);
 });
+
+test("a close that waits behind a backlog changes nothing of what is posted: the first without an answer ends it", async () => {
+  const stage = new CoreStage();
+  stage.upstream.script = ({ name }) => (name === "message" ? null : answer(204));
+  const { send, socket, leave } = stage.open();
+  socket.close = (code, reason) => void socket.done.push(`closing ${code} ${reason}`);
+  await send("a", "b", "c");
+  stage.upstream.settleFirst(unknown());
+  await settled();
+  expect(socket.done).toEqual(["closing 1011 upstream unavailable"]);
+  expect(stage.upstream.labels).toEqual(["a"]);
+  await leave({ code: 1006, reason: "" });
+  expect(stage.upstream.labels).toEqual(["a", "disconnect"]);
+});

@@ -177,10 +177,12 @@ export class Dispatch {
     this.#moved(frame.length);
   }
 
-  /** Whether the next waiting message may be posted: always while open; while closed until one fails or time is up. */
+  /** Whether the next waiting message may be posted: always while open; then until one fails or time is up. */
   #mayGoOn(connection: Connection, answered: boolean): boolean {
-    if (connection.socket !== null) return true;
-    return answered && !this.#abandoning && this.#clock.now() < connection.drainUntil;
+    if (connection.end === null) return true;
+    if (!answered || this.#abandoning) return false;
+    // Between the decision to close and the close the drain's time has not begun.
+    return connection.socket !== null || this.#clock.now() < connection.drainUntil;
   }
 
   #next(connection: Connection): InboundMessage | undefined {

@@ -133,7 +133,8 @@ export interface Undelivered {
 export interface Report {
   connectionOpened(connectionId: string, hub: string): void;
   connectionClosed(connectionId: string, hub: string, closeCode: number, closeReason: string): void;
-  connectionRefused(hub: string, status: number, code: string): void;
+  /** `message` is the refusal's sentence. */
+  connectionRefused(hub: string, status: number, code: string, message: string): void;
   undelivered(fact: Undelivered): void;
   /** A bug of ours that an edge caught. */
   fault(where: string, error: unknown): void;

@@ -36,8 +36,10 @@ describe("createLogReport", () => {
     const { report, lines } = recording("info");
     report.connectionOpened("c1", "chat");
     report.connectionClosed("c1", "chat", 1000, "bye");
-    report.connectionRefused("chat", 401, "token_expired");
-    expect(lines).toMatchObject([{ level: 30, hub: "chat", status: 401, code: "token_expired" }]);
+    report.connectionRefused("chat", 401, "token_expired", "the access token has expired");
+    expect(lines).toMatchObject([
+      { level: 30, hub: "chat", status: 401, code: "token_expired", cause: "the access token has expired" },
+    ]);
     const all = recording("debug");
     all.report.connectionOpened("c1", "chat");
     all.report.connectionClosed("c1", "chat", 1000, "bye");

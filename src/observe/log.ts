@@ -24,7 +24,8 @@ export function createLogReport(log: Logger): Report & EntryReport {
     connectionOpened: (connectionId, hub) => log.debug({ connectionId, hub }, "connection opened"),
     connectionClosed: (connectionId, hub, closeCode, closeReason) =>
       log.debug({ connectionId, hub, closeCode, closeReason }, "connection closed"),
-    connectionRefused: (hub, status, code) => log.info({ hub, status, code }, "connection refused"),
+    connectionRefused: (hub, status, code, message) =>
+      log.info({ hub, status, code, cause: message }, "connection refused"),
     undelivered: (fact) => log.warn(fact, "event not delivered"),
     fault: (where, error) => log.error({ where, err: error }, "fault of the service"),
     breakerOpened: (entry) => log.warn({ entry }, "circuit breaker opened"),

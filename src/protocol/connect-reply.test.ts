@@ -99,3 +99,17 @@ test("never throws; what it takes are names and an offered subprotocol", () => {
     { numRuns: 1000 },
   );
 });
+
+test("a space that no header parser trims is not trimmed away: it would make another user or group of it", () => {
+  expect(parseConnectReply([["X-ASRS-User-Id", "\u00a0admin"]], []).kind).toBe("malformed");
+  expect(parseConnectReply([["X-ASRS-User-Id", "admin\u3000"]], []).kind).toBe("malformed");
+  expect(parseConnectReply([["X-ASRS-Connection-Group", "\u00a0admins"]], []).kind).toBe("malformed");
+});
+
+test("what is wrong elsewhere leaves the user that the answer names, for the disconnect", () => {
+  const lines = [
+    ["X-ASRS-User-Id", "bob"],
+    ["Sec-WebSocket-Protocol", "not-offered"],
+  ] as const;
+  expect(parseConnectReply(lines, ["v1"])).toMatchObject({ kind: "malformed", userId: "bob" });
+});

@@ -1,4 +1,4 @@
-import { type HeaderLines, headerValues } from "./headers.ts";
+import { type HeaderLines, headerValues, trimOptionalSpace } from "./headers.ts";
 import { isName } from "./names.ts";
 
 /** What a 2xx answer to the connect event says, or what is wrong with it in a sentence. */
@@ -10,7 +10,12 @@ export type ConnectReply =
       readonly groups: readonly string[];
       readonly subprotocol: string | null;
     }
-  | { readonly kind: "malformed"; readonly sentence: string };
+  | {
+      readonly kind: "malformed";
+      readonly sentence: string;
+      /** The user that the answer names, for the disconnect event; null where it names none or that is what is wrong. */
+      readonly userId: string | null;
+    };
 
 /** The subprotocols that a client offers, from its `Sec-WebSocket-Protocol`. Source: RFC 6455 section 4.2.1. */
 export function parseSubprotocols(header: string | null): string[] {
@@ -32,30 +37,30 @@ export function parseConnectReply(headers: HeaderLines, offered: readonly string
   const groups = new Set(values(headers, "x-asrs-connection-group").flatMap(splitList));
   for (const group of groups) {
     if (!isName(group))
-      return malformed("the upstream answered with an X-ASRS-Connection-Group that is no group's name");
+      return malformed("the upstream answered with an X-ASRS-Connection-Group that is no group's name", userId);
   }
 
   const chosen = values(headers, "sec-websocket-protocol");
-  if (chosen.length > 1) return malformed("the upstream answered with more than one Sec-WebSocket-Protocol");
+  if (chosen.length > 1) return malformed("the upstream answered with more than one Sec-WebSocket-Protocol", userId);
   const subprotocol = chosen[0] ?? null;
-  if (subprotocol === "") return malformed("the upstream answered with a blank Sec-WebSocket-Protocol");
+  if (subprotocol === "") return malformed("the upstream answered with a blank Sec-WebSocket-Protocol", userId);
   if (subprotocol !== null && !offered.includes(subprotocol)) {
-    return malformed("the upstream answered with a Sec-WebSocket-Protocol that the client did not offer");
+    return malformed("the upstream answered with a Sec-WebSocket-Protocol that the client did not offer", userId);
   }
   return { kind: "reply", userId, groups: [...groups], subprotocol };
 }
 
 function values(headers: HeaderLines, name: string): string[] {
-  return headerValues(headers, name).map((value) => value.trim());
+  return headerValues(headers, name).map(trimOptionalSpace);
 }
 
 function splitList(value: string): string[] {
   return value
     .split(",")
-    .map((element) => element.trim())
+    .map(trimOptionalSpace)
     .filter((element) => element !== "");
 }
 
-function malformed(sentence: string): ConnectReply {
-  return { kind: "malformed", sentence };
+function malformed(sentence: string, userId: string | null = null): ConnectReply {
+  return { kind: "malformed", sentence, userId };
 }

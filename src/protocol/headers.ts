@@ -20,6 +20,15 @@ export const HOP_BY_HOP_HEADERS: ReadonlySet<string> = new Set([
   "upgrade",
 ]);
 
+/**
+ * Takes the white space of HTTP off both ends of a header's value or list element: spaces and tabs, nothing else.
+ *
+ * `trim` takes U+00A0 and the like too, and would make another name of one that must be refused. Source: RFC 9110 section 5.6.3.
+ */
+export function trimOptionalSpace(value: string): string {
+  return value.replace(/^[ \t]+|[ \t]+$/g, "");
+}
+
 /** All values that stand under a name, in their order. `lowerCaseName` must be lower case. */
 export function headerValues(lines: HeaderLines, lowerCaseName: string): string[] {
   const values: string[] = [];

@@ -51,7 +51,13 @@ export function traceOrigin(peer: string, chain: string | null, trusted: Trusted
     return { forwardedFor: peerAddress, clientAddress: peerAddress };
   }
   const plainChain = chain.trim().replace(/[^,\s]+/g, plainAddress);
-  const hops = [...plainChain.split(",").map((hop) => hop.trim()), peerAddress];
+  const hops = [
+    ...plainChain
+      .split(",")
+      .map((hop) => hop.trim())
+      .filter((hop) => hop !== ""),
+    peerAddress,
+  ];
   const clientAddress = hops.findLast((hop) => !trusted.includes(hop)) ?? hops[0] ?? peerAddress;
   return { forwardedFor: `${plainChain}, ${peerAddress}`, clientAddress };
 }

@@ -16,7 +16,21 @@ export function refusalResponse(refused: Refusal): Response {
  */
 export function relayedResponse(status: number, headers: HeaderLines, body: Uint8Array): Response {
   const lines = headers.map(([name, value]): [string, string] => [name, latin1OfUtf8(value)]);
+  if (body.length > 0 && !headers.some(([name]) => name.toLowerCase() === "content-type")) {
+    // Bun gives bytes a type that the upstream did not give; to a stream it gives none.
+    lines.push(["Content-Length", String(body.length)]);
+    return new Response(streamOf(body), { status, headers: lines });
+  }
   return new Response(body as Uint8Array<ArrayBuffer>, { status, headers: lines });
+}
+
+function streamOf(body: Uint8Array): ReadableStream {
+  return new ReadableStream({
+    start(controller) {
+      controller.enqueue(body);
+      controller.close();
+    },
+  });
 }
 
 /** Header values go out as Latin-1 chars, one a byte; ours are Unicode and travel as UTF-8. */

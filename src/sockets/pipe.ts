@@ -40,6 +40,11 @@ export class Pipe {
     source.pause();
   }
 
+  /** Whether something waits for the other side to read. */
+  get isWaiting(): boolean {
+    return this.#waiting.length > 0;
+  }
+
   /** The socket can take more. */
   drained(): void {
     for (;;) {

@@ -234,6 +234,16 @@ test("a client that reads late gets every byte", async () => {
   expect(payload.length).toBe(24 << 20);
 });
 
+test("a client that reads nothing is cut once the inner connection has ended, and the table forgets it", async () => {
+  const { front, ports, sockets } = start("optional");
+  using client = await RawWebSocket.request({ port: front.port, path: `/?send=${24 << 20}`, tls: tls() });
+  client.pauseReading();
+  await stuck(() => sockets[0]);
+  sockets[0]?.terminate();
+  const [port = 0] = ports;
+  await waitFor("the table to forget", () => front.peerBehind(port) === null, 25_000);
+});
+
 test("the end of the inner connection ends the client's, behind what was sent", async () => {
   const { front } = start("optional");
   using client = await RawWebSocket.open({ port: front.port, tls: tls() });

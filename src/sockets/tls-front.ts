@@ -11,6 +11,12 @@ const HANDSHAKE_TIMEOUT_SECONDS = 5;
 /** How long a client may take to read what was sent before its connection ended. Rounded up likewise. */
 const LINGER_SECONDS = 15;
 
+/**
+ * A client that reads nothing of what waits for it is cut after this long. Meanwhile the inner side is not read, so its end
+ * would not be seen, and the core's own cut would not reach the client. Rounded up likewise.
+ */
+const STUCK_SECONDS = 20;
+
 export interface TlsFrontOptions {
   readonly host: string;
   readonly port: number;
@@ -114,7 +120,9 @@ function clientHandlers(options: TlsFrontOptions, state: FrontState): SocketHand
       else toInner.write(bytes, socket);
     },
     drain(socket) {
-      socket.data.toClient?.drained();
+      const { toClient, closed } = socket.data;
+      toClient?.drained();
+      if (!closed) socket.timeout(toClient?.isWaiting === true ? STUCK_SECONDS : 0);
     },
     timeout(socket) {
       socket.terminate();
@@ -156,6 +164,7 @@ async function connectInner(
       },
       data(inner, bytes) {
         link.toClient?.write(bytes, inner);
+        if (link.toClient?.isWaiting === true && !link.closed) client.timeout(STUCK_SECONDS);
       },
       drain() {
         link.toInner?.drained();

@@ -149,13 +149,17 @@ export class Upgrade {
   }
 
   #refuse(hub: string, refused: Refusal): Response {
-    this.#report.connectionRefused(hub, refused.status, refused.code);
+    this.#report.connectionRefused(hub, refused.status, refused.code, refused.message);
     return refusalResponse(refused);
   }
 }
 
-/** The tokens in `Authorization`; another scheme than Bearer is a proxy's business. */
+/** The tokens in all lines of `Authorization`; another scheme than Bearer is a proxy's business. */
 function bearerTokens(headers: Headers): string[] {
-  const match = /^bearer(?: +(.*))?$/i.exec(headers.get("authorization")?.trim() ?? "");
-  return match === null ? [] : (match[1] ?? "").split(",").map((part) => part.replace(/^\s*bearer /i, "").trim());
+  const tokens: string[] = [];
+  for (const part of (headers.get("authorization") ?? "").split(",")) {
+    const match = /^bearer(?:[ \t]+(.*))?$/i.exec(part.trim());
+    if (match !== null) tokens.push((match[1] ?? "").trim());
+  }
+  return tokens;
 }

@@ -252,3 +252,13 @@ function swapPayload(token: string, payload: string): string {
   const [header, , signature] = token.split(".");
   return `${header}.${Buffer.from(payload).toString("base64url")}.${signature}`;
 }
+
+test.each([
+  ["beside another scheme", ["Authorization: Basic eDp5", "Authorization: Bearer not.a.token"]],
+  ["behind a tab", ["Authorization: Bearer\tnot.a.token"]],
+])("a bearer token %s is looked at: nobody gets in as nobody with it", async (_where, lines) => {
+  await using stack = await Stack.start();
+  const client = await stack.request({ lines });
+  expect((await client.answer()).status).toBe(401);
+  expect(stack.backend.requests).toEqual([]);
+});
