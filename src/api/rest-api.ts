@@ -25,8 +25,8 @@ export interface RestRequest {
   readonly path: string;
   /** Raw, without `?`. */
   readonly query: string;
-  /** Takes the server's own timeout off while a body is read. */
-  readonly holdOpen: () => void;
+  /** Takes the server's own timeout off while a body is read; the function returned puts it back. */
+  readonly holdOpen: () => () => void;
 }
 
 /**
@@ -94,7 +94,7 @@ export class RestApi {
       const sentence = "send text/plain or application/json in UTF-8, or application/octet-stream";
       return refusal("unsupported_type", sentence, "Content-Type");
     }
-    holdOpen();
+    const restoreTimeout = holdOpen();
     let heldBytes = 0;
     const hold = (byteCount: number) => {
       heldBytes += byteCount;
@@ -107,6 +107,7 @@ export class RestApi {
       const made = messageFrame(type, body.bytes);
       return "refusal" in made ? made.refusal : await this.#operations.send(operation, names, made.frame);
     } finally {
+      restoreTimeout();
       this.#pressure.hold(-heldBytes);
     }
   }

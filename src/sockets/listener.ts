@@ -11,6 +11,9 @@ import type { Peer, Upgrade } from "./upgrade.ts";
 
 const utf8 = new TextEncoder();
 
+/** How long a connection for plain HTTP may be silent between requests, or in the middle of one. */
+const HTTP_IDLE_TIMEOUT_SECONDS = 10;
+
 /** Beyond every limit of ours: Bun would answer with an empty 413, so the REST API counts for itself. */
 const MAX_REQUEST_BODY_BYTES = 2 ** 40;
 
@@ -42,8 +45,11 @@ export interface PlainRequest {
   readonly path: string;
   /** Raw, without `?`. */
   readonly query: string;
-  /** Takes Bun's idle timeout, which cuts without a status, off this request: whoever reads its body has a deadline. */
-  readonly holdOpen: () => void;
+  /**
+   * Takes Bun's idle timeout, which cuts without a status, off this request: whoever reads its body has a deadline.
+   * The function returned puts it back. It belongs to the TCP connection, which would never time out again.
+   */
+  readonly holdOpen: () => () => void;
 }
 
 /** What the listener hands requests and sockets to. */
@@ -69,6 +75,7 @@ export function listen(options: ListenerOptions, parts: ListenerParts): Listener
     reusePort: options.reusePort,
     ...(options.tls === null ? {} : { tls: { cert: options.tls.cert, key: options.tls.key } }),
     maxRequestBodySize: MAX_REQUEST_BODY_BYTES,
+    idleTimeout: HTTP_IDLE_TIMEOUT_SECONDS,
     fetch: (request) => answer(request, server, options, parts),
     error: (error) => {
       report.fault("request", error);
@@ -105,7 +112,10 @@ async function answer(
   const endpoint = parseClientEndpoint(url.pathname, query);
   if (endpoint.kind === "endpoint") return await upgrade.handle({ request, peer, hub: endpoint.hub, query }, server);
   if (endpoint.kind === "bad-hub") return refusalResponse(refusal("bad_hub", endpoint.sentence, "hub"));
-  const holdOpen = () => server.timeout(request, 0);
+  const holdOpen = () => {
+    server.timeout(request, 0);
+    return () => server.timeout(request, HTTP_IDLE_TIMEOUT_SECONDS);
+  };
   const routed = route({ request, path: url.pathname, query, holdOpen });
   return await (routed ?? refusalResponse(refusal("not_found", "there is nothing here", "path")));
 }
