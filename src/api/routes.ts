@@ -101,9 +101,13 @@ function buildResources(form: PathForm): Map<string, Resource> {
   return resources;
 }
 
-/** Literals stand at even places of every path and names at odd ones, so a path's shape needs no search. */
+/**
+ * Literals stand at even places of every path and names at odd ones, so a path's shape needs no search.
+ *
+ * As JSON: a malformed or empty part, or one that holds a decoded `/`, must not look like another path.
+ */
 function shapeOf(parts: readonly (string | null)[]): string {
-  return parts.map((part, index) => (index % 2 === 0 ? part : "*")).join("/");
+  return JSON.stringify(parts.map((part, index) => (index % 2 === 0 ? part : "*")));
 }
 
 /** Whether an operation sends its body to clients. */
