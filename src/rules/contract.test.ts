@@ -3,8 +3,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
+import { MemoryRuleStore } from "../../test/support/memory-rule-store.ts";
 import type { GroupRule, RuleStore } from "../core/ports.ts";
-import { MemoryRuleStore } from "./memory.ts";
 import { SqliteRuleStore } from "./sqlite.ts";
 
 const RULE: GroupRule = { hub: "chat", userId: "ann", group: "red", expiresAtMs: 1_700_000_000_000 };

@@ -1,7 +1,7 @@
 import { GroupRules } from "../../src/core/group-rules.ts";
 import type { GroupRule, RuleStore } from "../../src/core/ports.ts";
-import { MemoryRuleStore } from "../../src/rules/memory.ts";
 import { FakeClock } from "./fake-clock.ts";
+import { MemoryRuleStore } from "./memory-rule-store.ts";
 
 const NOON_MS = Date.UTC(2025, 5, 1, 12);
 

@@ -1,7 +1,7 @@
-import type { GroupRule, RuleStore } from "../core/ports.ts";
-import { hubKey } from "../protocol/names.ts";
+import type { GroupRule, RuleStore } from "../../src/core/ports.ts";
+import { hubKey } from "../../src/protocol/names.ts";
 
-/** Keeps group rules as long as the process lives: for gateways that are embedded, and for tests. */
+/** Keeps group rules as long as the process lives: what the contract says, with nothing else to it. */
 export class MemoryRuleStore implements RuleStore {
   readonly #rules = new Map<string, GroupRule>();
 
