@@ -27,11 +27,13 @@ export function exampleFolder(name: string): string {
  * Shape:  `env` is added to the process's own; what it prints goes on to standard output.
  */
 export function startExample(name: string, env: Readonly<Record<string, string>>): ExampleBackend {
+  // Its fetch would ask a proxy even for the gateway on this machine, which the proxy cannot reach.
+  const noProxy = [process.env["NO_PROXY"] ?? process.env["no_proxy"], "127.0.0.1", "localhost"].filter(Boolean).join();
   const backend = Bun.spawn([process.execPath, join(exampleFolder(name), "server.ts")], {
     stdin: "ignore",
     stdout: "pipe",
     stderr: "inherit",
-    env: { ...process.env, ...env },
+    env: { ...process.env, NO_PROXY: noProxy, no_proxy: noProxy, ...env },
   });
   return { url: started(name, backend), stop: () => end(backend) };
 }

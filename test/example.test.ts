@@ -3,7 +3,8 @@ import { createHmac } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { COMMANDS_TIMEOUT_MS, findFreePort, listenOnce, type RunningCommand, startCommand } from "./support/command.ts";
+import { type StartedExample, startExample } from "./support/chat-example.ts";
+import { COMMANDS_TIMEOUT_MS, findFreePort, listenOnce, startCommand } from "./support/command.ts";
 import { within } from "./support/deadline.ts";
 import { RawWebSocket } from "./support/raw-websocket.ts";
 
@@ -16,42 +17,11 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-/** `npm start` on free ports, once it has printed its last line. */
-interface StartedExample {
-  readonly npm: RunningCommand;
-  readonly examplePort: number;
-  readonly gatewayPort: number;
-  readonly pageUrl: string;
-  readonly accessKey: string;
-}
-
-async function startExample(env: Readonly<Record<string, string>> = {}): Promise<StartedExample> {
-  const examplePort = await findFreePort();
-  const npm = startCommand("exec npm start", {
-    env: {
-      HUBWIRE_LISTEN_PORT: "0",
-      EXAMPLE_PORT: String(examplePort),
-      HUBWIRE_DATA_DIR: join(folder, "data"),
-      ...env,
-    },
-  });
-  try {
-    const [, pageUrl = ""] = await npm.printed(/^Open (http:\S+) in two browser tabs\.$/m);
-    const [, port = "", accessKey = ""] = await npm.printed(
-      /^connection string: Endpoint=http:\/\/127\.0\.0\.1:(\d+);AccessKey=([^;]+);Version=1\.0;$/m,
-    );
-    return { npm, examplePort, gatewayPort: Number(port), pageUrl, accessKey };
-  } catch (fault) {
-    await npm[Symbol.asyncDispose]();
-    throw fault;
-  }
-}
-
 describe("npm start", () => {
   let started: StartedExample;
 
   beforeAll(async () => {
-    started = await startExample();
+    started = await startExample(join(folder, "data"));
   });
   afterAll(async () => {
     await started.npm[Symbol.asyncDispose]();
@@ -69,42 +39,120 @@ describe("npm start", () => {
     });
   }
 
-  test("serves a page that loads nothing from elsewhere and says what is still to come", async () => {
+  /** The next line of one of these kinds; others, such as the list of who is here, come whenever they like. */
+  async function nextLine(client: RawWebSocket, ...kinds: string[]): Promise<Record<string, unknown>> {
+    for (;;) {
+      const line = JSON.parse(await client.nextText()) as Record<string, unknown>;
+      if (kinds.includes(String(line["kind"]))) return line;
+    }
+  }
+
+  /** A client that is in, its welcome read. */
+  async function visit(name: string): Promise<RawWebSocket> {
+    const client = await enter(name);
+    await client.upgraded();
+    expect(JSON.parse(await client.nextText())).toEqual({ kind: "notice", text: `Welcome, ${name}.` });
+    return client;
+  }
+
+  const command = (kind: string, to: string, text = "") => JSON.stringify({ kind, to, text });
+
+  test("serves a page of three files that load nothing from elsewhere and set no HTML", async () => {
     const response = await fetch(started.pageUrl);
     const page = await response.text();
     expect(response.status).toBe(200);
-    expect(response.headers.get("content-type")).toBe("text/html; charset=utf-8");
+    expect(response.headers.get("content-type")).toBe("text/html;charset=utf-8");
     expect(page).toContain("<title>hubwire chat</title>");
-    expect(page.replaceAll(/\s+/g, " ")).toContain(
-      "Until hubwire’s REST API lands, the answer reaches the sender only",
-    );
-    expect(page).not.toMatch(/\b(?:src|href)\s*=\s*"(?!data:)/);
-    expect(page).not.toContain("innerHTML");
+    const links = [...page.matchAll(/\b(?:src|href)\s*=\s*"([^"]*)"/g)].map(([, target]) => target);
+    expect(links).toEqual(["data:,", "chat.css", "chat.js"]);
+    expect(page).toContain("default-src 'none'; script-src 'self'; style-src 'self';");
+    for (const name of ["chat.css", "chat.js"]) {
+      const file = await fetch(new URL(name, started.pageUrl));
+      const text = await file.text();
+      expect(file.status).toBe(200);
+      expect(text).not.toMatch(/https?:|url\(|@import|^import\b|innerHTML|insertAdjacentHTML|document\.write/m);
+    }
   });
 
-  test("lets two clients chat: each gets its welcome, and its own lines back from the backend", async () => {
-    using ada = await enter("Ada");
-    using zoe = await enter("Zoë 漢字");
-    for (const [client, name] of [
-      [ada, "Ada"],
-      [zoe, "Zoë 漢字"],
-    ] as const) {
-      await client.upgraded();
-      const welcome = JSON.parse(await client.nextText());
-      expect(welcome).toEqual({ kind: "notice", text: expect.stringContaining(`Welcome, ${name}.`) });
-    }
-    ada.text("hello from Ada");
-    zoe.text("¿qué tal? <b>");
-    const toAda = JSON.parse(await ada.nextText());
-    const toZoe = JSON.parse(await zoe.nextText());
-    expect(toAda).toEqual({ kind: "message", from: "Ada", text: "hello from Ada", at: expect.any(String) });
-    expect(toZoe).toEqual({ kind: "message", from: "Zoë 漢字", text: "¿qué tal? <b>", at: expect.any(String) });
+  test("puts a client into the lobby with its connect answer: it hears the others without asking for anything", async () => {
+    using ada = await visit("Ada");
+    using zoe = await visit("Zoë 漢字");
+    zoe.text(command("say", "lobby", "¿qué tal? <b>"));
+    const line = { kind: "say", to: "lobby", from: "Zoë 漢字", text: "¿qué tal? <b>", at: expect.any(String) };
+    expect(await nextLine(ada, "say")).toEqual(line);
+    expect(await nextLine(zoe, "say")).toEqual(line);
     ada.close(1000);
     expect((await ada.closed()).code).toBe(1000);
   });
 
+  test("a room's messages reach who is in the room by then, not who has left it or was never there", async () => {
+    using ada = await visit("Ada");
+    using zoe = await visit("Zoë");
+    using eve = await visit("Eve");
+    // A name that needs every kind of escape in a path.
+    const room = "täglich? #1/2 100%";
+    for (const client of [ada, zoe, eve]) {
+      client.text(command("join", room));
+      expect(await nextLine(client, "join")).toEqual({ kind: "join", to: room });
+    }
+    eve.text(command("leave", room));
+    expect(await nextLine(eve, "leave")).toEqual({ kind: "leave", to: room });
+    ada.text(command("say", room, "members only"));
+    ada.text(command("say", "lobby", "for all"));
+    for (const client of [ada, zoe]) {
+      expect(await nextLine(client, "say")).toMatchObject({ to: room, from: "Ada", text: "members only" });
+      expect(await nextLine(client, "say")).toMatchObject({ to: "lobby", text: "for all" });
+    }
+    // One caller's messages keep their order, so whatever was sent to the room would have come before.
+    expect(await nextLine(eve, "say")).toMatchObject({ to: "lobby", text: "for all" });
+    eve.text(command("say", room, "let me in"));
+    expect(await nextLine(eve, "notice", "say")).toEqual({ kind: "notice", text: `You are not in ${room}.` });
+  });
+
+  test("a private message reaches every tab of both names, and nobody else", async () => {
+    using ada = await visit("Ada");
+    using zoe = await visit("Zoë/?#%");
+    using zoeAgain = await visit("Zoë/?#%");
+    using eve = await visit("Eve");
+    ada.text(command("tell", "Zoë/?#%", "psst"));
+    ada.text(command("say", "lobby", "for all"));
+    for (const client of [ada, zoe, zoeAgain]) {
+      expect(await nextLine(client, "tell", "say")).toMatchObject({
+        kind: "tell",
+        from: "Ada",
+        to: "Zoë/?#%",
+        text: "psst",
+      });
+    }
+    expect(await nextLine(eve, "tell", "say")).toMatchObject({ kind: "say", text: "for all" });
+    ada.text(command("tell", "Nobody", "psst"));
+    expect(await nextLine(ada, "notice")).toEqual({ kind: "notice", text: "Nobody is not here." });
+  });
+
+  test("tells who is here, and in which rooms, when somebody comes, joins and goes", async () => {
+    using ada = await visit("Ada");
+    ada.text(command("hello", "lobby"));
+    const here = async (client: RawWebSocket, name: string): Promise<unknown[]> => {
+      const { people } = (await nextLine(client, "here")) as { people: { name: string; rooms: string[] }[] };
+      return people.filter((one) => one.name === name).map(({ rooms }) => rooms);
+    };
+    /** Reads lists until one says this: a list that was made before the change may still come. */
+    const until = async (rooms: string[][]) => {
+      while (!Bun.deepEquals(await here(ada, "Grace"), rooms));
+    };
+    await until([]);
+    using grace = await visit("Grace");
+    grace.text(command("hello", "lobby"));
+    await until([["lobby"]]);
+    expect(await here(grace, "Grace")).toEqual([["lobby"]]);
+    grace.text(command("join", "tea"));
+    await until([["lobby", "tea"]]);
+    grace.reset();
+    await until([]);
+  });
+
   test("refuses a bad name with the backend's own 400, and a client without one", async () => {
-    for (const name of ["", "   ", "a\u0007b", "x".repeat(41)]) {
+    for (const name of ["", "   ", "a\u0007b", "..", "x".repeat(41)]) {
       using client = await enter(name);
       const { status, body } = await client.answer();
       expect(status).toBe(400);
@@ -112,15 +160,27 @@ describe("npm start", () => {
     }
   });
 
-  test("answers a message in bytes with a notice", async () => {
-    using client = await enter("Ada");
-    await client.upgraded();
-    await client.nextText();
+  test("answers what is no command with a notice", async () => {
+    using client = await visit("Ada");
+    const nonsense = [
+      "",
+      "hello",
+      "null",
+      "[]",
+      "{}",
+      command("shout", "lobby"),
+      command("join", ".."),
+      command("say", ""),
+    ];
+    for (const text of nonsense) {
+      client.text(text);
+      expect(await nextLine(client, "notice", "join")).toEqual({
+        kind: "notice",
+        text: "This chat does not know what that is.",
+      });
+    }
     client.binary(Uint8Array.of(0xff, 0x00));
-    expect(JSON.parse(await client.nextText())).toEqual({
-      kind: "notice",
-      text: "This chat takes text messages only.",
-    });
+    expect(await nextLine(client, "notice")).toMatchObject({ kind: "notice" });
   });
 
   test("takes events that the printed key signed, and no others", async () => {
@@ -148,7 +208,7 @@ describe("npm start", () => {
 });
 
 test("SIGTERM to npm closes clients with 1001, ends everything with exit code 0 and frees both ports", async () => {
-  const { npm, examplePort, gatewayPort, pageUrl, accessKey } = await startExample();
+  const { npm, examplePort, gatewayPort, pageUrl, accessKey } = await startExample(join(folder, "data"));
   await using _ = npm;
   using client = await RawWebSocket.open({ port: gatewayPort, path: "/ws/client/hubs/chat?name=Ada" });
   await client.nextText();
@@ -174,7 +234,7 @@ test("SIGTERM to npm closes clients with 1001, ends everything with exit code 0 
 });
 
 test("a key that the environment gives is not printed", async () => {
-  const { npm, accessKey } = await startExample({
+  const { npm, accessKey } = await startExample(join(folder, "data"), {
     HUBWIRE_ACCESS_KEYS_PRIMARY: "a-key-from-the-environment-of-32-bytes",
   });
   await using _ = npm;
@@ -183,7 +243,7 @@ test("a key that the environment gives is not printed", async () => {
 });
 
 test("a taken example port ends npm start with a sentence that names EXAMPLE_PORT", async () => {
-  await using first = (await startExample()).npm;
+  await using first = (await startExample(join(folder, "data"))).npm;
   const [, port = ""] = await first.printed(/page and backend: http:\/\/127\.0\.0\.1:(\d+)/);
   await using second = startCommand("exec npm start", { env: { HUBWIRE_LISTEN_PORT: "0", EXAMPLE_PORT: port } });
   expect(await within(second.ended, "npm start to end")).toBe(1);
@@ -203,4 +263,48 @@ test("npm start with a file runs the gateway alone, and names the key's file ins
   npm.child.kill("SIGTERM");
   expect(await within(npm.ended, "npm start to end")).toBe(0);
   expect(npm.stdout() + npm.stderr()).not.toContain(readFileSync(keyFile, "utf8").trim());
+});
+
+test("without a connection string the backend says what to set, and stops", async () => {
+  for (const given of ["", "AccessKey=some-key;"]) {
+    await using backend = startCommand("exec npx bun examples/chat/server.ts", {
+      env: { HUBWIRE_CONNECTION_STRING: given },
+    });
+    expect(await within(backend.ended, "the backend to end")).toBe(1);
+    expect(backend.stderr()).toContain("Set HUBWIRE_CONNECTION_STRING to the gateway's: Endpoint=http://…;AccessKey=…");
+    expect(backend.stderr()).not.toContain("some-key");
+  }
+});
+
+test("a backend that was started anew closes clients that it does not know, so that they come back", async () => {
+  const port = await findFreePort();
+  await using gateway = startCommand("exec npm start -- --config examples/chat/hubwire.yaml", {
+    env: {
+      HUBWIRE_LISTEN_PORT: "0",
+      HUBWIRE_DATA_DIR: join(folder, "restarted"),
+      HUBWIRE_ACCESS_KEYS_PRIMARY: "a-key-of-the-test-of-32-bytes-000",
+      HUBWIRE_UPSTREAMS: JSON.stringify([{ urlTemplate: `http://127.0.0.1:${port}/{hub}/api/{event}` }]),
+    },
+  });
+  const [, endpoint = ""] = await gateway.printed(/^hubwire listens on (http:\S+)$/m);
+  const startBackend = async () => {
+    const backend = startCommand("exec npx bun examples/chat/server.ts", {
+      env: {
+        PORT: String(port),
+        HUBWIRE_CONNECTION_STRING: `Endpoint=${endpoint};AccessKey=a-key-of-the-test-of-32-bytes-000;Version=1.0;`,
+      },
+    });
+    await backend.printed(/page and backend: http/);
+    return backend;
+  };
+  await using first = await startBackend();
+  using client = await RawWebSocket.open({
+    port: Number(new URL(endpoint).port),
+    path: "/ws/client/hubs/chat?name=Ada",
+  });
+  await client.nextText();
+  await first[Symbol.asyncDispose]();
+  await using _ = await startBackend();
+  client.text(JSON.stringify({ kind: "say", to: "lobby", text: "still there?" }));
+  expect(await client.closed()).toEqual({ code: 1000, reason: "the chat was away, please write again" });
 });
