@@ -97,7 +97,9 @@ export class Deliver implements BrokerHandler {
     }
     this.#fanout.publish(topic, frame);
     for (const connection of left) connection.socket?.subscribe(topic);
-    this.#pressure.moved(frame.length);
+    const { kind, hub } = target;
+    const receivers = kind === "hub" ? this.#registry.hubSize(hub) : this.#registry.group(hub, target.name).size;
+    this.#pressure.moved(frame.length, receivers);
   }
 }
 

@@ -13,6 +13,12 @@ export interface PressureOptions {
 /** From this share of `maxBufferedBytes` on nobody new is let in. */
 const HIGH_SHARE = 0.8;
 
+/** How many looks there are at least while one client's bound fills up. */
+const LOOKS_PER_BOUND = 4;
+
+/** The same for the whole process's: finer than the fifth that lies between no new clients and closing some. */
+const LOOKS_PER_TOTAL = 20;
+
 /** How often the sockets are looked at while something may wait. */
 const CHECK_INTERVAL_MS = 500;
 
@@ -32,7 +38,9 @@ interface Holder {
  *
  * Why it looks instead of being told: a fan-out is one call for thousands of sockets, and Bun drops for a full one without
  * saying for which. So Bun is given room beyond our bound, and the sockets are looked at before that room can be used up:
- * every half second, and each time a quarter of `maxOutboxBytes` was sent.
+ * every half second, each time a quarter of `maxOutboxBytes` was sent, and each time a twentieth of `maxBufferedBytes` was,
+ * counted for every receiver. A look in the middle of a turn may miss what was published in it, since small messages reach
+ * the sockets at its end; so the half second's look is never left out for it.
  * Cost:   about 0.1 µs for each connection and look; none while nothing was sent and nothing waits.
  */
 export class Pressure {
@@ -41,6 +49,8 @@ export class Pressure {
   readonly #close: (connection: Connection, cause: CloseCause) => void;
   readonly #cancel: () => void;
   #movedSinceCheck = 0;
+  #movedToAllSinceCheck = 0;
+  #movedSinceTick = false;
   #bodyBytes = 0;
   #waitingBytes = 0;
   #checking = false;
@@ -55,7 +65,9 @@ export class Pressure {
     this.#registry = parts.registry;
     this.#close = parts.close;
     this.#cancel = parts.clock.every(CHECK_INTERVAL_MS, () => {
-      if (this.#movedSinceCheck > 0 || this.#waitingBytes > 0 || this.#bodyBytes > 0) this.#check();
+      const isIdle = !this.#movedSinceTick && this.#waitingBytes === 0 && this.#bodyBytes === 0;
+      this.#movedSinceTick = false;
+      if (!isIdle) this.#check();
     });
   }
 
@@ -65,11 +77,14 @@ export class Pressure {
   }
 
   /** To be called for what is sent to clients, and for what comes from them; once for a whole fan-out. */
-  moved(byteCount: number): void {
+  moved(byteCount: number, receivers = 1): void {
     // An empty message has a frame's head too, and must be noticed.
     this.#movedSinceCheck += byteCount + 1;
-    const bound = Math.min(this.#options.maxOutboxBytes, this.#options.maxBufferedBytes);
-    if (this.#movedSinceCheck * 4 > bound) this.#check();
+    this.#movedToAllSinceCheck += (byteCount + 1) * receivers;
+    this.#movedSinceTick = true;
+    const { maxOutboxBytes, maxBufferedBytes } = this.#options;
+    const mayFillOne = this.#movedSinceCheck > maxOutboxBytes / LOOKS_PER_BOUND;
+    if (mayFillOne || this.#movedToAllSinceCheck > maxBufferedBytes / LOOKS_PER_TOTAL) this.#check();
   }
 
   /** Counts bytes of bodies and answers while they are on their way; negative when they are let go. */
@@ -85,7 +100,17 @@ export class Pressure {
     // Closing a connection may move bytes, and come back here.
     if (this.#checking) return;
     this.#checking = true;
-    this.#movedSinceCheck = 0;
+    try {
+      this.#movedSinceCheck = 0;
+      this.#movedToAllSinceCheck = 0;
+      this.#closeLargest(this.#closeSlow());
+    } finally {
+      this.#checking = false;
+    }
+  }
+
+  /** Cuts those whose outbox is past its bound, and counts what the others hold. */
+  #closeSlow(): Holder[] {
     const holders: Holder[] = [];
     let total = 0;
     for (const connection of this.#registry.all()) {
@@ -100,8 +125,7 @@ export class Pressure {
       total += bytes;
     }
     this.#waitingBytes = total;
-    this.#closeLargest(holders);
-    this.#checking = false;
+    return holders;
   }
 
   #closeLargest(holders: Holder[]): void {

@@ -24,6 +24,11 @@ export class Registry {
     return this.#connections.size;
   }
 
+  /** How many connections a hub has. */
+  hubSize(hub: string): number {
+    return this.#hubs.get(hubKey(hub))?.size ?? 0;
+  }
+
   /** A snapshot, safe to walk while connections leave. */
   all(): Connection[] {
     return [...this.#connections.values()];

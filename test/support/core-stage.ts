@@ -138,13 +138,15 @@ export class CoreStage {
   readonly departure: Departure;
   readonly admission: Admission;
   readonly lifecycle: Lifecycle;
+  /** The groups that a user's connections join when they open. */
+  rulesOf: (hub: string, userId: string) => readonly string[] = () => [];
   #clientCount = 0;
 
   constructor(options: Partial<StageOptions> = {}) {
     const { upstream, outstanding, report, registry, clock } = this;
     this.departure = new Departure({ upstream, outstanding, report });
     const all = { ...DEFAULTS, ...options };
-    this.membership = new Membership({ registry, options: all, rulesOf: () => [] });
+    this.membership = new Membership({ registry, options: all, rulesOf: (hub, userId) => this.rulesOf(hub, userId) });
     this.pressure = new Pressure({
       options: all,
       registry,
