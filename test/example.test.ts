@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type StartedExample, startExample } from "./support/chat-example.ts";
-import { COMMANDS_TIMEOUT_MS, findFreePort, listenOnce, startCommand } from "./support/command.ts";
+import { COMMANDS_TIMEOUT_MS, findFreePort, listenOnce, REPOSITORY, startCommand } from "./support/command.ts";
 import { within } from "./support/deadline.ts";
 import { RawWebSocket } from "./support/raw-websocket.ts";
 
@@ -265,6 +265,12 @@ test("npm start with a file runs the gateway alone, and names the key's file ins
   expect(npm.stdout() + npm.stderr()).not.toContain(readFileSync(keyFile, "utf8").trim());
 });
 
+test("the backend has fewer than 150 lines", () => {
+  expect(readFileSync(join(REPOSITORY, "examples/chat/server.ts"), "utf8").trimEnd().split("\n").length).toBeLessThan(
+    150,
+  );
+});
+
 test("without a connection string the backend says what to set, and stops", async () => {
   for (const given of ["", "AccessKey=some-key;"]) {
     await using backend = startCommand("exec npx bun examples/chat/server.ts", {
@@ -276,32 +282,32 @@ test("without a connection string the backend says what to set, and stops", asyn
   }
 });
 
-test("a backend that was started anew closes clients that it does not know, so that they come back", async () => {
-  const port = await findFreePort();
-  await using gateway = startCommand("exec npm start -- --config examples/chat/hubwire.yaml", {
+/** A command of the example's README, on a port of the test and with the key's folder there. */
+function readmeBlock(fence: string, gatewayPort: number, dataDir: string): string {
+  const readme = readFileSync(join(REPOSITORY, "examples/chat/README.md"), "utf8");
+  const [, code] = new RegExp(`^\`\`\`${fence}\n([\\s\\S]*?)^\`\`\`$`, "m").exec(readme) ?? [];
+  if (code === undefined) throw new Error(`the example's README has no block ${fence}`);
+  return code.replace("127.0.0.1:8080", `127.0.0.1:${gatewayPort}`).replace("examples/chat/data", dataDir);
+}
+
+test("the README's parts by themselves; a backend started anew closes clients it does not know, so that they come back", async () => {
+  const [port, gatewayPort] = [await findFreePort(), await findFreePort()];
+  const dataDir = join(folder, "by-themselves");
+  await using gateway = startCommand(readmeBlock("sh gateway", gatewayPort, dataDir), {
     env: {
-      HUBWIRE_LISTEN_PORT: "0",
-      HUBWIRE_DATA_DIR: join(folder, "restarted"),
-      HUBWIRE_ACCESS_KEYS_PRIMARY: "a-key-of-the-test-of-32-bytes-000",
+      HUBWIRE_LISTEN_PORT: String(gatewayPort),
+      HUBWIRE_DATA_DIR: dataDir,
       HUBWIRE_UPSTREAMS: JSON.stringify([{ urlTemplate: `http://127.0.0.1:${port}/{hub}/api/{event}` }]),
     },
   });
-  const [, endpoint = ""] = await gateway.printed(/^hubwire listens on (http:\S+)$/m);
+  await gateway.printed(/^hubwire listens on /m);
   const startBackend = async () => {
-    const backend = startCommand("exec npx bun examples/chat/server.ts", {
-      env: {
-        PORT: String(port),
-        HUBWIRE_CONNECTION_STRING: `Endpoint=${endpoint};AccessKey=a-key-of-the-test-of-32-bytes-000;Version=1.0;`,
-      },
-    });
+    const backend = startCommand(readmeBlock("sh backend", gatewayPort, dataDir), { env: { PORT: String(port) } });
     await backend.printed(/page and backend: http/);
     return backend;
   };
   await using first = await startBackend();
-  using client = await RawWebSocket.open({
-    port: Number(new URL(endpoint).port),
-    path: "/ws/client/hubs/chat?name=Ada",
-  });
+  using client = await RawWebSocket.open({ port: gatewayPort, path: "/ws/client/hubs/chat?name=Ada" });
   await client.nextText();
   await first[Symbol.asyncDispose]();
   await using _ = await startBackend();

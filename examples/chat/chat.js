@@ -89,16 +89,16 @@ let people = new Map();
 let wanted = null;
 
 function receive(line) {
-  if (line.kind === "notice") showNotice(line.text);
-  else if (line.kind === "here") {
+  if (line.kind === "notice") return showNotice(line.text);
+  if (line.kind === "say") return showMessage(conversation("say", line.to), line);
+  if (line.kind === "tell") return showMessage(conversation("tell", line.from === me ? line.to : line.from), line);
+  if (line.kind === "here") {
     people = new Map();
     for (const { name, rooms } of line.people) people.set(name, new Set([...(people.get(name) ?? []), ...rooms]));
   } else if (line.kind === "join") {
     const joined = conversation("say", line.to);
     if (wanted === line.to) choose(joined);
   } else if (line.kind === "leave") end(conversation("say", line.to));
-  else if (line.kind === "say") showMessage(conversation("say", line.to), line);
-  else if (line.kind === "tell") showMessage(conversation("tell", line.from === me ? line.to : line.from), line);
   render();
 }
 
@@ -144,7 +144,9 @@ function showMessage(into, { from, text, at }) {
   time.dateTime = at;
   time.textContent = new Date(at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
   show(into, from === me ? "own" : "", said, time);
-  if (into !== current) into.unread++;
+  if (into === current) return;
+  into.unread++;
+  render();
 }
 
 function showNotice(text) {
