@@ -20,12 +20,7 @@ const SAME_SIGNAL_MS = 1000;
 const PARENT_POLL_MS = 500;
 
 const main = process.env.HUBWIRE_TEST_MAIN ?? fileURLToPath(new URL("../src/main.ts", import.meta.url));
-const child = spawn(findBun(), ["--no-env-file", "--no-install", main, ...process.argv.slice(2)], {
-  stdio: "inherit",
-  detached: true,
-  env: { ...process.env, HUBWIRE_LAUNCHER_PID: String(process.pid) },
-});
-
+// Set before the child is started: a signal in between would end the launcher alone. Handlers run when this script is done.
 const lastPassedOn = new Map();
 for (const signal of SIGNALS) {
   process.on(signal, () => {
@@ -35,6 +30,12 @@ for (const signal of SIGNALS) {
     child.kill(signal);
   });
 }
+
+const child = spawn(findBun(), ["--no-env-file", "--no-install", main, ...process.argv.slice(2)], {
+  stdio: "inherit",
+  detached: true,
+  env: { ...process.env, HUBWIRE_LAUNCHER_PID: String(process.pid) },
+});
 
 child.on("error", (error) => stop(`Bun could not be started: ${error.message}`));
 child.on("exit", (code, signal) => process.exit(code ?? 128 + constants.signals[signal]));

@@ -7,12 +7,10 @@ import { Connection } from "../core/connection.ts";
 import { BunSocket, type SocketData } from "./bun-socket.ts";
 
 const MAX_OUTBOX_BYTES = 8_000_000;
-
 /** More than the kernel takes over from a socket whose peer does not read, and less than the outbox holds. */
 const BACKLOG_MESSAGES = 110;
 const MESSAGE_BYTES = 65_536;
 const BACKLOG_BYTES = BACKLOG_MESSAGES * MESSAGE_BYTES;
-
 interface Ended {
   readonly code: number;
   readonly reason: string;
