@@ -81,7 +81,7 @@ export async function startGateway(config: Config, { log }: { log: Logger }): Pr
   let ready = false;
   const api = buildApi(config, keys, core, report);
   const route = (call: PlainRequest) =>
-    call.path === HEALTH_PATH ? answerHealth(call.request.method, ready) : api.handle(call);
+    call.path.replace(/\/$/, "") === HEALTH_PATH ? answerHealth(call.request.method, ready) : api.handle(call);
   try {
     const upgrade = buildUpgrade(config, keys, core.admission, report);
     core.doors = openDoors(config, { upgrade, report, route, lifecycle: core.lifecycle });

@@ -44,6 +44,42 @@ function brokerContract(name: string, make: BrokerFactory): void {
       expect(heard.map(({ verb }) => verb)).toEqual(["send", "exists"]);
     });
 
+    test("carries text as text and bytes as the same bytes", async () => {
+      const { broker, heard } = node();
+      for (const frame of ["", "grüße \u0000", new Uint8Array(), Uint8Array.of(0, 255)]) {
+        await broker.publish({ verb: "send", target: { kind: "hub", hub: "Chat" }, excluded: [], frame });
+      }
+      expect(heard.map((each) => "frame" in each && each.frame)).toEqual([
+        "",
+        "grüße \u0000",
+        new Uint8Array(),
+        Uint8Array.of(0, 255),
+      ]);
+    });
+
+    test("keeps names as they are, whatever they hold", async () => {
+      const { broker, heard } = node();
+      const target: Members = { kind: "group", hub: "a.b,[c]", name: "größe > * . / %2F" };
+      await broker.publish({ verb: "close", target, reason: "tschüß 🙂" });
+      await broker.ask({ verb: "leave", target, group: null }, "every-node");
+      expect(heard).toEqual([
+        { verb: "close", target, reason: "tschüß 🙂" },
+        { verb: "leave", target, group: null },
+      ]);
+    });
+
+    test("rejects where a question could not be answered, and throws at nobody", async () => {
+      const fault = new Error("a bug of ours");
+      const broker = make({
+        receive: () => {},
+        answer: () => {
+          throw fault;
+        },
+      });
+      const asking = broker.ask({ verb: "exists", target: ada }, "first-yes");
+      await expect(asking).rejects.toThrow();
+    });
+
     for (const answer of ["yes", "no", "limit"] as const) {
       for (const scope of ["first-yes", "every-node"] as const) {
         test(`a single node's ${answer} is the answer to a question for ${scope}`, async () => {

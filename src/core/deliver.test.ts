@@ -1,125 +1,266 @@
-import { describe, expect, test } from "bun:test";
-import { type Client, CoreStage } from "../../test/support/core-stage.ts";
-import type { Members } from "../protocol/envelope.ts";
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { RecordingFanout } from "../../test/support/api-stage.ts";
+import { CoreStage, RecordingSocket } from "../../test/support/core-stage.ts";
+import type { Members, Target } from "../protocol/envelope.ts";
+import { subjectOf } from "../protocol/envelope.ts";
 import { Deliver } from "./deliver.ts";
 import type { Frame } from "./ports.ts";
 
-/** A fan-out over recording sockets: to those that subscribe at the moment, as Bun does. */
-function stage(): { core: CoreStage; deliver: Deliver; open: CoreStage["open"]; published: number[] } {
-  const core = new CoreStage();
-  const clients: Client[] = [];
-  const published: number[] = [];
-  const deliver = new Deliver({
-    registry: core.registry,
-    membership: core.membership,
-    pressure: core.pressure,
-    close: (connection, cause) => core.lifecycle.close(connection, cause),
-    fanout: {
-      publish(topic, frame) {
-        const subscribed = clients.filter(({ socket }) => socket.topics.has(topic));
-        for (const { socket } of subscribed) socket.send(frame);
-        published.push(subscribed.length);
-      },
-    },
-  });
-  const open: CoreStage["open"] = (over) => {
-    const client = core.open(over);
-    clients.push(client);
-    return client;
-  };
-  return { core, deliver, open, published };
+let stage: CoreStage;
+let fanout: RecordingFanout;
+let deliver: Deliver;
+
+beforeEach(() => {
+  stage = new CoreStage({ maxGroupsPerConnection: 2, maxOutboxBytes: 1000 });
+  fanout = new RecordingFanout(stage);
+  const { registry, membership, pressure, lifecycle } = stage;
+  const close = lifecycle.close.bind(lifecycle);
+  deliver = new Deliver({ registry, membership, pressure, fanout, close });
+});
+afterEach(() => {
+  stage.stop();
+});
+
+const HUB: Target = { kind: "hub", hub: "chat" };
+const members = (kind: Members["kind"], name: string, hub = "chat"): Members => ({ kind, hub, name });
+
+function send(target: Target, frame: Frame, ...excluded: string[]): void {
+  deliver.receive({ verb: "send", target, frame, excluded });
 }
 
-const members = (kind: Members["kind"], name: string, hub = "chat"): Members => ({ kind, hub, name });
-const sent = (...clients: Client[]): Frame[][] => clients.map(({ socket }) => socket.sent);
-
-describe("send", () => {
-  test("to a hub reaches all its connections, whatever the case of its name, and those of no other hub", () => {
-    const { deliver, open, published } = stage();
-    const [one, two, other] = [open(), open(), open({ hub: "games" })];
-    deliver.receive({ verb: "send", target: { kind: "hub", hub: "CHAT" }, excluded: [], frame: "hi" });
-    expect(sent(one, two, other)).toEqual([["hi"], ["hi"], []]);
-    expect(published).toEqual([2]);
+describe("sending to a hub or a group", () => {
+  test("is one publication, whoever many are in it, and the very frame that came", () => {
+    const inside = Array.from({ length: 5 }, () => stage.open({ groups: ["red"] }));
+    const outside = stage.open();
+    const frame = Uint8Array.of(1, 2);
+    send(members("group", "red"), frame);
+    send(HUB, "all");
+    expect(fanout.published).toEqual([
+      { topic: subjectOf(members("group", "red")), frame },
+      { topic: subjectOf(HUB), frame: "all" },
+    ]);
+    expect(fanout.published[0]?.frame).toBe(frame);
+    for (const { socket } of inside) expect(socket.sent).toEqual([frame, "all"]);
+    expect(outside.socket.sent).toEqual(["all"]);
   });
 
-  test("to a group leaves out who is excluded, who still gets the next message", () => {
-    const { deliver, open } = stage();
-    const [one, two] = [open({ groups: ["g"] }), open({ groups: ["g"] })];
-    const target = members("group", "g");
-    const excluded = [two.connection.connectionId, two.connection.connectionId, "nobody"];
-    deliver.receive({ verb: "send", target, excluded, frame: "first" });
-    deliver.receive({ verb: "send", target, excluded: [], frame: "second" });
-    expect(sent(one, two)).toEqual([["first", "second"], ["second"]]);
+  test("does not cross hubs, and a hub's case does not matter", () => {
+    const here = stage.open({ hub: "Chat", groups: ["red"] });
+    const there = stage.open({ hub: "news", groups: ["red"] });
+    send({ kind: "hub", hub: "CHAT" }, "hub");
+    send(members("group", "red", "cHat"), "group");
+    expect(here.socket.sent).toEqual(["hub", "group"]);
+    expect(there.socket.sent).toEqual([]);
   });
 
-  test("excluding a connection that is not in the group, or of another hub, makes nobody a member", () => {
-    const { deliver, open } = stage();
-    const [member, stranger, foreign] = [open({ groups: ["g"] }), open(), open({ hub: "games", groups: ["g"] })];
-    const excluded = [stranger.connection.connectionId, foreign.connection.connectionId];
-    deliver.receive({ verb: "send", target: members("group", "g"), excluded, frame: "first" });
-    deliver.receive({ verb: "send", target: members("group", "g"), excluded: [], frame: "second" });
-    expect(sent(member, stranger, foreign)).toEqual([["first", "second"], [], []]);
+  test("that nobody is in does nothing", () => {
+    send(members("group", "nobody's"), "x");
+    send({ kind: "hub", hub: "nobody's" }, "x");
+  });
+});
+
+describe("who is excluded", () => {
+  test("gets nothing, once or many times named, and everything afterwards", () => {
+    const [one, two] = [stage.open({ connectionId: "c1" }), stage.open({ connectionId: "c2" })];
+    send(HUB, "not for c1", "c1", "c1", "unknown", "");
+    send(HUB, "for both");
+    expect(one.socket.sent).toEqual(["for both"]);
+    expect(two.socket.sent).toEqual(["not for c1", "for both"]);
   });
 
-  test("to a user reaches each of the user's connections; to a connection, that one in its own hub only", () => {
-    const { deliver, open } = stage();
-    const [one, two, other] = [open({ userId: "ada" }), open({ userId: "ada" }), open({ userId: "Ada" })];
-    const { connectionId } = one.connection;
-    deliver.receive({ verb: "send", target: members("user", "ada"), excluded: [], frame: "to ada" });
-    deliver.receive({ verb: "send", target: members("connection", connectionId), excluded: [], frame: "to one" });
-    deliver.receive({ verb: "send", target: members("connection", connectionId, "games"), excluded: [], frame: "no" });
-    expect(sent(one, two, other)).toEqual([["to ada", "to one"], ["to ada"], []]);
+  test("keeps its subscriptions as they were, all of them", () => {
+    const inGroup = stage.open({ connectionId: "c1", groups: ["red"] });
+    const outside = stage.open({ connectionId: "c2", groups: ["blue"] });
+    const before = [inGroup, outside].map(({ socket }) => [...socket.topics].sort());
+    send(members("group", "red"), "x", "c1", "c2");
+    send(HUB, "x", "c1", "c2");
+    expect([inGroup, outside].map(({ socket }) => [...socket.topics].sort())).toEqual(before);
+    expect(outside.socket.sent).toEqual([]);
+    // Above all it is not in a group that it was never in.
+    send(members("group", "red"), "y");
+    expect(inGroup.socket.sent).toEqual(["y"]);
+    expect(outside.socket.sent).toEqual([]);
   });
 
-  test("to a client whose outbox is full cuts it, and the user's other connection gets the message", () => {
-    const { deliver, open } = stage();
-    const [slow, quick] = [open({ userId: "ada" }), open({ userId: "ada" })];
+  test("is a connection of that hub: one of another hub is unknown, and stays as it is", () => {
+    const there = stage.open({ connectionId: "c1", hub: "news", groups: ["red"] });
+    const before = [...there.socket.topics];
+    send(HUB, "x", "c1");
+    send(members("group", "red"), "x", "c1");
+    expect([...there.socket.topics]).toEqual(before);
+    send(members("group", "red", "news"), "for news");
+    expect(there.socket.sent).toEqual(["for news"]);
+  });
+
+  test("may be 10,000, of whom few are there", () => {
+    const kept = stage.open({ connectionId: "kept" });
+    const left = Array.from({ length: 20 }, (_empty, index) => stage.open({ connectionId: `c${index}` }));
+    send(HUB, "x", ...Array.from({ length: 10_000 }, (_empty, index) => `c${index}`));
+    expect(kept.socket.sent).toEqual(["x"]);
+    for (const { socket } of left) expect(socket.sent).toEqual([]);
+  });
+});
+
+describe("sending to a user or a connection", () => {
+  test("reaches all connections of the user, and one connection alone", () => {
+    const [first, second] = [stage.open({ connectionId: "c1", userId: "ann" }), stage.open({ userId: "ann" })];
+    const bob = stage.open({ userId: "bob" });
+    send(members("user", "ann"), "to ann");
+    send(members("connection", "c1"), "to c1");
+    expect(first.socket.sent).toEqual(["to ann", "to c1"]);
+    expect(second.socket.sent).toEqual(["to ann"]);
+    expect(bob.socket.sent).toEqual([]);
+    expect(fanout.published).toEqual([]);
+  });
+
+  test("of another hub, or of no hub, reaches nobody", () => {
+    const { socket } = stage.open({ connectionId: "c1", userId: "ann" });
+    send(members("connection", "c1", "news"), "x");
+    send(members("user", "ann", "news"), "x");
+    send(members("connection", "c2"), "x");
+    send(members("user", "Ann"), "x");
+    expect(socket.sent).toEqual([]);
+  });
+
+  test("whose outbox is full cuts that connection and no other", () => {
+    const slow = stage.open({ connectionId: "c1", userId: "ann" });
+    const other = stage.open({ userId: "ann" });
     slow.socket.full = true;
-    deliver.receive({ verb: "send", target: members("user", "ada"), excluded: [], frame: "hi" });
+    send(members("user", "ann"), "x");
+    expect(slow.socket.done).toEqual(["terminate"]);
     expect(slow.connection.end).toEqual({ code: 1013, reason: "slow consumer" });
-    expect(sent(quick)).toEqual([["hi"]]);
+    expect(other.socket.sent).toEqual(["x"]);
   });
 });
 
-test("close ends the connection with 1000 and the reason; in another hub there is none", () => {
-  const { deliver, open } = stage();
-  const { connection, socket } = open();
-  deliver.receive({ verb: "close", target: members("connection", connection.connectionId, "games"), reason: "no" });
-  expect(connection.end).toBeNull();
-  deliver.receive({ verb: "close", target: members("connection", connection.connectionId), reason: "enough" });
-  expect(socket.done).toEqual(["close 1000 enough"]);
-  expect(connection.end).toEqual({ code: 1000, reason: "enough" });
+test("what comes in one turn is delivered in its order, whichever way it goes", () => {
+  const { socket } = stage.open({ connectionId: "c1", userId: "ann", groups: ["red"] });
+  const ways: Target[] = [HUB, members("connection", "c1"), members("group", "red"), members("user", "ann")];
+  const expected: string[] = [];
+  for (let round = 0; round < 5; round++) {
+    for (const [index, target] of ways.entries()) {
+      expected.push(`${round} ${index}`);
+      send(target, `${round} ${index}`, "somebody else");
+    }
+  }
+  expect(socket.sent).toEqual(expected);
 });
 
-describe("questions", () => {
-  test("what exists is what is live: connection, user and group, in their hub", () => {
-    const { deliver, open } = stage();
-    const { connection, socket } = open({ userId: "ada", groups: ["g"] });
-    const asked = [members("connection", connection.connectionId), members("user", "ada"), members("group", "g")];
-    const exists = (target: Members) => deliver.answer({ verb: "exists", target });
-    expect(asked.map(exists)).toEqual(["yes", "yes", "yes"]);
-    expect(asked.map((target) => exists({ ...target, hub: "games" }))).toEqual(["no", "no", "no"]);
-    socket.leave({ code: 1000, reason: "" });
-    expect(asked.map(exists)).toEqual(["no", "no", "no"]);
+test("every way of sending is told to the pressure, so that a slow client is found", () => {
+  const slow = stage.open({ connectionId: "c1", userId: "ann", groups: ["red"] });
+  const ways: Target[] = [HUB, members("connection", "c1"), members("group", "red"), members("user", "ann")];
+  slow.socket.waitingBytes = 1001;
+  for (const target of ways) send(target, "x".repeat(61));
+  expect(slow.socket.done).toEqual([]);
+  send(HUB, "xx");
+  expect(slow.socket.done).toEqual(["terminate"]);
+});
+
+test("a fan-out is told with the number of those that it reaches", () => {
+  const told: (number | undefined)[][] = [];
+  stage.pressure.moved = (...args) => void told.push(args);
+  stage.open({ groups: ["red"] });
+  stage.open();
+  stage.open({ hub: "news" });
+  send(HUB, "abc");
+  send(members("group", "red"), "ab");
+  expect(told).toEqual([
+    [3, 2],
+    [2, 1],
+  ]);
+});
+
+describe("closing", () => {
+  test("ends the connection with 1000 and the reason; of another hub, or unknown, nothing happens", () => {
+    const { socket, connection } = stage.open({ connectionId: "c1" });
+    deliver.receive({ verb: "close", target: members("connection", "c1", "news"), reason: "no" });
+    deliver.receive({ verb: "close", target: members("connection", "c2"), reason: "no" });
+    expect(socket.done).toEqual([]);
+    deliver.receive({ verb: "close", target: members("connection", "c1"), reason: "go" });
+    deliver.receive({ verb: "close", target: members("connection", "c1"), reason: "again" });
+    expect(socket.done).toEqual(["close 1000 go"]);
+    expect(connection.end).toEqual({ code: 1000, reason: "go" });
   });
 
-  test("a join has taken effect when it is answered, for every connection of the user", () => {
-    const { core, deliver, open } = stage();
-    const [one, two] = [open({ userId: "ada" }), open({ userId: "ada" })];
-    const target = members("user", "ada");
-    expect(deliver.answer({ verb: "inGroup", target, group: "g" })).toBe("no");
-    expect(deliver.answer({ verb: "join", target, group: "g" })).toBe("yes");
-    expect([...core.registry.group("chat", "g")]).toEqual([one.connection, two.connection]);
-    expect(deliver.answer({ verb: "inGroup", target, group: "g" })).toBe("yes");
-    expect(deliver.answer({ verb: "leave", target, group: "g" })).toBe("yes");
-    expect(core.registry.group("chat", "g").size).toBe(0);
+  test("a group or a user ends every member, though each one leaves the index as it ends", () => {
+    const clients = Array.from({ length: 5 }, () => stage.open({ userId: "ann", groups: ["red"] }));
+    deliver.receive({ verb: "close", target: members("group", "red"), reason: "" });
+    for (const { socket } of clients) expect(socket.done).toEqual(["close 1000 "]);
+    const others = Array.from({ length: 5 }, () => stage.open({ userId: "ann" }));
+    deliver.receive({ verb: "close", target: members("user", "ann"), reason: "" });
+    for (const { socket } of others) expect(socket.done).toEqual(["close 1000 "]);
+  });
+});
+
+describe("a question", () => {
+  test("whether somebody exists is about live connections of that hub", async () => {
+    const { leave } = stage.open({ connectionId: "c1", userId: "ann", groups: ["red"] });
+    const exists = (target: Members): string => deliver.answer({ verb: "exists", target });
+    const all = (hub: string) =>
+      [members("connection", "c1", hub), members("user", "ann", hub), members("group", "red", hub)].map(exists);
+    expect(all("CHAT")).toEqual(["yes", "yes", "yes"]);
+    expect(all("news")).toEqual(["no", "no", "no"]);
+    expect(exists(members("user", "c1"))).toBe("no");
+    await leave();
+    expect(all("chat")).toEqual(["no", "no", "no"]);
   });
 
-  test("a change for nobody is no, and one past the limit says so", () => {
-    const { deliver, open } = stage();
-    open({ userId: "ada", groups: ["a", "b", "c"] });
-    expect(deliver.answer({ verb: "join", target: members("user", "bob"), group: "g" })).toBe("no");
-    expect(deliver.answer({ verb: "leave", target: members("user", "bob"), group: null })).toBe("no");
-    expect(deliver.answer({ verb: "join", target: members("user", "ada"), group: "g" })).toBe("limit");
+  test("whether a user is in a group is yes as soon as one connection is", () => {
+    stage.open({ userId: "ann" });
+    const ask = () => deliver.answer({ verb: "inGroup", target: members("user", "ann"), group: "red" });
+    expect(ask()).toBe("no");
+    stage.open({ userId: "ann", groups: ["red"] });
+    expect(ask()).toBe("yes");
+    expect(deliver.answer({ verb: "inGroup", target: members("user", "ann", "news"), group: "red" })).toBe("no");
+    expect(deliver.answer({ verb: "inGroup", target: members("user", "ann"), group: "Red" })).toBe("no");
   });
+
+  test("that joins has taken effect with its answer: the next message finds the new member", () => {
+    const { socket } = stage.open({ connectionId: "c1" });
+    expect(deliver.answer({ verb: "join", target: members("connection", "c1"), group: "red" })).toBe("yes");
+    send(members("group", "red"), "x");
+    expect(deliver.answer({ verb: "leave", target: members("connection", "c1"), group: "red" })).toBe("yes");
+    send(members("group", "red"), "y");
+    expect(socket.sent).toEqual(["x"]);
+  });
+
+  test("that joins or leaves for nobody is answered no; to leave what one is not in is answered yes", () => {
+    stage.open({ connectionId: "c1" });
+    for (const verb of ["join", "leave"] as const) {
+      expect(deliver.answer({ verb, target: members("connection", "c2"), group: "red" })).toBe("no");
+      expect(deliver.answer({ verb, target: members("connection", "c1", "news"), group: "red" })).toBe("no");
+    }
+    expect(deliver.answer({ verb: "leave", target: members("connection", "c1"), group: "red" })).toBe("yes");
+  });
+
+  test("that would pass the bound is answered limit, of a user as soon as one connection is at it", () => {
+    const full = stage.open({ connectionId: "c1", userId: "ann", groups: ["a", "b"] });
+    expect(deliver.answer({ verb: "join", target: members("connection", "c1"), group: "c" })).toBe("limit");
+    expect(deliver.answer({ verb: "join", target: members("connection", "c1"), group: "a" })).toBe("yes");
+    stage.open({ userId: "ann" });
+    expect(deliver.answer({ verb: "join", target: members("user", "ann"), group: "c" })).toBe("limit");
+    expect([...(full.connection.groups ?? [])]).toEqual(["a", "b"]);
+  });
+
+  test("that leaves all groups takes a user's every connection out of every group", () => {
+    const clients = [stage.open({ userId: "ann", groups: ["a", "b"] }), stage.open({ userId: "ann", groups: ["b"] })];
+    const bob = stage.open({ userId: "bob", groups: ["a"] });
+    expect(deliver.answer({ verb: "leave", target: members("user", "ann"), group: null })).toBe("yes");
+    for (const { connection, socket } of clients) {
+      expect(connection.groups).toBeNull();
+      expect([...socket.topics]).toEqual([subjectOf(HUB)]);
+    }
+    expect([...(bob.connection.groups ?? [])]).toEqual(["a"]);
+  });
+});
+
+test("a connection whose close waits behind a backlog is still there, and nothing that is asked of it throws", () => {
+  const { connection, socket } = stage.open({ connectionId: "c1", userId: "ann", groups: ["red"] });
+  // Bun's socket says nothing before its backlog is gone.
+  socket.close = () => {};
+  deliver.receive({ verb: "close", target: members("connection", "c1"), reason: "go" });
+  send(HUB, "x", "c1");
+  deliver.answer({ verb: "join", target: members("user", "ann"), group: "blue" });
+  expect(connection.socket).toBeInstanceOf(RecordingSocket);
+  expect(deliver.answer({ verb: "exists", target: members("connection", "c1") })).toBe("yes");
 });

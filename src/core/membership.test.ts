@@ -1,69 +1,136 @@
-import { expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import fc from "fast-check";
 import { CoreStage } from "../../test/support/core-stage.ts";
 import { subjectOf } from "../protocol/envelope.ts";
 
-const group = (name: string) => subjectOf({ kind: "group", hub: "chat", name });
 const HUB = subjectOf({ kind: "hub", hub: "chat" });
+const group = (name: string): string => subjectOf({ kind: "group", hub: "chat", name });
 
-test("an opened connection subscribes to its hub and to the groups it came with", () => {
-  const { socket } = new CoreStage().open({ groups: ["a", "b"] });
-  expect([...socket.topics]).toEqual([HUB, group("a"), group("b")]);
+let stage: CoreStage;
+
+beforeEach(() => {
+  stage = new CoreStage({ maxGroupsPerConnection: 3 });
+});
+afterEach(() => {
+  stage.stop();
 });
 
-test("it joins its user's rule groups too, once each, up to the limit", () => {
-  const stage = new CoreStage({ maxGroupsPerConnection: 3 });
-  stage.rulesOf = (hub, user) => [hub, user, "a", "past the limit"];
-  const { connection, socket } = stage.open({ userId: "ada", groups: ["a"] });
-  expect([...(connection.groups ?? [])]).toEqual(["a", "chat", "ada"]);
-  expect([...socket.topics]).toEqual([HUB, group("a"), group("chat"), group("ada")]);
+describe("a connection that opens", () => {
+  test("is in its hub and the groups that it came with before it gets its first message", () => {
+    const { connection, socket } = stage.open({ groups: ["red", "blue"], firstFrame: "welcome" });
+    expect([...socket.topics].sort()).toEqual([HUB, group("red"), group("blue")].sort());
+    expect([...stage.registry.group("chat", "red")]).toEqual([connection]);
+  });
+
+  test("joins the groups of its user's rules, up to the bound", () => {
+    stage.rulesOf = (hub, userId) => (hub === "chat" && userId === "ann" ? ["red", "blue", "green", "white"] : []);
+    const ann = stage.open({ userId: "ann", groups: ["own", "red"] });
+    expect([...(ann.connection.groups ?? [])]).toEqual(["own", "red", "blue"]);
+    expect([...ann.socket.topics].sort()).toEqual([HUB, group("own"), group("red"), group("blue")].sort());
+    expect(stage.open({ userId: "bob" }).connection.groups).toBeNull();
+  });
+
+  test("of a hub in another spelling has the same topics", () => {
+    const { socket } = stage.open({ hub: "CHAT", groups: ["red"] });
+    expect([...socket.topics].sort()).toEqual([HUB, group("red")].sort());
+  });
 });
 
-test("a join takes effect at once and leaves no second trace when repeated", () => {
-  const stage = new CoreStage();
-  const { connection, socket } = stage.open();
-  expect(stage.membership.join(connection, "a")).toBe(true);
-  expect(stage.membership.join(connection, "a")).toBe(true);
-  expect([...stage.registry.group("CHAT", "a")]).toEqual([connection]);
-  expect([...socket.topics]).toEqual([HUB, group("a")]);
-  stage.membership.leave(connection, "a");
+describe("joining", () => {
+  test("twice is joining once", () => {
+    const { connection, socket } = stage.open();
+    expect(stage.membership.join(connection, "red")).toBe(true);
+    expect(stage.membership.join(connection, "red")).toBe(true);
+    expect([...(connection.groups ?? [])]).toEqual(["red"]);
+    expect(socket.topics).toContain(group("red"));
+    stage.membership.leave(connection, "red");
+    expect(connection.groups).toBeNull();
+    expect(socket.topics).not.toContain(group("red"));
+  });
+
+  test("at the bound changes nothing, and a group that it is in is no new one", () => {
+    const { connection, socket } = stage.open({ groups: ["a", "b"] });
+    expect(stage.membership.join(connection, "c")).toBe(true);
+    expect(stage.membership.join(connection, "d")).toBe(false);
+    expect(stage.membership.join(connection, "a")).toBe(true);
+    expect(socket.topics).not.toContain(group("d"));
+    expect(stage.registry.group("chat", "d").size).toBe(0);
+    stage.membership.leave(connection, "b");
+    expect(stage.membership.join(connection, "d")).toBe(true);
+  });
+});
+
+describe("leaving", () => {
+  test("one group leaves the others, all groups leaves the hub", () => {
+    const { connection, socket } = stage.open({ groups: ["a", "b", "c"] });
+    stage.membership.leave(connection, "a");
+    expect([...(connection.groups ?? [])]).toEqual(["b", "c"]);
+    stage.membership.leave(connection, null);
+    expect(connection.groups).toBeNull();
+    expect([...socket.topics]).toEqual([HUB]);
+    expect(stage.registry.group("chat", "b").size).toBe(0);
+  });
+
+  test("a group that it is not in changes nothing", () => {
+    const { connection, socket } = stage.open({ groups: ["a"] });
+    stage.membership.leave(connection, "b");
+    stage.membership.leave(stage.open().connection, null);
+    expect([...socket.topics].sort()).toEqual([HUB, group("a")].sort());
+  });
+});
+
+test("a connection that has closed is in nothing any more", async () => {
+  const { leave } = stage.open({ connectionId: "c9", userId: "ann", groups: ["a"] });
+  await leave();
+  expect(stage.registry.connection("chat", "c9")).toBeUndefined();
+  expect(stage.registry.user("chat", "ann").size).toBe(0);
   expect(stage.registry.group("chat", "a").size).toBe(0);
-  expect([...socket.topics]).toEqual([HUB]);
-  expect(connection.groups).toBeNull();
 });
 
-test("the group past the limit is refused and changes nothing; one that it is in is not", () => {
-  const stage = new CoreStage({ maxGroupsPerConnection: 2 });
-  const { connection, socket } = stage.open({ groups: ["a", "b"] });
-  expect(stage.membership.join(connection, "c")).toBe(false);
-  expect(stage.membership.join(connection, "b")).toBe(true);
-  expect(stage.registry.group("chat", "c").size).toBe(0);
-  expect(socket.topics.has(group("c"))).toBe(false);
-  stage.membership.leave(connection, "a");
-  expect(stage.membership.join(connection, "c")).toBe(true);
-});
-
-test("leaving all groups leaves the hub's topic", () => {
-  const stage = new CoreStage();
-  const { connection, socket } = stage.open({ groups: ["a", "b"] });
-  stage.membership.leave(connection, null);
-  expect([...socket.topics]).toEqual([HUB]);
-  expect(stage.registry.group("chat", "a").size + stage.registry.group("chat", "b").size).toBe(0);
-});
-
-test("10,000 connections that join, leave and close leave every index empty", async () => {
-  const stage = new CoreStage({ maxConnections: 20_000 });
-  const clients = Array.from({ length: 10_000 }, (_, index) => stage.open({ userId: `user ${index % 100}` }));
-  clients.forEach(({ connection }, index) => {
+test("10,000 connections that join, leave and close leave every index empty", () => {
+  const clients = Array.from({ length: 10_000 }, (_empty, index) => stage.open({ userId: `user ${index % 100}` }));
+  for (const [index, { connection }] of clients.entries()) {
     stage.membership.join(connection, `g${index % 50}`);
     stage.membership.join(connection, `h${index}`);
     if (index % 2 === 0) stage.membership.leave(connection, `g${index % 50}`);
-  });
+  }
   expect(stage.registry.group("chat", "g1").size).toBe(200);
   expect(stage.registry.group("chat", "g2").size).toBe(0);
   expect(stage.registry.hubSize("chat")).toBe(10_000);
   for (const { socket } of clients) socket.leave({ code: 1000, reason: "" });
-  expect([stage.registry.size, stage.registry.hubSize("chat"), stage.registry.user("chat", "user 1").size]).toEqual([
-    0, 0, 0,
-  ]);
-  for (const name of ["g1", "h9999"]) expect(stage.registry.group("chat", name).size).toBe(0);
+  const { registry } = stage;
+  expect([registry.size, registry.hubSize("chat"), registry.user("chat", "user 1").size]).toEqual([0, 0, 0]);
+  for (const name of ["g1", "h9999"]) expect(registry.group("chat", name).size).toBe(0);
+});
+
+test("whatever is joined and left, groups, indexes and topics say the same", () => {
+  const name = fc.constantFrom("a", "b", "c", "d", "e");
+  const step = fc.oneof(
+    fc.record({ kind: fc.constant("join" as const), name }),
+    fc.record({ kind: fc.constant("leave" as const), name: fc.option(name, { freq: 4 }) }),
+  );
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 30 }), (steps) => {
+      const own = new CoreStage({ maxGroupsPerConnection: 3 });
+      const { connection, socket } = own.open();
+      const expected = new Set<string>();
+      for (const { kind, name: target } of steps) {
+        if (kind === "join") {
+          const fits = expected.has(target) || expected.size < 3;
+          expect(own.membership.join(connection, target)).toBe(fits);
+          if (fits) expected.add(target);
+        } else {
+          own.membership.leave(connection, target);
+          if (target === null) expected.clear();
+          else expected.delete(target);
+        }
+        expect([...(connection.groups ?? [])].sort()).toEqual([...expected].sort());
+        expect([...socket.topics].sort()).toEqual([HUB, ...[...expected].map(group)].sort());
+        for (const one of ["a", "b", "c", "d", "e"]) {
+          expect(own.registry.group("chat", one).size).toBe(expected.has(one) ? 1 : 0);
+        }
+      }
+      own.stop();
+    }),
+  );
 });
