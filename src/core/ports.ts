@@ -1,5 +1,6 @@
+import type { CloseCause } from "../protocol/close-causes.ts";
 import type { Envelope, Question } from "../protocol/envelope.ts";
-import type { UpstreamEvent } from "../protocol/events.ts";
+import type { ConnectionFacts, UpstreamEvent } from "../protocol/events.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
 
 /**
@@ -47,6 +48,16 @@ export interface Upstream {
   call(event: UpstreamEvent): Promise<UpstreamOutcome>;
   /** Ends every message call in flight with `unknown`, cause `abandoned`. Shutdown uses it so that disconnects still go out. */
   abandonMessages(): void;
+  /** The entry that a hub's disconnect events go to as things stand; null where none takes them. */
+  laneFor(hub: string): UpstreamLane | null;
+}
+
+/** One entry of `upstreams` as those see it who wait for it. The same object for as long as the entry is in force. */
+export interface UpstreamLane {
+  /** For the log; holds no secret. */
+  readonly label: string;
+  readonly maxConcurrency: number;
+  readonly isBreakerOpen: boolean;
 }
 
 /** A complete WebSocket message: a string is a text frame, bytes are a binary frame. */
@@ -165,4 +176,86 @@ export interface RuleStore {
   remove(hub: string, userId: string, group: string | null): void;
   /** May be called twice. */
   close(): void;
+}
+
+/** A disconnect event that is owed. */
+export interface DueDisconnect {
+  readonly facts: ConnectionFacts;
+  readonly end: CloseCause;
+  /** True where the connect event was sent and its answer never came. */
+  readonly connectOutcomeUnknown: boolean;
+  /** Unix time in milliseconds at which it was first found undelivered; its retries are counted from here. */
+  readonly dueSinceMs: number;
+}
+
+/** A disconnect event that waits for its next try, as light as a queue of many wants it. */
+export interface WaitingDisconnect {
+  readonly connectionId: string;
+  readonly hub: string;
+  /** Its place in the queue: later ones are larger, and none is used twice. */
+  readonly place: number;
+}
+
+/** A disconnect event that was given up. */
+export interface DeadLetter extends DueDisconnect {
+  readonly diedAtMs: number;
+  /** The outcome of its last try, in words. */
+  readonly cause: string;
+  readonly place: number;
+}
+
+/**
+ * Remembers, beyond the process, who is owed a disconnect event.
+ *
+ *     connecting ──▶ connected ──▶ due ──▶ dead (30 days)
+ *         │              │          ▲│       │
+ *         └──────────────┴──────────┘└─▶ settled ◀┘    at the next start all that is not due or dead becomes due
+ *
+ * Promise: what was resolved survives a crash of the process; with `synchronous: full` a power cut too.
+ * Order:   as called. The connect event is posted after `connecting` has resolved, and the 101 sent after `connected` has.
+ * Errors:  `connecting`, `connected` and the reads reject where the disk fails. The other writes never do: what the disk does
+ *          not take is kept in memory and written when it takes it, so a crash meanwhile costs a duplicate, never a loss.
+ * Cost:    one write for all that is called in one turn of the event loop.
+ */
+export interface Journal {
+  /** False from the first write that failed to the next that did not. */
+  readonly isWritable: boolean;
+  connecting(facts: ConnectionFacts): Promise<void>;
+  /** The connect event was answered with 2xx: this is the user. */
+  connected(connectionId: string, userId: string): Promise<void>;
+  /** Its disconnect event was tried in vain and waits; resolves with its place. Called again, it gets a new place. */
+  due(disconnect: DueDisconnect): Promise<number>;
+  /** Nothing is owed any more. An unknown id is no error. */
+  settled(connectionId: string): Promise<void>;
+  /** The waiting disconnect is given up. */
+  died(connectionId: string, diedAtMs: number, cause: string): Promise<void>;
+
+  /**
+   * To be called once, before anything else: what an earlier process left behind in `connecting` or `connected` becomes due
+   * with this end. Resolves with the number of these. Their connect outcome is unknown where they were still connecting.
+   */
+  recover(end: CloseCause, nowMs: number): Promise<number>;
+  /** The waiting ones behind a place, in order, at most `limit`. */
+  waiting(afterPlace: number, limit: number): Promise<WaitingDisconnect[]>;
+  /** A waiting one in full; null where it is not waiting. */
+  read(connectionId: string): Promise<DueDisconnect | null>;
+
+  /** Dead letters behind a place, in order, at most `limit`. */
+  deadLetters(afterPlace: number, limit: number): Promise<DeadLetter[]>;
+  /** Makes dead letters due again, all of them where `connectionIds` is null; resolves with how many there were. */
+  revive(connectionIds: readonly string[] | null, nowMs: number): Promise<number>;
+  /** Forgets dead letters, all of them where `connectionIds` is null; resolves with how many there were. */
+  drop(connectionIds: readonly string[] | null): Promise<number>;
+  /** Forgets dead letters that died before this time; resolves with how many there were. */
+  dropDiedBefore(timeMs: number): Promise<number>;
+  /** Writes what is still to be written. May be called twice. */
+  close(): Promise<void>;
+}
+
+/** What an operator can do with disconnect events that were given up. */
+export interface DeadLetters {
+  list(afterPlace: number, limit: number): Promise<DeadLetter[]>;
+  /** Sends them again, all of them where `connectionIds` is null; resolves with how many there were. */
+  retry(connectionIds: readonly string[] | null): Promise<number>;
+  drop(connectionIds: readonly string[] | null): Promise<number>;
 }

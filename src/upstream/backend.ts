@@ -1,6 +1,6 @@
 import type { AccessKeys } from "../auth/access-keys.ts";
 import type { UpstreamEntry } from "../config/schema.ts";
-import type { Clock } from "../core/ports.ts";
+import type { Clock, UpstreamLane } from "../core/ports.ts";
 import type { Authorizer } from "./authorization.ts";
 import { Breaker, type Verdict } from "./breaker.ts";
 import type { Deadlines } from "./deadlines.ts";
@@ -33,7 +33,7 @@ export interface BackendContext {
 }
 
 /** One entry of `upstreams` at work: its places, its breaker, its sockets and its token. */
-export class Backend {
+export class Backend implements UpstreamLane {
   readonly entry: UpstreamEntry;
   readonly context: BackendContext;
   readonly label: string;
@@ -61,6 +61,14 @@ export class Backend {
     const { origin } = this.template;
     const held = context.hold === undefined ? {} : { hold: context.hold };
     this.client = new HttpClient({ origin, tls: readTlsFiles(entry.tls), maxBodyBytes, clock, ...held });
+  }
+
+  get maxConcurrency(): number {
+    return this.entry.maxConcurrency;
+  }
+
+  get isBreakerOpen(): boolean {
+    return this.breaker.isOpen;
   }
 
   /** Tells the breaker how a call went, and the log what that changed. */

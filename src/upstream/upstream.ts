@@ -1,5 +1,5 @@
 import type { UpstreamAuth, UpstreamEntry } from "../config/schema.ts";
-import type { Upstream, UpstreamOutcome } from "../core/ports.ts";
+import type { Upstream, UpstreamLane, UpstreamOutcome } from "../core/ports.ts";
 import type { UpstreamEvent } from "../protocol/events.ts";
 import { type Authorizer, fixedAuthorizer } from "./authorization.ts";
 import { Backend, type BackendContext } from "./backend.ts";
@@ -39,6 +39,9 @@ export function createUpstream(options: UpstreamOptions): Upstream & { stop(): P
       const backend = findBackend(backends, event);
       if (backend === null) return Promise.resolve({ kind: "unrouted" });
       return new Promise((resolve, reject) => new Call(backend, event, { resolve, reject }).start());
+    },
+    laneFor(hub: string): UpstreamLane | null {
+      return backends.find(({ patterns }) => matchesEvent(patterns, hub, "disconnect")) ?? null;
     },
     abandonMessages(): void {
       const messages = [...deadlines]

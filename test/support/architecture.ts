@@ -12,7 +12,7 @@ export interface SourceFile {
   readonly text: string;
 }
 
-const ADAPTERS = ["sockets", "upstream", "api", "broker", "rules", "journal", "observe", "console"];
+const ADAPTERS = ["sockets", "upstream", "api", "broker", "rules", "journal", "control", "observe", "console"];
 const ADAPTER_REACH = ["protocol", "core", "auth", "config"];
 const MAX_FILE_LINES = 400;
 const MAX_FUNCTION_LINES = 50;

@@ -1,4 +1,4 @@
-import type { Upstream, UpstreamOutcome } from "../../src/core/ports.ts";
+import type { Upstream, UpstreamLane, UpstreamOutcome } from "../../src/core/ports.ts";
 import type { UpstreamEvent } from "../../src/protocol/events.ts";
 import type { HeaderLines } from "../../src/protocol/headers.ts";
 
@@ -41,6 +41,17 @@ export class ScriptedUpstream implements Upstream {
     if (outcome === null) this.#held.set(call, resolve);
     else resolve(outcome);
     return promise;
+  }
+
+  /** The lane of every hub; a test changes its fields. */
+  lane: { label: string; maxConcurrency: number; isBreakerOpen: boolean } | null = {
+    label: "upstreams[0]",
+    maxConcurrency: 8,
+    isBreakerOpen: false,
+  };
+
+  laneFor(): UpstreamLane | null {
+    return this.lane;
   }
 
   abandonMessages(): void {
