@@ -34,6 +34,8 @@ export class Connection implements ConnectionFacts {
   closeAfterCall: CloseCause | null = null;
   /** Whether a message call is under way. Set by dispatch. */
   inFlight = false;
+  /** Bytes of its messages, the one in flight and those behind it. Set by pressure, told by dispatch. */
+  heldBytes = 0;
   /** The messages behind the one in flight; null while there are none. Set by dispatch. */
   inbox: Inbox | null = null;
   /** Number of message events so far, for their ids. Set by dispatch. */

@@ -5,6 +5,7 @@ import type { Connection } from "./connection.ts";
 import { type InboundMessage, Inbox } from "./inbox.ts";
 import { describeOutcome } from "./outcome.ts";
 import type { Clock, Report, Upstream, UpstreamOutcome } from "./ports.ts";
+import type { Pressure } from "./pressure.ts";
 
 export interface DispatchOptions {
   readonly maxInboxMessages: number;
@@ -37,7 +38,7 @@ export class Dispatch {
   readonly #close: (connection: Connection, cause: CloseCause) => void;
   readonly #onDrained: (connection: Connection) => void;
   readonly #onResumed: (connection: Connection) => void;
-  readonly #moved: (byteCount: number) => void;
+  readonly #pressure: Pressure;
   readonly #paused = new Set<Connection>();
   readonly #cancelSweep: () => void;
   /** Set at shutdown: whatever still waits is given up, so that the disconnects go out in time. */
@@ -53,8 +54,7 @@ export class Dispatch {
     onDrained: (connection: Connection) => void;
     /** Called when reading from a connection goes on. */
     onResumed: (connection: Connection) => void;
-    /** Told of bytes that begin to wait, in an inbox or for a client. */
-    moved: (byteCount: number) => void;
+    pressure: Pressure;
   }) {
     this.#options = parts.options;
     this.#upstream = parts.upstream;
@@ -63,7 +63,7 @@ export class Dispatch {
     this.#close = parts.close;
     this.#onDrained = parts.onDrained;
     this.#onResumed = parts.onResumed;
-    this.#moved = parts.moved;
+    this.#pressure = parts.pressure;
     const sweepMs = Math.min(MAX_PAUSE_SWEEP_MS, Math.max(1, parts.options.inboxPauseTimeoutMs / 4));
     this.#cancelSweep = parts.clock.every(sweepMs, () => this.#sweepPaused());
   }
@@ -74,6 +74,7 @@ export class Dispatch {
       return;
     }
     connection.inFlight = true;
+    this.#pressure.holdMessage(connection, message.payload.length);
     this.#run(connection, message).catch((error) => {
       this.#report.fault("message event", error);
       this.#close(connection, CLOSE.internalError);
@@ -109,7 +110,7 @@ export class Dispatch {
     const { maxInboxMessages, maxInboxBytes } = this.#options;
     connection.inbox ??= new Inbox({ maxMessages: maxInboxMessages, maxBytes: maxInboxBytes });
     connection.inbox.push(message);
-    this.#moved(message.payload.length);
+    this.#pressure.holdMessage(connection, message.payload.length);
     // Too many bytes in the whole process may just have ended this connection.
     if (connection.socket === null || connection.inbox === null) return;
     if (!connection.inbox.isFull || connection.inbox.paused) return;
@@ -125,6 +126,7 @@ export class Dispatch {
       while (message !== undefined) {
         const event = this.#eventFor(connection, message);
         const outcome = await this.#call(event);
+        this.#pressure.holdMessage(connection, -message.payload.length);
         const answered = this.#settle(connection, event, outcome);
         if (connection.closeAfterCall !== null) this.#close(connection, connection.closeAfterCall);
         message = this.#mayGoOn(connection, answered) ? this.#next(connection) : undefined;
@@ -174,7 +176,7 @@ export class Dispatch {
     const frame = replyFrame(outcome.headers, outcome.body);
     if (frame === null) return;
     if (connection.socket.send(frame) === "full") this.#close(connection, CLOSE.slowConsumer);
-    this.#moved(frame.length);
+    this.#pressure.moved(frame.length);
   }
 
   /** Whether the next waiting message may be posted: always while open; then until one fails or time is up. */
@@ -203,6 +205,7 @@ export class Dispatch {
   #discardWaiting(connection: Connection): void {
     const count = connection.inbox?.count ?? 0;
     connection.inbox = null;
+    this.#pressure.holdMessage(connection, -connection.heldBytes);
     if (count === 0) return;
     const firstEventId = `${connection.connectionId}.${connection.messageCount + 1}`;
     this.#reportUndelivered(connection, firstEventId, "queued messages discarded after the connection closed", count);

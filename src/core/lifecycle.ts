@@ -57,7 +57,6 @@ export class Lifecycle {
       onDrained: (connection) => this.#depart(connection),
       // A pong that came during the pause has not been read yet: its deadline begins anew.
       onResumed: (connection) => this.#liveness.heard(connection),
-      moved: (byteCount) => parts.pressure.moved(byteCount),
     });
   }
 

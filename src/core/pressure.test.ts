@@ -1,9 +1,12 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { type Client, CoreStage } from "../../test/support/core-stage.ts";
+import { settled } from "../../test/support/fake-clock.ts";
+import { answer, unknown } from "../../test/support/scripted-upstream.ts";
 
 const MAX_OUTBOX = 1000;
 const MAX_BUFFERED = 10_000;
 const CHECK_MS = 500;
+const IN_FLIGHT = "in flight";
 
 let stage: CoreStage;
 
@@ -32,7 +35,7 @@ function holder(outboxBytes: number): Client {
 async function talker(inboxBytes: number): Promise<Client> {
   stage.upstream.script = (event) => (event.name === "message" ? null : { kind: "unrouted" });
   const client = stage.open();
-  await client.send("in flight", "x".repeat(inboxBytes));
+  await client.send(IN_FLIGHT, "x".repeat(inboxBytes));
   return client;
 }
 
@@ -173,15 +176,41 @@ describe("the process at 80 %", () => {
     expect(stage.admission.reserve("10.0.0.1")).toBeNull();
   });
 
-  test("counts inboxes, and what calls and answers hold, from the moment they hold it", async () => {
+  test("counts messages in flight and behind them, and what calls and answers hold, from the moment they hold it", async () => {
     start();
-    await talker(4000);
-    await look();
-    stage.pressure.hold(4000);
+    const { connection } = await talker(4000);
+    expect(connection.heldBytes).toBe(IN_FLIGHT.length + 4000);
+    stage.pressure.hold(4000 - IN_FLIGHT.length);
     expect(stage.pressure.isHigh).toBe(false);
     stage.pressure.hold(1);
     expect(stage.pressure.isHigh).toBe(true);
     stage.pressure.hold(-4001);
+    expect(stage.pressure.isHigh).toBe(false);
+  });
+
+  test("counts the messages of a client that has left until they are posted", async () => {
+    start();
+    const gone = await talker(8000);
+    await gone.leave();
+    expect(stage.pressure.isHigh).toBe(true);
+    stage.upstream.settleFirst(answer(204));
+    await settled();
+    expect(stage.pressure.isHigh).toBe(false);
+    stage.upstream.settleFirst(answer(204));
+    await settled();
+    expect(gone.connection.heldBytes).toBe(0);
+    stage.pressure.hold(0.8 * MAX_BUFFERED);
+    expect(stage.pressure.isHigh).toBe(false);
+  });
+
+  test("forgets the messages that are discarded after a client has left", async () => {
+    start();
+    const gone = await talker(8000);
+    await gone.leave();
+    stage.upstream.settleFirst(unknown());
+    await settled();
+    expect(gone.connection.heldBytes).toBe(0);
+    stage.pressure.hold(0.8 * MAX_BUFFERED);
     expect(stage.pressure.isHigh).toBe(false);
   });
 });
@@ -216,6 +245,18 @@ describe("the process at 100 %", () => {
     both.socket.waitingBytes = 7001;
     await look();
     expect(both.connection.end).toEqual({ code: 1013, reason: "slow consumer" });
+  });
+
+  test("does not close clients for the messages of one that has left: it would free none of them", async () => {
+    start();
+    const gone = await talker(9000);
+    const staying = holder(900);
+    await gone.leave();
+    await look();
+    staying.socket.waitingBytes = 1000;
+    await look();
+    expect(stage.pressure.isHigh).toBe(true);
+    expect(staying.socket.done).toEqual([]);
   });
 
   test("counts bodies and answers, though closing clients does not end those", async () => {

@@ -6,7 +6,7 @@ import type { Registry } from "./registry.ts";
 export interface PressureOptions {
   /** What may wait for one client that does not read. */
   readonly maxOutboxBytes: number;
-  /** What may wait in the whole process: inboxes, outboxes, bodies of REST calls, answers. */
+  /** What may wait in the whole process: messages in flight and in inboxes, outboxes, bodies of REST calls, answers. */
   readonly maxBufferedBytes: number;
 }
 
@@ -22,7 +22,7 @@ const LOOKS_PER_TOTAL = 20;
 /** How often the sockets are looked at while something may wait. */
 const CHECK_INTERVAL_MS = 500;
 
-/** One connection and what it holds. */
+/** One open connection and what it holds. */
 interface Holder {
   readonly connection: Connection;
   readonly outboxBytes: number;
@@ -33,8 +33,12 @@ interface Holder {
  * Bounds what waits for clients and for the upstream.
  *
  *     a client's outbox past maxOutboxBytes      ─▶ it is cut: slow consumer
- *     the process past 80 % of maxBufferedBytes  ─▶ no new upgrades
+ *     the process past 80 % of maxBufferedBytes  ─▶ no new upgrades, no messages through the REST API
  *     the process past maxBufferedBytes          ─▶ the largest holders are closed until it is not
+ *
+ * The messages of a connection that has closed are still posted (spec section 5.2), so closing frees none of them: they count
+ * for the 80 %, not for closing more. `inboxDrainTimeoutMs` ends them. What Bun has of a message that is not whole yet cannot
+ * be seen; it is up to `maxMessageBytes` for each connection.
  *
  * Why it looks instead of being told: a fan-out is one call for thousands of sockets, and Bun drops for a full one without
  * saying for which. So Bun is given room beyond our bound, and the sockets are looked at before that room can be used up:
@@ -52,7 +56,10 @@ export class Pressure {
   #movedToAllSinceCheck = 0;
   #movedSinceTick = false;
   #bodyBytes = 0;
-  #waitingBytes = 0;
+  /** Of messages: those of connections that have closed too. */
+  #messageBytes = 0;
+  /** What waited for clients at the last look. */
+  #outboxBytes = 0;
   #checking = false;
 
   constructor(parts: {
@@ -65,18 +72,19 @@ export class Pressure {
     this.#registry = parts.registry;
     this.#close = parts.close;
     this.#cancel = parts.clock.every(CHECK_INTERVAL_MS, () => {
-      const isIdle = !this.#movedSinceTick && this.#waitingBytes === 0 && this.#bodyBytes === 0;
+      const isIdle = !this.#movedSinceTick && this.#outboxBytes === 0 && this.#bodyBytes === 0;
       this.#movedSinceTick = false;
       if (!isIdle) this.#check();
     });
   }
 
-  /** Whether new clients must be refused. */
+  /** Whether new clients and messages through the REST API must be refused. */
   get isHigh(): boolean {
-    return this.#waitingBytes + this.#bodyBytes > this.#options.maxBufferedBytes * HIGH_SHARE;
+    const heldBytes = this.#outboxBytes + this.#messageBytes + this.#bodyBytes;
+    return heldBytes > this.#options.maxBufferedBytes * HIGH_SHARE;
   }
 
-  /** To be called for what is sent to clients, and for what comes from them; once for a whole fan-out. */
+  /** To be called for what is sent to clients; once for a whole fan-out. */
   moved(byteCount: number, receivers = 1): void {
     // An empty message has a frame's head too, and must be noticed.
     this.#movedSinceCheck += byteCount + 1;
@@ -90,6 +98,13 @@ export class Pressure {
   /** Counts bytes of bodies and answers while they are on their way; negative when they are let go. */
   hold(byteCount: number): void {
     this.#bodyBytes += byteCount;
+  }
+
+  /** Counts bytes of a connection's messages from their arrival until they are posted; negative when they are let go. */
+  holdMessage(connection: Connection, byteCount: number): void {
+    connection.heldBytes += byteCount;
+    this.#messageBytes += byteCount;
+    if (byteCount >= 0) this.moved(byteCount);
   }
 
   stop(): void {
@@ -112,29 +127,31 @@ export class Pressure {
   /** Cuts those whose outbox is past its bound, and counts what the others hold. */
   #closeSlow(): Holder[] {
     const holders: Holder[] = [];
-    let total = 0;
+    this.#outboxBytes = 0;
     for (const connection of this.#registry.all()) {
       const outboxBytes = connection.socket?.waitingBytes ?? 0;
-      const bytes = outboxBytes + (connection.inbox?.byteCount ?? 0);
+      const bytes = outboxBytes + connection.heldBytes;
       if (bytes === 0) continue;
       if (outboxBytes > this.#options.maxOutboxBytes) {
         this.#close(connection, CLOSE.slowConsumer);
         continue;
       }
       holders.push({ connection, outboxBytes, bytes });
-      total += bytes;
+      this.#outboxBytes += outboxBytes;
     }
-    this.#waitingBytes = total;
     return holders;
   }
 
   #closeLargest(holders: Holder[]): void {
-    const isOver = () => this.#waitingBytes + this.#bodyBytes > this.#options.maxBufferedBytes;
-    if (!isOver()) return;
+    let openBytes = this.#bodyBytes;
+    for (const { bytes } of holders) openBytes += bytes;
+    const { maxBufferedBytes } = this.#options;
+    if (openBytes <= maxBufferedBytes) return;
     holders.sort((one, other) => other.bytes - one.bytes);
     for (const { connection, outboxBytes, bytes } of holders) {
-      if (!isOver()) return;
-      this.#waitingBytes -= bytes;
+      if (openBytes <= maxBufferedBytes) return;
+      openBytes -= bytes;
+      this.#outboxBytes -= outboxBytes;
       this.#close(connection, outboxBytes * 2 >= bytes ? CLOSE.slowConsumer : CLOSE.inboxFull);
     }
   }
