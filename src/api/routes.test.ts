@@ -101,7 +101,8 @@ describe("a path that is none", () => {
 
   test("an empty part counts: only one slash at the end is left out", () => {
     expect(operationOf("/ws/api/messages/")).toBe("sendToHub");
-    for (const path of ["/ws/api/messages//", "/ws/api//messages", "/ws/api/v1/hubs/chat//"]) {
+    expect(operationOf("/ws/api/v1/")).toBe("sendToHub");
+    for (const path of ["/ws/api/messages//", "/ws/api//messages", "/ws/api/v1//", "/ws/api/v1/hubs/chat//"]) {
       expect(operationOf(path)).toBe("404");
     }
   });

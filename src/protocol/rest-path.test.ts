@@ -58,6 +58,10 @@ describe("parts", () => {
   test("may be empty; one slash at the end is left out and no more", () => {
     expect(parse("/ws/api/users//messages/").parts).toEqual(["users", "", "messages"]);
     expect(parse("/ws/api/messages//").parts).toEqual(["messages", ""]);
+    for (const root of ["/ws/api", "/ws/api/v1", "/api"]) {
+      expect(parse(`${root}/`).parts).toEqual([]);
+      expect(parse(`${root}//`).parts).toEqual([""]);
+    }
     expect(parse("/ws/api/hubs//messages").hub).toBe("");
     expect(parse("/ws/api/hubs").hub).toBe("");
   });
@@ -101,6 +105,7 @@ describe("two paths are the same", () => {
     ["/ws/api/users/a%2Fb", "/ws/api/users/a/b"],
     ["/ws/api/users/ann", "/ws/api/users/ann/messages"],
     ["/ws/api/messages", "/ws/api/messages//"],
+    ["/ws/api/v1", "/ws/api/v1//"],
     ["/ws/api/users/ann/groups/red", "/ws/api/groups/red/users/ann"],
     ["/ws/api/hubs/%zz/messages", "/ws/api/messages"],
     ["/ws/api/v1/%zz", "/ws/api/v1"],

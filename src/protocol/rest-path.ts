@@ -25,15 +25,16 @@ const FORMS: readonly (readonly [prefix: string, form: PathForm])[] = [
 /**
  * Takes a REST path apart: first at `/`, then each part is percent-decoded.
  *
- * Shape:  null for a path of another kind. A trailing slash is the same path; `_default` equals no hub.
+ * Shape:  null for a path of another kind. One trailing slash is the same path, a second one an empty part; `_default`
+ *         equals no hub.
  * Source: spec section 6. `query` is raw and without `?`.
  */
 export function parseRestPath(path: string, query: string): RestPath | null {
   const found = FORMS.find(([prefix]) => path === prefix || path.startsWith(`${prefix}/`));
   if (found === undefined) return null;
   const [prefix, form] = found;
-  const rest = path.slice(prefix.length + 1).replace(/\/$/, "");
-  const written = rest === "" ? [] : rest.split("/");
+  const rest = path.replace(/\/$/, "").slice(prefix.length);
+  const written = rest === "" ? [] : rest.slice(1).split("/");
   const hubInPath = form !== "plain" && written[0] === "hubs";
   const hubs = form === "plain" ? queryValues(query, "hub").map((hub) => (hub === "" ? DEFAULT_HUB : hub)) : [];
   if (hubInPath) hubs.push(percentDecode(written[1] ?? ""));
