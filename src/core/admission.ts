@@ -6,7 +6,7 @@ import { Connection } from "./connection.ts";
 import type { Departure } from "./departure.ts";
 import { describeOutcome } from "./outcome.ts";
 import type { Outstanding } from "./outstanding.ts";
-import type { Clock, Frame, Report, Upstream } from "./ports.ts";
+import type { Clock, Frame, Journal, Report, Upstream, UpstreamOutcome } from "./ports.ts";
 import type { Pressure } from "./pressure.ts";
 import { AddressRates } from "./rate.ts";
 import type { Registry } from "./registry.ts";
@@ -48,6 +48,7 @@ export type Admitted =
 export class Admission {
   readonly #options: AdmissionOptions;
   readonly #upstream: Upstream;
+  readonly #journal: Journal;
   readonly #registry: Registry;
   readonly #pressure: Pressure;
   readonly #departure: Departure;
@@ -62,6 +63,7 @@ export class Admission {
   constructor(parts: {
     options: AdmissionOptions;
     upstream: Upstream;
+    journal: Journal;
     registry: Registry;
     pressure: Pressure;
     departure: Departure;
@@ -71,6 +73,7 @@ export class Admission {
   }) {
     this.#options = parts.options;
     this.#upstream = parts.upstream;
+    this.#journal = parts.journal;
     this.#registry = parts.registry;
     this.#pressure = parts.pressure;
     this.#departure = parts.departure;
@@ -109,36 +112,38 @@ export class Admission {
     this.#pending--;
   }
 
-  /** Asks the upstream. An accepted connection must be opened, or given to `handshakeFailed`, by the caller. */
-  async connect({ facts, subprotocols, certThumbprint }: ConnectRequest): Promise<Admitted> {
+  /**
+   * Asks the upstream. An accepted connection must be opened, or given to `handshakeFailed`, by the caller.
+   *
+   * Order:  the journal has the connection before the upstream hears of it, and the user before the client does.
+   */
+  async connect(request: ConnectRequest): Promise<Admitted> {
+    const { facts } = request;
     // The caller has verified a token since `reserve`, and the drain may have found nothing outstanding meanwhile.
     if (this.#closing) return { kind: "refuse", refusal: shuttingDown() };
-    const eventId = `${facts.connectionId}.connect`;
     this.#outstanding.begin();
     let departing = false;
     try {
-      const outcome = await this.#upstream.call({ name: "connect", eventId, facts, subprotocols, certThumbprint });
-      const maxGroups = this.#options.maxGroupsPerConnection;
-      const decision = this.#orClosing(decideConnect(outcome, { userId: facts.userId, subprotocols, maxGroups }));
+      if (!(await this.#isWritten(this.#journal.connecting(facts)))) {
+        return { kind: "refuse", refusal: journalUnavailable() };
+      }
+      const decision = await this.#ask(request);
       if (decision.kind === "accept") {
         departing = true;
         return accept(facts, decision);
       }
-      if (decision.kind === "relay") return decision;
-      // What was answered has been delivered, however little could be made of the answer.
-      if (outcome.kind !== "answer" && outcome.kind !== "unrouted") {
-        const { connectionId, hub } = facts;
-        const cause = describeOutcome(outcome);
-        this.#report.undelivered({ connectionId, hub, event: "connect", eventId, cause, count: 1 });
-      }
-      if (decision.disconnect !== "none") {
+      if (decision.kind === "refuse" && decision.disconnect !== "none") {
         departing = true;
         const left = new Connection({ ...facts, userId: decision.userId });
         void this.#departure.send(left, CLOSE.handshakeFailed, decision.disconnect === "unknown");
       }
-      return { kind: "refuse", refusal: decision.refusal };
+      return decision.kind === "refuse" ? { kind: "refuse", refusal: decision.refusal } : decision;
     } finally {
-      if (!departing) this.#outstanding.end();
+      if (!departing) {
+        // Not waited for: a crash before it is written costs a disconnect that says `unknown`.
+        void this.#journal.settled(facts.connectionId);
+        this.#outstanding.end();
+      }
     }
   }
 
@@ -156,10 +161,36 @@ export class Admission {
     this.#cancelSweep();
   }
 
-  /** A connect that the upstream accepts while the service stops gets no socket, but its disconnect. */
-  #orClosing(decision: ConnectDecision): ConnectDecision {
-    if (!this.#closing || decision.kind !== "accept") return decision;
-    return { kind: "refuse", refusal: shuttingDown(), disconnect: "accepted", userId: decision.userId };
+  /** Posts the connect event and decides by what comes of it. */
+  async #ask({ facts, subprotocols, certThumbprint }: ConnectRequest): Promise<ConnectDecision> {
+    const eventId = `${facts.connectionId}.connect`;
+    const outcome = await this.#upstream.call({ name: "connect", eventId, facts, subprotocols, certThumbprint });
+    const maxGroups = this.#options.maxGroupsPerConnection;
+    const decision = decideConnect(outcome, { userId: facts.userId, subprotocols, maxGroups });
+    if (decision.kind === "refuse") this.#reportUndelivered(facts, eventId, outcome);
+    if (decision.kind !== "accept") return decision;
+    const { userId } = decision;
+    const written = await this.#isWritten(this.#journal.connected(facts.connectionId, userId));
+    // A connect that the upstream accepts while the service stops gets no socket, but its disconnect.
+    const refused = this.#closing ? shuttingDown() : written ? null : journalUnavailable();
+    return refused === null ? decision : { kind: "refuse", refusal: refused, disconnect: "accepted", userId };
+  }
+
+  /** What was answered has been delivered, however little could be made of the answer. */
+  #reportUndelivered({ connectionId, hub }: ConnectionFacts, eventId: string, outcome: UpstreamOutcome): void {
+    if (outcome.kind === "answer" || outcome.kind === "unrouted") return;
+    const cause = describeOutcome(outcome);
+    this.#report.undelivered({ connectionId, hub, event: "connect", eventId, cause, count: 1 });
+  }
+
+  /** The journal says itself why it could not write. */
+  async #isWritten(write: Promise<void>): Promise<boolean> {
+    try {
+      await write;
+      return true;
+    } catch {
+      return false;
+    }
   }
 }
 
@@ -172,4 +203,10 @@ function accept(facts: ConnectionFacts, decision: Extract<ConnectDecision, { kin
 
 function shuttingDown(): Refusal {
   return refusal("shutting_down", "the service is stopping", "service", { "Retry-After": "1" });
+}
+
+function journalUnavailable(): Refusal {
+  return refusal("journal_unavailable", "the journal of connections cannot be written", "journal", {
+    "Retry-After": "1",
+  });
 }

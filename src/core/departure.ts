@@ -1,53 +1,91 @@
 import type { CloseCause } from "../protocol/close-causes.ts";
-import type { ConnectionFacts, DisconnectEvent } from "../protocol/events.ts";
-import { describeOutcome } from "./outcome.ts";
+import type { ConnectionFacts } from "../protocol/events.ts";
+import { type DisconnectVerdict, disconnectEvent, judgeDisconnect } from "./disconnect-outcome.ts";
 import type { Outstanding } from "./outstanding.ts";
-import type { Report, Upstream } from "./ports.ts";
+import type { Clock, DueDisconnect, Journal, Report, Upstream } from "./ports.ts";
+import type { Redelivery } from "./redelivery.ts";
+
+/** A disconnect that is owed and not yet found undelivered. */
+type Owed = Omit<DueDisconnect, "dueSinceMs">;
+
+/** How long after a fault of ours the event is tried again. */
+const FAULT_PAUSE_MS = 1000;
 
 /**
- * Sends the disconnect event of a connection, once, and ends what was outstanding for it.
+ * Sends the disconnect event of a connection for the first time, and sees that it is never forgotten.
+ *
+ *     send ─▶ tried ─┬─ the upstream has it, or does not want it ─▶ journal: settled
+ *                    └─ not delivered ───────────────────────────▶ journal: due, redelivery
  *
  * Order:  after the connection's last message event; the caller sees to that.
- * Errors: an event that brought no 2xx is reported with its cause.
+ * Errors: an event that the upstream does not want (4xx) is reported with its cause.
  * Source: the seed, "Disconnect": always triggered once connect was answered with 2xx; spec section 5.3.
  */
 export class Departure {
   readonly #upstream: Upstream;
+  readonly #journal: Journal;
+  readonly #redelivery: Redelivery;
   readonly #outstanding: Outstanding;
+  readonly #clock: Clock;
+  readonly #timeOfDayMs: () => number;
   readonly #report: Report;
+  readonly #underWay = new Set<Owed>();
 
-  constructor(parts: { upstream: Upstream; outstanding: Outstanding; report: Report }) {
+  constructor(parts: {
+    upstream: Upstream;
+    journal: Journal;
+    redelivery: Redelivery;
+    outstanding: Outstanding;
+    clock: Clock;
+    /** Unix time in milliseconds. */
+    timeOfDayMs: () => number;
+    report: Report;
+  }) {
     this.#upstream = parts.upstream;
+    this.#journal = parts.journal;
+    this.#redelivery = parts.redelivery;
     this.#outstanding = parts.outstanding;
+    this.#clock = parts.clock;
+    this.#timeOfDayMs = parts.timeOfDayMs;
     this.#report = parts.report;
   }
 
+  /** Ends what was outstanding for the connection, too. Never rejects. */
   async send(facts: ConnectionFacts, end: CloseCause, connectOutcomeUnknown = false): Promise<void> {
-    const event: DisconnectEvent = {
-      name: "disconnect",
-      eventId: `${facts.connectionId}.disconnect`,
-      facts,
-      closeCode: end.code,
-      closeReason: end.reason,
-      connectOutcomeUnknown,
-    };
+    const owed: Owed = { facts, end, connectOutcomeUnknown };
+    this.#underWay.add(owed);
     try {
-      const outcome = await this.#upstream.call(event);
-      // No entry for disconnects is the user's choice, not a loss.
-      if (outcome.kind === "unrouted") return;
-      if (outcome.kind === "answer" && outcome.status >= 200 && outcome.status < 300) return;
-      this.#report.undelivered({
-        connectionId: facts.connectionId,
-        hub: facts.hub,
-        event: "disconnect",
-        eventId: event.eventId,
-        cause: describeOutcome(outcome),
-        count: 1,
-      });
+      const startedAtMs = this.#clock.now();
+      const outcome = await this.#upstream.call(disconnectEvent(owed));
+      await this.#settle(owed, judgeDisconnect(outcome, this.#timeOfDayMs()), startedAtMs);
     } catch (error) {
       this.#report.fault("disconnect event", error);
+      const failure = { kind: "retry", cause: "a fault of the service", waitMs: FAULT_PAUSE_MS, tried: false } as const;
+      await this.#redelivery.add({ ...owed, dueSinceMs: this.#timeOfDayMs() }, failure, this.#clock.now());
     } finally {
+      this.#underWay.delete(owed);
       this.#outstanding.end();
     }
+  }
+
+  /** The process is about to end: what is under way is kept as it is, so that the next start sends it with its own end. */
+  async keepUnderWay(): Promise<void> {
+    const dueSinceMs = this.#timeOfDayMs();
+    await Promise.all([...this.#underWay].map((owed) => this.#journal.due({ ...owed, dueSinceMs })));
+  }
+
+  async #settle(owed: Owed, verdict: DisconnectVerdict, startedAtMs: number): Promise<void> {
+    const { connectionId, hub } = owed.facts;
+    if (verdict.kind === "retry") {
+      await this.#redelivery.add({ ...owed, dueSinceMs: this.#timeOfDayMs() }, verdict, startedAtMs);
+      return;
+    }
+    if (verdict.kind === "ended") {
+      const eventId = disconnectEvent(owed).eventId;
+      const { cause } = verdict;
+      this.#report.undelivered({ connectionId, hub, event: "disconnect", eventId, cause, count: 1 });
+    }
+    // Not waited for: a crash before it is written costs a duplicate, and the upstream knows those by the event's id.
+    void this.#journal.settled(connectionId);
   }
 }

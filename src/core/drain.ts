@@ -1,44 +1,88 @@
 import { CLOSE } from "../protocol/close-causes.ts";
 import type { Admission } from "./admission.ts";
+import type { Departure } from "./departure.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { Outstanding } from "./outstanding.ts";
 import type { Clock } from "./ports.ts";
+import type { Registry } from "./registry.ts";
 
-/** The part of the deadline that messages may use; the rest is kept for the disconnects behind them. */
+export interface DrainOptions {
+  /** How long new clients are still let in, so that a load balancer sees the health first. */
+  readonly delayMs: number;
+  /** The time over which connections are closed, so that their clients do not all come back at once. */
+  readonly spreadMs: number;
+  /** Covers all: the delay, the spread, messages, disconnects. */
+  readonly drainTimeoutMs: number;
+}
+
+export interface DrainParts {
+  readonly admission: Admission;
+  readonly lifecycle: Lifecycle;
+  readonly departure: Departure;
+  readonly registry: Registry;
+  readonly outstanding: Outstanding;
+  readonly clock: Clock;
+  readonly options: DrainOptions;
+  /** Called when the delay is over. */
+  readonly stopAccepting: () => void;
+}
+
+/** The part of the time behind the spread that messages may use; the rest is kept for the disconnects behind them. */
 const MESSAGES_SHARE = 2 / 3;
+
+/** Connections are closed in steps of this length. */
+const STEP_MS = 50;
 
 /**
  * Ends all connections so that every disconnect event still goes out.
  *
- *     no new clients ─▶ calls in flight end, 1001 ─▶ waiting messages posted ─▶ disconnects ─▶ done
- *                       └────────── 2/3 of the deadline, then given up ─┘      └─ the rest ─┘
+ *     delay ─▶ no new clients ─▶ spread: calls in flight end, 1012 ─▶ waiting messages posted ─▶ disconnects ─▶ done
+ *                                                                     └─ 2/3 of the rest ─┘      └─ the rest ─┘
  *
- * Shape:  the number of connections and events that were not done with at the deadline; 0 is a clean end.
- * Source: spec section 5.3, "shutdown"; design, `shutdown.drainTimeoutMs`.
+ * Shape:  the number of connections and events that were not done with at the deadline; the journal has these.
+ * Source: spec section 5.3, "shutdown"; design, `shutdown`.
  */
-export async function drain(parts: {
-  admission: Admission;
-  lifecycle: Lifecycle;
-  outstanding: Outstanding;
-  clock: Clock;
-  drainTimeoutMs: number;
-}): Promise<number> {
-  const { admission, lifecycle, outstanding, clock, drainTimeoutMs } = parts;
-  const messagesMs = drainTimeoutMs * MESSAGES_SHARE;
+export async function drain(parts: DrainParts): Promise<number> {
+  const { admission, lifecycle, departure, outstanding, clock, options } = parts;
+  const delayMs = Math.min(options.delayMs, options.drainTimeoutMs);
+  const spreadMs = Math.min(options.spreadMs, options.drainTimeoutMs - delayMs);
+  const restMs = options.drainTimeoutMs - delayMs - spreadMs;
+  if (delayMs > 0) await new Promise<void>((resolve) => clock.after(delayMs, resolve));
   admission.close();
-  lifecycle.closeAll(CLOSE.shuttingDown);
+  lifecycle.closeArrivals(CLOSE.shuttingDown);
+  parts.stopAccepting();
+  const startedAtMs = clock.now();
+  await closeSpread(parts, spreadMs);
+  // What the spread did not use, since there was nobody left, is there for the rest.
+  const messagesMs = spreadMs + restMs * MESSAGES_SHARE - (clock.now() - startedAtMs);
   await within(clock, messagesMs, outstanding.whenNone());
   if (outstanding.count > 0) {
     lifecycle.abandonMessages();
-    await within(clock, drainTimeoutMs - messagesMs, outstanding.whenNone());
+    await within(clock, restMs * (1 - MESSAGES_SHARE), outstanding.whenNone());
   }
-  return outstanding.count;
+  const left = outstanding.count;
+  await departure.keepUnderWay();
+  return left;
+}
+
+/** Closes the connections there are, evenly over the time; resolves when the last was told, or nothing is left. */
+async function closeSpread({ lifecycle, registry, clock }: DrainParts, spreadMs: number): Promise<void> {
+  const connections = [...registry.all()];
+  const steps = Math.max(1, Math.ceil(spreadMs / STEP_MS));
+  for (let step = 0, next = 0; next < connections.length; step++) {
+    if (step > 0) await new Promise<void>((resolve) => clock.after(STEP_MS, resolve));
+    const end = step + 1 >= steps ? connections.length : Math.ceil((connections.length * (step + 1)) / steps);
+    for (; next < end; next++) {
+      const connection = connections[next];
+      if (connection !== undefined) lifecycle.closeAfterCall(connection, CLOSE.shuttingDown);
+    }
+  }
 }
 
 /** Resolves with the promise or after the time, whichever is first. */
 function within(clock: Clock, timeoutMs: number, promise: Promise<void>): Promise<void> {
   return new Promise((resolve) => {
-    const cancel = clock.after(timeoutMs, resolve);
+    const cancel = clock.after(Math.max(0, timeoutMs), resolve);
     void promise.then(() => {
       cancel();
       resolve();

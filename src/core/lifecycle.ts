@@ -31,6 +31,8 @@ export class Lifecycle {
   readonly #report: Report;
   readonly #liveness: Liveness;
   readonly #dispatch: Dispatch;
+  /** Set at shutdown: how those end whose handshake was just being finished. */
+  #arrivalsEnd: CloseCause | null = null;
 
   constructor(parts: {
     options: LifecycleOptions;
@@ -70,6 +72,12 @@ export class Lifecycle {
     this.#liveness.add(connection);
     this.#report.connectionOpened(connection.connectionId, connection.hub);
     if (firstFrame !== null && socket.send(firstFrame) === "full") this.close(connection, CLOSE.slowConsumer);
+    if (this.#arrivalsEnd !== null) this.close(connection, this.#arrivalsEnd);
+  }
+
+  /** From now on a connection that opens is closed at once. */
+  closeArrivals(cause: CloseCause): void {
+    this.#arrivalsEnd = cause;
   }
 
   /** A complete message has arrived. */
@@ -107,12 +115,10 @@ export class Lifecycle {
     this.#dispatch.closed(connection);
   }
 
-  /** Ends every connection: at once where no call is in flight, else when its answer has been delivered. */
-  closeAll(cause: CloseCause): void {
-    for (const connection of this.#registry.all()) {
-      if (connection.inFlight) this.#dispatch.closeAfterCall(connection, cause);
-      else this.close(connection, cause);
-    }
+  /** Ends a connection: at once where no call is in flight, else when its answer has been delivered. */
+  closeAfterCall(connection: Connection, cause: CloseCause): void {
+    if (connection.inFlight) this.#dispatch.closeAfterCall(connection, cause);
+    else this.close(connection, cause);
   }
 
   /** Gives up the messages in flight and waiting. */

@@ -147,6 +147,12 @@ export interface Report {
   /** `message` is the refusal's sentence. */
   connectionRefused(hub: string, status: number, code: string, message: string): void;
   undelivered(fact: Undelivered): void;
+  /** An entry of `upstreams` did not take a disconnect event: it and those after it wait. `entry` names it without any secret. */
+  disconnectsWaiting(entry: string, cause: string): void;
+  /** It takes them again. */
+  disconnectsFlowing(entry: string): void;
+  /** A disconnect event is given up after all its tries; `hubwire dead-letters` has it now. */
+  deadLetter(fact: Undelivered): void;
   /** A bug of ours that an edge caught. */
   fault(where: string, error: unknown): void;
 }
@@ -194,6 +200,7 @@ export interface WaitingDisconnect {
   readonly hub: string;
   /** Its place in the queue: later ones are larger, and none is used twice. */
   readonly place: number;
+  readonly dueSinceMs: number;
 }
 
 /** A disconnect event that was given up. */

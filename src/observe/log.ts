@@ -27,6 +27,9 @@ export function createLogReport(log: Logger): Report & EntryReport {
     connectionRefused: (hub, status, code, message) =>
       log.info({ hub, status, code, cause: message }, "connection refused"),
     undelivered: (fact) => log.warn(fact, "event not delivered"),
+    disconnectsWaiting: (entry, cause) => log.warn({ entry, cause }, "disconnect events wait for the upstream"),
+    disconnectsFlowing: (entry) => log.info({ entry }, "disconnect events are taken again"),
+    deadLetter: (fact) => log.error(fact, "disconnect event given up: see hubwire dead-letters"),
     fault: (where, error) => log.error({ where, err: error }, "fault of the service"),
     breakerOpened: (entry) => log.warn({ entry }, "circuit breaker opened"),
     breakerClosed: (entry) => log.info({ entry }, "circuit breaker closed"),

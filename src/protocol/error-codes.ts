@@ -60,6 +60,10 @@ export const ERROR_CODES = {
   buffer_limit: { status: 503, meaning: "More than 80 % of `limits.maxBufferedBytes` is in use." },
   rule_limit: { status: 503, meaning: "There are 100,000 group rules already." },
   rules_unavailable: { status: 503, meaning: "The group rule could not be written to the disk." },
+  journal_unavailable: {
+    status: 503,
+    meaning: "The journal cannot be written, so nobody is let in: nobody's disconnect could be promised.",
+  },
   connection_limit: { status: 503, meaning: "`limits.maxConnections` is reached." },
   pending_upgrade_limit: { status: 503, meaning: "`limits.maxPendingUpgrades` is reached." },
   upstream_refused: {

@@ -64,12 +64,10 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
     const { breaker, limiter, entry, context } = this.#backend;
     const now = context.clock.now();
     context.deadlines.add(this);
-    if (!this.#mustPass && breaker.wouldRefuse(now)) {
+    if (breaker.wouldRefuse(now)) {
       this.#refuse("breaker");
     } else if (limiter.tryEnter()) {
       this.onPlace();
-    } else if (this.#mustPass) {
-      limiter.queue(this);
     } else if (entry.maxWaitMs === 0) {
       this.#refuse("concurrency");
     } else {
@@ -84,7 +82,7 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
     this.deadlineMs = NO_DEADLINE;
     // Asked again, since the breaker may have opened while the call waited.
     const admission = breaker.admit(context.clock.now());
-    if (admission === "refuse" && !this.#mustPass) {
+    if (admission === "refuse") {
       this.#refuse("breaker");
       return;
     }
@@ -146,11 +144,6 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
     } else {
       this.#settle({ ...outcome, onMessageFailure: this.#backend.entry.onMessageFailure });
     }
-  }
-
-  /** A disconnect is always sent, so neither the breaker nor the wait for a place turns it away. */
-  get #mustPass(): boolean {
-    return this.event.name === "disconnect";
   }
 
   #onAuthorized(obtained: HeaderLines | AuthorizationFault): void {

@@ -10,8 +10,9 @@ export interface PlaceSeeker {
  *   enter ──> place ──> release ──> the first in the queue, or free
  *     └─────> queue ──> leave (waited too long)
  *
- * Order: first come, first served; nobody overtakes the queue. The queue has no bound of its own: messages are bounded
- *        by the connections that wait for them, connects by `maxPendingUpgrades`, and both leave after `maxWaitMs`.
+ * Order: first come, first served; nobody overtakes the queue. The queue has no bound of its own: messages and
+ *        disconnects are bounded by the connections they belong to, connects by `maxPendingUpgrades`, and all leave after
+ *        `maxWaitMs`.
  */
 export class Limiter {
   readonly #queue = new Set<PlaceSeeker>();

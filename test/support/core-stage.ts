@@ -75,6 +75,7 @@ export class RecordingSocket implements ClientSocket {
 export class RecordingReport implements Report {
   readonly lines: string[] = [];
   readonly lost: Undelivered[] = [];
+  readonly dead: Undelivered[] = [];
   readonly faults: unknown[] = [];
 
   connectionOpened(connectionId: string): void {
@@ -91,6 +92,19 @@ export class RecordingReport implements Report {
 
   undelivered(fact: Undelivered): void {
     this.lost.push(fact);
+  }
+
+  disconnectsWaiting(entry: string): void {
+    this.lines.push(`waiting ${entry}`);
+  }
+
+  disconnectsFlowing(entry: string): void {
+    this.lines.push(`flowing ${entry}`);
+  }
+
+  deadLetter(fact: Undelivered): void {
+    this.lines.push(`dead ${fact.connectionId}`);
+    this.dead.push(fact);
   }
 
   fault(_where: string, error: unknown): void {

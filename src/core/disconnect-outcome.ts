@@ -1,0 +1,60 @@
+import type { DisconnectEvent } from "../protocol/events.ts";
+import { headerValues } from "../protocol/headers.ts";
+import { describeOutcome } from "./outcome.ts";
+import type { DueDisconnect, UpstreamOutcome } from "./ports.ts";
+
+/** The longest pause that a backend may ask for; one that asks for more is tried again after this. */
+const MAX_RETRY_AFTER_MS = 3_600_000;
+
+/** What the outcome of a disconnect event means for it. */
+export type DisconnectVerdict =
+  /** The upstream has it, or no entry wants it. */
+  | { readonly kind: "done" }
+  /** The upstream does not want it; trying again would change nothing. */
+  | { readonly kind: "ended"; readonly cause: string }
+  /** It must be tried again, `waitMs` after now at the earliest where the upstream or its breaker said so. */
+  | { readonly kind: "retry"; readonly cause: string; readonly waitMs: number | null; readonly tried: boolean };
+
+/** The event of a disconnect that is owed; the same id on every try. */
+export function disconnectEvent({
+  facts,
+  end,
+  connectOutcomeUnknown,
+}: Omit<DueDisconnect, "dueSinceMs">): DisconnectEvent {
+  return {
+    name: "disconnect",
+    eventId: `${facts.connectionId}.disconnect`,
+    facts,
+    closeCode: end.code,
+    closeReason: end.reason,
+    connectOutcomeUnknown,
+  };
+}
+
+/**
+ * Judges the outcome of a disconnect event. Pure; `nowMs` is Unix time, for a `Retry-After` that names a date.
+ *
+ * Source: the issue of the journal: any answer but 2xx and 4xx, or none, is tried again; 408 and 429 count as none.
+ *         Retry-After per RFC 9110 section 10.2.3.
+ */
+export function judgeDisconnect(outcome: UpstreamOutcome, nowMs: number): DisconnectVerdict {
+  if (outcome.kind === "unrouted") return { kind: "done" };
+  const cause = describeOutcome(outcome);
+  if (outcome.kind === "refused") {
+    return { kind: "retry", cause, waitMs: outcome.retryAfterSeconds * 1000, tried: false };
+  }
+  if (outcome.kind !== "answer") return { kind: "retry", cause, waitMs: null, tried: true };
+  const { status, headers } = outcome;
+  if (status >= 200 && status < 300) return { kind: "done" };
+  if (status >= 400 && status < 500 && status !== 408 && status !== 429) return { kind: "ended", cause };
+  const [retryAfter = ""] = headerValues(headers, "retry-after");
+  return { kind: "retry", cause, waitMs: parseRetryAfter(retryAfter, nowMs), tried: true };
+}
+
+/** Null where the header is absent or makes no sense. */
+function parseRetryAfter(value: string, nowMs: number): number | null {
+  const text = value.trim();
+  const waitMs = /^\d+$/.test(text) ? Number(text) * 1000 : /[a-z]/i.test(text) ? Date.parse(text) - nowMs : Number.NaN;
+  if (Number.isNaN(waitMs)) return null;
+  return Math.min(Math.max(waitMs, 0), MAX_RETRY_AFTER_MS);
+}

@@ -1,0 +1,309 @@
+import { disconnectEvent, type DisconnectVerdict, judgeDisconnect } from "./disconnect-outcome.ts";
+import type {
+  Clock,
+  DeadLetter,
+  DeadLetters,
+  DueDisconnect,
+  Journal,
+  Report,
+  Upstream,
+  UpstreamLane,
+  WaitingDisconnect,
+} from "./ports.ts";
+import { RetryLane } from "./retry-lane.ts";
+
+export interface RedeliveryOptions {
+  /** From the first failure on; then it is a dead letter. 0: at the first failure. */
+  readonly retryForSeconds: number;
+  /** For each upstream entry. */
+  readonly maxPerSecond: number;
+}
+
+export interface RedeliveryParts {
+  readonly options: RedeliveryOptions;
+  readonly upstream: Upstream;
+  readonly journal: Journal;
+  readonly clock: Clock;
+  /** Unix time in milliseconds. */
+  readonly timeOfDayMs: () => number;
+  /** From 0 to below 1. */
+  readonly random: () => number;
+  readonly report: Report;
+}
+
+/** A verdict that asks for another try. */
+type Failure = Extract<DisconnectVerdict, { kind: "retry" }>;
+
+/** Waiting events that are held here, about 200 bytes each; more wait in the journal until half of these are gone. */
+const MAX_HELD = 100_000;
+
+/** How many are fetched from the journal at once. */
+const PAGE = 1000;
+
+/** How often lanes are looked at while anything waits; a try comes at most this late. */
+const TICK_MS = 100;
+
+/** How often those are looked for whose time is up. */
+const EXPIRY_TICK_MS = 10_000;
+
+/** How long after a fault of ours the same event is tried again. */
+const FAULT_PAUSE_MS = 1000;
+
+/** How long dead letters are kept, and how often old ones are looked for. Source: the issue of the journal. */
+const DEAD_LETTER_MS = 30 * 86_400_000;
+const DEAD_LETTER_TICK_MS = 3_600_000;
+
+/**
+ * Tries disconnect events again until the upstream has them, through restarts.
+ *
+ *     departure ─ failed ─▶ journal: due ─▶ lane of its entry ─▶ tried ─▶ settled
+ *     start: what the journal has ────────────────▲                │ failed
+ *                                                 └── after the lane's pause, or longer than retryForSeconds: dead letter
+ *
+ * Order:  oldest first within an entry, but one that failed comes after those that wait with it. The upstream is chosen at
+ *         each try, by the configuration in force then.
+ * Cost:   a tick every tenth of a second while anything waits, none else.
+ * Source: spec section 5.3, "at least once"; the issue of the journal, "Retries of disconnect".
+ */
+export class Redelivery implements DeadLetters {
+  readonly #parts: RedeliveryParts;
+  readonly #lanes = new Map<UpstreamLane, RetryLane>();
+  /** What waits or is under way, by connection id. */
+  readonly #held = new Map<string, WaitingDisconnect>();
+  /** The place behind which the journal may have some that are not held. */
+  #lastPlace = 0;
+  #mayHaveMore = false;
+  #fetching = false;
+  #cancelTick: (() => void) | null = null;
+  readonly #cancelOthers: readonly (() => void)[];
+  #stopped = false;
+
+  constructor(parts: RedeliveryParts) {
+    this.#parts = parts;
+    this.#cancelOthers = [
+      parts.clock.every(EXPIRY_TICK_MS, () => this.#expire()),
+      parts.clock.every(DEAD_LETTER_TICK_MS, () => this.#forgetOld()),
+    ];
+  }
+
+  /** How many are held here. */
+  get waitingCount(): number {
+    return this.#held.size;
+  }
+
+  /** Goes on with what waits in the journal. To be called once the journal has recovered. */
+  start(): void {
+    this.#forgetOld();
+    this.#fetch();
+  }
+
+  /** An event was tried in vain for the first time. Resolves once that would survive a crash. */
+  async add(due: DueDisconnect, failure: Failure, startedAtMs: number): Promise<void> {
+    const { connectionId, hub } = due.facts;
+    const lane = this.#laneOf(hub);
+    if (lane !== null) this.#failed(lane, failure, startedAtMs);
+    const place = await this.#parts.journal.due(due);
+    const one: WaitingDisconnect = { connectionId, hub, place, dueSinceMs: due.dueSinceMs };
+    if (failure.tried && this.#isTimeUp(one)) {
+      await this.#bury(one, failure.cause);
+    } else if (this.#fetching || this.#mayHaveMore || this.#held.size >= MAX_HELD) {
+      // Holding it now would move the last place past others that are still in the journal only.
+      this.#fetch();
+    } else {
+      this.#hold(one);
+    }
+  }
+
+  /** The entries of `upstreams` have changed: whatever waits is given to the entries in force now. */
+  reroute(): void {
+    const waiting = [...this.#lanes.values()].flatMap((lane) => [...lane.waiting]);
+    this.#lanes.clear();
+    for (const one of waiting) this.#enqueue(one);
+  }
+
+  list(afterPlace: number, limit: number): Promise<DeadLetter[]> {
+    return this.#parts.journal.deadLetters(afterPlace, limit);
+  }
+
+  async retry(connectionIds: readonly string[] | null): Promise<number> {
+    const count = await this.#parts.journal.revive(connectionIds, this.#parts.timeOfDayMs());
+    this.#fetch();
+    return count;
+  }
+
+  drop(connectionIds: readonly string[] | null): Promise<number> {
+    return this.#parts.journal.drop(connectionIds);
+  }
+
+  /** Starts no further try; what waits stays in the journal. May be called twice. */
+  stop(): void {
+    this.#stopped = true;
+    for (const cancel of this.#cancelOthers) cancel();
+    this.#cancelTick?.();
+    this.#cancelTick = null;
+  }
+
+  #fetch(): void {
+    this.#mayHaveMore = true;
+    if (this.#fetching || this.#stopped || this.#held.size > MAX_HELD / 2) return;
+    this.#fetching = true;
+    this.#mayHaveMore = false;
+    this.#parts.journal.waiting(this.#lastPlace, PAGE).then(
+      (page) => {
+        this.#fetching = false;
+        for (const one of page) this.#hold(one);
+        if (page.length === PAGE || this.#mayHaveMore) this.#fetch();
+      },
+      (error) => {
+        this.#fetching = false;
+        this.#mayHaveMore = true;
+        this.#parts.report.fault("disconnect events in the journal", error);
+        this.#ensureTick();
+      },
+    );
+  }
+
+  #hold(one: WaitingDisconnect): void {
+    this.#lastPlace = Math.max(this.#lastPlace, one.place);
+    if (this.#held.has(one.connectionId)) return;
+    this.#held.set(one.connectionId, one);
+    this.#enqueue(one);
+  }
+
+  #enqueue(one: WaitingDisconnect): void {
+    const lane = this.#laneOf(one.hub);
+    if (lane === null) {
+      this.#finish(one);
+      this.#reportUndelivered(one, "no entry of upstreams matches");
+      return;
+    }
+    lane.add(one);
+    this.#ensureTick();
+  }
+
+  #laneOf(hub: string): RetryLane | null {
+    const { upstream, options, clock } = this.#parts;
+    const entry = upstream.laneFor(hub);
+    if (entry === null) return null;
+    let lane = this.#lanes.get(entry);
+    if (lane === undefined) {
+      lane = new RetryLane(entry, options.maxPerSecond, clock.now());
+      this.#lanes.set(entry, lane);
+    }
+    return lane;
+  }
+
+  #ensureTick(): void {
+    if (!this.#stopped) this.#cancelTick ??= this.#parts.clock.every(TICK_MS, () => this.#tick());
+  }
+
+  #tick(): void {
+    if (this.#mayHaveMore) this.#fetch();
+    for (const [entry, lane] of this.#lanes) {
+      this.#pump(lane);
+      if (lane.isIdle && !lane.isFailing) this.#lanes.delete(entry);
+    }
+    if (this.#held.size > 0 || this.#mayHaveMore || this.#fetching) return;
+    this.#cancelTick?.();
+    this.#cancelTick = null;
+  }
+
+  #pump(lane: RetryLane): void {
+    if (this.#stopped) return;
+    const now = this.#parts.clock.now();
+    for (let one = lane.take(now); one !== null; one = lane.take(now)) void this.#try(lane, one);
+  }
+
+  async #try(lane: RetryLane, one: WaitingDisconnect): Promise<void> {
+    const { journal, upstream, clock, timeOfDayMs, report } = this.#parts;
+    const startedAtMs = clock.now();
+    try {
+      const due = await journal.read(one.connectionId);
+      if (due === null) {
+        this.#held.delete(one.connectionId);
+        return;
+      }
+      const outcome = await upstream.call(disconnectEvent(due));
+      await this.#settle(lane, one, judgeDisconnect(outcome, timeOfDayMs()), startedAtMs);
+    } catch (error) {
+      report.fault("disconnect event", error);
+      lane.pause(clock.now(), FAULT_PAUSE_MS);
+      this.#enqueue(one);
+    } finally {
+      lane.release();
+      this.#pump(lane);
+    }
+  }
+
+  async #settle(
+    lane: RetryLane,
+    one: WaitingDisconnect,
+    verdict: DisconnectVerdict,
+    startedAtMs: number,
+  ): Promise<void> {
+    if (verdict.kind !== "retry") {
+      if (lane.isFailing) this.#parts.report.disconnectsFlowing(lane.upstream.label);
+      lane.succeeded();
+      if (verdict.kind === "ended") this.#reportUndelivered(one, verdict.cause);
+      this.#finish(one);
+      return;
+    }
+    // What shutdown cut off says nothing of the upstream.
+    if (this.#stopped) return;
+    this.#failed(lane, verdict, startedAtMs);
+    if (verdict.tried && this.#isTimeUp(one)) await this.#bury(one, verdict.cause);
+    else this.#enqueue(one);
+  }
+
+  #failed(lane: RetryLane, { cause, waitMs, tried }: Failure, startedAtMs: number): void {
+    const { clock, random, report } = this.#parts;
+    const nowMs = clock.now();
+    if (!tried) {
+      lane.pause(nowMs, waitMs ?? 0);
+      return;
+    }
+    lane.lastCause = cause;
+    if (!lane.isFailing) report.disconnectsWaiting(lane.upstream.label, cause);
+    lane.failed({ startedAtMs, nowMs, waitMs, random: random() });
+  }
+
+  #isTimeUp({ dueSinceMs }: WaitingDisconnect): boolean {
+    const { options, timeOfDayMs } = this.#parts;
+    return timeOfDayMs() - dueSinceMs >= options.retryForSeconds * 1000;
+  }
+
+  #finish(one: WaitingDisconnect): void {
+    this.#held.delete(one.connectionId);
+    void this.#parts.journal.settled(one.connectionId);
+  }
+
+  async #bury(one: WaitingDisconnect, cause: string): Promise<void> {
+    this.#held.delete(one.connectionId);
+    this.#parts.report.deadLetter(describe(one, cause));
+    await this.#parts.journal.died(one.connectionId, this.#parts.timeOfDayMs(), cause);
+  }
+
+  #expire(): void {
+    for (const lane of this.#lanes.values()) {
+      for (const one of [...lane.waiting].filter((waiting) => this.#isTimeUp(waiting))) {
+        lane.remove(one);
+        void this.#bury(one, lane.lastCause);
+      }
+    }
+  }
+
+  #forgetOld(): void {
+    const { journal, report, timeOfDayMs } = this.#parts;
+    journal
+      .dropDiedBefore(timeOfDayMs() - DEAD_LETTER_MS)
+      .catch((error) => report.fault("dead letters in the journal", error));
+  }
+
+  #reportUndelivered(one: WaitingDisconnect, cause: string): void {
+    this.#parts.report.undelivered(describe(one, cause));
+  }
+}
+
+function describe({ connectionId, hub }: WaitingDisconnect, cause: string) {
+  return { connectionId, hub, event: "disconnect", eventId: `${connectionId}.disconnect`, cause, count: 1 } as const;
+}

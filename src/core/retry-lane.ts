@@ -1,0 +1,105 @@
+import type { UpstreamLane, WaitingDisconnect } from "./ports.ts";
+import { RateAllowance } from "./rate.ts";
+
+/** Pauses between failures in a row: this, doubled each time, up to the next. Source: the issue of the journal. */
+const FIRST_BACK_OFF_MS = 500;
+const MAX_BACK_OFF_MS = 30_000;
+
+/** A pause is this share of itself at least; the rest is drawn, so that many gateways do not come back at the same time. */
+const JITTER_FLOOR = 0.5;
+
+/** While the entry's breaker is open one waiting event is tried this often: it is the breaker's probe. */
+const PROBE_INTERVAL_MS = 1000;
+
+/** The part of an entry's places that waiting events may use, so that live traffic does not wait for them. */
+const PLACES_SHARE = 1 / 4;
+
+/**
+ * The disconnect events that wait for one upstream entry, and when the next may be tried.
+ *
+ *     add ─▶ [ oldest … newest ] ─▶ take, if not in a pause ─▶ succeeded: as many at once as the bounds allow
+ *                  ▲                                     └──▶ failed: a pause; one that failed goes to the end
+ *                  └──────────────────────────────────────────┘
+ *
+ * Why the pause is the entry's: an upstream that is down is down for all of them. One event that alone fails goes to the end,
+ * so it holds up nobody.
+ */
+export class RetryLane {
+  readonly upstream: UpstreamLane;
+  /** Why the last try failed, for whoever waits here when time is up. */
+  lastCause = "not tried";
+  /** In the order of the next try. */
+  readonly #waiting = new Set<WaitingDisconnect>();
+  readonly #rate: RateAllowance;
+  #underWay = 0;
+  #failuresInRow = 0;
+  #notBeforeMs = 0;
+  #lastFailureAtMs = Number.NEGATIVE_INFINITY;
+
+  constructor(upstream: UpstreamLane, maxPerSecond: number, nowMs: number) {
+    this.upstream = upstream;
+    this.#rate = new RateAllowance(maxPerSecond, nowMs);
+  }
+
+  /** Nothing waits and nothing is under way. */
+  get isIdle(): boolean {
+    return this.#waiting.size === 0 && this.#underWay === 0;
+  }
+
+  get isFailing(): boolean {
+    return this.#failuresInRow > 0;
+  }
+
+  get waiting(): ReadonlySet<WaitingDisconnect> {
+    return this.#waiting;
+  }
+
+  add(one: WaitingDisconnect): void {
+    this.#waiting.add(one);
+  }
+
+  remove(one: WaitingDisconnect): void {
+    this.#waiting.delete(one);
+  }
+
+  /** Takes the next one to be tried; null while a bound or a pause is against it. `release` must follow. */
+  take(nowMs: number): WaitingDisconnect | null {
+    const places = Math.max(1, Math.floor(this.upstream.maxConcurrency * PLACES_SHARE));
+    const allowed = this.isFailing || this.upstream.isBreakerOpen ? 1 : places;
+    if (nowMs < this.#notBeforeMs || this.#underWay >= allowed) return null;
+    const [next] = this.#waiting;
+    if (next === undefined || !this.#rate.take(1, nowMs)) return null;
+    this.#waiting.delete(next);
+    this.#underWay++;
+    return next;
+  }
+
+  release(): void {
+    this.#underWay--;
+  }
+
+  succeeded(): void {
+    this.#failuresInRow = 0;
+    this.#notBeforeMs = 0;
+  }
+
+  /** A try that began at `startedAtMs` has failed. Those that were under way together count once. `random` is below 1. */
+  failed(call: { startedAtMs: number; nowMs: number; waitMs: number | null; random: number }): void {
+    if (call.startedAtMs >= this.#lastFailureAtMs) {
+      this.#failuresInRow++;
+      this.#lastFailureAtMs = call.nowMs;
+    }
+    this.pause(call.nowMs, Math.max(this.#backOffMs(call.random), call.waitMs ?? 0));
+  }
+
+  /** Tries nothing for this long. */
+  pause(nowMs: number, pauseMs: number): void {
+    this.#notBeforeMs = Math.max(this.#notBeforeMs, nowMs + pauseMs);
+  }
+
+  #backOffMs(random: number): number {
+    if (this.upstream.isBreakerOpen) return PROBE_INTERVAL_MS;
+    const fullMs = Math.min(MAX_BACK_OFF_MS, FIRST_BACK_OFF_MS * 2 ** (this.#failuresInRow - 1));
+    return fullMs * (JITTER_FLOOR + (1 - JITTER_FLOOR) * random);
+  }
+}
