@@ -1,0 +1,65 @@
+import { heapStats } from "bun:jsc";
+import { readdirSync } from "node:fs";
+import pino from "pino";
+import { parseConfig } from "../../../src/config/load.ts";
+import { type Gateway, startGateway } from "../../../src/gateway.ts";
+import type { IndexName, Order, Probe, Report } from "./probed-gateway.ts";
+
+/** The process behind `ProbedGateway`: a gateway alone, so that its memory and its descriptors can be told. */
+
+const MAX_KEPT_FAULTS = 20;
+
+interface Log {
+  faultCount: number;
+  readonly faults: string[];
+  readonly undelivered: Map<string, number>;
+}
+
+function keep(log: Log, line: string): void {
+  const { level, msg, event } = JSON.parse(line) as { level: number; msg: string; event?: string };
+  if (level >= 50) {
+    log.faultCount++;
+    if (log.faults.length < MAX_KEPT_FAULTS) log.faults.push(line.trim());
+  }
+  if (msg === "event not delivered" && event !== undefined) {
+    log.undelivered.set(event, (log.undelivered.get(event) ?? 0) + 1);
+  }
+}
+
+function probe({ registry }: Gateway, log: Log, names: readonly IndexName[]): Probe {
+  Bun.gc(true);
+  Bun.gc(true);
+  const counts = heapStats().objectTypeCounts;
+  const inIndex = names.map(({ hub, kind, name }) =>
+    kind === "hub" ? registry.hubSize(hub) : registry[kind](hub, name).size,
+  );
+  return {
+    rssBytes: process.memoryUsage.rss(),
+    descriptors: readdirSync("/proc/self/fd").length,
+    connections: registry.size,
+    indexEntries: inIndex.reduce((sum, size) => sum + size, 0),
+    maps: counts["Map"] ?? 0,
+    sets: counts["Set"] ?? 0,
+    faultCount: log.faultCount,
+    faults: log.faults,
+    undelivered: Object.fromEntries(log.undelivered),
+  };
+}
+
+const tell = (report: Report): void => void process.send?.(report);
+const log: Log = { faultCount: 0, faults: [], undelivered: new Map() };
+let gateway: Gateway | null = null;
+
+process.on("message", async (order: Order) => {
+  if (order.kind === "start") {
+    const logger = pino({ level: "warn" }, { write: (line: string) => keep(log, line) });
+    gateway = await startGateway(parseConfig(order.config), { log: logger });
+    tell({ kind: "started", port: gateway.port });
+  } else if (gateway !== null && order.kind === "probe") {
+    tell({ kind: "probed", probe: probe(gateway, log, order.names) });
+  } else if (order.kind === "stop") {
+    await gateway?.stop();
+    tell({ kind: "stopped", faults: log.faults });
+  }
+});
+process.on("disconnect", () => process.exit(0));

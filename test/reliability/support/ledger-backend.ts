@@ -1,0 +1,208 @@
+import { once } from "node:events";
+import { createServer, type Server, type Socket } from "node:net";
+import { DEADLINE_MS, within } from "../../support/deadline.ts";
+
+/** An event as it was posted, read only as far as an account needs it. */
+export interface Call {
+  readonly event: "connect" | "message" | "disconnect";
+  readonly connectionId: string;
+  readonly body: Buffer;
+  /** A header's value, by its lower-case name; empty where it is absent. */
+  readonly header: (name: string) => string;
+}
+
+/** Bytes to answer with, and what then becomes of the TCP connection. `accepted`: a connect that got its 2xx. */
+export interface Reply {
+  readonly pieces: readonly (string | Uint8Array)[];
+  readonly ending: "keep" | "end" | "reset";
+  readonly accepted: boolean;
+}
+
+/** What is known of one connection. */
+export interface Account {
+  readonly hub: string;
+  userId: string;
+  /** Its disconnect is owed. */
+  accepted: boolean;
+  disconnects: number;
+  closeCode: string;
+  closeReason: string;
+}
+
+/** An orderly answer; strings are UTF-8. A connect that gets it with a 2xx is accepted. */
+export function orderly(status: number, lines: readonly string[] = [], body: string | Uint8Array = ""): Reply {
+  const bytes = Buffer.from(body);
+  const head = [`HTTP/1.1 ${status} Told`, ...lines, `Content-Length: ${bytes.length}`, "", ""].join("\r\n");
+  return {
+    pieces: [Buffer.concat([Buffer.from(head, "utf8"), bytes])],
+    ending: "keep",
+    accepted: status >= 200 && status < 300,
+  };
+}
+
+/**
+ * A backend that keeps the account of every connection: who was accepted, and whose disconnect has come.
+ *
+ * Order: a connect is written into the account before its answer goes out. Cost: nothing is kept of messages.
+ */
+export class LedgerBackend {
+  readonly accounts = new Map<string, Account>();
+  respond: (call: Call) => Reply | Promise<Reply>;
+  callCount = 0;
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+  #owed = 0;
+  #wake: (() => void) | null = null;
+
+  private constructor(respond: (call: Call) => Reply | Promise<Reply>) {
+    this.respond = respond;
+    this.#server = createServer({ noDelay: true }, (socket) => this.#serve(socket));
+  }
+
+  /** `port` 0 picks a free one. */
+  static async start(respond: (call: Call) => Reply | Promise<Reply>, port = 0): Promise<LedgerBackend> {
+    const backend = new LedgerBackend(respond);
+    backend.#server.listen(port, "127.0.0.1");
+    await once(backend.#server, "listening");
+    return backend;
+  }
+
+  get port(): number {
+    const address = this.#server.address();
+    if (address === null || typeof address === "string") throw new Error("the backend does not listen");
+    return address.port;
+  }
+
+  /** The template that brings every event here. */
+  get urlTemplate(): string {
+    return `http://127.0.0.1:${this.port}/{event}`;
+  }
+
+  /** Accepted connections whose disconnect has not come. */
+  get owed(): number {
+    return this.#owed;
+  }
+
+  /** Disconnects beyond the first of each connection. */
+  get duplicates(): number {
+    let count = 0;
+    for (const { disconnects } of this.accounts.values()) count += Math.max(0, disconnects - 1);
+    return count;
+  }
+
+  get acceptedCount(): number {
+    let count = 0;
+    for (const { accepted } of this.accounts.values()) if (accepted) count++;
+    return count;
+  }
+
+  /** Says that a connection was accepted where only its client could tell. */
+  markAccepted(connectionId: string): void {
+    const account = this.accounts.get(connectionId);
+    if (account === undefined) throw new Error(`nobody asked about connection ${connectionId}`);
+    if (account.accepted) return;
+    account.accepted = true;
+    if (account.disconnects === 0) this.#owed++;
+  }
+
+  /** Waits until every accepted connection has its disconnect. */
+  async settled(deadlineMs = DEADLINE_MS): Promise<void> {
+    const nothingOwed = async (): Promise<void> => {
+      while (this.#owed > 0) {
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+      }
+    };
+    await within(nothingOwed(), `the disconnects owed`, deadlineMs).catch((fault: Error) => {
+      throw new Error(`${fault.message}: ${this.#owed} of ${this.acceptedCount}`);
+    });
+  }
+
+  async stop(): Promise<void> {
+    const closed = once(this.#server, "close");
+    this.#server.close();
+    for (const socket of this.#sockets) socket.destroy();
+    await closed;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
+  }
+
+  #serve(socket: Socket): void {
+    this.#sockets.add(socket);
+    socket.on("close", () => this.#sockets.delete(socket));
+    socket.on("error", () => socket.destroy());
+    let buffer: Buffer = Buffer.alloc(0);
+    let busy = false;
+    const work = async (): Promise<void> => {
+      if (busy) return;
+      busy = true;
+      for (;;) {
+        const found = takeCall(buffer);
+        if (found === null) break;
+        buffer = found.rest;
+        this.#enter(found.call);
+        const reply = await this.respond(found.call);
+        if (found.call.event === "connect" && reply.accepted) this.markAccepted(found.call.connectionId);
+        await writeReply(socket, reply);
+      }
+      busy = false;
+    };
+    socket.on("data", (piece: Buffer) => {
+      buffer = buffer.length === 0 ? piece : Buffer.concat([buffer, piece]);
+      void work();
+    });
+  }
+
+  #enter(call: Call): void {
+    this.callCount++;
+    const { accounts } = this;
+    if (call.event === "message") return;
+    let account = accounts.get(call.connectionId);
+    if (account === undefined) {
+      const hub = call.header("x-asrs-hub");
+      account = { hub, userId: "", accepted: false, disconnects: 0, closeCode: "", closeReason: "" };
+      accounts.set(call.connectionId, account);
+    }
+    if (call.event === "connect") return;
+    account.userId = call.header("x-asrs-user-id");
+    account.closeCode = call.header("x-hubwire-close-code");
+    account.closeReason = call.header("x-hubwire-close-reason");
+    account.disconnects++;
+    if (account.accepted && account.disconnects === 1) {
+      this.#owed--;
+      this.#wake?.();
+    }
+  }
+}
+
+async function writeReply(socket: Socket, { pieces, ending }: Reply): Promise<void> {
+  for (const [i, piece] of pieces.entries()) {
+    // Pieces are to arrive apart, as far as that can be had: each in a turn of its own.
+    if (i > 0) await new Promise(setImmediate);
+    socket.write(piece);
+  }
+  if (ending === "end") socket.end();
+  else if (ending === "reset") socket.resetAndDestroy();
+}
+
+function takeCall(buffer: Buffer): { call: Call; rest: Buffer } | null {
+  const end = buffer.indexOf("\r\n\r\n");
+  if (end < 0) return null;
+  const [first = "", ...lines] = buffer.toString("latin1", 0, end).split("\r\n");
+  const header = (name: string): string => {
+    const line = lines.find((text) => text.slice(0, text.indexOf(":")).toLowerCase() === name);
+    return line === undefined ? "" : line.slice(line.indexOf(":") + 1).trim();
+  };
+  const bodyEnd = end + 4 + Number(header("content-length"));
+  if (buffer.length < bodyEnd) return null;
+  const event = /\/(connect|message|disconnect)(?=[/? ])/.exec(first)?.[1];
+  if (event !== "connect" && event !== "message" && event !== "disconnect") throw new Error(`no event in ${first}`);
+  const body = buffer.subarray(end + 4, bodyEnd);
+  return {
+    call: { event, connectionId: header("x-asrs-connection-id"), body, header },
+    rest: buffer.subarray(bodyEnd),
+  };
+}
