@@ -16,7 +16,7 @@ const METHODS: readonly string[] = ["get", "head", "put", "post", "delete", "opt
 
 /** What the API may answer, beyond 404 for a path and 405 for a method that the document does not have. */
 const EVERYWHERE = [400, 401, 500];
-const SEND = [202, 408, 413, 415];
+const SEND = [202, 408, 413, 415, 503];
 const STATUSES: Readonly<Record<Operation, readonly number[]>> = {
   sendToHub: SEND,
   sendToUser: SEND,

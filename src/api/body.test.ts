@@ -9,10 +9,11 @@ const MAX_BYTES = 20_000;
 class Upload {
   readonly clock = new FakeClock();
   readonly result: Promise<BodyResult>;
+  roomQuestions = 0;
   heldBytes = 0;
   #controller: ReadableStreamDefaultController<Uint8Array> | undefined;
 
-  constructor(contentLength: number | null) {
+  constructor(contentLength: number | null, options: { readonly room: boolean } = { room: true }) {
     const body = new ReadableStream<Uint8Array>({
       start: (controller) => {
         this.#controller = controller;
@@ -23,7 +24,11 @@ class Upload {
     const hold = (byteCount: number) => {
       this.heldBytes += byteCount;
     };
-    this.result = readBody(request, { maxBytes: MAX_BYTES, clock: this.clock, hold });
+    const hasRoom = () => {
+      this.roomQuestions++;
+      return options.room;
+    };
+    this.result = readBody(request, { maxBytes: MAX_BYTES, clock: this.clock, hasRoom, hold });
   }
 
   get isDone(): boolean {
@@ -49,7 +54,8 @@ class Upload {
 function read(body: Uint8Array<ArrayBuffer> | null, lengthHeader: string | null): Promise<BodyResult> {
   const headers = new Headers(lengthHeader === null ? {} : { "Content-Length": lengthHeader });
   const request = new Request("http://gw.example/", { method: "POST", headers, ...(body === null ? {} : { body }) });
-  return readBody(request, { maxBytes: MAX_BYTES, clock: new FakeClock(), hold: () => {} });
+  const options = { maxBytes: MAX_BYTES, clock: new FakeClock(), hasRoom: () => true, hold: () => {} };
+  return readBody(request, options);
 }
 
 describe("a body", () => {
@@ -83,6 +89,7 @@ describe("a body", () => {
         const result = await readBody(new Request("http://gw.example/", { method: "POST", body }), {
           maxBytes: MAX_BYTES,
           clock: new FakeClock(),
+          hasRoom: () => true,
           hold: (byteCount) => {
             heldBytes += byteCount;
           },
@@ -117,6 +124,27 @@ describe("a body that is too big", () => {
     expect(await upload.result).toEqual({ kind: "too-big" });
     expect(upload.heldBytes).toBe(MAX_BYTES);
     expect(upload.clock.timerCount).toBe(0);
+  });
+});
+
+describe("a body for which there is no room", () => {
+  test.each([null, 0, 10, MAX_BYTES])("is not read (Content-Length %p)", async (length) => {
+    const upload = new Upload(length, { room: false });
+    expect(await upload.result).toEqual({ kind: "no-room" });
+    expect(upload.heldBytes).toBe(0);
+    expect(upload.clock.timerCount).toBe(0);
+  });
+
+  test("is too big first", async () => {
+    expect(await new Upload(MAX_BYTES + 1, { room: false }).result).toEqual({ kind: "too-big" });
+  });
+
+  test("is asked about once: one that is being read is read to its end", async () => {
+    const upload = new Upload(null);
+    await upload.arrive(1);
+    await upload.arrive(1);
+    expect(await upload.end()).toEqual({ kind: "body", bytes: new Uint8Array(2).fill(7) });
+    expect(upload.roomQuestions).toBe(1);
   });
 });
 

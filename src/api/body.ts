@@ -9,6 +9,8 @@ const SMALL_BODY_BYTES = 16_384;
 export type BodyResult =
   | { readonly kind: "body"; readonly bytes: Uint8Array }
   | { readonly kind: "too-big" }
+  /** Nothing was read. */
+  | { readonly kind: "no-room" }
   | { readonly kind: "stalled" }
   /** The caller has gone, or broke the rules of HTTP. */
   | { readonly kind: "broken" };
@@ -16,6 +18,8 @@ export type BodyResult =
 export interface BodyOptions {
   readonly maxBytes: number;
   readonly clock: Clock;
+  /** Asked once, before anything is read. */
+  readonly hasRoom: () => boolean;
   /** Told of bytes as they begin to be held; whoever gets the body lets them go. */
   readonly hold: (byteCount: number) => void;
 }
@@ -24,12 +28,14 @@ export interface BodyOptions {
  * Reads a request's body, at most `maxBytes` of it.
  *
  * Order:  a `Content-Length` over the bound is refused before anything is read; a chunked body when it passes it.
+ *         Room is asked for in between, also for an empty body: whatever is sent on waits somewhere.
  * Source: spec section 6, order of checks: 413, then 408.
  */
 export async function readBody(request: Request, options: BodyOptions): Promise<BodyResult> {
   const { maxBytes } = options;
   const length = Number(request.headers.get("content-length") ?? Number.NaN);
   if (length > maxBytes) return { kind: "too-big" };
+  if (!options.hasRoom()) return { kind: "no-room" };
   if (request.body === null || length === 0) return { kind: "body", bytes: new Uint8Array() };
   try {
     return length <= SMALL_BODY_BYTES

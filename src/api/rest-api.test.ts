@@ -90,6 +90,24 @@ describe("checks in their order", () => {
     expect(wasRead()).toBe(false);
   });
 
+  test("then 503 while more than 80 % of maxBufferedBytes is in use, before the body is read", async () => {
+    stage.stop();
+    stage = new ApiStage({ maxMessageBytes: MAX_MESSAGE_BYTES, maxBufferedBytes: 1000 });
+    stage.core.pressure.hold(801);
+    const tooBig = post({ headers: { "Content-Length": `${MAX_MESSAGE_BYTES + 1}` } });
+    expect(await refused(tooBig)).toBe("413 message_too_big maxMessageBytes");
+    expect(await refused(post({ type: "x/y" }))).toBe("415 unsupported_type Content-Type");
+    const timersBefore = stage.core.clock.timerCount;
+    const { body, wasRead } = untouched();
+    const answer = await stage.call(post({ body }));
+    expect(answer).toMatchObject({ status: 503, code: "buffer_limit", target: "maxBufferedBytes" });
+    expect(answer.body).toContain("limits.maxBufferedBytes");
+    expect(answer.headers.get("Retry-After")).toBe("1");
+    expect(wasRead()).toBe(false);
+    expect(stage.core.clock.timerCount).toBe(timersBefore);
+    expect(stage.broker.useCount).toBe(0);
+  });
+
   test("then a stalled body 408, which also ends the connection", async () => {
     const { clock } = stage.core;
     const timersBefore = clock.timerCount;
@@ -189,6 +207,40 @@ describe("bytes that are held while a body is on its way", () => {
     expect(await held(binary, () => clock.advance(10_000))).toBe(408);
     stage.broker.failure = new Error("the broker is out of reach");
     await expect(held(binary, (sent) => sent.close())).rejects.toThrow("the broker is out of reach");
+  });
+
+  test("are at the limit with 80 % and past it with one byte more, for sends alone", async () => {
+    stage.stop();
+    stage = new ApiStage({ maxMessageBytes: 1000, maxBufferedBytes: 1000 });
+    const { pressure } = stage.core;
+    const member = stage.core.open({ connectionId: "c1", userId: "ann" });
+    pressure.hold(800);
+    const targets = ["messages", "users/ann/messages", "groups/red/messages", "connections/c1/messages"];
+    const statuses = async () => {
+      const seen: number[] = [];
+      for (const target of targets) {
+        for (const body of ["hello", ""])
+          seen.push((await stage.call(post({ target: `/ws/api/hubs/chat/${target}`, body }))).status);
+      }
+      return [...new Set(seen)];
+    };
+    expect(await statuses()).toEqual([202]);
+    pressure.hold(1);
+    expect(await statuses()).toEqual([503]);
+    for (const [method, target, status] of [
+      ["PUT", "groups/red/connections/c1", 200],
+      ["PUT", "users/ann/groups/red?ttl=9", 202],
+      ["GET", "groups/red", 200],
+      ["HEAD", "users/ann/groups/red", 200],
+      ["DELETE", "users/ann/groups", 200],
+      ["GET", "connections/c1", 200],
+      ["DELETE", "connections/c1", 202],
+    ] as const) {
+      expect([target, await stage.ask(method, `/ws/api/hubs/chat/${target}`)]).toEqual([target, status]);
+    }
+    expect(member.socket.done).toEqual(["close 1000 "]);
+    pressure.hold(-1);
+    expect(await statuses()).toEqual([202]);
   });
 
   test("do not wait for the server's own timeout, which is put back afterwards", async () => {

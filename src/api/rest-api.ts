@@ -6,7 +6,7 @@ import type { Pressure } from "../core/pressure.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import { parseRestPath, type RestPath } from "../protocol/rest-path.ts";
 import { answer } from "./answer.ts";
-import { readBody } from "./body.ts";
+import { type BodyResult, readBody } from "./body.ts";
 import { type CallNames, readNames } from "./call.ts";
 import { messageFrame, parseMessageType } from "./message.ts";
 import { Operations, type Rules } from "./operations.ts";
@@ -32,7 +32,8 @@ export interface RestRequest {
 /**
  * The REST API by which the backend talks to its clients.
  *
- * Order:  path 404, method 405, token 401, names and query 400, type 415, size 413, stalled body 408; then the operation.
+ * Order:  path 404, method 405, token 401, names and query 400, type 415, size 413, buffers full 503, stalled body 408; then
+ *         the operation.
  * Errors: every refusal is `{"code","message","target"}`; a HEAD has the status alone.
  * Source: spec section 6.
  */
@@ -102,7 +103,8 @@ export class RestApi {
     };
     try {
       const { maxMessageBytes: maxBytes } = this.#options;
-      const body = await readBody(request, { maxBytes, clock: this.#clock, hold });
+      const hasRoom = () => !this.#pressure.isHigh;
+      const body = await readBody(request, { maxBytes, clock: this.#clock, hasRoom, hold });
       if (body.kind !== "body") return bodyRefusal(body.kind, maxBytes);
       const made = messageFrame(type, body.bytes);
       return "refusal" in made ? made.refusal : await this.#operations.send(operation, names, made.frame);
@@ -113,11 +115,18 @@ export class RestApi {
   }
 }
 
-/** The connection is of no more use: what is left of the body would be taken for the next request. */
-function bodyRefusal(fault: "too-big" | "stalled" | "broken", maxBytes: number): Refusal {
-  if (fault === "too-big") {
-    const sentence = `the body is over limits.maxMessageBytes (${maxBytes})`;
-    return refusal("message_too_big", sentence, "maxMessageBytes", { Connection: "close" });
+/** After 413 and 408 the connection is of no more use: what is left of the body would be taken for the next request. */
+function bodyRefusal(fault: Exclude<BodyResult["kind"], "body">, maxBytes: number): Refusal {
+  switch (fault) {
+    case "too-big": {
+      const sentence = `the body is over limits.maxMessageBytes (${maxBytes})`;
+      return refusal("message_too_big", sentence, "maxMessageBytes", { Connection: "close" });
+    }
+    case "no-room": {
+      const sentence = "more than 80 % of limits.maxBufferedBytes is in use";
+      return refusal("buffer_limit", sentence, "maxBufferedBytes", { "Retry-After": "1" });
+    }
+    default:
+      return refusal("body_timeout", "the body stopped arriving", "body", { Connection: "close" });
   }
-  return refusal("body_timeout", "the body stopped arriving", "body", { Connection: "close" });
 }
