@@ -1,7 +1,7 @@
 import { closePayload, encodeFrame, OPCODE } from "../../support/frame-codec.ts";
 import { RawWebSocket, statusOf } from "../../support/raw-websocket.ts";
 import { Dice } from "../support/dice.ts";
-import { type Call, LedgerBackend, orderly, type Reply } from "../support/ledger-backend.ts";
+import { type Call, Ledger, LedgerBackend, orderly, type Reply } from "../support/ledger-backend.ts";
 import { type IndexName, type Probe, ProbedGateway } from "../support/probed-gateway.ts";
 import { checkServerFrames, framesOf, MAX_MESSAGE_BYTES } from "./frames.ts";
 import { handshakeOf } from "./handshakes.ts";
@@ -47,7 +47,10 @@ export class FuzzRun {
   readonly gateway: ProbedGateway;
   /** Answers in good order. */
   readonly backend: LedgerBackend;
-  /** Answers what the seed says. It stands apart, since bytes it sends too many may be read as another call's answer. */
+  /**
+   * Answers what the seed says. It stands apart, and no disconnect that is owed goes there: a byte too many, or a
+   * connection cut behind a whole answer, can eat the next call on that connection, as HTTP/1.1 has it.
+   */
   readonly liar: LedgerBackend;
   readonly failures: string[] = [];
   readonly counts = new Map<CaseKind, number>();
@@ -66,17 +69,20 @@ export class FuzzRun {
     this.backend = parts.backend;
     this.liar = parts.liar;
     this.#connectionOfCase = parts.connectionOfCase;
-    this.#residents = new Residents(parts.gateway.port, parts.backend);
+    this.#residents = new Residents(parts.gateway.port, parts.backend.ledger);
   }
 
   static async start(seed: number): Promise<FuzzRun> {
     const connectionOfCase = new Map<number, string>();
-    const backend = await LedgerBackend.start(answerOrderly);
-    const liar = await LedgerBackend.start((call) => lie(seed, call, connectionOfCase));
+    const ledger = new Ledger();
+    const backend = await LedgerBackend.start({ ledger, respond: answerOrderly });
+    const liar = await LedgerBackend.start({ ledger, respond: (call) => lie(seed, call, connectionOfCase) });
     const breaker = { failureRatio: 0 };
+    const lies = { urlTemplate: liar.urlTemplate, timeoutMs: 500, breaker };
     const gateway = await ProbedGateway.start({
       upstreams: [
-        { hubPattern: "answers", urlTemplate: liar.urlTemplate, timeoutMs: 500, breaker },
+        { ...lies, hubPattern: "answers", eventPattern: "connect,message" },
+        { ...lies, hubPattern: "farewells", eventPattern: "disconnect" },
         { urlTemplate: backend.urlTemplate, breaker },
       ],
       limits: { maxMessageBytes: MAX_MESSAGE_BYTES, maxResponseBytes: MAX_MESSAGE_BYTES },
@@ -95,11 +101,14 @@ export class FuzzRun {
     await Promise.all(Array.from({ length: WORKERS }, work));
   }
 
+  get ledger(): Ledger {
+    return this.backend.ledger;
+  }
+
   /** Lets the residents leave, waits for all disconnects, and tells what the gateway then still holds. */
   async emptied(): Promise<Probe> {
     await this.#residents.leave();
-    await this.backend.settled();
-    await this.liar.settled();
+    await this.ledger.settled();
     return await this.gateway.probe(this.#names());
   }
 
@@ -111,7 +120,7 @@ export class FuzzRun {
     if (answer !== "still there?") throw new Error(`the echo was ${JSON.stringify(answer)}`);
     client.close(1000);
     await client.closed();
-    await this.backend.settled();
+    await this.ledger.settled();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -163,7 +172,7 @@ export class FuzzRun {
     }
     const connectionId = this.#connectionOfCase.get(number);
     if (connectionId === undefined) throw new Error("let in though the backend was not asked");
-    this.liar.markAccepted(connectionId);
+    this.ledger.markAccepted(connectionId);
     client.text("hello");
     client.close(1000);
     await client.ended();
@@ -174,12 +183,10 @@ export class FuzzRun {
     const names = new Map<string, IndexName>();
     const add = (hub: string, kind: IndexName["kind"], name: string): void =>
       void names.set(`${hub} ${kind} ${name}`, { hub, kind, name });
-    for (const { accounts } of [this.backend, this.liar]) {
-      for (const { hub, userId } of accounts.values()) {
-        add(hub, "hub", hub);
-        add(hub, "user", userId);
-        for (const group of GROUPS) add(hub, "group", group);
-      }
+    for (const { hub, userId } of this.ledger.accounts.values()) {
+      add(hub, "hub", hub);
+      add(hub, "user", userId);
+      for (const group of GROUPS) add(hub, "group", group);
     }
     return [...names.values()];
   }
@@ -189,10 +196,13 @@ export class FuzzRun {
 async function sendFrames(from: { port: number; localAddress: string }, dice: Dice): Promise<void> {
   const compresses = dice.chance(0.3);
   const lines = compresses ? ["Sec-WebSocket-Extensions: permessage-deflate"] : [];
-  using client = await RawWebSocket.open({ ...from, lines });
+  const isFarewell = dice.chance(0.05);
+  const path = isFarewell ? `/ws/client/hubs/farewells?case=${dice.below(1e9)}` : "/ws/client/hubs/chat";
+  using client = await RawWebSocket.open({ ...from, path, lines });
   await sendApart(client, split(framesOf(dice), dice));
   const end = dice.below(10);
-  if (end === 0) return client.reset();
+  // Nobody waits for a farewell's disconnect, so its client must see the end itself.
+  if (end === 0 && !isFarewell) return client.reset();
   if (end === 1) client.write(encodeFrame({ opcode: OPCODE.close, payload: closePayload(1000) }));
   client.halfClose();
   await client.ended();
@@ -223,7 +233,8 @@ function answerOrderly(call: Call): Reply {
   if (call.event === "disconnect") return orderly(204);
   if (call.event === "message") return orderly(200, ["Content-Type: text/plain"], call.body);
   const user = call.header("x-asrs-user-id") === "" ? ["X-ASRS-User-Id: ann"] : [];
-  return orderly(200, [...user, "X-ASRS-Connection-Group: red, blue"]);
+  const reply = orderly(200, [...user, "X-ASRS-Connection-Group: red, blue"]);
+  return call.header("x-asrs-hub") === "farewells" ? { ...reply, accepted: false } : reply;
 }
 
 function lie(seed: number, call: Call, connectionOfCase: Map<number, string>): Reply {

@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { within } from "../../support/deadline.ts";
 import { closePayload, encodeFrame, OPCODE } from "../../support/frame-codec.ts";
-import type { LedgerBackend } from "../support/ledger-backend.ts";
+import type { Ledger } from "../support/ledger-backend.ts";
 
 const COUNT = 8;
 const CLOSE = encodeFrame({ opcode: OPCODE.close, payload: closePayload(1000) });
@@ -10,12 +10,12 @@ const CLOSE = encodeFrame({ opcode: OPCODE.close, payload: closePayload(1000) })
 /** Well-behaved clients that stay while the cases run, so that REST requests meet somebody. They read and keep nothing. */
 export class Residents {
   readonly #port: number;
-  readonly #backend: LedgerBackend;
+  readonly #ledger: Ledger;
   readonly #sockets = new Map<Socket, string>();
 
-  constructor(port: number, backend: LedgerBackend) {
+  constructor(port: number, ledger: Ledger) {
     this.#port = port;
-    this.#backend = backend;
+    this.#ledger = ledger;
   }
 
   get connectionIds(): readonly string[] {
@@ -34,7 +34,7 @@ export class Residents {
   }
 
   async #open(): Promise<void> {
-    const known = new Set(this.#backend.accounts.keys());
+    const known = new Set(this.#ledger.accounts.keys());
     const socket = connect({ host: "127.0.0.1", port: this.#port });
     socket.on("error", () => socket.destroy());
     socket.write(
@@ -51,7 +51,7 @@ export class Residents {
     );
     const [first] = (await within(once(socket, "data"), "a resident's 101")) as [Buffer];
     if (!first.toString("latin1").startsWith("HTTP/1.1 101 ")) throw new Error(`a resident got ${first}`);
-    const connectionId = [...this.#backend.accounts.keys()].find((id) => !known.has(id)) ?? "nobody";
+    const connectionId = [...this.#ledger.accounts.keys()].find((id) => !known.has(id)) ?? "nobody";
     this.#sockets.set(socket, connectionId);
     socket.on("close", () => this.#sockets.delete(socket));
     socket.resume();

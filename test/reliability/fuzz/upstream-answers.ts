@@ -88,8 +88,8 @@ const INTERIM = ["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 103 Early\r\nLink: x
 
 /** What a backend answers to one event: right, broken in a few places, or noise; then the connection stays, ends or is reset. */
 export function upstreamAnswerOf(dice: Dice, event: Call["event"]): Reply {
-  // Most disconnects are answered well, or there would be little else than repeats of them.
-  if (event === "disconnect" && dice.chance(0.9)) return orderly(204);
+  // Many disconnects are answered well, or there would be little else than repeats of them.
+  if (event === "disconnect" && dice.chance(0.5)) return orderly(204);
   if (dice.chance(0.15))
     return orderly(dice.pick([200, 204, 403, 500]), ["X-ASRS-User-Id: ann"], dice.pick(BODIES.slice(0, 2)));
   const bytes = dice.chance(0.05) ? dice.bytes(1 + dice.below(300)) : answerBytes(dice);

@@ -41,42 +41,13 @@ export function orderly(status: number, lines: readonly string[] = [], body: str
 }
 
 /**
- * A backend that keeps the account of every connection: who was accepted, and whose disconnect has come.
- *
- * Order: a connect is written into the account before its answer goes out. Cost: nothing is kept of messages.
+ * The account of every connection: who was accepted, and whose disconnect has come. Several backends may write one, and
+ * it outlives them.
  */
-export class LedgerBackend {
+export class Ledger {
   readonly accounts = new Map<string, Account>();
-  respond: (call: Call) => Reply | Promise<Reply>;
-  callCount = 0;
-  readonly #server: Server;
-  readonly #sockets = new Set<Socket>();
   #owed = 0;
   #wake: (() => void) | null = null;
-
-  private constructor(respond: (call: Call) => Reply | Promise<Reply>) {
-    this.respond = respond;
-    this.#server = createServer({ noDelay: true }, (socket) => this.#serve(socket));
-  }
-
-  /** `port` 0 picks a free one. */
-  static async start(respond: (call: Call) => Reply | Promise<Reply>, port = 0): Promise<LedgerBackend> {
-    const backend = new LedgerBackend(respond);
-    backend.#server.listen(port, "127.0.0.1");
-    await once(backend.#server, "listening");
-    return backend;
-  }
-
-  get port(): number {
-    const address = this.#server.address();
-    if (address === null || typeof address === "string") throw new Error("the backend does not listen");
-    return address.port;
-  }
-
-  /** The template that brings every event here. */
-  get urlTemplate(): string {
-    return `http://127.0.0.1:${this.port}/{event}`;
-  }
 
   /** Accepted connections whose disconnect has not come. */
   get owed(): number {
@@ -96,7 +67,27 @@ export class LedgerBackend {
     return count;
   }
 
-  /** Says that a connection was accepted where only its client could tell. */
+  /** Writes down what an event says, before it is answered. */
+  enter({ event, connectionId, header }: Call): void {
+    if (event === "message") return;
+    let account = this.accounts.get(connectionId);
+    if (account === undefined) {
+      const hub = header("x-asrs-hub");
+      account = { hub, userId: "", accepted: false, disconnects: 0, closeCode: "", closeReason: "" };
+      this.accounts.set(connectionId, account);
+    }
+    if (event === "connect") return;
+    account.userId = header("x-asrs-user-id");
+    account.closeCode = header("x-hubwire-close-code");
+    account.closeReason = header("x-hubwire-close-reason");
+    account.disconnects++;
+    if (account.accepted && account.disconnects === 1) {
+      this.#owed--;
+      this.#wake?.();
+    }
+  }
+
+  /** From now on the connection's disconnect is owed. */
   markAccepted(connectionId: string): void {
     const account = this.accounts.get(connectionId);
     if (account === undefined) throw new Error(`nobody asked about connection ${connectionId}`);
@@ -114,11 +105,57 @@ export class LedgerBackend {
         });
       }
     };
-    await within(nothingOwed(), `the disconnects owed`, deadlineMs).catch((fault: Error) => {
+    await within(nothingOwed(), "the disconnects owed", deadlineMs).catch((fault: Error) => {
       throw new Error(`${fault.message}: ${this.#owed} of ${this.acceptedCount}`);
     });
   }
+}
 
+export interface LedgerBackendOptions {
+  /** Says what each call is answered with; may be replaced at any time. */
+  readonly respond: (call: Call) => Reply | Promise<Reply>;
+  /** Default: one of its own. */
+  readonly ledger?: Ledger;
+  /** Default: a free one. */
+  readonly port?: number;
+}
+
+/**
+ * A backend that writes a ledger and answers as it is told.
+ *
+ * Order: a connect is in the ledger as accepted before its answer goes out. Cost: nothing is kept of messages.
+ */
+export class LedgerBackend {
+  readonly ledger: Ledger;
+  respond: (call: Call) => Reply | Promise<Reply>;
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+
+  private constructor({ respond, ledger = new Ledger() }: LedgerBackendOptions) {
+    this.respond = respond;
+    this.ledger = ledger;
+    this.#server = createServer({ noDelay: true }, (socket) => this.#serve(socket));
+  }
+
+  static async start(options: LedgerBackendOptions): Promise<LedgerBackend> {
+    const backend = new LedgerBackend(options);
+    backend.#server.listen(options.port ?? 0, "127.0.0.1");
+    await once(backend.#server, "listening");
+    return backend;
+  }
+
+  get port(): number {
+    const address = this.#server.address();
+    if (address === null || typeof address === "string") throw new Error("the backend does not listen");
+    return address.port;
+  }
+
+  /** The template that brings every event here. */
+  get urlTemplate(): string {
+    return `http://127.0.0.1:${this.port}/{event}`;
+  }
+
+  /** Stops listening and cuts every connection: to the gateway the backend is gone. */
   async stop(): Promise<void> {
     const closed = once(this.#server, "close");
     this.#server.close();
@@ -143,9 +180,9 @@ export class LedgerBackend {
         const found = takeCall(buffer);
         if (found === null) break;
         buffer = found.rest;
-        this.#enter(found.call);
+        this.ledger.enter(found.call);
         const reply = await this.respond(found.call);
-        if (found.call.event === "connect" && reply.accepted) this.markAccepted(found.call.connectionId);
+        if (found.call.event === "connect" && reply.accepted) this.ledger.markAccepted(found.call.connectionId);
         await writeReply(socket, reply);
       }
       busy = false;
@@ -154,27 +191,6 @@ export class LedgerBackend {
       buffer = buffer.length === 0 ? piece : Buffer.concat([buffer, piece]);
       void work();
     });
-  }
-
-  #enter(call: Call): void {
-    this.callCount++;
-    const { accounts } = this;
-    if (call.event === "message") return;
-    let account = accounts.get(call.connectionId);
-    if (account === undefined) {
-      const hub = call.header("x-asrs-hub");
-      account = { hub, userId: "", accepted: false, disconnects: 0, closeCode: "", closeReason: "" };
-      accounts.set(call.connectionId, account);
-    }
-    if (call.event === "connect") return;
-    account.userId = call.header("x-asrs-user-id");
-    account.closeCode = call.header("x-hubwire-close-code");
-    account.closeReason = call.header("x-hubwire-close-reason");
-    account.disconnects++;
-    if (account.accepted && account.disconnects === 1) {
-      this.#owed--;
-      this.#wake?.();
-    }
   }
 }
 
