@@ -19,11 +19,14 @@ import { GroupRules } from "./core/group-rules.ts";
 import { Lifecycle } from "./core/lifecycle.ts";
 import { Membership } from "./core/membership.ts";
 import { Outstanding } from "./core/outstanding.ts";
-import type { Broker, Fanout, Report, RuleStore, Upstream } from "./core/ports.ts";
+import type { Broker, Fanout, Journal, Report } from "./core/ports.ts";
 import { Pressure } from "./core/pressure.ts";
+import { Redelivery } from "./core/redelivery.ts";
 import { Registry } from "./core/registry.ts";
+import { MemoryJournal } from "./journal/memory.ts";
+import { collectLiveOptions, keepFixedOptions, type LiveOptions, listFixedChanges } from "./live-options.ts";
 import { createLogReport } from "./observe/log.ts";
-import type { CloseCause } from "./protocol/close-causes.ts";
+import { CLOSE, type CloseCause } from "./protocol/close-causes.ts";
 import { SqliteRuleStore } from "./rules/sqlite.ts";
 import { TrustedProxies } from "./sockets/addresses.ts";
 import { fittingConnections } from "./sockets/file-limit.ts";
@@ -44,11 +47,31 @@ export interface Gateway {
   readonly accessKeys: AccessKeys;
   /** The file that keeps the access key where the configuration gives none. */
   readonly keyFile: string | null;
-  /** For tests and, later, the REST API: who is connected. */
+  /** For tests: who is connected. */
   readonly registry: Registry;
-  /** Stops accepting, closes every connection with 1001, sends every disconnect event. May be called twice. */
+  /**
+   * Takes over a new configuration without dropping a connection. Returns the names of options that changed and take effect
+   * at the next start only.
+   *
+   * Errors: throws where an entry of `upstreams` cannot be used; then nothing has changed.
+   */
+  reload(config: Config): readonly string[];
+  /** Lets nobody in, closes every connection with 1012, sends every disconnect event. May be called twice. */
   stop(): Promise<void>;
 }
+
+/** What a reload replaces. The parts read it whenever they need it. */
+interface Running {
+  config: Config;
+  keys: AccessKeys;
+  /** Hosts that a token may name; null where none is configured. */
+  publicHosts: readonly string[] | null;
+  trustedProxies: TrustedProxies;
+  /** One object for ever: its fields change. */
+  readonly options: LiveOptions;
+}
+
+type LogReport = ReturnType<typeof createLogReport>;
 
 /**
  * Builds the gateway's parts, wires them and opens the listener. The only place that does.
@@ -57,50 +80,48 @@ export interface Gateway {
  */
 export async function startGateway(config: Config, { log }: { log: Logger }): Promise<Gateway> {
   const report = createLogReport(log);
-  const { keys, keyFile } = findKeys(config);
-  const upstream = createUpstream({
-    entries: config.upstreams,
-    keys: () => keys,
-    maxResponseBytes: config.limits.maxResponseBytes,
-    userAgent: `hubwire/${packageJson.version}`,
-    env: process.env,
-    clock: systemClock,
-    report,
-    hold: (byteCount) => core.pressure.hold(byteCount),
-  });
-  const store = new SqliteRuleStore({
-    dataDir: config.dataDir,
-    onDamaged: (movedTo, reason) => log.error({ movedTo, reason }, "group rules damaged: moved aside"),
-  });
-  const core: Core = buildCore(config, { upstream, report, store, maxConnections: fitConnections(config, log) });
-  const stopParts = async () => {
-    core.stop();
-    store.close();
-    await upstream.stop();
-  };
-  let ready = false;
-  const api = buildApi(config, keys, core, report);
-  const route = (call: PlainRequest) =>
-    call.path.replace(/\/$/, "") === HEALTH_PATH ? answerHealth(call.request.method, ready) : api.handle(call);
+  const stack = new StopStack();
   try {
-    const upgrade = buildUpgrade(config, keys, core.admission, report);
-    core.doors = openDoors(config, { upgrade, report, route, lifecycle: core.lifecycle });
+    const { keys, keyFile } = findKeys(config);
+    const running: Running = { ...readConfig(config, log), keys };
+    const core = await buildCore(running, { log, report, stack });
+    const state = { ready: false };
+    const doors = openDoors(running, wireDoors(running, core, report, state));
+    core.doors = doors;
+    stack.push(() => doors.stop());
+    core.redelivery.start();
+    state.ready = true;
+    const stop = onlyOnce(async () => {
+      state.ready = false;
+      const left = await drain({
+        ...core,
+        clock: systemClock,
+        options: { ...running.options },
+        stopAccepting: () => doors.stopAccepting(),
+      });
+      if (left > 0) log.warn({ count: left }, "shutdown deadline passed: the journal keeps what is undelivered");
+      await stack.unwind();
+    });
+    const reload = (next: Config) => reloadGateway(next, { running, core, doors, log });
+    const { port } = doors;
+    return { url: formatUrl(config, port), port, accessKeys: keys, keyFile, registry: core.registry, reload, stop };
   } catch (error) {
-    await stopParts();
+    await stack.unwind();
     throw error;
   }
-  const { doors } = core;
-  ready = true;
-  const stop = onlyOnce(async () => {
-    ready = false;
-    doors.stopAccepting();
-    const left = await drain({ ...core, clock: systemClock, drainTimeoutMs: config.shutdown.drainTimeoutMs });
-    if (left > 0) log.error({ count: left }, "shutdown deadline passed: disconnect events were not delivered");
-    await doors.stop();
-    await stopParts();
-  });
-  const { port } = doors;
-  return { url: formatUrl(config, port), port, accessKeys: keys, keyFile, registry: core.registry, stop };
+}
+
+/** What has been started, to be stopped in the opposite order. */
+class StopStack {
+  readonly #stops: (() => void | Promise<void>)[] = [];
+
+  push(stop: () => void | Promise<void>): void {
+    this.#stops.push(stop);
+  }
+
+  async unwind(): Promise<void> {
+    for (let stop = this.#stops.pop(); stop !== undefined; stop = this.#stops.pop()) await stop();
+  }
 }
 
 /** Makes every call after the first return the first one's promise. */
@@ -119,10 +140,42 @@ function findKeys({ accessKeys, dataDir }: Config): { keys: AccessKeys; keyFile:
   return { keys: { primary: kept.key, secondary: null }, keyFile: kept.path };
 }
 
+/** What follows from a configuration alone. */
+function readConfig(config: Config, log: Logger): Omit<Running, "keys"> {
+  return {
+    config,
+    publicHosts: publicHosts(config),
+    trustedProxies: new TrustedProxies(config.trustedProxies),
+    options: { ...collectLiveOptions(config), maxConnections: fitConnections(config, log) },
+  };
+}
+
+function reloadGateway(
+  next: Config,
+  { running, core, doors, log }: { running: Running; core: Core; doors: Doors; log: Logger },
+): readonly string[] {
+  const changed = listFixedChanges(running.config, next);
+  const config = keepFixedOptions(running.config, next);
+  const { keys } = findKeys(config);
+  const { options, ...read } = readConfig(config, log);
+  // The one step that can fail comes first.
+  Object.assign(running, read, { keys });
+  Object.assign(running.options, options);
+  core.admission.reconfigure();
+  core.lifecycle.reconfigure();
+  core.redelivery.reroute();
+  doors.reconfigure();
+  return changed;
+}
+
 /** The parts of the core, wired. */
 interface Core {
+  readonly upstream: ReturnType<typeof createUpstream>;
+  readonly journal: Journal;
+  readonly redelivery: Redelivery;
   readonly registry: Registry;
   readonly outstanding: Outstanding;
+  readonly departure: Departure;
   readonly admission: Admission;
   readonly lifecycle: Lifecycle;
   readonly pressure: Pressure;
@@ -130,52 +183,67 @@ interface Core {
   readonly rules: GroupRules;
   /** Set once the listener is open; nothing can be published before. */
   doors: Doors | null;
-  stop(): void;
 }
 
-function buildCore(
-  config: Config,
-  parts: { upstream: Upstream; report: Report; store: RuleStore; maxConnections: number },
-): Core {
-  const { upstream, report, store, maxConnections } = parts;
+async function buildCore(
+  running: Running,
+  { log, report, stack }: { log: Logger; report: LogReport; stack: StopStack },
+): Promise<Core> {
+  const { config, options } = running;
   const clock = systemClock;
+  const timeOfDayMs = Date.now;
+  const journal = await openJournal(config, report);
+  stack.push(() => journal.close());
+  const store = new SqliteRuleStore({
+    dataDir: config.dataDir,
+    onDamaged: (movedTo, reason) => log.error({ movedTo, reason }, "group rules damaged: moved aside"),
+  });
+  stack.push(() => store.close());
   const registry = new Registry();
   const outstanding = new Outstanding();
-  const departure = new Departure({ upstream, outstanding, report });
   // These know each other: closing goes to the lifecycle, and the lifecycle asks the others.
   const close = (connection: Connection, cause: CloseCause) => lifecycle.close(connection, cause);
-  const pressure = new Pressure({ options: config.limits, registry, clock, close });
-  const rules: GroupRules = new GroupRules({
-    store,
-    clock,
-    timeOfDayMs: Date.now,
-    report,
-    onExpired: (hub, name, group) => {
-      const asked = broker.ask({ verb: "leave", target: { kind: "user", hub, name }, group }, "every-node");
-      asked.catch((error) => report.fault("group rules", error));
-    },
-  });
+  const pressure: Pressure = new Pressure({ options, registry, clock, close });
+  const upstream = buildUpstream(running, pressure, report);
+  stack.push(() => upstream.stop());
+  const redelivery = new Redelivery({ options, upstream, journal, clock, timeOfDayMs, random: Math.random, report });
+  const departure = new Departure({ upstream, journal, redelivery, outstanding, clock, timeOfDayMs, report });
+  const onExpired = (hub: string, name: string, group: string) => {
+    const asked = broker.ask({ verb: "leave", target: { kind: "user", hub, name }, group }, "every-node");
+    asked.catch((error) => report.fault("group rules", error));
+  };
+  const rules: GroupRules = new GroupRules({ store, clock, timeOfDayMs, report, onExpired });
   const rulesOf = (hub: string, userId: string) => rules.groupsOf(hub, userId);
-  const membership = new Membership({ registry, options: config.limits, rulesOf });
-  const common = { upstream, registry, membership, pressure, departure, clock, report };
-  const admission = new Admission({ ...common, outstanding, options: { ...config.limits, maxConnections } });
-  const lifecycle: Lifecycle = new Lifecycle({ ...common, options: { ...config.limits, ...config.websocket } });
+  const membership = new Membership({ registry, options, rulesOf });
+  const common = { options, upstream, journal, registry, membership, pressure, departure, outstanding, clock, report };
+  const admission = new Admission(common);
+  const lifecycle: Lifecycle = new Lifecycle(common);
   const fanout: Fanout = { publish: (topic, frame) => core.doors?.publish(topic, frame) };
   const broker = new MemoryBroker(new Deliver({ registry, membership, pressure, close, fanout }));
-  const core: Core = {
-    registry,
-    outstanding,
-    admission,
-    lifecycle,
-    pressure,
-    rules,
-    broker,
-    doors: null,
-    stop() {
-      for (const part of [admission, lifecycle, pressure, rules]) part.stop();
-    },
-  };
+  for (const part of [admission, lifecycle, pressure, rules, redelivery]) stack.push(() => part.stop());
+  const core: Core = { ...common, redelivery, admission, lifecycle, rules, broker, doors: null };
   return core;
+}
+
+function buildUpstream(running: Running, pressure: Pressure, report: LogReport) {
+  return createUpstream({
+    entries: running.config.upstreams,
+    keys: () => running.keys,
+    maxResponseBytes: running.options.maxResponseBytes,
+    userAgent: `hubwire/${packageJson.version}`,
+    env: process.env,
+    clock: systemClock,
+    report,
+    hold: (byteCount) => pressure.hold(byteCount),
+  });
+}
+
+/** Opens the journal; what an earlier process left behind is due from here on. */
+async function openJournal(_config: Config, report: LogReport): Promise<Journal> {
+  const journal = new MemoryJournal();
+  const count = await journal.recover(CLOSE.gatewayRestarted, Date.now());
+  if (count > 0) report.recovered(count);
+  return journal;
 }
 
 function publicHosts(config: Config): readonly string[] | null {
@@ -183,22 +251,49 @@ function publicHosts(config: Config): readonly string[] | null {
   return hosts.length === 0 ? null : hosts;
 }
 
-function buildApi(config: Config, keys: AccessKeys, { broker, rules, pressure }: Core, report: Report): RestApi {
-  const { maxMessageBytes } = config.limits;
+/** What the listener hands requests and sockets to. */
+function wireDoors(running: Running, core: Core, report: LogReport, state: { readonly ready: boolean }): ListenerParts {
+  const api = buildApi(running, core, report);
+  return {
+    upgrade: buildUpgrade(running, core.admission, report),
+    lifecycle: core.lifecycle,
+    report,
+    route: (call: PlainRequest) =>
+      call.path.replace(/\/$/, "") === HEALTH_PATH
+        ? answerHealth(call.request.method, state.ready && core.journal.isWritable)
+        : api.handle(call),
+  };
+}
+
+function buildApi(running: Running, { broker, rules, pressure }: Core, report: Report): RestApi {
   return new RestApi(
-    { publicHosts: publicHosts(config), accessKeys: () => keys, maxMessageBytes },
+    {
+      get publicHosts() {
+        return running.publicHosts;
+      },
+      accessKeys: () => running.keys,
+      get maxMessageBytes() {
+        return running.options.maxMessageBytes;
+      },
+    },
     { broker, rules, pressure, report, tokens: new RestTokens(), clock: systemClock },
   );
 }
 
-function buildUpgrade(config: Config, keys: AccessKeys, admission: Admission, report: Report): Upgrade {
+function buildUpgrade(running: Running, admission: Admission, report: Report): Upgrade {
   return new Upgrade(
     {
-      hubConfig: (hub) => hubConfig(config, hub),
-      publicHosts: publicHosts(config),
-      accessKeys: () => keys,
-      trustedProxies: new TrustedProxies(config.trustedProxies),
-      clientCertHeader: config.clientCertHeader,
+      hubConfig: (hub) => hubConfig(running.config, hub),
+      get publicHosts() {
+        return running.publicHosts;
+      },
+      accessKeys: () => running.keys,
+      get trustedProxies() {
+        return running.trustedProxies;
+      },
+      get clientCertHeader() {
+        return running.config.clientCertHeader;
+      },
       newConnectionId: () => randomBytes(CONNECTION_ID_BYTES).toString("base64url"),
     },
     admission,
@@ -206,13 +301,12 @@ function buildUpgrade(config: Config, keys: AccessKeys, admission: Admission, re
   );
 }
 
-type Doors = Pick<Listener, "port" | "publish" | "stopAccepting" | "stop">;
+type Doors = Pick<Listener, "port" | "publish" | "reconfigure" | "stopAccepting" | "stop">;
 
 /** The public listener, or the TLS front and the listener behind it. */
-function openDoors(config: Config, wired: ListenerParts): Doors {
+function openDoors({ config, options }: Running, wired: ListenerParts): Doors {
   const { host, port, reusePort, tls } = config.listen;
-  const { maxMessageBytes, maxOutboxBytes } = config.limits;
-  const common = { compression: config.websocket.compression, maxMessageBytes, maxOutboxBytes };
+  const common = { websocket: options };
   if (tls === null || tls.clientCaFile === null || tls.clientCert === "none") {
     const files = tls === null ? null : { cert: Bun.file(tls.certFile), key: Bun.file(tls.keyFile) };
     return listen({ ...common, host, port, reusePort, tls: files, peerBehind: null }, wired);
@@ -242,6 +336,7 @@ function openDoors(config: Config, wired: ListenerParts): Doors {
   return {
     port: opened.port,
     publish: (topic, frame) => inner.publish(topic, frame),
+    reconfigure: () => inner.reconfigure(),
     stopAccepting: () => opened.stopAccepting(),
     stop: async () => {
       await inner.stop();

@@ -7,11 +7,6 @@ const LATER_OPTIONS: ReadonlySet<string> = new Set([
   "upstreams[].dialect",
   "upstreams[].repeatOnStaleSocket",
   "allowedUpstreamHosts",
-  "disconnect.retryForSeconds",
-  "disconnect.maxPerSecond",
-  "journal.synchronous",
-  "shutdown.delayMs",
-  "shutdown.spreadMs",
   "cluster",
 ]);
 

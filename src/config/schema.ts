@@ -154,33 +154,33 @@ const limitsSchema = z.strictObject({
 const disconnectSchema = z.strictObject({
   retryForSeconds: count(86_400, 0, 31_536_000).register(optionDocs, {
     unit: "s",
-    doc: "How long a disconnect event is retried while the upstream does not answer; comes with a later version.",
+    doc: "How long a disconnect event is tried again while the upstream does not take it, through restarts; then it is a dead letter. Each that waits costs about 200 bytes of memory. 0: it is one at once.",
   }),
   maxPerSecond: count(500, 1, 1_000_000).register(optionDocs, {
     unit: "count per second",
-    doc: "Retried disconnect events, at most; comes with a later version.",
+    doc: "Disconnect events that are tried again, for each upstream entry, at most; live traffic goes first. They use no more than a quarter of its maxConcurrency.",
   }),
 });
 
 const journalSchema = z.strictObject({
   synchronous: z.enum(["normal", "full"]).default("normal").register(optionDocs, {
     unit: "",
-    doc: "normal survives a crash of the process, full a power cut too; comes with a later version.",
+    doc: "normal: what was promised survives a crash of the process. full: a power cut too; then a connect waits for the disk twice.",
   }),
 });
 
 const shutdownSchema = z.strictObject({
   delayMs: ms(0).register(optionDocs, {
     unit: "ms",
-    doc: "Between not ready and not accepting; comes with a later version.",
+    doc: "Between health 503 and the end of accepting, so that a load balancer sees it first.",
   }),
   spreadMs: ms(5000).register(optionDocs, {
     unit: "ms",
-    doc: "Time over which connections are closed; comes with a later version.",
+    doc: "Time over which connections are closed with 1012, so that their clients do not all come back at once.",
   }),
   drainTimeoutMs: ms(15_000).register(optionDocs, {
     unit: "ms",
-    doc: "The whole shutdown: calls in flight, closes, disconnect events. What is left then is logged; 0 waits for nothing.",
+    doc: "The whole shutdown: delay, spread, calls in flight, disconnect events. What is undelivered then waits in the journal for the next start; 0 waits for nothing.",
   }),
 });
 

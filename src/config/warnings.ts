@@ -16,6 +16,12 @@ export function findWarnings(config: Config): string[] {
       "upstreams is empty: no backend hears of any event, and every message closes its connection with 1011",
     );
   }
+  const { delayMs, spreadMs, drainTimeoutMs } = config.shutdown;
+  if (drainTimeoutMs > 0 && delayMs + spreadMs >= drainTimeoutMs) {
+    warnings.push(
+      "shutdown.delayMs and spreadMs leave nothing of drainTimeoutMs: disconnect events will wait for the next start",
+    );
+  }
   for (const name of ["primary", "secondary"] as const) {
     const key = config.accessKeys[name];
     if (key !== null && Buffer.byteLength(key) < MIN_KEY_BYTES) {

@@ -201,6 +201,7 @@ describe("closing while the upstream is asked", () => {
     const stage = new CoreStage();
     stage.upstream.script = ({ name }) => (name === "connect" ? null : answer(204));
     const asked = ask(stage, "alice");
+    await settled();
     stage.admission.close();
     stage.upstream.settleFirst(answer(200, [BOB]));
     expect(await asked).toMatchObject({ kind: "refuse", refusal: { status: 503, code: "shutting_down" } });
@@ -214,11 +215,116 @@ describe("closing while the upstream is asked", () => {
     const stage = new CoreStage();
     stage.upstream.script = () => null;
     const asked = ask(stage);
+    await settled();
     stage.admission.close();
     stage.upstream.settleFirst(answer(403, [], "no"));
     expect(await asked).toMatchObject({ kind: "relay", status: 403 });
     expect(stage.outstanding.count).toBe(0);
   });
+});
+
+/** What the next start would find in the journal. */
+async function leftBehind(stage: CoreStage) {
+  await stage.journal.recover({ code: 1006, reason: "gateway restarted" }, 0);
+  return Promise.all((await stage.journal.waiting(0, 10)).map(({ connectionId }) => stage.journal.read(connectionId)));
+}
+
+describe("the journal", () => {
+  test("has the connection before the upstream hears of it, its outcome unknown, all facts kept", async () => {
+    const stage = new CoreStage();
+    const written: string[] = [];
+    const { connecting } = stage.journal;
+    const gate = Promise.withResolvers<void>();
+    stage.journal.connecting = async (facts) => {
+      await gate.promise;
+      written.push(facts.connectionId);
+      await connecting.call(stage.journal, facts);
+    };
+    stage.upstream.script = () => null;
+    void ask(stage, "alice");
+    await settled();
+    expect([written, stage.upstream.calls]).toEqual([[], []]);
+    gate.resolve();
+    await settled();
+    expect([written, stage.upstream.labels]).toEqual([["c1"], ["connect"]]);
+    expect(await leftBehind(stage)).toMatchObject([
+      { facts: someFacts({ connectionId: "c1", userId: "alice" }), connectOutcomeUnknown: true },
+    ]);
+  });
+
+  test("has the user before the client is let in", async () => {
+    const stage = new CoreStage();
+    const gate = Promise.withResolvers<void>();
+    const { connected } = stage.journal;
+    stage.journal.connected = async (id, userId) => {
+      await gate.promise;
+      await connected.call(stage.journal, id, userId);
+    };
+    stage.upstream.script = () => answer(200, [BOB]);
+    const state = { done: false };
+    const asked = ask(stage).finally(() => {
+      state.done = true;
+    });
+    await settled();
+    expect(state.done).toBe(false);
+    gate.resolve();
+    expect((await asked).kind).toBe("accept");
+    expect(await leftBehind(stage)).toMatchObject([{ facts: { userId: "bob" }, connectOutcomeUnknown: false }]);
+  });
+
+  test.each([
+    ["a 4xx", answer(403)],
+    ["a 5xx", answer(500)],
+    ["what was not sent", notSent()],
+    ["an open breaker", refused()],
+  ])("forgets the connection after %s", async (_what, outcome) => {
+    const stage = new CoreStage();
+    stage.upstream.script = () => outcome;
+    expect((await ask(stage)).kind).not.toBe("accept");
+    await settled();
+    expect(await leftBehind(stage)).toEqual([]);
+  });
+
+  test("that cannot take the connection lets nobody in, and the upstream is not asked", async () => {
+    const stage = new CoreStage();
+    stage.journal.connecting = () => Promise.reject(new Error("disk full"));
+    expect(await ask(stage, "alice")).toMatchObject({
+      kind: "refuse",
+      refusal: { status: 503, code: "journal_unavailable", headers: { "Retry-After": "1" } },
+    });
+    await settled();
+    expect([stage.upstream.calls, stage.outstanding.count]).toEqual([[], 0]);
+  });
+
+  test("that cannot take the user lets nobody in, and the disconnect is sent", async () => {
+    const stage = new CoreStage();
+    stage.journal.connected = () => Promise.reject(new Error("disk full"));
+    stage.upstream.script = () => answer(200, [BOB]);
+    expect(await ask(stage)).toMatchObject({ kind: "refuse", refusal: { code: "journal_unavailable" } });
+    await settled();
+    expect(stage.upstream.of("disconnect").map(({ userId }) => userId)).toEqual(["bob"]);
+    expect(await leftBehind(stage)).toEqual([]);
+    expect(stage.outstanding.count).toBe(0);
+  });
+
+  test("a service that stops while it is written asks nobody", async () => {
+    const stage = new CoreStage();
+    const asked = ask(stage, "alice");
+    stage.admission.close();
+    expect(await asked).toMatchObject({ kind: "refuse", refusal: { code: "shutting_down" } });
+    await settled();
+    expect([stage.upstream.calls, stage.outstanding.count]).toEqual([[], 0]);
+    expect(await leftBehind(stage)).toEqual([]);
+  });
+});
+
+test("reconfigure brings the new rate of connects, and forgets who used up the old one", () => {
+  const stage = new CoreStage({ connectsPerSecondPerAddress: 1 });
+  expect([stage.admission.reserve("a"), stage.admission.reserve("a")?.code]).toEqual([null, "connect_rate"]);
+  stage.options.connectsPerSecondPerAddress = 2;
+  stage.admission.reconfigure();
+  const codes = [1, 2, 3].map(() => stage.admission.reserve("a")?.code);
+  expect(codes).toEqual([undefined, undefined, "connect_rate"]);
 });
 
 test("addresses are forgotten once their allowance is full", async () => {

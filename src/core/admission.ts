@@ -55,7 +55,7 @@ export class Admission {
   readonly #outstanding: Outstanding;
   readonly #clock: Clock;
   readonly #report: Report;
-  readonly #addresses: AddressRates;
+  #addresses: AddressRates;
   readonly #cancelSweep: () => void;
   #pending = 0;
   #closing = false;
@@ -127,6 +127,7 @@ export class Admission {
       if (!(await this.#isWritten(this.#journal.connecting(facts)))) {
         return { kind: "refuse", refusal: journalUnavailable() };
       }
+      if (this.#closing) return { kind: "refuse", refusal: shuttingDown() };
       const decision = await this.#ask(request);
       if (decision.kind === "accept") {
         departing = true;
@@ -150,6 +151,11 @@ export class Admission {
   /** The client was accepted and its WebSocket never opened: it had left, or the handshake could not be finished. */
   handshakeFailed(connection: Connection): void {
     void this.#departure.send(connection, CLOSE.handshakeFailed);
+  }
+
+  /** The options have changed. */
+  reconfigure(): void {
+    this.#addresses = new AddressRates(this.#options.connectsPerSecondPerAddress);
   }
 
   /** Lets nobody in from now on. */

@@ -1,18 +1,34 @@
 import { expect, test } from "bun:test";
-import { CoreStage, someFacts } from "../../test/support/core-stage.ts";
+import { CoreStage, STAGE_BEGINS_MS, someFacts } from "../../test/support/core-stage.ts";
+import { settled } from "../../test/support/fake-clock.ts";
 import { answer, notSent, refused, UNROUTED, unknown } from "../../test/support/scripted-upstream.ts";
 
 const END = { code: 4000, reason: "done" };
 
-test("a disconnect event says who has gone and how, and ends what was outstanding", async () => {
+/** A stage with one connection in its journal, as admission leaves it. */
+async function started(outcome: Parameters<CoreStage["upstream"]["settleFirst"]>[0] = answer(204)) {
   const stage = new CoreStage();
+  const facts = someFacts({ connectionId: "c7", userId: "zoë" });
+  await stage.journal.connecting(facts);
+  stage.upstream.script = () => outcome;
   stage.outstanding.begin();
-  await stage.departure.send(someFacts({ connectionId: "c7", userId: "zoë" }), END);
+  return { stage, facts };
+}
+
+/** What the next start would find. */
+async function leftBehind(stage: CoreStage) {
+  await stage.journal.recover({ code: 1006, reason: "gateway restarted" }, 0);
+  return stage.journal.waiting(0, 10);
+}
+
+test("a disconnect event says who has gone and how, and ends what was outstanding", async () => {
+  const { stage, facts } = await started();
+  await stage.departure.send(facts, END);
   expect(stage.upstream.calls.map(({ event }) => event)).toEqual([
     {
       name: "disconnect",
       eventId: "c7.disconnect",
-      facts: someFacts({ connectionId: "c7", userId: "zoë" }),
+      facts,
       closeCode: 4000,
       closeReason: "done",
       connectOutcomeUnknown: false,
@@ -23,41 +39,81 @@ test("a disconnect event says who has gone and how, and ends what was outstandin
 });
 
 test.each([
-  ["200", answer(200), 0],
-  ["299", answer(299), 0],
-  ["no entry for disconnects", UNROUTED, 0],
-  ["199", answer(199), 1],
-  ["300", answer(300), 1],
-  ["404", answer(404), 1],
-  ["500", answer(500), 1],
-  ["not sent", notSent(), 1],
-  ["unknown", unknown({ status: 200 }), 1],
-  ["refused", refused(), 1],
-])("%s: %#", async (_what, outcome, lines) => {
-  const stage = new CoreStage();
-  stage.upstream.script = () => outcome;
-  stage.outstanding.begin();
-  await stage.departure.send(someFacts({ connectionId: "c7" }), END);
-  expect(stage.report.lost).toHaveLength(lines);
-  if (lines === 1) {
-    expect(stage.report.lost[0]).toMatchObject({
+  ["200", answer(200)],
+  ["299", answer(299)],
+  ["no entry for disconnects", UNROUTED],
+])("%s: the journal forgets the connection", async (_what, outcome) => {
+  const { stage, facts } = await started(outcome);
+  await stage.departure.send(facts, END);
+  await settled();
+  expect(await leftBehind(stage)).toEqual([]);
+  expect(stage.report.lost).toEqual([]);
+});
+
+test.each([400, 401, 404, 410, 499])("%d: is reported, and the journal forgets the connection", async (status) => {
+  const { stage, facts } = await started(answer(status));
+  await stage.departure.send(facts, END);
+  await settled();
+  expect(await leftBehind(stage)).toEqual([]);
+  expect(stage.report.lost).toEqual([
+    {
+      connectionId: "c7",
+      hub: "chat",
       event: "disconnect",
       eventId: "c7.disconnect",
-      connectionId: "c7",
+      cause: `answered with status ${status}`,
       count: 1,
-    });
-    expect(stage.report.lost[0]?.cause).not.toBe("");
-  }
+    },
+  ]);
   expect(stage.outstanding.count).toBe(0);
 });
 
-test("a fault of ours is reported and rejects nobody's promise", async () => {
-  const stage = new CoreStage();
+test.each([
+  ["199", answer(199)],
+  ["300", answer(300)],
+  ["408", answer(408)],
+  ["429", answer(429)],
+  ["500", answer(500)],
+  ["599", answer(599)],
+  ["not sent", notSent()],
+  ["unknown, though a 200 was seen", unknown({ status: 200 })],
+  ["refused by the breaker", refused()],
+  ["refused for want of a place", refused({ cause: "concurrency" })],
+])("%s: waits in the journal with its own end, and nothing is outstanding any more", async (_what, outcome) => {
+  const { stage, facts } = await started(outcome);
+  await stage.departure.send(facts, END, true);
+  expect(await stage.journal.read("c7")).toEqual({
+    facts,
+    end: END,
+    connectOutcomeUnknown: true,
+    dueSinceMs: STAGE_BEGINS_MS,
+  });
+  expect(stage.redelivery.waitingCount).toBe(1);
+  expect([stage.report.lost, stage.outstanding.count]).toEqual([[], 0]);
+});
+
+test("a fault of ours is reported, rejects nobody's promise, and the event is tried again", async () => {
+  const { stage, facts } = await started();
   stage.upstream.script = () => {
     throw new Error("a bug");
   };
-  stage.outstanding.begin();
-  await stage.departure.send(someFacts(), END);
+  await stage.departure.send(facts, END);
   expect(stage.report.faults.map(String)).toEqual(["Error: a bug"]);
   expect(stage.outstanding.count).toBe(0);
+  stage.upstream.script = () => answer(200);
+  await stage.clock.advance(1100);
+  expect(stage.upstream.labels).toEqual(["disconnect", "disconnect"]);
+  expect(stage.redelivery.waitingCount).toBe(0);
+});
+
+test("what is under way when the process ends is kept as it is", async () => {
+  const { stage, facts } = await started();
+  stage.upstream.script = () => null;
+  void stage.departure.send(facts, END);
+  await settled();
+  await stage.departure.keepUnderWay();
+  expect(await stage.journal.read("c7")).toMatchObject({ end: END, dueSinceMs: STAGE_BEGINS_MS });
+  stage.upstream.settleFirst(answer(200));
+  await settled();
+  expect(await stage.journal.read("c7")).toBeNull();
 });

@@ -61,11 +61,11 @@ describe("a connection that closes", () => {
   test("is not closed again once its client has left", async () => {
     const stage = new CoreStage();
     const { connection, socket, leave } = stage.open();
-    await leave({ code: 1001, reason: "" });
+    await leave({ code: 1012, reason: "" });
     stage.lifecycle.close(connection, CLOSE.rateLimited);
     await settled();
     expect(socket.done).toEqual([]);
-    expect(closeOf(stage)).toEqual([[1001, ""]]);
+    expect(closeOf(stage)).toEqual([[1012, ""]]);
   });
 
   test.each([
@@ -88,12 +88,11 @@ describe("a connection that closes", () => {
     expect(stage.upstream.labels).toEqual(["disconnect"]);
   });
 
-  test("is done with even if its disconnect brings no 2xx, which is reported", async () => {
+  test("is done with even if its disconnect brings no 2xx: that waits for another try", async () => {
     const stage = new CoreStage();
     stage.upstream.script = () => answer(500);
     await stage.open().leave();
-    expect(stage.report.lost).toMatchObject([{ event: "disconnect", eventId: "c1.disconnect", count: 1 }]);
-    expect(stage.outstanding.count).toBe(0);
+    expect([stage.redelivery.waitingCount, stage.outstanding.count]).toEqual([1, 0]);
   });
 });
 
@@ -212,38 +211,83 @@ describe("what a connection owns", () => {
   });
 });
 
-describe("closeAll", () => {
+describe("closeAfterCall", () => {
   test("closes at once where no call is in flight, else after its answer was delivered", async () => {
     const stage = new CoreStage();
     stage.upstream.script = ({ name }) => (name === "message" ? null : answer(204));
     const [idle, busy] = [stage.open(), stage.open()];
     await busy.send("a", "b");
-    stage.lifecycle.closeAll(CLOSE.shuttingDown);
-    expect(idle.socket.done).toEqual(["close 1001 shutting down"]);
+    for (const { connection } of [idle, busy]) stage.lifecycle.closeAfterCall(connection, CLOSE.shuttingDown);
+    expect(idle.socket.done).toEqual(["close 1012 shutting down"]);
     expect(busy.socket.done).toEqual([]);
     stage.upstream.settleFirst(answer(200, [], "re"));
     await settled();
-    expect([busy.socket.sent, busy.socket.done]).toEqual([["re"], ["close 1001 shutting down"]]);
+    expect([busy.socket.sent, busy.socket.done]).toEqual([["re"], ["close 1012 shutting down"]]);
     stage.upstream.settleFirst(answer(200, [], "too late"));
     await settled();
     expect(busy.socket.sent).toEqual(["re"]);
     expect(stage.upstream.labels).toEqual(["a", "disconnect", "b", "disconnect"]);
     expect(closeOf(stage)).toEqual([
-      [1001, "shutting down"],
-      [1001, "shutting down"],
+      [1012, "shutting down"],
+      [1012, "shutting down"],
     ]);
   });
 
   test("a client that leaves by itself meanwhile keeps its own cause", async () => {
     const stage = new CoreStage();
     stage.upstream.script = ({ name }) => (name === "message" ? null : answer(204));
-    const { send, leave } = stage.open();
+    const { send, leave, connection } = stage.open();
     await send("a");
-    stage.lifecycle.closeAll(CLOSE.shuttingDown);
+    stage.lifecycle.closeAfterCall(connection, CLOSE.shuttingDown);
     await leave({ code: 4002, reason: "mine" });
     stage.upstream.settleFirst(answer(200));
     await settled();
     expect(closeOf(stage)).toEqual([[4002, "mine"]]);
+  });
+});
+
+test("a connection that opens after closeArrivals gets its first frame and is closed", async () => {
+  const stage = new CoreStage();
+  stage.lifecycle.closeArrivals(CLOSE.shuttingDown);
+  const { socket } = stage.open({ firstFrame: "welcome" });
+  await settled();
+  expect(socket.sent).toEqual(["welcome"]);
+  expect(socket.done).toEqual(["close 1012 shutting down"]);
+  expect(closeOf(stage)).toEqual([[1012, "shutting down"]]);
+});
+
+describe("reconfigure", () => {
+  test("gives open connections the new rates", async () => {
+    const stage = new CoreStage({ messagesPerSecond: 1 });
+    const [before, after] = [stage.open(), stage.open()];
+    await before.send("1", "2");
+    expect(before.connection.end).toEqual(CLOSE.rateLimited);
+    stage.options.messagesPerSecond = 3;
+    stage.lifecycle.reconfigure();
+    await after.send("1", "2", "3");
+    expect(after.connection.end).toBeNull();
+    await after.send("4");
+    expect(after.connection.end).toEqual(CLOSE.rateLimited);
+    stage.options.messagesPerSecond = 0;
+    stage.lifecycle.reconfigure();
+    const free = stage.open();
+    await free.send(...Array(100).fill("x"));
+    expect(free.connection.end).toBeNull();
+  });
+
+  test("pings open connections at the new times, and forgets none", async () => {
+    const stage = new CoreStage({ pingAfterMs: 20_000, pongTimeoutMs: 8000 });
+    const clients = [stage.open(), stage.open()];
+    await stage.clock.advance(15_000);
+    stage.options.pingAfterMs = 4000;
+    stage.options.pongTimeoutMs = 2000;
+    stage.lifecycle.reconfigure();
+    await stage.clock.advance(3900);
+    expect(clients.map(({ socket }) => socket.done)).toEqual([[], []]);
+    await stage.clock.advance(1100);
+    expect(clients.map(({ socket }) => socket.done)).toEqual([["ping"], ["ping"]]);
+    await stage.clock.advance(3000);
+    expect(clients.map(({ connection }) => connection.end)).toEqual([CLOSE.pingTimeout, CLOSE.pingTimeout]);
   });
 });
 

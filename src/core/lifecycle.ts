@@ -64,10 +64,8 @@ export class Lifecycle {
 
   /** The handshake is done. Groups and user hold before the first frame goes out. */
   opened(connection: Connection, socket: ClientSocket, firstFrame: Frame | null): void {
-    const { messagesPerSecond, bytesPerSecond } = this.#options;
     connection.socket = socket;
-    if (messagesPerSecond > 0) connection.messageRate = new RateAllowance(messagesPerSecond, this.#clock.now());
-    if (bytesPerSecond > 0) connection.byteRate = new RateAllowance(bytesPerSecond, this.#clock.now());
+    this.#setRates(connection);
     this.#membership.enter(connection);
     this.#liveness.add(connection);
     this.#report.connectionOpened(connection.connectionId, connection.hub);
@@ -121,6 +119,12 @@ export class Lifecycle {
     else this.close(connection, cause);
   }
 
+  /** The options have changed: they hold for open connections too. */
+  reconfigure(): void {
+    this.#liveness.reconfigure();
+    for (const connection of this.#registry.all()) this.#setRates(connection);
+  }
+
   /** Gives up the messages in flight and waiting. */
   abandonMessages(): void {
     this.#dispatch.abandon();
@@ -129,6 +133,13 @@ export class Lifecycle {
   stop(): void {
     this.#liveness.stop();
     this.#dispatch.stop();
+  }
+
+  #setRates(connection: Connection): void {
+    const { messagesPerSecond, bytesPerSecond } = this.#options;
+    const now = this.#clock.now();
+    connection.messageRate = messagesPerSecond > 0 ? new RateAllowance(messagesPerSecond, now) : null;
+    connection.byteRate = bytesPerSecond > 0 ? new RateAllowance(bytesPerSecond, now) : null;
   }
 
   #withinRates(connection: Connection, message: InboundMessage): boolean {

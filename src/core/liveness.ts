@@ -26,21 +26,35 @@ const MAX_TICK_MS = 1000;
  * Cost:   one number written per received message; one tick a second visits a 28th of the connections.
  */
 export class Liveness {
-  readonly #buckets: Set<Connection>[];
-  readonly #pingAfterTicks: number;
-  readonly #pongTimeoutTicks: number;
+  readonly #options: LivenessOptions;
+  readonly #clock: Clock;
   readonly #onDead: (connection: Connection) => void;
-  readonly #cancel: () => void;
+  #buckets: Set<Connection>[] = [];
+  #pingAfterTicks = 1;
+  #pongTimeoutTicks = 1;
+  #cancel: () => void = () => {};
   #tick = 0;
 
+  /** The options may change later; `reconfigure` follows. */
   constructor(options: LivenessOptions, clock: Clock, onDead: (connection: Connection) => void) {
-    const tickMs = Math.max(1, Math.min(MAX_TICK_MS, options.pingAfterMs / 4, options.pongTimeoutMs / 4));
-    this.#pingAfterTicks = Math.ceil(options.pingAfterMs / tickMs);
-    this.#pongTimeoutTicks = Math.ceil(options.pongTimeoutMs / tickMs);
-    const longest = Math.max(this.#pingAfterTicks, this.#pongTimeoutTicks);
-    this.#buckets = Array.from({ length: longest + 1 }, () => new Set());
+    this.#options = options;
+    this.#clock = clock;
     this.#onDead = onDead;
-    this.#cancel = clock.every(tickMs, () => this.#turn());
+    this.reconfigure();
+  }
+
+  /** The options have changed: everybody counts as just heard from. */
+  reconfigure(): void {
+    this.#cancel();
+    const { pingAfterMs, pongTimeoutMs } = this.#options;
+    const tickMs = Math.max(1, Math.min(MAX_TICK_MS, pingAfterMs / 4, pongTimeoutMs / 4));
+    this.#pingAfterTicks = Math.ceil(pingAfterMs / tickMs);
+    this.#pongTimeoutTicks = Math.ceil(pongTimeoutMs / tickMs);
+    const longest = Math.max(this.#pingAfterTicks, this.#pongTimeoutTicks);
+    const connections = this.#buckets.flatMap((bucket) => [...bucket]);
+    this.#buckets = Array.from({ length: longest + 1 }, () => new Set());
+    for (const connection of connections) this.add(connection);
+    this.#cancel = this.#clock.every(tickMs, () => this.#turn());
   }
 
   add(connection: Connection): void {

@@ -1,4 +1,4 @@
-import { disconnectEvent, type DisconnectVerdict, judgeDisconnect } from "./disconnect-outcome.ts";
+import { type DisconnectVerdict, disconnectEvent, judgeDisconnect } from "./disconnect-outcome.ts";
 import type {
   Clock,
   DeadLetter,

@@ -85,7 +85,7 @@ export class RetryLane {
 
   /** A try that began at `startedAtMs` has failed. Those that were under way together count once. `random` is below 1. */
   failed(call: { startedAtMs: number; nowMs: number; waitMs: number | null; random: number }): void {
-    if (call.startedAtMs >= this.#lastFailureAtMs) {
+    if (call.startedAtMs > this.#lastFailureAtMs) {
       this.#failuresInRow++;
       this.#lastFailureAtMs = call.nowMs;
     }

@@ -13,13 +13,27 @@ export interface EntryReport {
   tokenFailed(entry: string, detail: string): void;
 }
 
+/** What the journal reports; declared here for the same reason. */
+export interface JournalReport {
+  damaged(movedTo: string, reason: string): void;
+  unwritable(reason: string): void;
+  writable(): void;
+}
+
+/** What a start reports of the run before. */
+export interface RestartReport {
+  recovered(count: number): void;
+}
+
 /**
  * Writes every fact as one log line.
  *
  * Cost:   opens and closes are `debug` lines, which the default level leaves out; what was lost or refused is `warn`.
  *         Nothing here holds a token, key, query string or header value.
  */
-export function createLogReport(log: Logger): Report & EntryReport {
+export function createLogReport(
+  log: Logger,
+): Report & EntryReport & { readonly journal: JournalReport } & RestartReport {
   return {
     connectionOpened: (connectionId, hub) => log.debug({ connectionId, hub }, "connection opened"),
     connectionClosed: (connectionId, hub, closeCode, closeReason) =>
@@ -34,5 +48,11 @@ export function createLogReport(log: Logger): Report & EntryReport {
     breakerOpened: (entry) => log.warn({ entry }, "circuit breaker opened"),
     breakerClosed: (entry) => log.info({ entry }, "circuit breaker closed"),
     tokenFailed: (entry, detail) => log.warn({ entry, detail }, "no token for the upstream"),
+    recovered: (count) => log.warn({ count }, "connections of an earlier run: their disconnect events are sent now"),
+    journal: {
+      damaged: (movedTo, reason) => log.error({ movedTo, reason }, "journal damaged: moved aside"),
+      unwritable: (reason) => log.error({ reason }, "journal cannot be written: nobody is let in"),
+      writable: () => log.info("journal is written again"),
+    },
   };
 }

@@ -2,7 +2,7 @@ import type { Server, SocketAddress } from "bun";
 import type { Lifecycle } from "../core/lifecycle.ts";
 import type { Fanout, Report } from "../core/ports.ts";
 import { parseClientEndpoint } from "../protocol/client-endpoint.ts";
-import { refusal } from "../protocol/error-codes.ts";
+import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import { plainAddress } from "./addresses.ts";
 import { refusalResponse } from "./answers.ts";
 import { BunSocket, type SocketData } from "./bun-socket.ts";
@@ -17,6 +17,16 @@ const HTTP_IDLE_TIMEOUT_SECONDS = 10;
 /** Beyond every limit of ours: Bun would answer with an empty 413, so the REST API counts for itself. */
 const MAX_REQUEST_BODY_BYTES = 2 ** 40;
 
+/** A body that nobody read and that says to be this short is taken in, so that the connection can be used again. */
+const MAX_DRAINED_BYTES = 65_536;
+
+/** What holds for every WebSocket of a listener. */
+export interface WebSocketLimits {
+  readonly compression: boolean;
+  readonly maxMessageBytes: number;
+  readonly maxOutboxBytes: number;
+}
+
 export interface ListenerOptions {
   readonly host: string;
   /** 0: the system chooses. */
@@ -24,15 +34,16 @@ export interface ListenerOptions {
   readonly reusePort: boolean;
   /** Certificate and key for TLS without client certificates; null for none. */
   readonly tls: { readonly cert: Bun.BunFile; readonly key: Bun.BunFile } | null;
-  readonly compression: boolean;
-  readonly maxMessageBytes: number;
-  readonly maxOutboxBytes: number;
+  /** May change while the listener is open; `reconfigure` follows. */
+  readonly websocket: WebSocketLimits;
   /** Knows the peers behind a TLS front; null where clients connect directly. */
   readonly peerBehind: ((port: number) => Peer | null) | null;
 }
 
 export interface Listener extends Fanout {
   readonly port: number;
+  /** Takes over changed limits, for open connections too; their compression stays as it was agreed on. */
+  reconfigure(): void;
   /** Accepts no more; what is open stays. */
   stopAccepting(): void;
   /** Cuts what is still open. May be called twice. */
@@ -68,25 +79,29 @@ export interface ListenerParts {
  * Errors: nothing that a handler throws may reach Bun, which would end the process; it becomes a `fault` of the report.
  */
 export function listen(options: ListenerOptions, parts: ListenerParts): Listener {
-  const { report } = parts;
-  const server: Server<SocketData> = Bun.serve<SocketData>({
+  const { report, lifecycle } = parts;
+  const serving = () => ({
     hostname: options.host,
     port: options.port,
     reusePort: options.reusePort,
     ...(options.tls === null ? {} : { tls: { cert: options.tls.cert, key: options.tls.key } }),
     maxRequestBodySize: MAX_REQUEST_BODY_BYTES,
     idleTimeout: HTTP_IDLE_TIMEOUT_SECONDS,
-    fetch: (request) => answer(request, server, options, parts),
-    error: (error) => {
+    fetch: (request: Request) => answer(request, server, options, parts),
+    error: (error: Error) => {
       report.fault("request", error);
       return refusalResponse(refusal("internal_error", "a fault of the service", "service"));
     },
-    websocket: websocketHandlers(options, parts.lifecycle, report),
+    websocket: websocketHandlers(options.websocket, lifecycle, report),
   });
+  const server: Server<SocketData> = Bun.serve<SocketData>(serving());
   return {
     port: server.port ?? 0,
     publish: (topic, frame) => {
-      server.publish(topic, frame as string | Uint8Array<ArrayBuffer>, options.compression);
+      server.publish(topic, frame as string | Uint8Array<ArrayBuffer>, options.websocket.compression);
+    },
+    reconfigure: () => {
+      server.reload(serving());
     },
     stopAccepting: () => {
       void server.stop();
@@ -100,18 +115,40 @@ export function listen(options: ListenerOptions, parts: ListenerParts): Listener
 async function answer(
   request: Request,
   server: Server<SocketData>,
-  { peerBehind }: ListenerOptions,
-  { upgrade, route }: ListenerParts,
+  options: ListenerOptions,
+  parts: ListenerParts,
 ): Promise<Response | undefined> {
+  const response = await respond(request, server, options, parts);
+  if (response !== undefined && leavesMuchUnread(request)) response.headers.set("Connection", "close");
+  return response;
+}
+
+/** Whether Bun would take in an end of the body that nobody asked for, and nobody bounds: it stops only when it closes. */
+function leavesMuchUnread({ headers, bodyUsed }: Request): boolean {
+  if (bodyUsed) return false;
+  return headers.has("transfer-encoding") || Number(headers.get("content-length") ?? 0) > MAX_DRAINED_BYTES;
+}
+
+async function respond(
+  request: Request,
+  server: Server<SocketData>,
+  { peerBehind }: ListenerOptions,
+  { upgrade, route, report }: ListenerParts,
+): Promise<Response | undefined> {
+  // Where no hub is known, none is named.
+  const refuse = (refused: Refusal): Response => {
+    report.connectionRefused("", refused.status, refused.code, refused.message);
+    return refusalResponse(refused);
+  };
   // To be read before anything is awaited: it is gone once the client is.
   const peer = peerOf(server.requestIP(request), peerBehind);
   const url = URL.parse(request.url);
-  if (url === null) return refusalResponse(refusal("bad_request", "the Host header is no host", "Host"));
-  if (peer === null) return refusalResponse(refusal("bad_request", "connect to the public listener", "port"));
+  if (url === null) return refuse(refusal("bad_request", "the Host header is no host", "Host"));
+  if (peer === null) return refuse(refusal("bad_request", "connect to the public listener", "port"));
   const query = rawQuery(request.url);
   const endpoint = parseClientEndpoint(url.pathname, query);
   if (endpoint.kind === "endpoint") return await upgrade.handle({ request, peer, hub: endpoint.hub, query }, server);
-  if (endpoint.kind === "bad-hub") return refusalResponse(refusal("bad_hub", endpoint.sentence, "hub"));
+  if (endpoint.kind === "bad-hub") return refuse(refusal("bad_hub", endpoint.sentence, "hub"));
   const holdOpen = () => {
     server.timeout(request, 0);
     return () => server.timeout(request, HTTP_IDLE_TIMEOUT_SECONDS);
@@ -133,7 +170,7 @@ function rawQuery(url: string): string {
 }
 
 function websocketHandlers(
-  options: ListenerOptions,
+  options: WebSocketLimits,
   lifecycle: Lifecycle,
   report: Report,
 ): Bun.WebSocketHandler<SocketData> & { error: (ws: unknown, error: unknown) => void } {

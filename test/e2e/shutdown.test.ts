@@ -6,25 +6,25 @@ import { acceptAs, RawBackend } from "../support/raw-backend.ts";
 import { RawWebSocket } from "../support/raw-websocket.ts";
 import { connectionIdOf, ofConnection, Stack } from "../support/stack.ts";
 
-/** Shutdown: calls in flight finish, clients get 1001, every disconnect is sent, the process exits with 0. */
+/** Shutdown: calls in flight finish, clients get 1012, every disconnect is sent, the process exits with 0. */
 setDefaultTimeout(90_000);
 
 describe("gateway.stop()", () => {
-  test("closes every connection with 1001 and sends every disconnect before it resolves", async () => {
+  test("closes every connection with 1012 and sends every disconnect before it resolves", async () => {
     await using stack = await Stack.start();
     const lives = [await stack.connect(), await stack.connect(), await stack.connect()];
     await within(stack.gateway.stop(), "stop()");
     for (const { client, connectionId } of lives) {
-      expect((await client.closed()).code).toBe(1001);
+      expect((await client.closed()).code).toBe(1012);
       await client.ended();
       const [disconnect] = stack.backend.of("disconnect", ofConnection(connectionId));
-      expect(disconnect?.header("X-Hubwire-Close-Code")).toBe("1001");
+      expect(disconnect?.header("X-Hubwire-Close-Code")).toBe("1012");
       expect(disconnect?.header("X-Hubwire-Close-Reason")).toBe("shutting down");
     }
     expect(stack.backend.of("disconnect").length).toBe(3);
   });
 
-  test("lets the call in flight finish and delivers its answer before the 1001", async () => {
+  test("lets the call in flight finish and delivers its answer before the 1012", async () => {
     await using stack = await Stack.start();
     const gate = new Gate();
     const { client } = await stack.connect();
@@ -37,7 +37,7 @@ describe("gateway.stop()", () => {
     const stopped = stack.gateway.stop();
     gate.open();
     expect(await client.nextText()).toBe("the last answer");
-    expect((await client.closed()).code).toBe(1001);
+    expect((await client.closed()).code).toBe(1012);
     await within(stopped, "stop()");
     expect(stack.targets()).toEqual(["/chat/api/connect", "/chat/api/message", "/chat/api/disconnect"]);
   });
@@ -79,7 +79,7 @@ describe("gateway.stop()", () => {
     const { client } = await stack.connect();
     await within(Promise.all([stack.gateway.stop(), stack.gateway.stop()]), "stop()");
     await within(stack.gateway.stop(), "stop()");
-    expect((await client.closed()).code).toBe(1001);
+    expect((await client.closed()).code).toBe(1012);
     expect(stack.backend.of("disconnect").length).toBe(1);
     const late = await stack.request();
     await late.ended();
@@ -103,7 +103,7 @@ describe.each([
   ["SIGINT", "bin"],
   ["SIGTERM", "npm"],
 ] as const)("%s to a real process started by %s", (signal, through) => {
-  test("finishes the call in flight, closes with 1001, sends every disconnect and exits with 0", async () => {
+  test("finishes the call in flight, closes with 1012, sends every disconnect and exits with 0", async () => {
     await using backend = await RawBackend.start();
     const config = { accessKeys: KEYS, upstreams: [{ urlTemplate: `${backend.url}/{hub}/api/{event}` }] };
     await using gateway = await startGatewayProcess({ through, config });
@@ -120,14 +120,14 @@ describe.each([
     await backend.next("message");
     gateway.child.kill(signal);
     // The idle client's close shows that the shutdown has begun while the call is still in flight.
-    expect((await idle.closed()).code).toBe(1001);
+    expect((await idle.closed()).code).toBe(1012);
     gate.open();
     expect(await busy.nextText()).toBe("in time");
-    expect((await busy.closed()).code).toBe(1001);
+    expect((await busy.closed()).code).toBe(1012);
     expect(await within(gateway.exited, "the exit")).toBe(0);
     for (const id of [busyId, idleId]) {
       const disconnects = backend.of("disconnect", ofConnection(id));
-      expect(disconnects.map((request) => request.header("X-Hubwire-Close-Code"))).toEqual(["1001"]);
+      expect(disconnects.map((request) => request.header("X-Hubwire-Close-Code"))).toEqual(["1012"]);
       expect(disconnects[0]?.header("X-Hubwire-Close-Reason")).toBe("shutting down");
     }
     expect(backend.requests.length).toBe(5);

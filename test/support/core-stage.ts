@@ -1,12 +1,15 @@
 import { Admission, type AdmissionOptions } from "../../src/core/admission.ts";
 import { Connection } from "../../src/core/connection.ts";
 import { Departure } from "../../src/core/departure.ts";
+import { type DrainOptions, drain } from "../../src/core/drain.ts";
 import { Lifecycle, type LifecycleOptions } from "../../src/core/lifecycle.ts";
 import { Membership } from "../../src/core/membership.ts";
 import { Outstanding } from "../../src/core/outstanding.ts";
 import type { ClientSocket, Frame, Report, Undelivered } from "../../src/core/ports.ts";
 import { Pressure, type PressureOptions } from "../../src/core/pressure.ts";
+import { Redelivery, type RedeliveryOptions } from "../../src/core/redelivery.ts";
 import { Registry } from "../../src/core/registry.ts";
+import { MemoryJournal } from "../../src/journal/memory.ts";
 import type { CloseCause } from "../../src/protocol/close-causes.ts";
 import type { ConnectionFacts } from "../../src/protocol/events.ts";
 import { FakeClock, settled } from "./fake-clock.ts";
@@ -121,7 +124,7 @@ export interface Client {
   readonly leave: (seen?: CloseCause) => Promise<void>;
 }
 
-export type StageOptions = LifecycleOptions & AdmissionOptions & PressureOptions;
+export type StageOptions = LifecycleOptions & AdmissionOptions & PressureOptions & RedeliveryOptions & DrainOptions;
 
 const DEFAULTS: StageOptions = {
   maxInboxMessages: 4,
@@ -138,7 +141,15 @@ const DEFAULTS: StageOptions = {
   maxGroupsPerConnection: 3,
   maxOutboxBytes: 1_000_000,
   maxBufferedBytes: 10_000_000,
+  retryForSeconds: 86_400,
+  maxPerSecond: 500,
+  delayMs: 0,
+  spreadMs: 0,
+  drainTimeoutMs: 15_000,
 };
+
+/** The time of day at which a stage begins, Unix, in milliseconds; its clock moves it on. */
+export const STAGE_BEGINS_MS = 1_800_000_000_000;
 
 /** The whole core between a scripted upstream and recording sockets, with time in the test's hand. */
 export class CoreStage {
@@ -147,19 +158,31 @@ export class CoreStage {
   readonly report = new RecordingReport();
   readonly registry = new Registry();
   readonly outstanding = new Outstanding();
+  readonly journal = new MemoryJournal();
+  /** The options in force; a test may change them. */
+  readonly options: { -readonly [Name in keyof StageOptions]: StageOptions[Name] };
+  /** What the stage's random numbers are. */
+  random = 0;
   readonly membership: Membership;
   readonly pressure: Pressure;
+  readonly redelivery: Redelivery;
   readonly departure: Departure;
   readonly admission: Admission;
   readonly lifecycle: Lifecycle;
   /** The groups that a user's connections join when they open. */
   rulesOf: (hub: string, userId: string) => readonly string[] = () => [];
   #clientCount = 0;
+  readonly #beganAtMs = this.clock.now();
 
   constructor(options: Partial<StageOptions> = {}) {
-    const { upstream, outstanding, report, registry, clock } = this;
-    this.departure = new Departure({ upstream, outstanding, report });
+    const { upstream, outstanding, report, registry, clock, journal } = this;
     const all = { ...DEFAULTS, ...options };
+    this.options = all;
+    const timeOfDayMs = () => STAGE_BEGINS_MS + clock.now() - this.#beganAtMs;
+    const random = () => this.random;
+    this.redelivery = new Redelivery({ options: all, upstream, journal, clock, timeOfDayMs, random, report });
+    const { redelivery } = this;
+    this.departure = new Departure({ upstream, journal, redelivery, outstanding, clock, timeOfDayMs, report });
     this.membership = new Membership({ registry, options: all, rulesOf: (hub, userId) => this.rulesOf(hub, userId) });
     this.pressure = new Pressure({
       options: all,
@@ -170,15 +193,29 @@ export class CoreStage {
     const parts = {
       options: all,
       upstream,
+      journal,
       registry,
       membership: this.membership,
       pressure: this.pressure,
       departure: this.departure,
+      outstanding,
       clock,
       report,
     };
-    this.admission = new Admission({ ...parts, outstanding });
+    this.admission = new Admission(parts);
     this.lifecycle = new Lifecycle(parts);
+  }
+
+  /** Starts a shutdown; `left` is null until it is over. */
+  drain(over: Partial<DrainOptions> = {}): { left: number | null; accepting: boolean } {
+    const state: { left: number | null; accepting: boolean } = { left: null, accepting: true };
+    const stopAccepting = () => {
+      state.accepting = false;
+    };
+    void drain({ ...this, options: { ...this.options, ...over }, stopAccepting }).then((left) => {
+      state.left = left;
+    });
+    return state;
   }
 
   /** A client whose connect event was answered before the stage began. */
@@ -217,6 +254,7 @@ export class CoreStage {
     this.admission.stop();
     this.pressure.stop();
     this.lifecycle.stop();
+    this.redelivery.stop();
   }
 }
 

@@ -42,7 +42,7 @@ export async function startTestGateway(config: Readonly<Record<string, unknown>>
     listen: { host: "127.0.0.1", port: 0 },
     accessKeys: KEYS,
     dataDir,
-    shutdown: { drainTimeoutMs: 8000 },
+    shutdown: { spreadMs: 0, drainTimeoutMs: 8000 },
     ...config,
   });
   const gateway = await startGateway(parsed, { log }).catch(async (fault: unknown) => {

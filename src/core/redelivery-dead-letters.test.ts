@@ -1,0 +1,128 @@
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { CoreStage, STAGE_BEGINS_MS, someFacts } from "../../test/support/core-stage.ts";
+import { answer, notSent } from "../../test/support/scripted-upstream.ts";
+import type { DueDisconnect, UpstreamOutcome } from "./ports.ts";
+
+const END = { code: 1000, reason: "bye" };
+const DAY_MS = 86_400_000;
+
+let stage: CoreStage;
+
+beforeEach(() => {
+  stage = new CoreStage();
+});
+
+afterEach(() => {
+  stage.stop();
+});
+
+function due(connectionId: string, over: Partial<DueDisconnect> = {}): DueDisconnect {
+  const facts = someFacts({ connectionId, userId: "alice" });
+  return { facts, end: END, connectOutcomeUnknown: false, dueSinceMs: STAGE_BEGINS_MS, ...over };
+}
+
+/** Connections whose disconnects are found undelivered, one after the other. */
+async function depart(...ids: readonly string[]): Promise<void> {
+  for (const id of ids) {
+    stage.outstanding.begin();
+    await stage.departure.send(someFacts({ connectionId: id, userId: "alice" }), END);
+  }
+}
+
+function always(outcome: UpstreamOutcome): void {
+  stage.upstream.script = () => outcome;
+}
+
+/** Who was tried, from the call with this number on. */
+function triedFrom(number: number): string[] {
+  return stage.upstream.calls.slice(number).map(({ connectionId }) => connectionId);
+}
+
+describe("after retryForSeconds", () => {
+  test("an event that fails is a dead letter with its last cause, and is not tried again", async () => {
+    stage.options.retryForSeconds = 60;
+    always(answer(503));
+    await depart("c1");
+    await stage.clock.advance(59_000);
+    expect(stage.report.dead).toEqual([]);
+    await stage.clock.advance(40_000);
+    expect(stage.report.dead).toMatchObject([
+      { connectionId: "c1", event: "disconnect", cause: "answered with status 503" },
+    ]);
+    const calls = stage.upstream.calls.length;
+    await stage.clock.advance(100_000);
+    expect(stage.upstream.calls).toHaveLength(calls);
+    expect(await stage.redelivery.list(0, 10)).toMatchObject([
+      { facts: { connectionId: "c1" }, end: END, dueSinceMs: STAGE_BEGINS_MS, cause: "answered with status 503" },
+    ]);
+  });
+
+  test("those whose turn has not come are dead letters as well", async () => {
+    stage.options.retryForSeconds = 60;
+    if (stage.upstream.lane !== null) stage.upstream.lane.isBreakerOpen = true;
+    always(answer(500));
+    await depart(...Array.from({ length: 200 }, (_, index) => `c${index}`));
+    await stage.clock.advance(75_000);
+    expect(stage.report.dead).toHaveLength(200);
+    expect(stage.redelivery.waitingCount).toBe(0);
+  });
+
+  test("0: an event that fails once is a dead letter", async () => {
+    stage.options.retryForSeconds = 0;
+    always(notSent());
+    await depart("c1");
+    expect(stage.report.dead).toHaveLength(1);
+    expect(stage.redelivery.waitingCount).toBe(0);
+  });
+
+  test("one that waited longer while the process was down is tried once more", async () => {
+    await stage.journal.due(due("c1", { dueSinceMs: STAGE_BEGINS_MS - 2 * DAY_MS }));
+    stage.redelivery.start();
+    await stage.clock.advance(200);
+    expect(triedFrom(0)).toEqual(["c1"]);
+    expect(stage.report.dead).toEqual([]);
+  });
+});
+
+describe("dead letters", () => {
+  beforeEach(async () => {
+    stage.options.retryForSeconds = 0;
+    always(notSent());
+    await depart("c1", "c2", "c3");
+    stage.options.retryForSeconds = 60;
+    always(answer(200));
+  });
+
+  test("are sent again when asked for, one or all", async () => {
+    expect(await stage.redelivery.retry(["c2", "unknown"])).toBe(1);
+    await stage.clock.advance(1000);
+    expect(triedFrom(3)).toEqual(["c2"]);
+    expect(await stage.redelivery.retry(null)).toBe(2);
+    await stage.clock.advance(1000);
+    expect(triedFrom(4)).toEqual(["c1", "c3"]);
+    expect(await stage.redelivery.list(0, 10)).toEqual([]);
+  });
+
+  test("have their whole time again", async () => {
+    always(answer(500));
+    await stage.clock.advance(3_000_000);
+    await stage.redelivery.retry(null);
+    await stage.clock.advance(50_000);
+    expect(await stage.redelivery.list(0, 10)).toEqual([]);
+    await stage.clock.advance(60_000);
+    expect(await stage.redelivery.list(0, 10)).toHaveLength(3);
+  });
+
+  test("are forgotten when dropped, and after 30 days", async () => {
+    expect(await stage.redelivery.drop(["c1"])).toBe(1);
+    expect(await stage.redelivery.list(0, 10)).toHaveLength(2);
+    const minuteMs = 60_000;
+    await stage.journal.due(due("old"));
+    await stage.journal.died("old", STAGE_BEGINS_MS - 30 * DAY_MS + 59 * minuteMs, "long ago");
+    stage.redelivery.start();
+    await stage.clock.advance(59 * minuteMs);
+    expect(await stage.redelivery.list(0, 10)).toHaveLength(3);
+    await stage.clock.advance(2 * minuteMs);
+    expect((await stage.redelivery.list(0, 10)).map(({ facts }) => facts.connectionId)).toEqual(["c2", "c3"]);
+  });
+});

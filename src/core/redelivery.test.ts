@@ -1,0 +1,318 @@
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { CoreStage, STAGE_BEGINS_MS, someFacts } from "../../test/support/core-stage.ts";
+import { settled } from "../../test/support/fake-clock.ts";
+import { answer, notSent, refused, UNROUTED, unknown } from "../../test/support/scripted-upstream.ts";
+import type { DueDisconnect, UpstreamOutcome } from "./ports.ts";
+
+const END = { code: 1000, reason: "bye" };
+
+let stage: CoreStage;
+
+beforeEach(() => {
+  stage = new CoreStage();
+});
+
+afterEach(() => {
+  stage.stop();
+});
+
+function due(connectionId: string, over: Partial<DueDisconnect> = {}): DueDisconnect {
+  const facts = someFacts({ connectionId, userId: "alice" });
+  return { facts, end: END, connectOutcomeUnknown: false, dueSinceMs: STAGE_BEGINS_MS, ...over };
+}
+
+/** Connections whose disconnects are found undelivered, one after the other. */
+async function depart(...ids: readonly string[]): Promise<void> {
+  for (const id of ids) {
+    stage.outstanding.begin();
+    await stage.departure.send(someFacts({ connectionId: id, userId: "alice" }), END);
+  }
+}
+
+function always(outcome: UpstreamOutcome): void {
+  stage.upstream.script = () => outcome;
+}
+
+/** Who was tried, from the call with this number on. */
+function triedFrom(number: number): string[] {
+  return stage.upstream.calls.slice(number).map(({ connectionId }) => connectionId);
+}
+
+describe("an event that was tried in vain", () => {
+  test("is tried again with the same id, facts and end until it is answered with 2xx, then forgotten", async () => {
+    always(answer(500));
+    await depart("c1");
+    await stage.clock.advance(5000);
+    always(answer(204));
+    await stage.clock.advance(30_000);
+    const events = stage.upstream.calls.map(({ event }) => event);
+    expect(events.length).toBeGreaterThan(2);
+    for (const event of events) expect(event).toEqual(events[0] as (typeof events)[0]);
+    expect(events[0]?.eventId).toBe("c1.disconnect");
+    expect(await stage.journal.read("c1")).toBeNull();
+    expect(stage.redelivery.waitingCount).toBe(0);
+    expect(stage.report.lines).toEqual(["waiting upstreams[0]", "flowing upstreams[0]"]);
+  });
+
+  test.each([
+    ["500", answer(500)],
+    ["302", answer(302)],
+    ["408", answer(408)],
+    ["429", answer(429)],
+    ["no answer", unknown()],
+    ["not sent", notSent()],
+  ])("%s: pauses of half a second, doubled to 30 s, each no shorter than its half", async (_what, outcome) => {
+    always(outcome);
+    await depart("c1");
+    const starts: number[] = [];
+    stage.upstream.script = () => {
+      starts.push(stage.clock.now());
+      return outcome;
+    };
+    const beganAtMs = stage.clock.now();
+    await stage.clock.advance(120_000);
+    // With random 0 every pause is its shortest; a tick of 100 ms may come on top.
+    const pauses = starts.map((at, index) => at - (starts[index - 1] ?? beganAtMs));
+    const expected = [250, 500, 1000, 2000, 4000, 8000, 15_000, 15_000, 15_000];
+    for (const [index, shortest] of expected.entries()) {
+      expect(pauses[index]).toBeGreaterThanOrEqual(shortest);
+      expect(pauses[index]).toBeLessThanOrEqual(shortest + 100);
+    }
+  });
+
+  test("waits longer with a larger random number", async () => {
+    always(answer(500));
+    stage.random = 0.999;
+    await depart("c1");
+    await stage.clock.advance(450);
+    expect(triedFrom(1)).toEqual([]);
+    await stage.clock.advance(150);
+    expect(triedFrom(1)).toEqual(["c1"]);
+  });
+
+  test("is ended by a 4xx, which is reported", async () => {
+    always(answer(500));
+    await depart("c1");
+    always(answer(410));
+    await stage.clock.advance(1000);
+    expect(triedFrom(1)).toEqual(["c1"]);
+    expect(stage.report.lost.map(({ cause }) => cause)).toEqual(["answered with status 410"]);
+    expect(await stage.journal.read("c1")).toBeNull();
+  });
+
+  test("is ended, and reported, where no entry takes disconnects any more", async () => {
+    always(answer(500));
+    await depart("c1");
+    stage.upstream.lane = null;
+    stage.redelivery.reroute();
+    await stage.clock.advance(1000);
+    expect(stage.report.lost.map(({ cause }) => cause)).toEqual(["no entry of upstreams matches"]);
+    expect(stage.redelivery.waitingCount).toBe(0);
+  });
+});
+
+describe("Retry-After", () => {
+  const ask = (value: string, status = 429) => always(answer(status, [["Retry-After", value]]));
+
+  test.each([
+    ["seconds", "7", 7000],
+    ["a date", new Date(STAGE_BEGINS_MS + 9000).toUTCString(), 9000],
+    ["more than an hour, which counts as an hour", "999999999", 3_600_000],
+  ])("%s", async (_what, value, waitMs) => {
+    ask(value);
+    await depart("c1");
+    await stage.clock.advance(waitMs - 1);
+    expect(triedFrom(1)).toEqual([]);
+    await stage.clock.advance(101);
+    expect(triedFrom(1)).toEqual(["c1"]);
+  });
+
+  test.each(["", "soon", "-5", "1.5", "0", new Date(STAGE_BEGINS_MS - 9000).toUTCString()])(
+    "%p leaves the usual pause",
+    async (value) => {
+      ask(value, 503);
+      await depart("c1");
+      await stage.clock.advance(249);
+      expect(triedFrom(1)).toEqual([]);
+      await stage.clock.advance(101);
+      expect(triedFrom(1)).toEqual(["c1"]);
+    },
+  );
+});
+
+describe("many that wait for one entry", () => {
+  test("have one try at a time between them while it fails, in turn", async () => {
+    always(answer(500));
+    await depart("c1", "c2", "c3");
+    await stage.clock.advance(10_000);
+    const tried = triedFrom(3);
+    expect(tried.length).toBeGreaterThanOrEqual(4);
+    expect(tried.length).toBeLessThanOrEqual(6);
+    expect(tried.slice(0, 4)).toEqual(["c1", "c2", "c3", "c1"]);
+  });
+
+  test("failures that were under way together count once", async () => {
+    stage.upstream.script = () => null;
+    stage.outstanding.begin();
+    stage.outstanding.begin();
+    stage.outstanding.begin();
+    for (const id of ["c1", "c2", "c3"]) void stage.departure.send(someFacts({ connectionId: id }), END);
+    await stage.clock.advance(1000);
+    for (const call of stage.upstream.held) call.settle(answer(500));
+    await settled();
+    always(answer(500));
+    await stage.clock.advance(350);
+    expect(triedFrom(3)).toEqual(["c1"]);
+  });
+
+  test("use a quarter of its places, at least one, once it takes them again", async () => {
+    if (stage.upstream.lane !== null) stage.upstream.lane.maxConcurrency = 8;
+    always(answer(500));
+    await depart(...Array.from({ length: 10 }, (_, index) => `c${index}`));
+    stage.upstream.script = () => null;
+    await stage.clock.advance(1000);
+    expect(stage.upstream.held).toHaveLength(1);
+    stage.upstream.settleFirst(answer(200));
+    await settled();
+    expect(stage.upstream.held).toHaveLength(2);
+    await stage.clock.advance(1000);
+    expect(stage.upstream.held).toHaveLength(2);
+    if (stage.upstream.lane !== null) stage.upstream.lane.maxConcurrency = 3;
+    stage.upstream.settleFirst(answer(200));
+    await settled();
+    expect(stage.upstream.held).toHaveLength(1);
+    stage.upstream.settleFirst(answer(200));
+    await settled();
+    expect(stage.upstream.held).toHaveLength(1);
+  });
+
+  test("are tried no faster than maxPerSecond", async () => {
+    stage.stop();
+    stage = new CoreStage({ maxPerSecond: 10 });
+    for (let index = 0; index < 100; index++) await stage.journal.due(due(`c${index}`));
+    stage.redelivery.start();
+    await stage.clock.advance(100);
+    // One second's worth at once, then ten a second.
+    expect(stage.upstream.calls.length).toBeLessThanOrEqual(11);
+    await stage.clock.advance(3000);
+    expect(stage.upstream.calls.length).toBeGreaterThanOrEqual(38);
+    expect(stage.upstream.calls.length).toBeLessThanOrEqual(42);
+    await stage.clock.advance(7000);
+    expect(stage.upstream.calls.length).toBe(100);
+    expect(stage.redelivery.waitingCount).toBe(0);
+  });
+
+  test("one that alone is not wanted holds up nobody", async () => {
+    stage.upstream.script = ({ facts }) => answer(facts.connectionId === "bad" ? 500 : 200);
+    await stage.journal.due(due("bad"));
+    for (let index = 0; index < 20; index++) await stage.journal.due(due(`c${index}`));
+    stage.redelivery.start();
+    await stage.clock.advance(2000);
+    expect(stage.redelivery.waitingCount).toBe(1);
+    expect(await stage.journal.read("bad")).not.toBeNull();
+  });
+});
+
+describe("while the breaker is open", () => {
+  test("one waiting event a second is the probe, however long the entry has failed, and its success frees the others", async () => {
+    if (stage.upstream.lane !== null) stage.upstream.lane.isBreakerOpen = true;
+    always(answer(500));
+    await depart(...Array.from({ length: 50 }, (_, index) => `c${index}`));
+    const before = stage.upstream.calls.length;
+    await stage.clock.advance(30_000);
+    const probes = stage.upstream.calls.length - before;
+    expect(probes).toBeGreaterThanOrEqual(27);
+    expect(probes).toBeLessThanOrEqual(30);
+    stage.upstream.script = () => {
+      if (stage.upstream.lane !== null) stage.upstream.lane.isBreakerOpen = false;
+      return answer(200);
+    };
+    await stage.clock.advance(1100);
+    expect(stage.redelivery.waitingCount).toBe(0);
+  });
+
+  test("an event that the breaker refuses was not tried: it neither dies nor counts as a failure", async () => {
+    stage.options.retryForSeconds = 0;
+    always(refused({ retryAfterSeconds: 1 }));
+    await depart("c1");
+    await stage.clock.advance(5000);
+    expect([stage.report.dead, stage.report.lines]).toEqual([[], []]);
+    expect(stage.redelivery.waitingCount).toBe(1);
+    always(answer(200));
+    await stage.clock.advance(1100);
+    expect(stage.redelivery.waitingCount).toBe(0);
+  });
+});
+
+describe("after a restart", () => {
+  test("what an earlier process left behind is sent, oldest first", async () => {
+    for (const id of ["c1", "c2", "c3"]) await stage.journal.due(due(id));
+    await stage.journal.due(due("c1"));
+    stage.redelivery.start();
+    await stage.clock.advance(1000);
+    expect(stage.upstream.calls.map(({ connectionId }) => connectionId)).toEqual(["c2", "c3", "c1"]);
+  });
+
+  test("thousands are fetched page by page, and each is sent once", async () => {
+    for (let index = 0; index < 2500; index++) await stage.journal.due(due(`c${index}`));
+    stage.redelivery.start();
+    await stage.clock.advance(20_000);
+    expect(new Set(triedFrom(0)).size).toBe(2500);
+    expect(stage.upstream.calls).toHaveLength(2500);
+    expect(stage.redelivery.waitingCount).toBe(0);
+  });
+
+  test("those that fail meanwhile are neither lost nor sent twice", async () => {
+    for (let index = 0; index < 1500; index++) await stage.journal.due(due(`old${index}`));
+    stage.redelivery.start();
+    always(answer(500));
+    await depart("new1", "new2");
+    always(answer(200));
+    await stage.clock.advance(20_000);
+    expect(
+      triedFrom(2)
+        .filter((id) => id.startsWith("new"))
+        .sort(),
+    ).toEqual(["new1", "new2"]);
+    expect(stage.redelivery.waitingCount).toBe(0);
+    expect(await stage.journal.waiting(0, 10)).toEqual([]);
+  });
+});
+
+test("a failure of the journal to read is reported, and the event is tried again", async () => {
+  always(answer(500));
+  await depart("c1");
+  const read = stage.journal.read.bind(stage.journal);
+  let failures = 0;
+  stage.journal.read = (id) => (failures++ === 0 ? Promise.reject(new Error("disk")) : read(id));
+  always(answer(200));
+  await stage.clock.advance(3000);
+  expect(stage.report.faults.map(String)).toEqual(["Error: disk"]);
+  expect(stage.redelivery.waitingCount).toBe(0);
+});
+
+test("an unrouted try ends the event", async () => {
+  always(answer(500));
+  await depart("c1");
+  always(UNROUTED);
+  await stage.clock.advance(1000);
+  expect([stage.redelivery.waitingCount, await stage.journal.read("c1")]).toEqual([0, null]);
+});
+
+test("nothing ticks while nothing waits, and stop ends every timer and every further try", async () => {
+  const idle = stage.clock.timerCount;
+  always(answer(500));
+  await depart("c1");
+  expect(stage.clock.timerCount).toBe(idle + 1);
+  always(answer(200));
+  await stage.clock.advance(1000);
+  expect(stage.clock.timerCount).toBe(idle);
+  always(answer(500));
+  await depart("c2");
+  stage.stop();
+  stage.redelivery.stop();
+  const calls = stage.upstream.calls.length;
+  await stage.clock.advance(60_000);
+  expect([stage.clock.timerCount, stage.upstream.calls.length]).toEqual([0, calls]);
+  expect(await stage.journal.read("c2")).not.toBeNull();
+});

@@ -1,0 +1,28 @@
+import type { Config } from "./config/schema.ts";
+
+/** The options that the gateway's parts read while it runs, without the groups that they stand in. */
+export type LiveOptions = Config["limits"] & Config["websocket"] & Config["disconnect"] & Config["shutdown"];
+
+/**
+ * Collects the options that can change while the gateway runs into one object, which its parts keep: a reload assigns to it,
+ * and every part sees the new values.
+ *
+ * Shape:  names stand once over all these groups.
+ */
+export function collectLiveOptions({ limits, websocket, disconnect, shutdown }: Config): LiveOptions {
+  return { ...limits, ...websocket, ...disconnect, ...shutdown };
+}
+
+/** Options that take effect at the next start only. */
+const FIXED_OPTIONS = ["listen", "dataDir", "journal", "cluster"] as const satisfies readonly (keyof Config)[];
+
+/** The names of the options that differ between two configurations and cannot change while the gateway runs. */
+export function listFixedChanges(before: Config, after: Config): string[] {
+  return FIXED_OPTIONS.filter((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]));
+}
+
+/** The new configuration, with the old one's values where they cannot change. */
+export function keepFixedOptions(before: Config, after: Config): Config {
+  const { listen, dataDir, journal, cluster } = before;
+  return { ...after, listen, dataDir, journal, cluster };
+}
