@@ -95,7 +95,10 @@ export class Upgrade {
       certThumbprint: certificate.value,
     });
     if (admitted.kind === "refuse") return this.#refuse(hub, admitted.refusal);
-    if (admitted.kind === "relay") return relayedResponse(admitted.status, admitted.headers, admitted.body);
+    if (admitted.kind === "relay") {
+      this.#report.connectionRefused(hub, admitted.status, "relayed", "the upstream refused");
+      return relayedResponse(admitted.status, admitted.headers, admitted.body);
+    }
 
     const { connection, firstFrame } = admitted;
     // An empty value sends no header; without it Bun would choose the first subprotocol that was offered.
