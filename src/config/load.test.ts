@@ -321,6 +321,19 @@ describe("warnings", () => {
     expect(short.join()).not.toMatch(/kkk|shortkey/);
   });
 
+  test("say that an outbox does not hold a message of the longest", () => {
+    const limits = (outbox: number, message: number, response: number) =>
+      warningsOf(
+        `${QUIET}\nlimits: {maxOutboxBytes: ${outbox}, maxMessageBytes: ${message}, maxResponseBytes: ${response}}\n`,
+      );
+    const told = (name: string) =>
+      `limits.maxOutboxBytes is less than limits.${name}: a single message can close a client that reads as it should`;
+    expect(limits(1000, 1000, 1000)).toEqual([]);
+    expect(limits(1000, 1001, 1000)).toEqual([told("maxMessageBytes")]);
+    expect(limits(1000, 1000, 1001)).toEqual([told("maxResponseBytes")]);
+    expect(limits(999, 1000, 1000)).toEqual([told("maxMessageBytes"), told("maxResponseBytes")]);
+  });
+
   test("say that TLS files are not used by an http template", () => {
     const ca = writeFile("ca.pem", "x");
     expect(

@@ -30,6 +30,7 @@ export function findWarnings(config: Config): string[] {
       );
     }
   }
+  warnings.push(...findOutboxWarnings(config.limits));
   for (const [position, { tls, urlTemplate }] of config.upstreams.entries()) {
     const hasFiles = tls.caFile !== null || tls.certFile !== null;
     if (hasFiles && /^http:/i.test(urlTemplate)) {
@@ -37,4 +38,13 @@ export function findWarnings(config: Config): string[] {
     }
   }
   return warnings;
+}
+
+/** The outbox is looked at, not asked: one message that is longer than its bound looks like a client that does not read. */
+function findOutboxWarnings({ maxOutboxBytes, maxMessageBytes, maxResponseBytes }: Config["limits"]): string[] {
+  const longest = Object.entries({ maxMessageBytes, maxResponseBytes }).filter(([, bytes]) => bytes > maxOutboxBytes);
+  return longest.map(
+    ([name]) =>
+      `limits.maxOutboxBytes is less than limits.${name}: a single message can close a client that reads as it should`,
+  );
 }
