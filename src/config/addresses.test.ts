@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 import {
   absoluteUrlFault,
   addressRangeFault,
+  allowedHostFault,
   isHeaderName,
   normaliseOrigin,
   originFault,
@@ -102,4 +103,12 @@ test("absolute URLs need one of the schemes", () => {
 test("header names are tokens", () => {
   expect(isHeaderName("X-Client-Cert")).toBeTrue();
   for (const bad of ["", "X Y", "X:", "é", "X\r\n"]) expect(isHeaderName(bad)).toBeFalse();
+});
+
+test("entries of allowedUpstreamHosts are hosts and networks, without scheme, port and path", () => {
+  for (const good of ["*", "api.example", "*.example", "10.0.0.0/8", "[::1]"])
+    expect(allowedHostFault(good)).toBeNull();
+  for (const bad of ["", "http://api.example", "api.example:80", "api.example/x", "10.0.0.0/33", "::ffff:0:0/96"]) {
+    expect(allowedHostFault(bad)).toStartWith('must be "*", a host name');
+  }
 });

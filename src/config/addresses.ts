@@ -1,4 +1,5 @@
 import { isIP } from "node:net";
+import { parseAllowedHost } from "./allowed-hosts.ts";
 
 /** Checks of what a configuration writes about hosts. Each returns a sentence without the value, or null where all is well. */
 
@@ -23,6 +24,12 @@ export function addressRangeFault(text: string): string | null {
     return `the prefix after "/" must be a whole number from 0 to ${longest}`;
   }
   return null;
+}
+
+/** Faults of an entry of `allowedUpstreamHosts`. */
+export function allowedHostFault(text: string): string | null {
+  if (parseAllowedHost(text) !== null) return null;
+  return 'must be "*", a host name, "*." and a domain, an IP address, or a network such as 10.0.0.0/8; without scheme, port and path. Networks of IPv6 forms that stand for IPv4 are written as IPv4';
 }
 
 /** Faults of an absolute URL with one of the schemes. User names and fragments are refused: neither would be used. */

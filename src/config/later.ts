@@ -6,7 +6,6 @@ import { expandPath, replaceAt, type Tree } from "./tree.ts";
 const LATER_OPTIONS: ReadonlySet<string> = new Set([
   "upstreams[].dialect",
   "upstreams[].repeatOnStaleSocket",
-  "allowedUpstreamHosts",
   "cluster",
 ]);
 

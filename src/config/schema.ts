@@ -1,5 +1,12 @@
 import { z } from "zod";
-import { absoluteUrlFault, addressRangeFault, isHeaderName, normaliseOrigin, originFault } from "./addresses.ts";
+import {
+  absoluteUrlFault,
+  addressRangeFault,
+  allowedHostFault,
+  isHeaderName,
+  normaliseOrigin,
+  originFault,
+} from "./addresses.ts";
 import { optionDocs, refusing } from "./option-docs.ts";
 import { upstreamSchema } from "./upstream-schema.ts";
 
@@ -235,10 +242,13 @@ export const configSchema = z.strictObject({
     unit: "",
     doc: "Backends, in order; the first entry whose three patterns match takes the event. A file may say `templates` instead.",
   }),
-  allowedUpstreamHosts: z.array(z.string()).default(["*"]).register(optionDocs, {
-    unit: "",
-    doc: "Hosts that upstreams may name; comes with a later version.",
-  }),
+  allowedUpstreamHosts: z
+    .array(z.string().superRefine(refusing(allowedHostFault)))
+    .default(["*"])
+    .register(optionDocs, {
+      unit: "",
+      doc: "Hosts that event URLs and token URLs may name: `*`, names, `*.example.com`, IP addresses and networks (CIDR). Link-local and metadata addresses are refused unless listed by themselves, or by the exact name that resolves to them; `*` does not list them.",
+    }),
   websocket: websocketSchema.prefault({}).register(optionDocs, { unit: "", doc: "The client's side of the wire." }),
   limits: limitsSchema.prefault({}).register(optionDocs, { unit: "", doc: "Every queue's bound." }),
   disconnect: disconnectSchema.prefault({}).register(optionDocs, { unit: "", doc: "Retries of disconnect events." }),

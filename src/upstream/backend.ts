@@ -1,14 +1,16 @@
 import type { AccessKeys } from "../auth/access-keys.ts";
+import type { AllowedHosts } from "../config/allowed-hosts.ts";
 import type { UpstreamEntry } from "../config/schema.ts";
 import type { Clock, UpstreamLane } from "../core/ports.ts";
 import type { Authorizer } from "./authorization.ts";
 import { Breaker, type Verdict } from "./breaker.ts";
 import type { Deadlines } from "./deadlines.ts";
+import type { ResolveHost } from "./destination.ts";
 import { HttpClient } from "./http-client.ts";
 import { Limiter } from "./limiter.ts";
 import { formatOpening } from "./request-bytes.ts";
 import { type EventPatterns, normalisePatterns } from "./routing.ts";
-import { readTlsFiles } from "./tls-files.ts";
+import type { TlsFiles } from "./tls-files.ts";
 import { parseUrlTemplate, type UrlTemplate } from "./url-template.ts";
 
 /** What happens to an upstream entry that is worth a log line. `entry` names it without any secret. */
@@ -23,7 +25,10 @@ export interface UpstreamReport {
 /** What all entries share. */
 export interface BackendContext {
   readonly keys: () => AccessKeys;
-  readonly maxResponseBytes: number;
+  /** Asked for each answer, since it may change. */
+  readonly maxResponseBytes: () => number;
+  /** Finds the addresses of a host's name. */
+  readonly resolve: ResolveHost;
   readonly userAgent: string;
   readonly clock: Clock;
   readonly deadlines: Deadlines;
@@ -32,11 +37,24 @@ export interface BackendContext {
   readonly hold?: (byteCount: number) => void;
 }
 
+/** What one entry is built with. */
+export interface BackendParts {
+  /** What `entry.tls` names, as it was read. */
+  readonly tls: TlsFiles;
+  /** Hosts and addresses that may be called. */
+  readonly allowed: AllowedHosts;
+  readonly authorizer: Authorizer;
+}
+
 /** One entry of `upstreams` at work: its places, its breaker, its sockets and its token. */
 export class Backend implements UpstreamLane {
   readonly entry: UpstreamEntry;
+  readonly tls: TlsFiles;
   readonly context: BackendContext;
-  readonly label: string;
+  /** Its position in `upstreams`, which a reload may change. */
+  position: number;
+  /** Calls that have come and not ended; `Entries` counts them. */
+  callCount = 0;
   readonly patterns: EventPatterns;
   readonly template: UrlTemplate;
   readonly limiter: Limiter;
@@ -46,21 +64,29 @@ export class Backend implements UpstreamLane {
   /** The header lines that every request begins with. */
   readonly opening: string;
 
-  /** Errors: throws where a TLS file cannot be used, in words for whoever wrote the configuration. */
-  constructor(entry: UpstreamEntry, label: string, authorizer: Authorizer, context: BackendContext) {
-    const { clock, maxResponseBytes: maxBodyBytes } = context;
+  /** Errors: throws where the entry names a host that may not be called, in words for whoever wrote the configuration. */
+  constructor(entry: UpstreamEntry, position: number, parts: BackendParts, context: BackendContext) {
+    const { tls, allowed, authorizer } = parts;
     this.entry = entry;
+    this.tls = tls;
     this.context = context;
-    this.label = label;
+    this.position = position;
     this.patterns = normalisePatterns(entry);
     this.template = parseUrlTemplate(entry.urlTemplate);
     this.limiter = new Limiter(entry.maxConcurrency);
     this.breaker = new Breaker(entry.breaker);
     this.authorizer = authorizer;
-    this.opening = formatOpening(this.template.origin.host, context.userAgent);
     const { origin } = this.template;
+    const fault = allowed.hostFault(origin.hostname);
+    if (fault !== null) throw new Error(`urlTemplate: ${fault}`);
+    this.opening = formatOpening(origin.host, context.userAgent);
+    const { clock, resolve, maxResponseBytes: maxBodyBytes } = context;
     const held = context.hold === undefined ? {} : { hold: context.hold };
-    this.client = new HttpClient({ origin, tls: readTlsFiles(entry.tls), maxBodyBytes, clock, ...held });
+    this.client = new HttpClient({ origin, tls, allowed, resolve, maxBodyBytes, clock, ...held });
+  }
+
+  get label(): string {
+    return `upstreams[${this.position}] ${this.template.label}`;
   }
 
   get maxConcurrency(): number {

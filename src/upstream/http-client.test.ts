@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { createServer, type Server, type Socket } from "node:net";
 import { within } from "../../test/support/deadline.ts";
 import { type Exchange as BackendExchange, never, RawBackend } from "../../test/support/raw-backend.ts";
+import { resolveBySystem } from "./destination.ts";
 import type { Exchange, HttpOutcome } from "./exchange.ts";
 import { HttpClient, MAX_IDLE_MS } from "./http-client.ts";
 import { formatRequest } from "./request-bytes.ts";
@@ -20,7 +21,8 @@ let client: HttpClient;
 function startClient(url: string): HttpClient {
   const origin = parseOrigin(url);
   if (origin === null) throw new Error(`${url} has no origin`);
-  return new HttpClient({ origin, tls: SYSTEM_TLS, maxBodyBytes: MAX_BODY, clock });
+  const maxBodyBytes = () => MAX_BODY;
+  return new HttpClient({ origin, tls: SYSTEM_TLS, allowed: null, resolve: resolveBySystem, maxBodyBytes, clock });
 }
 
 function requestTo(target: string, body: Uint8Array = new Uint8Array()): Buffer {

@@ -1,5 +1,8 @@
+import { isIP } from "node:net";
 import type { TLSOptions } from "bun";
+import type { AllowedHosts } from "../config/allowed-hosts.ts";
 import type { Clock } from "../core/ports.ts";
+import { Destination, type ResolveHost } from "./destination.ts";
 import { Exchange, type ExchangeOwner } from "./exchange.ts";
 import { type HttpPeer, HttpSocket, type HttpSocketPool } from "./http-socket.ts";
 import type { TlsFiles } from "./tls-files.ts";
@@ -15,8 +18,11 @@ export interface HttpClientOptions {
   readonly origin: Origin;
   /** Certificates to trust and to show; for a plain origin they are of no use. */
   readonly tls: TlsFiles;
-  /** Longest body of an answer. */
-  readonly maxBodyBytes: number;
+  /** Hosts and addresses that may be called; null for all. */
+  readonly allowed: AllowedHosts | null;
+  readonly resolve: ResolveHost;
+  /** Longest body of an answer; asked for each. */
+  readonly maxBodyBytes: () => number;
   readonly clock: Clock;
   /** Told of bytes of answers as they begin to wait for the rest; negative when they are let go. Left out: nobody is. */
   readonly hold?: (byteCount: number) => void;
@@ -30,8 +36,8 @@ export interface HttpClientOptions {
  * Source: RFC 9112 section 9; docs/decisions/0001.
  */
 export class HttpClient implements HttpSocketPool {
-  readonly maxBodyBytes: number;
   readonly hold: (byteCount: number) => void;
+  readonly #maxBodyBytes: () => number;
   readonly #clock: Clock;
   readonly #peer: HttpPeer;
   readonly #open = new Set<HttpSocket>();
@@ -41,10 +47,16 @@ export class HttpClient implements HttpSocketPool {
   #stopped = false;
 
   constructor(options: HttpClientOptions) {
-    this.maxBodyBytes = options.maxBodyBytes;
+    const { origin, tls, allowed, resolve, clock } = options;
+    this.#maxBodyBytes = options.maxBodyBytes;
     this.hold = options.hold ?? (() => {});
-    this.#clock = options.clock;
-    this.#peer = { origin: options.origin, tls: tlsOptions(options.origin, options.tls) };
+    this.#clock = clock;
+    const destination = new Destination({ hostname: origin.hostname, allowed, resolve, clock });
+    this.#peer = { destination, port: origin.port, tls: tlsOptions(origin, tls), clock };
+  }
+
+  get maxBodyBytes(): number {
+    return this.#maxBodyBytes();
   }
 
   /** Sends one request. The owner hears of its end, unless it cuts the exchange before; it has no deadline of its own. */
@@ -134,6 +146,8 @@ function tlsOptions(origin: Origin, files: TlsFiles): TLSOptions | null {
   if (!origin.secure) return null;
   return {
     rejectUnauthorized: true,
+    // What is connected to is an address; the certificate must be for the name. An address is checked against itself.
+    ...(isIP(origin.hostname) === 0 ? { serverName: origin.hostname.replace(/\.$/, "") } : {}),
     ...(files.ca === null ? {} : { ca: files.ca }),
     ...(files.cert === null ? {} : { cert: files.cert }),
     ...(files.key === null ? {} : { key: files.key }),

@@ -1,7 +1,9 @@
 import type { Socket, SocketHandler, TLSOptions } from "bun";
+import type { Clock } from "../core/ports.ts";
+import type { Destination, FoundAddresses } from "./destination.ts";
+import { Dialer } from "./dialer.ts";
 import type { Exchange, ExchangeCarrier, HttpOutcome } from "./exchange.ts";
 import { ResponseParser } from "./response-parser.ts";
-import type { Origin } from "./url-template.ts";
 
 /** What a socket tells the pool that it belongs to. */
 export interface HttpSocketPool {
@@ -20,9 +22,11 @@ export interface HttpSocketPool {
 
 /** Where a socket connects to, and how. */
 export interface HttpPeer {
-  readonly origin: Origin;
-  /** Null for plain TCP. */
+  readonly destination: Destination;
+  readonly port: number;
+  /** Null for plain TCP. Names the server, since what is connected to is an address. */
   readonly tls: TLSOptions | null;
+  readonly clock: Clock;
 }
 
 /**
@@ -31,13 +35,15 @@ export interface HttpPeer {
  *   connecting ──> busy <──> idle
  *       └───────────┴─────────┴──> closed
  *
- * Errors: whatever the network does becomes an outcome of the exchange. Details name no address, query or header.
+ * Errors: whatever the network does becomes an outcome of the exchange. Details name no query or header, and
+ *         an address only where it is refused.
  */
 export class HttpSocket implements ExchangeCarrier {
   /** When it has been idle for too long, in the clock's time; the pool's field. */
   idleUntilMs = 0;
   readonly #pool: HttpSocketPool;
   readonly #peer: HttpPeer;
+  #dialer: Dialer | null = null;
   #socket: Socket<HttpSocket> | null = null;
   #state: "connecting" | "busy" | "idle" | "closed" = "connecting";
   #exchange: Exchange | null;
@@ -60,11 +66,10 @@ export class HttpSocket implements ExchangeCarrier {
 
   /** Connects, and sends the exchange as soon as that is done. A refusal may be told before this returns. */
   connect(): void {
-    const { origin, tls } = this.#peer;
-    const connection = { hostname: origin.hostname, port: origin.port, data: this, socket: HANDLERS };
-    Bun.connect<HttpSocket>(tls === null ? connection : { ...connection, tls }).catch((error: unknown) =>
-      this.onLost(error),
-    );
+    const { destination } = this.#peer;
+    const known = destination.current();
+    if (known === null) void destination.find().then((found) => this.#dial(found));
+    else this.#dial(known);
   }
 
   /** Sends an exchange over the idle socket. */
@@ -92,14 +97,19 @@ export class HttpSocket implements ExchangeCarrier {
   }
 
   onOpen(socket: Socket<HttpSocket>): void {
+    // Dropped while it was connecting, when there was no socket to close yet; or another address was faster.
+    if (this.#state === "closed" || this.#socket !== null) {
+      socket.terminate();
+      return;
+    }
     this.#socket = socket;
-    // Dropped while it was connecting, when there was no socket to close yet.
-    if (this.#state === "closed") socket.terminate();
-    else if (this.#peer.tls === null) this.#send();
+    this.#dialer?.stop();
+    this.#dialer = null;
+    if (this.#peer.tls === null) this.#send();
   }
 
   onHandshake(socket: Socket<HttpSocket>, ok: boolean, error: Error | null): void {
-    if (this.#state === "closed") return;
+    if (this.#state === "closed" || socket !== this.#socket) return;
     if (ok && socket.authorized) {
       this.#send();
       return;
@@ -108,8 +118,13 @@ export class HttpSocket implements ExchangeCarrier {
     this.onLost(null);
   }
 
-  onTlsFault(error: Error): void {
-    this.#tlsFault ??= errorCode(error) ?? "protocol error";
+  onTlsFault(socket: Socket<HttpSocket>, error: Error): void {
+    if (socket === this.#socket) this.#tlsFault ??= errorCode(error) ?? "protocol error";
+  }
+
+  /** A connection has ended; where it is one that was too slow, that means nothing. */
+  onClose(socket: Socket<HttpSocket>, error: unknown): void {
+    if (socket === this.#socket) this.onLost(error);
   }
 
   /** Writes what has not been written. */
@@ -152,6 +167,31 @@ export class HttpSocket implements ExchangeCarrier {
     } else {
       this.#fail(exchange, this.#lossDetail(error));
     }
+  }
+
+  #dial(found: FoundAddresses): void {
+    const exchange = this.#exchange;
+    // Dropped while the name was looked up.
+    if (exchange === null) return;
+    if ("fault" in found) {
+      this.#fail(exchange, found.fault);
+      return;
+    }
+    const { destination, port, tls, clock } = this.#peer;
+    this.#dialer = new Dialer({
+      addresses: found,
+      clock,
+      connect: async (hostname) => {
+        const connection = { hostname, port, data: this, socket: HANDLERS };
+        await Bun.connect<HttpSocket>(tls === null ? connection : { ...connection, tls });
+      },
+      onPassedOver: (address) => destination.demote(address),
+      onFailed: (error) => {
+        destination.forget();
+        this.onLost(error);
+      },
+    });
+    this.#dialer.start();
   }
 
   #connectFault(error: unknown): string {
@@ -224,6 +264,7 @@ export class HttpSocket implements ExchangeCarrier {
     this.#parser = null;
     this.#hold(-this.#heldBytes);
     this.#unsent = null;
+    this.#dialer?.stop();
     this.#socket?.terminate();
     this.#pool.onGone(this);
   }
@@ -235,9 +276,8 @@ const HANDLERS: SocketHandler<HttpSocket> = {
   handshake: (socket, ok, error) => socket.data.onHandshake(socket, ok, error),
   data: (socket, chunk) => socket.data.onData(chunk),
   drain: (socket) => socket.data.flush(),
-  error: (socket, error) => socket.data.onTlsFault(error),
-  close: (socket, error) => socket.data.onLost(error),
-  connectError: (socket, error) => socket.data.onLost(error),
+  error: (socket, error) => socket.data.onTlsFault(socket, error),
+  close: (socket, error) => socket.data.onClose(socket, error),
 };
 
 function end(exchange: Exchange, outcome: HttpOutcome): void {

@@ -1,6 +1,8 @@
+import type { AllowedHosts } from "../config/allowed-hosts.ts";
 import type { Clock } from "../core/ports.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
 import { NO_BYTES } from "./byte-gatherer.ts";
+import type { ResolveHost } from "./destination.ts";
 import type { ExchangeOwner, HttpOutcome } from "./exchange.ts";
 import { HttpClient } from "./http-client.ts";
 import { formatOpening, formatRequest } from "./request-bytes.ts";
@@ -21,6 +23,14 @@ export interface TokenRequest {
 /** What came back: an answer, whatever its status, or why there is none. */
 export type TokenAnswer = Extract<HttpOutcome, { kind: "answer" }> | { readonly kind: "fault"; readonly fault: string };
 
+export interface TokenEndpointOptions {
+  readonly clock: Clock;
+  readonly userAgent: string;
+  /** Addresses that the URL's host may have; null for all. */
+  readonly allowed: AllowedHosts | null;
+  readonly resolve: ResolveHost;
+}
+
 /**
  * A server that issues tokens, at one URL.
  *
@@ -32,16 +42,19 @@ export class TokenEndpoint {
   readonly #opening: string;
   readonly #target: string;
 
-  /** Errors: throws where `url` is no http or https URL. */
-  constructor(url: string, options: { readonly clock: Clock; readonly userAgent: string }) {
+  /** Errors: throws where `url` is no http or https URL, or has a host that may not be called. */
+  constructor(url: string, options: TokenEndpointOptions) {
     const origin = parseOrigin(url);
     if (origin === null) throw new Error("the token server's URL is no http or https URL");
+    const fault = options.allowed?.hostFault(origin.hostname) ?? null;
+    if (fault !== null) throw new Error(`auth.tokenUrl: ${fault}`);
     const { pathname, search } = new URL(url);
     this.#clock = options.clock;
     this.#target = pathname + search;
     this.#opening = formatOpening(origin.host, options.userAgent);
-    const { clock } = options;
-    this.#client = new HttpClient({ origin, tls: SYSTEM_TLS, maxBodyBytes: MAX_TOKEN_ANSWER_BYTES, clock });
+    const { allowed, resolve, clock } = options;
+    const maxBodyBytes = () => MAX_TOKEN_ANSWER_BYTES;
+    this.#client = new HttpClient({ origin, tls: SYSTEM_TLS, maxBodyBytes, allowed, resolve, clock });
   }
 
   request(request: TokenRequest): Promise<TokenAnswer> {

@@ -1,48 +1,74 @@
-import type { UpstreamAuth, UpstreamEntry } from "../config/schema.ts";
+import type { UpstreamEntry } from "../config/schema.ts";
 import type { Upstream, UpstreamLane, UpstreamOutcome } from "../core/ports.ts";
 import type { UpstreamEvent } from "../protocol/events.ts";
-import { type Authorizer, fixedAuthorizer } from "./authorization.ts";
-import { Backend, type BackendContext } from "./backend.ts";
+import type { BackendContext } from "./backend.ts";
 import { Call } from "./call.ts";
 import { Deadlines } from "./deadlines.ts";
-import { createManagedIdentitySource, findIdentityEndpoint, METADATA_BASE_URL } from "./managed-identity.ts";
-import { createOAuth2Source, isFitForSecrets } from "./oauth2.ts";
-import { matchesEvent } from "./routing.ts";
-import { TokenCache, type TokenSource } from "./token-cache.ts";
-import { TokenEndpoint } from "./token-endpoint.ts";
-import { parseUrlTemplate } from "./url-template.ts";
+import { type ResolveHost, resolveBySystem } from "./destination.ts";
+import { Entries, type EntryOptions } from "./entries.ts";
 
 export type { UpstreamReport } from "./backend.ts";
 
-export interface UpstreamOptions extends Omit<BackendContext, "deadlines"> {
+/** What can change beside the entries while the gateway runs. */
+export interface UpstreamLimits {
+  /** Longest body of an answer. */
+  readonly maxResponseBytes: number;
+  /** Hosts that event and token URLs may name, as in the configuration; left out: `*`. */
+  readonly allowedUpstreamHosts?: readonly string[];
+}
+
+export interface UpstreamOptions
+  extends UpstreamLimits,
+    EntryOptions,
+    Omit<BackendContext, "deadlines" | "maxResponseBytes" | "resolve"> {
   /** In order: the first that matches takes the event. */
   readonly entries: readonly UpstreamEntry[];
-  /** Where `IDENTITY_ENDPOINT` and `IDENTITY_HEADER` may stand. */
-  readonly env: Readonly<Record<string, string | undefined>>;
-  /** Where a machine's identity is found; the default is the address that Azure machines have. */
-  readonly metadataBaseUrl?: string;
+  /** Finds the addresses of a host's name; left out: the system does. */
+  readonly resolve?: ResolveHost;
+}
+
+/** The upstream port, and what only its owner does with it. */
+export interface RunningUpstream extends Upstream {
+  /**
+   * Puts other entries, and limits where given, in force. An entry that is as it was, TLS files included, keeps its sockets,
+   * places, breaker and token. Calls under way or waiting end with the entry that they came to.
+   *
+   * Errors: throws as `createUpstream` does; then nothing has changed.
+   */
+  reload(entries: readonly UpstreamEntry[], limits?: Partial<UpstreamLimits>): void;
+  /** Ends what is under way and closes every socket. May be called twice. */
+  stop(): Promise<void>;
 }
 
 /**
  * Builds the upstream port over HTTP/1.1.
  *
- * Errors: throws where an entry cannot work (a TLS file, a token URL), in words for whoever wrote the configuration.
- *         `stop` ends what is under way and closes every socket; it may be called twice.
- * Source: spec sections 4 and 5.
+ * Errors: throws where an entry cannot work (a TLS file, a token URL, a host that is not allowed), in words for whoever wrote
+ *         the configuration.
+ * Source: spec sections 4 and 5; docs/decisions/0010-upstream-addresses.md.
  */
-export function createUpstream(options: UpstreamOptions): Upstream & { stop(): Promise<void> } {
+export function createUpstream(options: UpstreamOptions): RunningUpstream {
   const deadlines = new Deadlines(options.clock);
-  const context: BackendContext = { ...options, deadlines };
-  const backends = options.entries.map((entry, index) => createBackend(entry, index, options, context));
+  let { maxResponseBytes, allowedUpstreamHosts = ["*"] } = options;
+  const { resolve = resolveBySystem } = options;
+  const entries = new Entries(options, { ...options, deadlines, resolve, maxResponseBytes: () => maxResponseBytes });
+  entries.replace(options.entries, allowedUpstreamHosts);
   return {
     call(event: UpstreamEvent): Promise<UpstreamOutcome> {
-      const backend = findBackend(backends, event);
+      const backend = entries.find(event.facts.hub, event.name);
       if (backend === null) return Promise.resolve({ kind: "unrouted" });
-      return new Promise((resolve, reject) => new Call(backend, event, { resolve, reject }).start());
+      return new Promise((settle, fail) => {
+        entries.enter(backend);
+        const leaving =
+          <Value>(then: (value: Value) => void) =>
+          (value: Value) => {
+            entries.leave(backend);
+            then(value);
+          };
+        new Call(backend, event, { resolve: leaving(settle), reject: leaving(fail) }).start();
+      });
     },
-    laneFor(hub: string): UpstreamLane | null {
-      return backends.find(({ patterns }) => matchesEvent(patterns, hub, "disconnect")) ?? null;
-    },
+    laneFor: (hub: string): UpstreamLane | null => entries.find(hub, "disconnect"),
     abandonMessages(): void {
       const messages = [...deadlines]
         .filter((waiting) => waiting instanceof Call)
@@ -51,62 +77,15 @@ export function createUpstream(options: UpstreamOptions): Upstream & { stop(): P
       for (const call of messages) if (call.isWaiting) call.abandon();
       for (const call of messages) call.abandon();
     },
+    reload(next: readonly UpstreamEntry[], limits: Partial<UpstreamLimits> = {}): void {
+      const allowed = limits.allowedUpstreamHosts ?? allowedUpstreamHosts;
+      entries.replace(next, allowed);
+      allowedUpstreamHosts = allowed;
+      maxResponseBytes = limits.maxResponseBytes ?? maxResponseBytes;
+    },
     async stop(): Promise<void> {
-      for (const backend of backends) backend.stop();
+      entries.stop();
       deadlines.stop();
     },
   };
-}
-
-function findBackend(backends: readonly Backend[], event: UpstreamEvent): Backend | null {
-  for (const backend of backends) {
-    if (matchesEvent(backend.patterns, event.facts.hub, event.name)) return backend;
-  }
-  return null;
-}
-
-function createBackend(
-  entry: UpstreamEntry,
-  index: number,
-  options: UpstreamOptions,
-  context: BackendContext,
-): Backend {
-  const name = `upstreams[${index}]`;
-  try {
-    const label = `${name} ${parseUrlTemplate(entry.urlTemplate).label}`;
-    return new Backend(entry, label, createAuthorizer(entry.auth, label, options), context);
-  } catch (error) {
-    throw new Error(`${name}: ${error instanceof Error ? error.message : "cannot be used"}`);
-  }
-}
-
-function createAuthorizer(auth: UpstreamAuth, label: string, options: UpstreamOptions): Authorizer {
-  switch (auth.type) {
-    case "none":
-      return fixedAuthorizer([]);
-    case "headers":
-      return fixedAuthorizer(Object.entries(auth.headers));
-    default: {
-      const onFault = (fault: string) => options.report.tokenFailed(label, fault);
-      return new TokenCache(createTokenSource(auth, options), options.clock, onFault);
-    }
-  }
-}
-
-function createTokenSource(
-  auth: Extract<UpstreamAuth, { type: "oauth2" | "managedIdentity" }>,
-  options: UpstreamOptions,
-): TokenSource {
-  if (auth.type === "oauth2") {
-    if (!isFitForSecrets(auth.tokenUrl)) {
-      throw new Error("auth.tokenUrl: plain http is for loopback and private hosts only; the secret would be readable");
-    }
-    return createOAuth2Source(auth, new TokenEndpoint(auth.tokenUrl, options));
-  }
-  const { url, header } = findIdentityEndpoint(
-    auth.resource,
-    options.env,
-    options.metadataBaseUrl ?? METADATA_BASE_URL,
-  );
-  return createManagedIdentitySource(header, new TokenEndpoint(url, options));
 }

@@ -1,7 +1,7 @@
 import type { UpstreamEntry } from "../../config/schema.ts";
-import type { Clock, Upstream } from "../../core/ports.ts";
+import type { Clock } from "../../core/ports.ts";
 import type { ConnectEvent, ConnectionFacts, DisconnectEvent, MessageEvent } from "../../protocol/events.ts";
-import { createUpstream, type UpstreamOptions } from "../upstream.ts";
+import { createUpstream, type RunningUpstream, type UpstreamOptions } from "../upstream.ts";
 
 /** Real time, for tests that wait for real sockets. */
 export const realClock: Clock = {
@@ -82,8 +82,7 @@ export function upstreamEntry(urlTemplate: string, overrides: Partial<UpstreamEn
 }
 
 /** An upstream port under test; leaving the scope stops it. */
-export interface TestUpstream extends Upstream, AsyncDisposable {
-  stop(): Promise<void>;
+export interface TestUpstream extends RunningUpstream, AsyncDisposable {
   /** What it reported, one line each. */
   readonly reported: readonly string[];
 }

@@ -1,0 +1,101 @@
+import { isDeepStrictEqual } from "node:util";
+import { AllowedHosts } from "../config/allowed-hosts.ts";
+import type { UpstreamEntry } from "../config/schema.ts";
+import type { EventName } from "../protocol/events.ts";
+import { type AuthorizerOptions, createAuthorizer } from "./authorizers.ts";
+import { Backend, type BackendContext } from "./backend.ts";
+import { matchesEvent } from "./routing.ts";
+import { readTlsFiles, type TlsFiles } from "./tls-files.ts";
+
+/** What entries are built with besides what they share. */
+export type EntryOptions = Pick<AuthorizerOptions, "env" | "metadataBaseUrl">;
+
+/**
+ * The entries of `upstreams` at work, and those that a reload has replaced until their last call has ended.
+ *
+ *   in force ──reload: another entry──> retired ──its last call ends──> stopped
+ *
+ * Order: an event belongs to the entry that was in force when it came, to its end.
+ */
+export class Entries {
+  readonly #options: EntryOptions;
+  readonly #context: BackendContext;
+  #inForce: readonly Backend[] = [];
+  readonly #retired = new Set<Backend>();
+  #allowedHosts: readonly string[] = [];
+  #stopped = false;
+
+  constructor(options: EntryOptions, context: BackendContext) {
+    this.#options = options;
+    this.#context = context;
+  }
+
+  /** The first entry that takes an event; null where none does. */
+  find(hub: string, event: EventName): Backend | null {
+    for (const backend of this.#inForce) {
+      if (matchesEvent(backend.patterns, hub, event)) return backend;
+    }
+    return null;
+  }
+
+  /** A call has come to an entry; `leave` must follow when it has ended. */
+  enter(backend: Backend): void {
+    backend.callCount++;
+  }
+
+  leave(backend: Backend): void {
+    backend.callCount--;
+    if (backend.callCount === 0 && this.#retired.delete(backend)) backend.stop();
+  }
+
+  /**
+   * Puts other entries in force. Those that are as they were, TLS files included, stay the same objects; a change of
+   * `allowedHosts` builds all anew, so that no socket outlives its permission.
+   *
+   * Errors: throws where one of them cannot work; then nothing has changed.
+   */
+  replace(entries: readonly UpstreamEntry[], allowedHosts: readonly string[]): void {
+    if (this.#stopped) return;
+    const old = isDeepStrictEqual(allowedHosts, this.#allowedHosts) ? [...this.#inForce] : [];
+    const allowed = new AllowedHosts(allowedHosts);
+    const next = entries.map((entry, position) => {
+      try {
+        const tls = readTlsFiles(entry.tls);
+        return takeEqual(old, entry, tls) ?? this.#build(entry, position, tls, allowed);
+      } catch (error) {
+        throw new Error(`upstreams[${position}]: ${error instanceof Error ? error.message : "cannot be used"}`);
+      }
+    });
+    const before = this.#inForce;
+    this.#inForce = next;
+    this.#allowedHosts = [...allowedHosts];
+    for (const [position, backend] of next.entries()) backend.position = position;
+    for (const backend of before) if (!next.includes(backend)) this.#retire(backend);
+  }
+
+  /** Ends what is under way and closes every socket. May be called twice. */
+  stop(): void {
+    this.#stopped = true;
+    for (const backend of [...this.#inForce, ...this.#retired]) backend.stop();
+    this.#retired.clear();
+  }
+
+  #retire(backend: Backend): void {
+    if (backend.callCount === 0) backend.stop();
+    else this.#retired.add(backend);
+  }
+
+  #build(entry: UpstreamEntry, position: number, tls: TlsFiles, allowed: AllowedHosts): Backend {
+    const { clock, userAgent, resolve, report } = this.#context;
+    const onFault = (fault: string) => report.tokenFailed(backend.label, fault);
+    const authorizer = createAuthorizer(entry.auth, { ...this.#options, clock, userAgent, resolve, allowed, onFault });
+    const backend: Backend = new Backend(entry, position, { tls, allowed, authorizer }, this.#context);
+    return backend;
+  }
+}
+
+/** Takes the first that was built from the same entry and files; null where none was. */
+function takeEqual(old: Backend[], entry: UpstreamEntry, tls: TlsFiles): Backend | null {
+  const place = old.findIndex((known) => isDeepStrictEqual(known.entry, entry) && isDeepStrictEqual(known.tls, tls));
+  return place === -1 ? null : (old.splice(place, 1)[0] ?? null);
+}
