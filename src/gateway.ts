@@ -23,7 +23,7 @@ import type { Broker, Fanout, Journal, Report } from "./core/ports.ts";
 import { Pressure } from "./core/pressure.ts";
 import { Redelivery } from "./core/redelivery.ts";
 import { Registry } from "./core/registry.ts";
-import { MemoryJournal } from "./journal/memory.ts";
+import { SqliteJournal } from "./journal/sqlite.ts";
 import { collectLiveOptions, keepFixedOptions, type LiveOptions, listFixedChanges } from "./live-options.ts";
 import { createLogReport } from "./observe/log.ts";
 import { CLOSE, type CloseCause } from "./protocol/close-causes.ts";
@@ -159,6 +159,10 @@ function reloadGateway(
   const { keys } = findKeys(config);
   const { options, ...read } = readConfig(config, log);
   // The one step that can fail comes first.
+  core.upstream.reload(config.upstreams, {
+    maxResponseBytes: options.maxResponseBytes,
+    allowedUpstreamHosts: config.allowedUpstreamHosts,
+  });
   Object.assign(running, read, { keys });
   Object.assign(running.options, options);
   core.admission.reconfigure();
@@ -192,7 +196,8 @@ async function buildCore(
   const { config, options } = running;
   const clock = systemClock;
   const timeOfDayMs = Date.now;
-  const journal = await openJournal(config, report);
+  const late: { redelivery: Redelivery | null } = { redelivery: null };
+  const journal = await openJournal(config, report, () => late.redelivery?.start());
   stack.push(() => journal.close());
   const store = new SqliteRuleStore({
     dataDir: config.dataDir,
@@ -207,6 +212,7 @@ async function buildCore(
   const upstream = buildUpstream(running, pressure, report);
   stack.push(() => upstream.stop());
   const redelivery = new Redelivery({ options, upstream, journal, clock, timeOfDayMs, random: Math.random, report });
+  late.redelivery = redelivery;
   const departure = new Departure({ upstream, journal, redelivery, outstanding, clock, timeOfDayMs, report });
   const onExpired = (hub: string, name: string, group: string) => {
     const asked = broker.ask({ verb: "leave", target: { kind: "user", hub, name }, group }, "every-node");
@@ -228,6 +234,7 @@ async function buildCore(
 function buildUpstream(running: Running, pressure: Pressure, report: LogReport) {
   return createUpstream({
     entries: running.config.upstreams,
+    allowedUpstreamHosts: running.config.allowedUpstreamHosts,
     keys: () => running.keys,
     maxResponseBytes: running.options.maxResponseBytes,
     userAgent: `hubwire/${packageJson.version}`,
@@ -239,8 +246,22 @@ function buildUpstream(running: Running, pressure: Pressure, report: LogReport) 
 }
 
 /** Opens the journal; what an earlier process left behind is due from here on. */
-async function openJournal(_config: Config, report: LogReport): Promise<Journal> {
-  const journal = new MemoryJournal();
+async function openJournal(
+  { dataDir, journal: { synchronous } }: Config,
+  report: LogReport,
+  onWritable: () => void,
+): Promise<Journal> {
+  const journal = await SqliteJournal.open({
+    dataDir,
+    synchronous,
+    report: {
+      ...report.journal,
+      writable: () => {
+        report.journal.writable();
+        onWritable();
+      },
+    },
+  });
   const count = await journal.recover(CLOSE.gatewayRestarted, Date.now());
   if (count > 0) report.recovered(count);
   return journal;

@@ -253,6 +253,20 @@ describe("after a restart", () => {
     expect(stage.upstream.calls.map(({ connectionId }) => connectionId)).toEqual(["c2", "c3", "c1"]);
   });
 
+  test("what turns up later, in front of what is held, is found by another start, and nothing is sent twice", async () => {
+    always(answer(500));
+    await depart("new");
+    await stage.journal.due(due("old"));
+    const waiting = stage.journal.waiting.bind(stage.journal);
+    stage.journal.waiting = async (after, limit) =>
+      (await waiting(after, limit)).map((one) => (one.connectionId === "old" ? { ...one, place: 0.5 } : one));
+    always(answer(200));
+    stage.redelivery.start();
+    await stage.clock.advance(2000);
+    expect(triedFrom(1).sort()).toEqual(["new", "old"]);
+    expect(stage.redelivery.waitingCount).toBe(0);
+  });
+
   test("thousands are fetched page by page, and each is sent once", async () => {
     for (let index = 0; index < 2500; index++) await stage.journal.due(due(`c${index}`));
     stage.redelivery.start();

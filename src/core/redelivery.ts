@@ -91,9 +91,13 @@ export class Redelivery implements DeadLetters {
     return this.#held.size;
   }
 
-  /** Goes on with what waits in the journal. To be called once the journal has recovered. */
+  /**
+   * Goes on with what waits in the journal. To be called once the journal has recovered, and again where it could be opened
+   * only later: what an earlier process left may have turned up in front of what is held.
+   */
   start(): void {
     this.#forgetOld();
+    this.#lastPlace = 0;
     this.#fetch();
   }
 

@@ -16,6 +16,8 @@ export interface TestGateway {
   readonly groupMembers: (hub: string, group: string) => string[];
   /** All log lines so far. */
   readonly logLines: () => LogLine[];
+  /** Takes over a configuration in which these keys are replaced; returns the names of options that need a restart. */
+  readonly reload: (changes: Readonly<Record<string, unknown>>) => readonly string[];
   /** Graceful shutdown; may be called twice. */
   readonly stop: () => Promise<void>;
   /** Shutdown, then the data folder is removed. */
@@ -38,14 +40,14 @@ export async function startTestGateway(config: Readonly<Record<string, unknown>>
   const dataDir = await mkdtemp(join(tmpdir(), "hubwire-gateway-"));
   const written: string[] = [];
   const log = pino({ level: "trace" }, { write: (line: string) => void written.push(line) });
-  const parsed = parseConfig({
+  const whole = {
     listen: { host: "127.0.0.1", port: 0 },
     accessKeys: KEYS,
     dataDir,
     shutdown: { spreadMs: 0, drainTimeoutMs: 8000 },
     ...config,
-  });
-  const gateway = await startGateway(parsed, { log }).catch(async (fault: unknown) => {
+  };
+  const gateway = await startGateway(parseConfig(whole), { log }).catch(async (fault: unknown) => {
     await rm(dataDir, { recursive: true, force: true });
     throw fault;
   });
@@ -54,6 +56,7 @@ export async function startTestGateway(config: Readonly<Record<string, unknown>>
     url: gateway.url,
     groupMembers: (hub, group) => [...gateway.registry.group(hub, group)].map(({ connectionId }) => connectionId),
     logLines: () => written.map((line) => JSON.parse(line) as LogLine),
+    reload: (changes) => gateway.reload(parseConfig({ ...whole, ...changes })),
     stop: () => gateway.stop(),
     [Symbol.asyncDispose]: async () => {
       await gateway.stop();
