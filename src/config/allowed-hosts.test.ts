@@ -110,7 +110,15 @@ describe("an address in a URL", () => {
   ]) {
     test(`${host} is beside what is refused`, () => expect(hostFault(host)).toBeNull());
   }
-  for (const host of ["223.255.255.255", "240.0.0.1", "[fd00:ec1::254]", "[fec0::1]", "[fd20:ce::255]", "[2001:1::]"]) {
+  for (const host of [
+    "223.255.255.255",
+    "240.0.0.1",
+    "[fd00:ec1::254]",
+    "[fec0::1]",
+    "[fd20:ce::255]",
+    "[2001:1::]",
+    "[64:ff9b:1::10.0.0.1]",
+  ]) {
     test(`${host} is beside what is refused`, () => expect(hostFault(host)).toBeNull());
   }
 });
@@ -199,6 +207,7 @@ describe("an address that a name resolves to", () => {
     );
     expect(fault(["*"], "h.example", "::ffff:169.254.169.254")).toStartWith("stands for a link-local address");
     expect(fault(["*"], "h.example", "fe80::1%eth0")).toStartWith("is a link-local address");
+    expect(fault(["fe80::1"], "h.example", "fe80::1%eth0.100")).toBeNull();
     expect(fault(["*"], "h.example", "elsewhere")).toBe("is no IP address");
     for (const address of ["127.0.0.1", "10.0.0.1", "::1", "2001:db8::1", "8.8.8.8"]) {
       expect(fault(["h.example"], "h.example", address)).toBeNull();

@@ -63,6 +63,17 @@ describe("a dialer", () => {
     expect(clock.timerCount).toBe(0);
   });
 
+  test("gives the next address its full time after a refusal", async () => {
+    start("a", "b", "c");
+    clock.advance(NEXT_ADDRESS_AFTER_MS - 1);
+    await tries[0]?.refuse("E1");
+    expect(tried()).toEqual(["a", "b"]);
+    clock.advance(NEXT_ADDRESS_AFTER_MS - 1);
+    expect(tried()).toEqual(["a", "b"]);
+    clock.advance(1);
+    expect(tried()).toEqual(["a", "b", "c"]);
+  });
+
   test("fails only when the slow ones have refused too", async () => {
     start("a", "b");
     clock.advance(NEXT_ADDRESS_AFTER_MS);

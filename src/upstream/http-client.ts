@@ -147,7 +147,7 @@ function tlsOptions(origin: Origin, files: TlsFiles): TLSOptions | null {
   return {
     rejectUnauthorized: true,
     // What is connected to is an address; the certificate must be for the name. An address is checked against itself.
-    ...(isIP(origin.hostname) === 0 ? { serverName: origin.hostname.replace(/\.$/, "") } : {}),
+    ...(isIP(origin.hostname) === 0 ? { serverName: origin.hostname } : {}),
     ...(files.ca === null ? {} : { ca: files.ca }),
     ...(files.cert === null ? {} : { cert: files.cert }),
     ...(files.key === null ? {} : { key: files.key }),

@@ -5,6 +5,7 @@ import { type Certificates, makeCertificates } from "../../test/support/certific
 import { Gate, within } from "../../test/support/deadline.ts";
 import { RawBackend, unusedPort } from "../../test/support/raw-backend.ts";
 import { ADDRESSES_KEPT_MS } from "./destination.ts";
+import { NEXT_ADDRESS_AFTER_MS } from "./dialer.ts";
 import { connectEvent, messageEvent, startUpstream, upstreamEntry } from "./testing/fixture.ts";
 import { ManualClock } from "./testing/manual-clock.ts";
 
@@ -201,6 +202,33 @@ describe("several addresses", () => {
       await using upstream = startUpstream([entryOf("localhost")], { resolve: resolver(addresses).resolve });
       expect(await upstream.call(messageEvent())).toMatchObject({ kind: "answer", status });
     }
+  });
+
+  test("that are slow are tried beside each other: the first to connect is used, and the others are closed", async () => {
+    const clock = new ManualClock();
+    const { resolve } = resolver(["127.0.0.1", "127.0.0.1"]);
+    const gone = new Gate();
+    const server = createServer((socket) => {
+      socket.on("error", () => {});
+      socket.on("close", () => gone.open());
+      socket.on("data", () => socket.write("HTTP/1.1 202 Told\r\nContent-Length: 0\r\n\r\n"));
+    });
+    const sockets: unknown[] = [];
+    server.on("connection", (socket) => sockets.push(socket));
+    servers.push(server);
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const address = server.address();
+    const port = typeof address === "object" && address !== null ? address.port : 0;
+    await using upstream = startUpstream([entryOf("backend.example", port)], { resolve, clock });
+    const outcome = upstream.call(messageEvent());
+    // Not a turn of the event loop passes until both are under way: so neither is connected yet.
+    while (clock.timerCount < 2) await Promise.resolve();
+    clock.advance(NEXT_ADDRESS_AFTER_MS);
+    expect(await outcome).toMatchObject({ kind: "answer", status: 202 });
+    await within(gone.opened, "the slower connection to be closed");
+    expect(await upstream.call(messageEvent())).toMatchObject({ kind: "answer", status: 202 });
+    expect(sockets).toHaveLength(2);
   });
 
   test("of localhost, as the system knows it, are tried", async () => {

@@ -178,6 +178,7 @@ describe("an entry that a reload leaves as it was", () => {
     const lane = upstream.laneFor("a");
     upstream.reload(twins());
     expect(upstream.laneFor("a")).toBe(lane);
+    expect(lane?.label).toStartWith("upstreams[0] ");
     upstream.reload(twins().slice(1));
     expect(upstream.laneFor("a")).toBe(lane);
   });
