@@ -54,10 +54,12 @@ export class Ledger {
     return this.#owed;
   }
 
-  /** Disconnects beyond the first of each connection. */
+  /** Disconnects beyond the first of each accepted connection. */
   get duplicates(): number {
     let count = 0;
-    for (const { disconnects } of this.accounts.values()) count += Math.max(0, disconnects - 1);
+    for (const { accepted, disconnects } of this.accounts.values()) {
+      if (accepted) count += Math.max(0, disconnects - 1);
+    }
     return count;
   }
 
@@ -81,10 +83,8 @@ export class Ledger {
     account.closeCode = header("x-hubwire-close-code");
     account.closeReason = header("x-hubwire-close-reason");
     account.disconnects++;
-    if (account.accepted && account.disconnects === 1) {
-      this.#owed--;
-      this.#wake?.();
-    }
+    if (account.accepted && account.disconnects === 1) this.#owed--;
+    this.#wake?.();
   }
 
   /** From now on the connection's disconnect is owed. */
@@ -98,15 +98,25 @@ export class Ledger {
 
   /** Waits until every accepted connection has its disconnect. */
   async settled(deadlineMs = DEADLINE_MS): Promise<void> {
-    const nothingOwed = async (): Promise<void> => {
-      while (this.#owed > 0) {
+    const fault = (): string => `${this.#owed} of ${this.acceptedCount} are missing`;
+    await this.until(() => this.#owed === 0, "the disconnects owed", { deadlineMs, fault });
+  }
+
+  /** Waits until a condition holds; it is looked at after each disconnect. `fault` says more where it never does. */
+  async until(
+    condition: () => boolean,
+    what: string,
+    { deadlineMs = DEADLINE_MS, fault = () => "" }: { deadlineMs?: number; fault?: () => string } = {},
+  ): Promise<void> {
+    const holds = async (): Promise<void> => {
+      while (!condition()) {
         await new Promise<void>((resolve) => {
           this.#wake = resolve;
         });
       }
     };
-    await within(nothingOwed(), "the disconnects owed", deadlineMs).catch((fault: Error) => {
-      throw new Error(`${fault.message}: ${this.#owed} of ${this.acceptedCount}`);
+    await within(holds(), what, deadlineMs).catch((late: Error) => {
+      throw new Error(`${late.message}: ${fault()}`);
     });
   }
 }
