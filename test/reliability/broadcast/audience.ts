@@ -7,6 +7,9 @@ import { type Pace, Receiver, stamped } from "./receiver.ts";
 /** How many clients are opened at a time. */
 const OPENING_AT_ONCE = 50;
 
+/** How often a trickling client reads: up to half a megabyte each time, which is far less than is sent meanwhile. */
+const NUDGE_INTERVAL_MS = 5000;
+
 export interface AudienceOptions {
   readonly fast: number;
   readonly slow: number;
@@ -39,7 +42,12 @@ export class Audience {
         return event === "connect" ? orderly(200, [`X-ASRS-User-Id: ${user}`]) : orderly(204);
       },
     });
-    const gateway = await ProbedGateway.start({ upstreams: [{ urlTemplate: backend.urlTemplate }], limits });
+    const gateway = await ProbedGateway.start({
+      upstreams: [{ urlTemplate: backend.urlTemplate }],
+      limits,
+      // A client that does not read answers no ping either: it would be cut for that, which is another test's matter.
+      websocket: { pingAfterMs: 3_600_000 },
+    });
     const audience = new Audience(gateway, backend, await RestClient.dial(gateway.port));
     await audience.#open("fast", fast);
     await audience.#open("mute", Math.ceil(slow / 2));
@@ -61,7 +69,7 @@ export class Audience {
     { byteCount, perSecond }: { byteCount: number; perSecond: number },
   ): Promise<void> {
     const startedMs = performance.now();
-    const nudges = setInterval(() => this.nudge(), 1000);
+    const nudges = setInterval(() => this.nudge(), NUDGE_INTERVAL_MS);
     for (let i = 0; i < count; i++) {
       // A load has a pace; this is it, no wait for something to happen.
       await Bun.sleep(Math.max(0, startedMs + (i * 1000) / perSecond - performance.now()));
