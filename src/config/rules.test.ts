@@ -185,6 +185,14 @@ describe("templates, the hosted service's name for upstreams", () => {
   });
 });
 
+test("an upstream's host must be listed where allowedUpstreamHosts is not `*`", () => {
+  const allowedUpstreamHosts = ["a.example"];
+  expect(faultsOf({ allowedUpstreamHosts, upstreams: [{ urlTemplate: "http://a.example/" }] })).toEqual([]);
+  expect(faultsOf({ allowedUpstreamHosts, upstreams: [{ urlTemplate: "http://b.example/" }] })).toEqual([
+    "upstreams[0].urlTemplate: its host is not listed in allowedUpstreamHosts",
+  ]);
+});
+
 test("a wrong type elsewhere hides none of the rules", () => {
   expect(faultsOf({ listen: { port: "x" }, accessKeys: { secondary: "b" }, clientCertHeader: "X" })).toHaveLength(3);
 });

@@ -1,5 +1,6 @@
 import { hubKey, isHubName } from "../protocol/names.ts";
 import { type TreeFault, valueAt } from "./faults.ts";
+import { findUpstreamHostFaults } from "./upstream-hosts.ts";
 
 /**
  * Rules that concern several options at once.
@@ -7,7 +8,13 @@ import { type TreeFault, valueAt } from "./faults.ts";
  * They look at the tree as it was written, not at the schema's result: a single wrong type elsewhere must not hide them.
  */
 export function findRuleFaults(tree: object): TreeFault[] {
-  return [...listenFaults(tree), ...keyFaults(tree), ...hubFaults(tree), ...upstreamFaults(tree)];
+  return [
+    ...listenFaults(tree),
+    ...keyFaults(tree),
+    ...hubFaults(tree),
+    ...upstreamFaults(tree),
+    ...findUpstreamHostFaults(tree),
+  ];
 }
 
 function isGiven(value: unknown): boolean {

@@ -138,7 +138,7 @@ const limitsSchema = z.strictObject({
   }),
   maxBufferedBytes: bytes(268_435_456, 1, 1024 * GIB).register(optionDocs, {
     unit: "bytes",
-    doc: "Waiting in the whole process: inboxes, outboxes, bodies of REST calls, answers on their way. Past 80 % new clients get 503; past it the connections that hold most are closed with 1013.",
+    doc: "Waiting in the whole process: messages in flight and in inboxes, outboxes, bodies of REST calls, answers on their way. Past 80 % new clients and sends through the API get 503; past it the connections that hold most are closed with 1013. Not counted: messages that have not arrived whole.",
   }),
   maxGroupsPerConnection: count(1024, 1, 1_000_000).register(optionDocs, {
     unit: "count",

@@ -96,7 +96,10 @@ export interface Fanout {
   publish(topic: string, frame: Frame): void;
 }
 
-/** What a node says to a question. `limit`: the change would pass `maxGroupsPerConnection`, and was not made. */
+/**
+ * What a node says to a question. `limit`: the change would pass `maxGroupsPerConnection` for at least one member of the target;
+ * for the others it was made.
+ */
 export type Answer = "yes" | "no" | "limit";
 
 /** Which nodes must have answered before an answer holds: the first that says yes, or all. */

@@ -24,13 +24,15 @@ export function relayedResponse(status: number, headers: HeaderLines, body: Uint
   return new Response(body as Uint8Array<ArrayBuffer>, { status, headers: lines });
 }
 
+/** Bun sends a stream in chunks, whatever its length is said to be, unless all of it fits under the high-water mark. */
 function streamOf(body: Uint8Array): ReadableStream {
-  return new ReadableStream({
-    start(controller) {
+  const source = {
+    start(controller: ReadableStreamDefaultController) {
       controller.enqueue(body);
       controller.close();
     },
-  });
+  };
+  return new ReadableStream(source, { highWaterMark: body.length + 1 });
 }
 
 /** Header values go out as Latin-1 chars, one a byte; ours are Unicode and travel as UTF-8. */

@@ -62,6 +62,20 @@ describe("a 4xx is passed through", () => {
     expect(answer.head.all("x-end")).toEqual(["to end"]);
   });
 
+  test.each([1, 1000, 100_000, 1_048_576])(
+    "with %d bytes and no type: their length is set, and no type",
+    async (length) => {
+      await using stack = await Stack.start();
+      stack.backend.onConnect = (exchange) => exchange.reply(403, [], "x".repeat(length));
+      const answer = await (await stack.request()).answer();
+      expect(answer.status).toBe(403);
+      expect(answer.body.toString()).toBe("x".repeat(length));
+      expect(answer.head.all("content-length")).toEqual([String(length)]);
+      expect(answer.head.all("content-type")).toEqual([]);
+      expect(answer.head.all("transfer-encoding")).toEqual([]);
+    },
+  );
+
   test("with a chunked body joined and its length set anew", async () => {
     await using stack = await Stack.start();
     stack.backend.onConnect = (exchange) =>
