@@ -27,9 +27,11 @@ export class Residents {
     while (this.#sockets.size < COUNT) await this.#open();
   }
 
-  async leave(): Promise<void> {
-    const left = [...this.#sockets.keys()].map((socket) => once(socket, "close"));
-    for (const socket of this.#sockets.keys()) socket.end(CLOSE);
+  /** Lets all leave but so many. */
+  async leave(stayCount: number): Promise<void> {
+    const leaving = [...this.#sockets.keys()].slice(stayCount);
+    const left = leaving.map((socket) => once(socket, "close"));
+    for (const socket of leaving) socket.end(CLOSE);
     await within(Promise.all(left), "the residents to leave");
   }
 
@@ -39,7 +41,7 @@ export class Residents {
     socket.on("error", () => socket.destroy());
     socket.write(
       [
-        "GET /ws/client/hubs/chat HTTP/1.1",
+        "GET /ws/client/hubs/chat?user=ann HTTP/1.1",
         `Host: 127.0.0.1:${this.#port}`,
         "Upgrade: websocket",
         "Connection: Upgrade",

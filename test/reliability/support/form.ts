@@ -22,7 +22,7 @@ export function recordFigure(what: string, measured: string, held: string): void
   else appendFileSync(FIGURES_FILE, `${row}\n`);
 }
 
-/** Bytes as MB with one decimal. */
+/** Bytes as whole MB. */
 export function formatMegabytes(byteCount: number): string {
-  return `${(byteCount / 1e6).toFixed(1)} MB`;
+  return `${(byteCount / 1e6).toFixed(0)} MB`;
 }
