@@ -10,6 +10,7 @@ import { RestTokens } from "./auth/rest-token.ts";
 import { MemoryBroker } from "./broker/memory.ts";
 import { hubConfig } from "./config/hub-config.ts";
 import type { Config } from "./config/schema.ts";
+import { startControlServer } from "./control/control-server.ts";
 import { Admission } from "./core/admission.ts";
 import type { Connection } from "./core/connection.ts";
 import { Deliver } from "./core/deliver.ts";
@@ -23,15 +24,16 @@ import type { Broker, Fanout, Journal, Report } from "./core/ports.ts";
 import { Pressure } from "./core/pressure.ts";
 import { Redelivery } from "./core/redelivery.ts";
 import { Registry } from "./core/registry.ts";
+import { lockDataDir } from "./journal/data-dir-lock.ts";
 import { SqliteJournal } from "./journal/sqlite.ts";
 import { collectLiveOptions, keepFixedOptions, type LiveOptions, listFixedChanges } from "./live-options.ts";
 import { createLogReport } from "./observe/log.ts";
 import { CLOSE, type CloseCause } from "./protocol/close-causes.ts";
 import { SqliteRuleStore } from "./rules/sqlite.ts";
 import { TrustedProxies } from "./sockets/addresses.ts";
+import { type Doors, openDoors } from "./sockets/doors.ts";
 import { fittingConnections } from "./sockets/file-limit.ts";
-import { type Listener, type ListenerParts, listen, type PlainRequest } from "./sockets/listener.ts";
-import { startTlsFront, type TlsFront } from "./sockets/tls-front.ts";
+import type { ListenerParts, PlainRequest } from "./sockets/listener.ts";
 import { Upgrade } from "./sockets/upgrade.ts";
 import { systemClock } from "./system-clock.ts";
 import { createUpstream } from "./upstream/upstream.ts";
@@ -82,13 +84,17 @@ export async function startGateway(config: Config, { log }: { log: Logger }): Pr
   const report = createLogReport(log);
   const stack = new StopStack();
   try {
+    const lock = await lockDataDir(config.dataDir);
+    stack.push(() => lock.release());
     const { keys, keyFile } = findKeys(config);
     const running: Running = { ...readConfig(config, log), keys };
     const core = await buildCore(running, { log, report, stack });
     const state = { ready: false };
-    const doors = openDoors(running, wireDoors(running, core, report, state));
+    const doors = openDoors(config.listen, running.options, wireDoors(running, core, report, state));
     core.doors = doors;
     stack.push(() => doors.stop());
+    const control = startControlServer({ dataDir: config.dataDir, deadLetters: core.redelivery, report });
+    stack.push(() => control.stop());
     core.redelivery.start();
     state.ready = true;
     const stop = onlyOnce(async () => {
@@ -320,50 +326,6 @@ function buildUpgrade(running: Running, admission: Admission, report: Report): U
     admission,
     report,
   );
-}
-
-type Doors = Pick<Listener, "port" | "publish" | "reconfigure" | "stopAccepting" | "stop">;
-
-/** The public listener, or the TLS front and the listener behind it. */
-function openDoors({ config, options }: Running, wired: ListenerParts): Doors {
-  const { host, port, reusePort, tls } = config.listen;
-  const common = { websocket: options };
-  if (tls === null || tls.clientCaFile === null || tls.clientCert === "none") {
-    const files = tls === null ? null : { cert: Bun.file(tls.certFile), key: Bun.file(tls.keyFile) };
-    return listen({ ...common, host, port, reusePort, tls: files, peerBehind: null }, wired);
-  }
-  const { certFile, keyFile, clientCaFile, clientCert } = tls;
-  let front: TlsFront | null = null;
-  const inner = listen(
-    {
-      ...common,
-      host: "127.0.0.1",
-      port: 0,
-      reusePort: false,
-      tls: null,
-      peerBehind: (peerPort) => front?.peerBehind(peerPort) ?? null,
-    },
-    wired,
-  );
-  const innerPort = () => inner.port;
-  let opened: TlsFront;
-  try {
-    opened = startTlsFront({ host, port, certFile, keyFile, clientCaFile, clientCert, innerPort }, wired.report);
-  } catch (error) {
-    void inner.stop();
-    throw error;
-  }
-  front = opened;
-  return {
-    port: opened.port,
-    publish: (topic, frame) => inner.publish(topic, frame),
-    reconfigure: () => inner.reconfigure(),
-    stopAccepting: () => opened.stopAccepting(),
-    stop: async () => {
-      await inner.stop();
-      opened.stop();
-    },
-  };
 }
 
 function fitConnections({ limits, upstreams, listen: { tls } }: Config, log: Logger): number {
