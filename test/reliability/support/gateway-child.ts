@@ -29,12 +29,13 @@ function keep(log: Log, line: string): void {
 function probe({ registry }: Gateway, log: Log, names: readonly IndexName[]): Probe {
   Bun.gc(true);
   Bun.gc(true);
-  const counts = heapStats().objectTypeCounts;
+  const { objectTypeCounts: counts, heapSize, extraMemorySize } = heapStats();
   const inIndex = names.map(({ hub, kind, name }) =>
     kind === "hub" ? registry.hubSize(hub) : registry[kind](hub, name).size,
   );
   return {
     rssBytes: process.memoryUsage.rss(),
+    heapBytes: heapSize + extraMemorySize,
     descriptors: readdirSync("/proc/self/fd").length,
     connections: registry.size,
     indexEntries: inIndex.reduce((sum, size) => sum + size, 0),

@@ -14,6 +14,8 @@ export interface IndexName {
 /** What a gateway's process holds, after garbage collection. */
 export interface Probe {
   readonly rssBytes: number;
+  /** Live JavaScript objects and what hangs on them. RSS moves in steps of the allocator's; this does not. */
+  readonly heapBytes: number;
   readonly descriptors: number;
   readonly connections: number;
   /** Members of the hubs, users and groups that were asked for. */
