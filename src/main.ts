@@ -3,11 +3,19 @@ import { join } from "node:path";
 import packageJson from "../package.json" with { type: "json" };
 import { readKeptKey, readOrMakeKey } from "./auth/key-file.ts";
 import { makeClientToken } from "./auth/make-token.ts";
-import { type Command, type GatewayChoice, parseArgs, type RemoteCommand, UsageError } from "./config/args.ts";
+import {
+  type Command,
+  type DeadLettersCommand,
+  type GatewayChoice,
+  parseArgs,
+  type RemoteCommand,
+  UsageError,
+} from "./config/args.ts";
 import { type GatewayAccess, parseConnectionString } from "./config/connection-string.ts";
 import { ConfigError } from "./config/faults.ts";
 import { type ConfigSources, loadConfig } from "./config/load.ts";
 import type { Config } from "./config/schema.ts";
+import { runDeadLetters } from "./control/dead-letters-command.ts";
 import { type ExampleBackend, exampleFolder, startExample } from "./example.ts";
 import { type Gateway, startGateway } from "./gateway.ts";
 import { watchLauncher } from "./launcher-watch.ts";
@@ -39,6 +47,10 @@ async function run(command: Command): Promise<void> {
     case "exists":
     case "close":
       return callGateway(command);
+    case "dead-letters list":
+    case "dead-letters retry":
+    case "dead-letters drop":
+      return askProcess(command);
     case "version":
       console.log(`hubwire ${packageJson.version} (Bun ${Bun.version})`);
       return;
@@ -145,6 +157,14 @@ async function callGateway(command: RemoteCommand): Promise<void> {
   if (outcome.kind === "failed") throw new Error(outcome.sentence);
   if (command.name === "exists") console.log(outcome.kind === "done" ? "yes" : "no");
   if (outcome.kind === "no") process.exitCode = EXIT_FAILURE;
+}
+
+/** Runs a command against the process at work in the configured data folder. */
+async function askProcess(command: DeadLettersCommand): Promise<void> {
+  const { dataDir } = loadConfig(sourcesOf(command)).config;
+  const missing = await runDeadLetters(command, dataDir, (line) => console.log(line));
+  for (const id of missing) console.error(`hubwire: there is no dead letter of connection ${id}`);
+  if (missing.length > 0) process.exitCode = EXIT_FAILURE;
 }
 
 /** The gateway that the command line, the environment or the configuration means, in this order. */

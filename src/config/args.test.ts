@@ -156,6 +156,59 @@ describe("send, exists and close", () => {
   });
 });
 
+describe("dead-letters", () => {
+  const where = { configFile: null, flags: {} };
+
+  test("list takes columns or JSON, and says which process", () => {
+    expect(parseArgs(["dead-letters", "list"])).toEqual({ name: "dead-letters list", ...where, asJson: false });
+    expect(parseArgs(["dead-letters", "list", "--json", "--config", "a.yaml", "--data-dir=b"])).toEqual({
+      name: "dead-letters list",
+      configFile: "a.yaml",
+      flags: { "data-dir": "b" },
+      asJson: true,
+    });
+  });
+
+  for (const name of ["retry", "drop"] as const) {
+    test(`${name} takes ids, each once, or --all`, () => {
+      const parsed = (...words: string[]) => parseArgs(["dead-letters", name, ...words]);
+      expect(parsed("one")).toEqual({ name: `dead-letters ${name}`, ...where, connectionIds: ["one"] });
+      expect(parsed("one", "-two", "--config=a", "one", "--", "--three", "--all")).toMatchObject({
+        configFile: "a",
+        connectionIds: ["one", "-two", "--three", "--all"],
+      });
+      expect(parsed("--all")).toEqual({ name: `dead-letters ${name}`, ...where, connectionIds: null });
+    });
+
+    test(`${name} never takes nothing for all`, () => {
+      const sentence = `hubwire dead-letters ${name} needs connection IDs, or --all. See hubwire dead-letters ${name} --help.`;
+      expect(usageOf("dead-letters", name)).toBe(sentence);
+      expect(usageOf("dead-letters", name, "--")).toBe(sentence);
+      // What `$ID` becomes where it is not set.
+      expect(parseArgs(["dead-letters", name, ""])).toMatchObject({ connectionIds: [""] });
+      expect(usageOf("dead-letters", name, "one", "--all")).toBe(
+        `hubwire dead-letters ${name} takes IDs or --all, not both.`,
+      );
+    });
+  }
+
+  test("the group alone, and its help, list its commands only", () => {
+    for (const argv of [["dead-letters"], ["dead-letters", "--help"], ["dead-letters", "-h"]]) {
+      const text = helpOf(...argv);
+      expect(text).toStartWith("usage: hubwire dead-letters COMMAND [FLAGS]\n");
+      for (const name of ["list", "retry", "drop"]) expect(text).toContain(`\n  dead-letters ${name}`);
+      expect(text).not.toContain("send a message");
+    }
+  });
+
+  test("its commands' help says how ids stand in it", () => {
+    expect(helpOf("dead-letters", "retry", "--help")).toStartWith("usage: hubwire dead-letters retry [FLAGS] [ID…]\n");
+    expect(helpOf("dead-letters", "list", "one", "-h")).toStartWith("usage: hubwire dead-letters list [FLAGS]\n");
+    expect(helpOf("send", "--help")).toStartWith("usage: hubwire send [FLAGS] TEXT\n");
+    expect(helpOf("--help")).toContain("\n  dead-letters list");
+  });
+});
+
 test("version has three spellings", () => {
   for (const word of ["version", "--version", "-v"]) expect(parseArgs([word])).toEqual({ name: "version" });
 });
@@ -163,6 +216,18 @@ test("version has three spellings", () => {
 describe("what cannot be understood", () => {
   for (const [argv, sentence] of [
     [["strat"], "there is no command `strat`; did you mean `start`? See hubwire --help."],
+    [["dead-leters"], "there is no command `dead-leters`; did you mean `dead-letters`? See hubwire --help."],
+    [["retry"], "there is no command `retry`; did you mean `dead-letters retry`? See hubwire --help."],
+    [
+      ["dead-letters", "lst"],
+      "there is no command `dead-letters lst`; did you mean `dead-letters list`? See hubwire dead-letters --help.",
+    ],
+    [["dead-letters", "--all"], "there is no command `dead-letters --all`. See hubwire dead-letters --help."],
+    [["dead-letters", "list", "x"], "hubwire dead-letters list takes flags only; what stands at place 1 is none."],
+    [
+      ["dead-letters", "drop", "--al"],
+      "hubwire dead-letters drop has no flag --al; did you mean `--all`? See hubwire dead-letters drop --help.",
+    ],
     [["fly"], "there is no command `fly`. See hubwire --help."],
     [
       ["start", "--lisen-port", "1"],
@@ -221,7 +286,7 @@ describe("what cannot be understood", () => {
 describe("help", () => {
   test("names the commands", () => {
     for (const argv of [[], ["--help"], ["-h"], ["help"]])
-      expect(helpOf(...argv)).toContain("token    print a client URL");
+      expect(helpOf(...argv)).toMatch(/\n {2}token +print a client URL/);
   });
 
   test("of a command names its flags, and those of every option where it takes them", () => {

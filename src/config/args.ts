@@ -3,6 +3,7 @@ import { isHubName, isName, NAME_RULE } from "../protocol/names.ts";
 import {
   COMMANDS,
   type CommandShape,
+  commandsOf,
   DEFAULT_TTL_SECONDS,
   type Flag,
   formatCommandHelp,
@@ -38,6 +39,19 @@ export type RemoteCommand =
       readonly reason: string | null;
     };
 
+/** A command that asks the process at work in a data folder about disconnect events that were given up. */
+export type DeadLettersCommand = {
+  readonly configFile: string | null;
+  readonly flags: FlagTexts;
+} & (
+  | { readonly name: "dead-letters list"; readonly asJson: boolean }
+  | {
+      readonly name: "dead-letters retry" | "dead-letters drop";
+      /** Each once; null: all. */
+      readonly connectionIds: readonly string[] | null;
+    }
+);
+
 /** What the command line asks for. */
 export type Command =
   | {
@@ -55,6 +69,7 @@ export type Command =
       readonly ttlSeconds: number;
     }
   | RemoteCommand
+  | DeadLettersCommand
   | { readonly name: "version" }
   /** `--help`: the text to print on standard output. */
   | { readonly name: "help"; readonly text: string };
@@ -76,8 +91,8 @@ const MEMBERS = ["user", "group", "connection"] as const;
 interface Words {
   readonly command: string;
   readonly texts: ReadonlyMap<string, string>;
-  /** Null where the command takes none. */
-  readonly argument: string | null;
+  /** As many as the command's shape allows. */
+  readonly arguments: readonly string[];
 }
 
 /**
@@ -87,21 +102,38 @@ interface Words {
  */
 export function parseArgs(argv: readonly string[]): Command {
   const [word, ...rest] = argv;
-  if (word === undefined || word === "--help" || word === "-h" || word === "help") {
-    return { name: "help", text: formatHelp() };
-  }
-  const name = word === "--version" || word === "-v" ? "version" : word;
+  if (word === undefined || isHelp(word) || word === "help") return { name: "help", text: formatHelp() };
+  const isGroup = commandsOf(word).length > 0;
+  const [second] = rest;
+  if (isGroup && (second === undefined || isHelp(second))) return { name: "help", text: formatHelp(word) };
+  const name = isGroup ? `${word} ${second}` : word === "--version" || word === "-v" ? "version" : word;
   const shape = COMMANDS.get(name);
   if (shape === undefined) {
-    const near = suggestName(name, [...COMMANDS.keys()], " ");
-    throw new UsageError(`there is no command \`${name}\`${didYouMean(near) || "."} See hubwire --help.`);
+    throw new UsageError(isGroup ? unknownInGroup(word, second ?? "") : unknownCommand(name));
   }
-  const end = rest.indexOf("--");
-  const flagWords = end < 0 ? rest : rest.slice(0, end);
-  if (flagWords.includes("--help") || flagWords.includes("-h")) {
-    return { name: "help", text: formatCommandHelp(name, shape) };
-  }
-  return buildCommand(readWords(name, shape, rest));
+  const words = isGroup ? rest.slice(1) : rest;
+  const end = words.indexOf("--");
+  const flagWords = end < 0 ? words : words.slice(0, end);
+  if (flagWords.some(isHelp)) return { name: "help", text: formatCommandHelp(name, shape) };
+  return buildCommand(readWords(name, shape, words));
+}
+
+function isHelp(word: string): boolean {
+  return word === "--help" || word === "-h";
+}
+
+function unknownCommand(name: string): string {
+  const known = [...COMMANDS.keys()];
+  const groups = known.flatMap((key) => key.split(" ").slice(0, -1));
+  const near = suggestName(name, [...known, ...groups], " ");
+  return `there is no command \`${name}\`${didYouMean(near) || "."} See hubwire --help.`;
+}
+
+function unknownInGroup(group: string, word: string): string {
+  const known = commandsOf(group).map((name) => name.slice(group.length + 1));
+  const near = suggestName(word, known, " ");
+  const suggestion = didYouMean(near === null ? null : `${group} ${near}`) || ".";
+  return `there is no command \`${group} ${word}\`${suggestion} See hubwire ${group} --help.`;
 }
 
 function buildCommand(words: Words): Command {
@@ -126,6 +158,11 @@ function buildCommand(words: Words): Command {
         connectionString: texts.get("connection-string") ?? null,
         configFile,
       });
+    case "dead-letters list":
+      return { name: command, configFile, flags, asJson: texts.has("json") };
+    case "dead-letters retry":
+    case "dead-letters drop":
+      return { name: command, configFile, flags, connectionIds: chooseConnections(words) };
     default:
       return { name: "version" };
   }
@@ -133,7 +170,7 @@ function buildCommand(words: Words): Command {
 
 function buildRemoteCommand(name: RemoteCommand["name"], words: Words, gateway: GatewayChoice): RemoteCommand {
   const hub = requireHub(words);
-  const { texts, argument } = words;
+  const { texts } = words;
   if (name === "close") {
     const connection = checkedName("connection", requireText(words, "connection"));
     return {
@@ -151,7 +188,17 @@ function buildRemoteCommand(name: RemoteCommand["name"], words: Words, gateway: 
   const members = kind === undefined ? null : { kind, hub, name: checkedName(kind, requireText(words, kind)) };
   if (members !== null && name === "exists") return { name, gateway, target: members };
   const binary = texts.has("binary");
-  return { name: "send", gateway, target: members ?? { kind: "hub", hub }, text: argument ?? "", binary };
+  return { name: "send", gateway, target: members ?? { kind: "hub", hub }, text: words.arguments[0] ?? "", binary };
+}
+
+/** The connections that are named; null where all are meant, which must be said. */
+function chooseConnections({ command, texts, arguments: ids }: Words): readonly string[] | null {
+  const isAll = texts.has("all");
+  if (isAll && ids.length > 0) throw new UsageError(`hubwire ${command} takes IDs or --all, not both.`);
+  if (!isAll && ids.length === 0) {
+    throw new UsageError(`hubwire ${command} needs connection IDs, or --all. See hubwire ${command} --help.`);
+  }
+  return isAll ? null : [...new Set(ids)];
 }
 
 function requireText({ command, texts }: Words, flag: string): string {
@@ -182,7 +229,7 @@ function parseTtl(text: string | undefined): number {
   return seconds;
 }
 
-/** Splits `--flag value`, `--flag=value` and the argument; every flag may stand once, and `--` ends them. */
+/** Splits `--flag value`, `--flag=value` and the arguments; every flag may stand once, and `--` ends them. */
 function readWords(command: string, shape: CommandShape, words: readonly string[]): Words {
   const texts = new Map<string, string>();
   const loose: string[] = [];
@@ -204,15 +251,18 @@ function readWords(command: string, shape: CommandShape, words: readonly string[
     texts.set(name, text);
     if (next) at++;
   }
-  return { command, texts, argument: pickArgument(command, shape, loose) };
+  checkCount(command, shape, loose);
+  return { command, texts, arguments: loose };
 }
 
-function pickArgument(command: string, { argument }: CommandShape, [first, second]: readonly string[]): string | null {
-  if (argument === null) return null;
-  if (first === undefined)
-    throw new UsageError(`hubwire ${command} needs a ${argument}. See hubwire ${command} --help.`);
-  if (second === undefined) return first;
-  throw new UsageError(`hubwire ${command} takes one ${argument}: put it in quotes if it has spaces.`);
+function checkCount(command: string, { argument }: CommandShape, loose: readonly string[]): void {
+  if (argument?.count !== "one" || loose.length === 1) return;
+  const { name } = argument;
+  throw new UsageError(
+    loose.length === 0
+      ? `hubwire ${command} needs a ${name}. See hubwire ${command} --help.`
+      : `hubwire ${command} takes one ${name}: put it in quotes if it has spaces.`,
+  );
 }
 
 /** One flag's name and text; `next` says that the text was the following word. */

@@ -19,8 +19,15 @@ export interface CommandShape {
   readonly flags: ReadonlyMap<string, Flag>;
   /** Whether every option's flag twin is taken too. */
   readonly takesTwins: boolean;
-  /** What stands behind the flags; null where nothing does. */
-  readonly argument: string | null;
+  /** What stands beside the flags; null where nothing does. */
+  readonly argument: Argument | null;
+}
+
+/** What a command takes besides flags. */
+export interface Argument {
+  readonly name: string;
+  /** `one`: exactly one; `any`: none, one or more. */
+  readonly count: "one" | "any";
 }
 
 const CONFIG_FLAG: Flag = {
@@ -47,7 +54,18 @@ const GATEWAY_FLAGS: readonly (readonly [string, Flag])[] = [
 
 const HUB_FLAG = textFlag("NAME", "the hub");
 
-/** Every command of hubwire, in the order of the help. */
+/** Which running gateway is meant: the one that works in this data folder. */
+const DATA_FOLDER_FLAGS: readonly (readonly [string, Flag])[] = [
+  ["config", CONFIG_FLAG],
+  ["data-dir", textFlag("DIR", "the running gateway's dataDir, over the configuration")],
+];
+
+const DEAD_LETTER_FLAGS: readonly (readonly [string, Flag])[] = [
+  ["all", { value: "", doc: "all of them, instead of connection ids", isSwitch: true }],
+  ...DATA_FOLDER_FLAGS,
+];
+
+/** Every command of hubwire, in the order of the help. A name of two words is one of a group's commands. */
 export const COMMANDS: ReadonlyMap<string, CommandShape> = new Map<string, CommandShape>([
   [
     "start",
@@ -97,7 +115,7 @@ export const COMMANDS: ReadonlyMap<string, CommandShape> = new Map<string, Comma
         ...GATEWAY_FLAGS,
       ]),
       takesTwins: false,
-      argument: "TEXT",
+      argument: { name: "TEXT", count: "one" },
     },
   ],
   [
@@ -129,6 +147,39 @@ export const COMMANDS: ReadonlyMap<string, CommandShape> = new Map<string, Comma
       argument: null,
     },
   ],
+  [
+    "dead-letters list",
+    {
+      summary: "list the disconnect events that were given up, oldest first",
+      flags: new Map([
+        [
+          "json",
+          { value: "", doc: "as JSON, one object a line, instead of columns with tabs between", isSwitch: true },
+        ],
+        ...DATA_FOLDER_FLAGS,
+      ]),
+      takesTwins: false,
+      argument: null,
+    },
+  ],
+  [
+    "dead-letters retry",
+    {
+      summary: "send disconnect events again that were given up",
+      flags: new Map(DEAD_LETTER_FLAGS),
+      takesTwins: false,
+      argument: { name: "ID", count: "any" },
+    },
+  ],
+  [
+    "dead-letters drop",
+    {
+      summary: "forget disconnect events that were given up",
+      flags: new Map(DEAD_LETTER_FLAGS),
+      takesTwins: false,
+      argument: { name: "ID", count: "any" },
+    },
+  ],
   ["version", { summary: "print the version", flags: new Map(), takesTwins: false, argument: null }],
 ]);
 
@@ -140,11 +191,18 @@ export function valueName(option: Option): string {
   return option.kind === "text" ? "TEXT" : "JSON";
 }
 
-/** The answer to `hubwire --help`. */
-export function formatHelp(): string {
-  const width = Math.max(...[...COMMANDS.keys()].map((name) => name.length));
-  const lines = [...COMMANDS].map(([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}`);
-  return ["usage: hubwire COMMAND [FLAGS]", "", ...lines, "", "hubwire COMMAND --help says more."].join("\n");
+/** The names of a group's commands, whole; none where the word names no group. */
+export function commandsOf(group: string): string[] {
+  return [...COMMANDS.keys()].filter((name) => name.startsWith(`${group} `));
+}
+
+/** The answer to `hubwire --help`, and with the name of a group to `hubwire GROUP --help`. */
+export function formatHelp(group: string | null = null): string {
+  const names = group === null ? [...COMMANDS.keys()] : commandsOf(group);
+  const width = Math.max(...names.map((name) => name.length));
+  const lines = names.map((name) => `  ${name.padEnd(width)}  ${COMMANDS.get(name)?.summary ?? ""}`);
+  const prefix = group === null ? "hubwire" : `hubwire ${group}`;
+  return [`usage: ${prefix} COMMAND [FLAGS]`, "", ...lines, "", `${prefix} COMMAND --help says more.`].join("\n");
 }
 
 /** The answer to `hubwire COMMAND --help`. */
@@ -152,8 +210,10 @@ export function formatCommandHelp(name: string, shape: CommandShape): string {
   const rows = [...shape.flags].map(([flag, { value, doc }]) => [`--${flag} ${value}`.trimEnd(), doc] as const);
   const twins = shape.takesTwins ? [...flagTwins()] : [];
   const twinRows = twins.map(([flag, option]) => [`--${flag} ${valueName(option)}`, option.doc] as const);
-  const usage = [`usage: hubwire ${name}`, rows.length > 0 ? "[FLAGS]" : null, shape.argument].filter(Boolean);
+  const usage = [`usage: hubwire ${name}`, rows.length > 0 ? "[FLAGS]" : null, formatArgument(shape)].filter(Boolean);
   const lines = [usage.join(" "), "", shape.summary];
+  if (shape.argument !== null)
+    lines.push("", `Write -- before ${shape.argument.name} where it may begin with two dashes.`);
   if (rows.length > 0) lines.push("", ...rows.map(formatRow));
   if (twinRows.length > 0)
     lines.push(
@@ -163,6 +223,11 @@ export function formatCommandHelp(name: string, shape: CommandShape): string {
       ...twinRows.map(formatRow),
     );
   return lines.join("\n");
+}
+
+function formatArgument({ argument }: CommandShape): string | null {
+  if (argument === null) return null;
+  return argument.count === "one" ? argument.name : `[${argument.name}…]`;
 }
 
 function formatRow([flag, doc]: readonly [string, string]): string {
