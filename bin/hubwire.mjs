@@ -12,6 +12,7 @@ import { closeSync, openSync, readFileSync, readSync } from "node:fs";
 import { createRequire } from "node:module";
 import { constants } from "node:os";
 import { dirname, join } from "node:path";
+import { isatty } from "node:tty";
 import { fileURLToPath } from "node:url";
 
 const SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP"];
@@ -22,13 +23,26 @@ const PARENT_POLL_MS = 500;
 const main = process.env.HUBWIRE_TEST_MAIN ?? fileURLToPath(new URL("../src/main.ts", import.meta.url));
 // Set before the child is started: a signal in between would end the launcher alone. Handlers run when this script is done.
 const lastPassedOn = new Map();
-for (const signal of SIGNALS) {
-  process.on(signal, () => {
-    const now = performance.now();
-    if (now - (lastPassedOn.get(signal) ?? Number.NEGATIVE_INFINITY) < SAME_SIGNAL_MS) return;
-    lastPassedOn.set(signal, now);
-    child.kill(signal);
-  });
+const isAtTerminal = [0, 1, 2].some((file) => isatty(file)) && canOpenTerminal();
+for (const signal of SIGNALS) process.on(signal, () => passOn(signal));
+
+function passOn(received) {
+  // SIGHUP asks for a reload, but it is also what comes when the terminal's window is closed. Whoever used nohup has no
+  // terminal at any of the three.
+  const signal = received === "SIGHUP" && isAtTerminal && !canOpenTerminal() ? "SIGTERM" : received;
+  const now = performance.now();
+  if (now - (lastPassedOn.get(signal) ?? Number.NEGATIVE_INFINITY) < SAME_SIGNAL_MS) return;
+  lastPassedOn.set(signal, now);
+  child.kill(signal);
+}
+
+function canOpenTerminal() {
+  try {
+    closeSync(openSync("/dev/tty", "r"));
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 const child = spawn(findBun(), ["--no-env-file", "--no-install", main, ...process.argv.slice(2)], {

@@ -1,9 +1,12 @@
-import { afterEach, expect, test } from "bun:test";
+import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { type ChildProcess, spawn } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { within } from "./support/deadline.ts";
+
+setDefaultTimeout(60_000);
 
 const LAUNCHER = join(import.meta.dir, "../bin/hubwire.mjs");
 const WATCH = join(import.meta.dir, "../src/launcher-watch.ts");
@@ -37,6 +40,7 @@ interface Started {
 
 const folders: string[] = [];
 const started: Started[] = [];
+const peers: number[] = [];
 
 afterEach(() => {
   for (const { process: child, lines } of started.splice(0)) {
@@ -44,6 +48,7 @@ afterEach(() => {
     const pid = peerPid(lines);
     if (pid !== null) killIfAlive(pid);
   }
+  for (const pid of peers.splice(0)) killIfAlive(pid);
   for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
 });
 
@@ -146,6 +151,89 @@ test("passes a Ctrl-C on once, though the terminal and npm both send it", async 
   launcher.process.kill("SIGINT");
   await launcher.allEnded;
   expect(launcher.lines.slice(1)).toEqual(["SIGINT", "drained"]);
+});
+
+test("a second Ctrl-C, a second or more after the first, is passed on too", async () => {
+  const peer = makePeer(`
+let count = 0;
+process.on("SIGINT", () => { console.log("SIGINT " + ++count); if (count === 2) process.exit(130); });
+console.log("ready " + process.pid);
+setInterval(() => {}, 1000);
+`);
+  const launcher = startLauncher([], peer);
+  await launcher.line("ready");
+  launcher.process.kill("SIGINT");
+  await launcher.line("SIGINT 1");
+  // The second is whichever comes after the launcher's second; those before it are taken for the first.
+  const again = setInterval(() => launcher.process.kill("SIGINT"), 50);
+  await launcher.line("SIGINT 2");
+  clearInterval(again);
+  expect(await launcher.exitCode).toBe(130);
+});
+
+/** A launcher at a terminal of its own. */
+interface AtTerminal {
+  readonly launcherPid: number;
+  close(): void;
+  /** The first signal that the process hears; it ends by it. */
+  heard(): Promise<string>;
+}
+
+/** Waits for a file's content, which tells no event of its own. */
+async function written(path: string): Promise<string> {
+  const looked = async () => {
+    for (;;) {
+      const text = existsSync(path) ? readFileSync(path, "utf8") : "";
+      if (text !== "") return text;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  };
+  return await within(looked(), path);
+}
+
+async function startAtTerminal(line: string): Promise<AtTerminal> {
+  const folder = makeFolder();
+  const [ready, heard] = [join(folder, "ready"), join(folder, "heard")];
+  const peer = makePeer(`
+import { writeFileSync } from "node:fs";
+for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"]) process.on(signal, () => {
+  writeFileSync(${JSON.stringify(heard)}, signal);
+  process.exit(0);
+});
+writeFileSync(${JSON.stringify(ready)}, process.pid + " " + process.ppid);
+setInterval(() => {}, 1000);
+`);
+  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("npm_")));
+  const terminal = new Bun.Terminal({});
+  // Bun makes no terminal the controlling one, and SIGHUP comes from that alone.
+  Bun.spawn(["setsid", "--ctty", "sh", "-c", line], {
+    cwd: folder,
+    env: { ...env, HUBWIRE_TEST_MAIN: peer },
+    terminal,
+  });
+  const [pid = 0, launcherPid = 0] = (await written(ready)).split(" ").map(Number);
+  peers.push(pid);
+  return { launcherPid, close: () => terminal.close(), heard: () => written(heard) };
+}
+
+describe.skipIf(Bun.which("setsid") === null)("at a terminal", () => {
+  test("its end is the process's end, though SIGHUP by itself asks for a reload", async () => {
+    const started = await startAtTerminal(`exec node ${LAUNCHER}`);
+    started.close();
+    expect(await started.heard()).toBe("SIGTERM");
+  });
+
+  test("SIGHUP stays what it is while the terminal is there", async () => {
+    const started = await startAtTerminal(`exec node ${LAUNCHER}`);
+    process.kill(started.launcherPid, "SIGHUP");
+    expect(await started.heard()).toBe("SIGHUP");
+  });
+
+  test("its end is no end for what nohup has started", async () => {
+    const started = await startAtTerminal(`exec nohup node ${LAUNCHER} </dev/null >out 2>&1`);
+    started.close();
+    expect(await started.heard()).toBe("SIGHUP");
+  });
 });
 
 test("the process ends by itself when the launcher is killed", async () => {
