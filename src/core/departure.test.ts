@@ -106,6 +106,18 @@ test("a fault of ours is reported, rejects nobody's promise, and the event is tr
   expect(stage.redelivery.waitingCount).toBe(0);
 });
 
+test("the failure of an entry that was replaced meanwhile holds up nothing at the new one", async () => {
+  const { stage, facts } = await started();
+  stage.upstream.script = () => null;
+  void stage.departure.send(facts, END);
+  await settled();
+  stage.upstream.lane = { label: "upstreams[1]", maxConcurrency: 8, isBreakerOpen: false };
+  stage.upstream.settleFirst(answer(503, [["Retry-After", "600"]]));
+  stage.upstream.script = () => answer(200);
+  await stage.clock.advance(200);
+  expect(stage.upstream.labels).toEqual(["disconnect", "disconnect"]);
+});
+
 test("what is under way when the process ends is kept as it is", async () => {
   const { stage, facts } = await started();
   stage.upstream.script = () => null;

@@ -3,7 +3,7 @@ import type { ConnectionFacts } from "../protocol/events.ts";
 import { type DisconnectVerdict, disconnectEvent, judgeDisconnect } from "./disconnect-outcome.ts";
 import type { Outstanding } from "./outstanding.ts";
 import type { Clock, DueDisconnect, Journal, Report, Upstream } from "./ports.ts";
-import type { Redelivery } from "./redelivery.ts";
+import type { Attempt, Redelivery } from "./redelivery.ts";
 
 /** A disconnect that is owed and not yet found undelivered. */
 type Owed = Omit<DueDisconnect, "dueSinceMs">;
@@ -56,12 +56,16 @@ export class Departure {
     this.#underWay.add(owed);
     try {
       const startedAtMs = this.#clock.now();
+      const lane = this.#upstream.laneFor(facts.hub);
       const outcome = await this.#upstream.call(disconnectEvent(owed));
-      await this.#settle(owed, judgeDisconnect(outcome, this.#timeOfDayMs()), startedAtMs);
+      await this.#settle(owed, judgeDisconnect(outcome, this.#timeOfDayMs()), { lane, startedAtMs });
     } catch (error) {
       this.#report.fault("disconnect event", error);
       const failure = { kind: "retry", cause: "a fault of the service", waitMs: FAULT_PAUSE_MS, tried: false } as const;
-      await this.#redelivery.add({ ...owed, dueSinceMs: this.#timeOfDayMs() }, failure, this.#clock.now());
+      await this.#redelivery.add({ ...owed, dueSinceMs: this.#timeOfDayMs() }, failure, {
+        lane: this.#upstream.laneFor(facts.hub),
+        startedAtMs: this.#clock.now(),
+      });
     } finally {
       this.#underWay.delete(owed);
       this.#outstanding.end();
@@ -74,10 +78,10 @@ export class Departure {
     await Promise.all([...this.#underWay].map((owed) => this.#journal.due({ ...owed, dueSinceMs })));
   }
 
-  async #settle(owed: Owed, verdict: DisconnectVerdict, startedAtMs: number): Promise<void> {
+  async #settle(owed: Owed, verdict: DisconnectVerdict, attempt: Attempt): Promise<void> {
     const { connectionId, hub } = owed.facts;
     if (verdict.kind === "retry") {
-      await this.#redelivery.add({ ...owed, dueSinceMs: this.#timeOfDayMs() }, verdict, startedAtMs);
+      await this.#redelivery.add({ ...owed, dueSinceMs: this.#timeOfDayMs() }, verdict, attempt);
       return;
     }
     if (verdict.kind === "ended") {

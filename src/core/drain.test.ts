@@ -128,6 +128,15 @@ describe("drain", () => {
     expect([closed(), state.left]).toEqual([100, 0]);
   });
 
+  test("closes those who were let in just before it and open after it began", async () => {
+    const stage = new CoreStage();
+    const state = stage.drain();
+    const late = stage.open();
+    await settled();
+    expect(late.socket.done).toEqual(["close 1012 shutting down"]);
+    expect(state.left).toBe(0);
+  });
+
   test("does not wait for a spread with nobody in it", async () => {
     const state = new CoreStage().drain({ spreadMs: 5000 });
     await settled();

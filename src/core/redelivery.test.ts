@@ -258,8 +258,11 @@ describe("after a restart", () => {
     await depart("new");
     await stage.journal.due(due("old"));
     const waiting = stage.journal.waiting.bind(stage.journal);
-    stage.journal.waiting = async (after, limit) =>
-      (await waiting(after, limit)).map((one) => (one.connectionId === "old" ? { ...one, place: 0.5 } : one));
+    // Its place was given out by the earlier process.
+    stage.journal.waiting = async (after) =>
+      (await waiting(0, 10))
+        .map((one) => (one.connectionId === "old" ? { ...one, place: 0.5 } : one))
+        .filter(({ place }) => place > after);
     always(answer(200));
     stage.redelivery.start();
     await stage.clock.advance(2000);
@@ -278,10 +281,18 @@ describe("after a restart", () => {
 
   test("those that fail meanwhile are neither lost nor sent twice", async () => {
     for (let index = 0; index < 1500; index++) await stage.journal.due(due(`old${index}`));
+    const waiting = stage.journal.waiting.bind(stage.journal);
+    const gate = Promise.withResolvers<void>();
+    stage.journal.waiting = async (after, limit) => {
+      const page = await waiting(after, limit);
+      await gate.promise;
+      return page;
+    };
     stage.redelivery.start();
     always(answer(500));
     await depart("new1", "new2");
     always(answer(200));
+    gate.resolve();
     await stage.clock.advance(20_000);
     expect(
       triedFrom(2)
@@ -323,10 +334,17 @@ test("nothing ticks while nothing waits, and stop ends every timer and every fur
   expect(stage.clock.timerCount).toBe(idle);
   always(answer(500));
   await depart("c2");
+  stage.upstream.script = () => null;
+  await stage.clock.advance(1000);
+  const lines = stage.report.lines.length;
   stage.stop();
   stage.redelivery.stop();
   const calls = stage.upstream.calls.length;
+  stage.upstream.settleFirst(unknown({ cause: "abandoned" }));
   await stage.clock.advance(60_000);
   expect([stage.clock.timerCount, stage.upstream.calls.length]).toEqual([0, calls]);
+  // What the stop itself cut off says nothing of the upstream, and moves nothing to another place.
+  expect(stage.report.lines.slice(lines)).toEqual([]);
+  expect(stage.redelivery.waitingCount).toBe(1);
   expect(await stage.journal.read("c2")).not.toBeNull();
 });

@@ -31,6 +31,12 @@ export interface RedeliveryParts {
   readonly report: Report;
 }
 
+/** A first try: when it began, and the entry that was in force then. */
+export interface Attempt {
+  readonly lane: UpstreamLane | null;
+  readonly startedAtMs: number;
+}
+
 /** A verdict that asks for another try. */
 type Failure = Extract<DisconnectVerdict, { kind: "retry" }>;
 
@@ -102,10 +108,11 @@ export class Redelivery implements DeadLetters {
   }
 
   /** An event was tried in vain for the first time. Resolves once that would survive a crash. */
-  async add(due: DueDisconnect, failure: Failure, startedAtMs: number): Promise<void> {
+  async add(due: DueDisconnect, failure: Failure, attempt: Attempt): Promise<void> {
     const { connectionId, hub } = due.facts;
     const lane = this.#laneOf(hub);
-    if (lane !== null) this.#failed(lane, failure, startedAtMs);
+    // A reload meanwhile may have brought another entry, of which the failure says nothing.
+    if (lane !== null && lane.upstream === attempt.lane) this.#failed(lane, failure, attempt.startedAtMs);
     const place = await this.#parts.journal.due(due);
     const one: WaitingDisconnect = { connectionId, hub, place, dueSinceMs: due.dueSinceMs };
     if (failure.tried && this.#isTimeUp(one)) {

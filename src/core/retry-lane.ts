@@ -80,7 +80,6 @@ export class RetryLane {
 
   succeeded(): void {
     this.#failuresInRow = 0;
-    this.#notBeforeMs = 0;
   }
 
   /** A try that began at `startedAtMs` has failed. Those that were under way together count once. `random` is below 1. */

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { KEYS } from "../support/gateway.ts";
 import { acceptAs, RawBackend } from "../support/raw-backend.ts";
+import { statusOf } from "../support/raw-websocket.ts";
 import { audienceOf, RestClient, restToken } from "../support/rest-client.ts";
 import { connectionIdOf, jsonError, Stack, TEMPLATE_PATH } from "../support/stack.ts";
 import { expectedSignature, secondsFromNow, signToken } from "../support/tokens.ts";
@@ -68,9 +69,9 @@ describe("upstreams", () => {
     await stack.cycle();
   });
 
-  test("a disconnect that waits for one that is down goes to the new one", async () => {
+  test("a disconnect that waits for one that asked for patience goes to the new one at once", async () => {
     const { client, connectionId } = await stack.connect();
-    stack.backend.onDisconnect = (exchange) => exchange.reply(500);
+    stack.backend.onDisconnect = (exchange) => exchange.reply(503, ["Retry-After: 3600"]);
     client.close(1000);
     await stack.backend.next("disconnect");
     await using other = await RawBackend.start();
@@ -101,6 +102,14 @@ describe("limits", () => {
     expect(await client.nextText()).toBe("x".repeat(10));
     client.text("x".repeat(11));
     expect((await client.closed()).code).toBe(1009);
+  });
+
+  test("connectsPerSecondPerAddress holds from then on", async () => {
+    for (let count = 0; count < 5; count++) await stack.open();
+    stack.gateway.reload({ limits: { connectsPerSecondPerAddress: 1 } });
+    const clients = await Promise.all([1, 2, 3].map(() => stack.request()));
+    const statuses = await Promise.all(clients.map(async (client) => statusOf(await client.head())));
+    expect(statuses.sort()).toEqual([101, 429, 429]);
   });
 
   test("messagesPerSecond holds for open connections", async () => {
