@@ -340,11 +340,12 @@ test("nothing ticks while nothing waits, and stop ends every timer and every fur
   stage.stop();
   stage.redelivery.stop();
   const calls = stage.upstream.calls.length;
+  stage.options.retryForSeconds = 0;
   stage.upstream.settleFirst(unknown({ cause: "abandoned" }));
   await stage.clock.advance(60_000);
   expect([stage.clock.timerCount, stage.upstream.calls.length]).toEqual([0, calls]);
   // What the stop itself cut off says nothing of the upstream, and moves nothing to another place.
-  expect(stage.report.lines.slice(lines)).toEqual([]);
+  expect([stage.report.lines.slice(lines), stage.report.dead]).toEqual([[], []]);
   expect(stage.redelivery.waitingCount).toBe(1);
   expect(await stage.journal.read("c2")).not.toBeNull();
 });

@@ -73,7 +73,7 @@ describe("upstreams", () => {
     const { client, connectionId } = await stack.connect();
     stack.backend.onDisconnect = (exchange) => exchange.reply(503, ["Retry-After: 3600"]);
     client.close(1000);
-    await stack.backend.next("disconnect");
+    await stack.gateway.logged("disconnect events wait for the upstream");
     await using other = await RawBackend.start();
     stack.gateway.reload({ upstreams: [entry(other.url)] });
     expect(connectionIdOf(await other.next("disconnect"))).toBe(connectionId);

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import pino from "pino";
 import { parseConfig } from "../../src/config/load.ts";
 import { startGateway } from "../../src/gateway.ts";
+import { within } from "./deadline.ts";
 
 /** A log line as pino writes it. */
 export type LogLine = Readonly<Record<string, unknown>>;
@@ -16,6 +17,8 @@ export interface TestGateway {
   readonly groupMembers: (hub: string, group: string) => string[];
   /** All log lines so far. */
   readonly logLines: () => LogLine[];
+  /** Resolves with the first line of this message, once it is written. */
+  readonly logged: (message: string) => Promise<LogLine>;
   /** Takes over a configuration in which these keys are replaced; returns the names of options that need a restart. */
   readonly reload: (changes: Readonly<Record<string, unknown>>) => readonly string[];
   /** Graceful shutdown; may be called twice. */
@@ -39,7 +42,12 @@ export const KEYS = {
 export async function startTestGateway(config: Readonly<Record<string, unknown>>): Promise<TestGateway> {
   const dataDir = await mkdtemp(join(tmpdir(), "hubwire-gateway-"));
   const written: string[] = [];
-  const log = pino({ level: "trace" }, { write: (line: string) => void written.push(line) });
+  const onLine = new Set<() => void>();
+  const write = (line: string): void => {
+    written.push(line);
+    for (const look of onLine) look();
+  };
+  const log = pino({ level: "trace" }, { write });
   const whole = {
     listen: { host: "127.0.0.1", port: 0 },
     accessKeys: KEYS,
@@ -51,11 +59,22 @@ export async function startTestGateway(config: Readonly<Record<string, unknown>>
     await rm(dataDir, { recursive: true, force: true });
     throw fault;
   });
+  const logLines = () => written.map((line) => JSON.parse(line) as LogLine);
   return {
     port: gateway.port,
     url: gateway.url,
     groupMembers: (hub, group) => [...gateway.registry.group(hub, group)].map(({ connectionId }) => connectionId),
-    logLines: () => written.map((line) => JSON.parse(line) as LogLine),
+    logLines,
+    logged: (message) => {
+      const { promise, resolve } = Promise.withResolvers<LogLine>();
+      const look = (): void => {
+        const line = logLines().find(({ msg }) => msg === message);
+        if (line !== undefined) resolve(line);
+      };
+      onLine.add(look);
+      look();
+      return within(promise, `the log line "${message}"`).finally(() => onLine.delete(look));
+    },
     reload: (changes) => gateway.reload(parseConfig({ ...whole, ...changes })),
     stop: () => gateway.stop(),
     [Symbol.asyncDispose]: async () => {
