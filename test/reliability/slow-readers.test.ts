@@ -58,7 +58,7 @@ test(`${SLOW} slow readers are cut with 1013 and have their disconnect; ${FAST} 
 
 if (IS_LONG) {
   const ROUNDS = 3;
-  const LOAD = { byteCount: 8192, perSecond: 30 };
+  const LOAD = { byteCount: 16_384, perSecond: 15 };
   const MESSAGES = 20 * LOAD.perSecond;
   const MAX_RATIO = 2;
 
