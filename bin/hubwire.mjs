@@ -16,7 +16,7 @@ import { isatty } from "node:tty";
 import { fileURLToPath } from "node:url";
 
 const SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP"];
-/** A signal that comes again this soon is the same one, passed on by npm too. */
+/** A signal to end that comes again this soon is the same one, passed on by npm too. */
 const SAME_SIGNAL_MS = 1000;
 const PARENT_POLL_MS = 500;
 
@@ -30,6 +30,8 @@ function passOn(received) {
   // SIGHUP asks for a reload, but it is also what comes when the terminal's window is closed. Whoever used nohup has no
   // terminal at any of the three.
   const signal = received === "SIGHUP" && isAtTerminal && !canOpenTerminal() ? "SIGTERM" : received;
+  // A reload too much does no harm; one too few would.
+  if (signal === "SIGHUP") return void child.kill(signal);
   const now = performance.now();
   if (now - (lastPassedOn.get(signal) ?? Number.NEGATIVE_INFINITY) < SAME_SIGNAL_MS) return;
   lastPassedOn.set(signal, now);

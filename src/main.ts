@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { constants } from "node:os";
 import { join } from "node:path";
 import packageJson from "../package.json" with { type: "json" };
 import { readKeptKey, readOrMakeKey } from "./auth/key-file.ts";
@@ -15,6 +16,7 @@ import { type GatewayAccess, parseConnectionString } from "./config/connection-s
 import { ConfigError } from "./config/faults.ts";
 import { type ConfigSources, loadConfig } from "./config/load.ts";
 import type { Config } from "./config/schema.ts";
+import { ConfigReload } from "./config-reload.ts";
 import { runDeadLetters } from "./control/dead-letters-command.ts";
 import { type ExampleBackend, exampleFolder, startExample } from "./example.ts";
 import { type Gateway, startGateway } from "./gateway.ts";
@@ -104,18 +106,24 @@ async function startWithExample(command: Start): Promise<void> {
   console.log(`Open ${page} in two browser tabs.`);
 }
 
-/** Starts a gateway that ends with the process's signals, and the examples after it. */
+/** Starts a gateway that reloads and ends with the process's signals, and the examples after it. */
 async function serve(
   sources: ConfigSources,
   examples: readonly ExampleBackend[],
 ): Promise<{ gateway: Gateway; stop: () => Promise<void> }> {
-  const { config, warnings } = loadConfig(sources);
+  const loaded = loadConfig(sources);
   const log = createLog();
-  for (const warning of warnings) log.warn(warning);
-  process.on("unhandledRejection", (error) => log.error({ err: error }, "fault of the service"));
-  process.on("uncaughtException", (error) => log.error({ err: error }, "fault of the service"));
-  const gateway = await startGateway(config, { log });
+  for (const warning of loaded.warnings) log.warn(warning);
+  const onFault = (error: unknown) => log.error({ err: error }, "fault of the service");
+  process.on("unhandledRejection", onFault);
+  process.on("uncaughtException", onFault);
+  const reload = new ConfigReload(sources, loaded, log);
+  // Before the gateway starts, which may take seconds: without a handler it would end the process.
+  process.on("SIGHUP", () => reload.ask("SIGHUP"));
+  const gateway = await startGateway(loaded.config, { log });
+  reload.start(gateway);
   const stop = async () => {
+    reload.stop();
     await gateway.stop();
     for (const example of examples) await example.stop();
   };
@@ -124,15 +132,35 @@ async function serve(
     stop().then(
       () => process.exit(0),
       (error: unknown) => {
-        log.error({ err: error }, "fault of the service");
+        onFault(error);
         process.exit(EXIT_FAILURE);
       },
     );
   };
-  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => end(signal));
+  endOnSignals(end, (exitCode) => {
+    // Sends them the signal at once; nobody is left to wait.
+    for (const example of examples) void example.stop();
+    process.exit(exitCode);
+  });
   watchLauncher(() => end("the launcher is gone"));
   log.info({ url: gateway.url, version: packageJson.version }, "listening");
   return { gateway, stop };
+}
+
+/**
+ * The first signal to end lets the process finish, the second does not: the journal keeps what is undelivered then.
+ *
+ * Every signal counts, however soon the next comes: the launcher has taken out those that came twice.
+ */
+function endOnSignals(end: (signal: string) => void, endAtOnce: (exitCode: number) => void): void {
+  let isEnding = false;
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+    process.on(signal, () => {
+      if (isEnding) return endAtOnce(128 + constants.signals[signal]);
+      isEnding = true;
+      end(signal);
+    });
+  }
 }
 
 function formatConnectionString({ url }: Gateway, key: string): string {

@@ -1,0 +1,164 @@
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { COMMANDS_TIMEOUT_MS, findFreePort } from "./support/command.ts";
+import { CommandGateway } from "./support/command-gateway.ts";
+import { KEYS } from "./support/gateway.ts";
+import { RawBackend } from "./support/raw-backend.ts";
+import { RawWebSocket } from "./support/raw-websocket.ts";
+import { secondsFromNow, signToken } from "./support/tokens.ts";
+
+/** The configuration is loaded again on SIGHUP and when its file changes. What a reload does inside: test/e2e/reload.test.ts. */
+setDefaultTimeout(COMMANDS_TIMEOUT_MS);
+
+const RELOADED = "configuration reloaded";
+const REFUSED = "configuration refused: the one before goes on";
+
+function towards(backend: RawBackend): { upstreams: readonly unknown[] } {
+  return { upstreams: [{ urlTemplate: `${backend.url}/{hub}/api/{event}` }] };
+}
+
+/** Sends a message on an open connection, and returns the backend that it came to. */
+async function asked(client: RawWebSocket, backends: Readonly<Record<string, RawBackend>>): Promise<string> {
+  for (const [name, backend] of Object.entries(backends)) {
+    backend.onMessage = (exchange) => exchange.reply(200, ["Content-Type: text/plain"], name);
+  }
+  client.text("who is there?");
+  return await client.nextText();
+}
+
+describe("a new configuration is taken over and no connection is lost", () => {
+  for (const [how, change] of [
+    ["the file is written in place", (gateway, config) => gateway.write(config)],
+    ["another file takes its name", (gateway, config) => gateway.replace(config)],
+    [
+      "SIGHUP comes",
+      (gateway, config) => {
+        gateway.write(config);
+        gateway.kill("SIGHUP");
+      },
+    ],
+  ] as readonly (readonly [string, (gateway: CommandGateway, config: Record<string, unknown>) => void])[]) {
+    test(`when ${how}`, async () => {
+      await using before = await RawBackend.start();
+      await using after = await RawBackend.start();
+      await using gateway = await CommandGateway.start({ config: { accessKeys: KEYS, ...towards(before) } });
+      using client = await RawWebSocket.open({ port: gateway.port });
+      expect(await asked(client, { before, after })).toBe("before");
+      change(gateway, { accessKeys: KEYS, ...towards(after) });
+      const line = await gateway.logged(RELOADED);
+      expect(line).toMatchObject({
+        level: 30,
+        why: how === "SIGHUP comes" ? "SIGHUP" : "the file has changed",
+        file: gateway.configFile,
+      });
+      expect(await asked(client, { before, after })).toBe("after");
+    });
+  }
+
+  test("SIGHUP reads what has not changed again too: certificates may have", async () => {
+    await using gateway = await CommandGateway.start({ config: {} });
+    for (const nth of [1, 2, 3]) {
+      gateway.kill("SIGHUP");
+      expect(await gateway.logged(RELOADED, nth)).toMatchObject({ level: 30, why: "SIGHUP" });
+    }
+  });
+});
+
+describe("a configuration with faults is refused whole", () => {
+  test("all are logged as one error without a value, the one before goes on, and the next good one is taken", async () => {
+    await using before = await RawBackend.start();
+    await using after = await RawBackend.start();
+    await using gateway = await CommandGateway.start({ config: { accessKeys: KEYS, ...towards(before) } });
+    using client = await RawWebSocket.open({ port: gateway.port });
+    gateway.write({ accessKeys: { primary: "" }, ...towards(after), limits: { maxMesageBytes: "hush-hush" } });
+    const line = await gateway.logged(REFUSED);
+    expect(line).toMatchObject({ level: 50, why: "the file has changed", file: gateway.configFile });
+    const faults = line["faults"] as readonly { path: string; message: string; where: string }[];
+    expect(faults.map(({ path }) => path).sort()).toEqual(["accessKeys.primary", "limits.maxMesageBytes"]);
+    expect(faults.find(({ path }) => path.startsWith("limits"))).toEqual({
+      path: "limits.maxMesageBytes",
+      message: "no such key; did you mean `maxMessageBytes`?",
+      where: expect.stringMatching(/^line 1, column \d+$/),
+    });
+    expect(gateway.printed()).not.toContain("hush-hush");
+    expect(await asked(client, { before, after })).toBe("before");
+
+    gateway.write({ accessKeys: KEYS, ...towards(after) });
+    await gateway.logged(RELOADED);
+    expect(await asked(client, { before, after })).toBe("after");
+    expect(gateway.logLines().filter(({ msg }) => msg === REFUSED).length).toBe(1);
+  });
+
+  test("a file that is half a file, and none at all", async () => {
+    await using gateway = await CommandGateway.start({ config: {} });
+    gateway.write('{ "listen": ');
+    expect(await gateway.logged(REFUSED)).toMatchObject({ level: 50 });
+    rmSync(gateway.configFile);
+    gateway.kill("SIGHUP");
+    const faults = [{ path: "", message: "the file does not exist", where: null }];
+    expect(await gateway.logged(REFUSED, 2)).toMatchObject({ level: 50, why: "SIGHUP", faults });
+  });
+});
+
+test("options that wait for the next start are named in a warning", async () => {
+  await using gateway = await CommandGateway.start({ config: {} });
+  gateway.write({ listen: { host: "127.0.0.2" }, dataDir: join(gateway.folder, "other"), anonymous: "deny" });
+  const line = await gateway.logged(RELOADED);
+  expect(line).toMatchObject({ level: 40, atNextStart: ["listen", "dataDir"] });
+  // What could change has changed.
+  using client = await RawWebSocket.request({ port: gateway.port });
+  expect((await client.answer()).status).toBe(401);
+});
+
+test("flags and variables of the start stay over the file", async () => {
+  await using flagged = await RawBackend.start();
+  await using written = await RawBackend.start();
+  await using gateway = await CommandGateway.start({
+    config: { accessKeys: KEYS },
+    flags: ["--upstreams", JSON.stringify(towards(flagged).upstreams)],
+    env: { HUBWIRE_LIMITS_MAX_MESSAGE_BYTES: "100" },
+  });
+  using client = await RawWebSocket.open({ port: gateway.port });
+  gateway.write({ accessKeys: KEYS, ...towards(written), limits: { maxMessageBytes: 10 } });
+  expect(await gateway.logged(RELOADED)).toMatchObject({ level: 30 });
+  expect(await asked(client, { flagged, written })).toBe("flagged");
+  client.text("x".repeat(100));
+  expect(await client.nextText()).toBe("flagged");
+});
+
+test("the key that was made for dataDir stays", async () => {
+  await using backend = await RawBackend.start();
+  await using gateway = await CommandGateway.start({ config: towards(backend) });
+  const key = readFileSync(join(gateway.dataDir, "access-key"), "utf8").trim();
+  gateway.write({ ...towards(backend), anonymous: "deny" });
+  await gateway.logged(RELOADED);
+  const audience = `http://127.0.0.1:${gateway.port}/client/hubs/chat`;
+  const token = signToken({ sub: "ann", aud: audience, exp: secondsFromNow(600) }, { key });
+  using client = await RawWebSocket.open({ port: gateway.port, path: `/client/hubs/chat?access_token=${token}` });
+  client.close(1000, "");
+  expect((await client.closed()).code).toBe(1000);
+});
+
+test("without a file SIGHUP reloads what flags and variables say, and no file that came later", async () => {
+  await using backend = await RawBackend.start();
+  const flags = ["--upstreams", JSON.stringify(towards(backend).upstreams)];
+  await using gateway = await CommandGateway.start({ flags });
+  // The name that is looked for at a start.
+  gateway.write({ anonymous: "deny" });
+  gateway.kill("SIGHUP");
+  expect(await gateway.logged(RELOADED)).toMatchObject({ level: 30, file: null });
+  using client = await RawWebSocket.open({ port: gateway.port });
+  expect(await asked(client, { backend })).toBe("backend");
+});
+
+test("the example stays with its upstream and its key, which flags of the start carry", async () => {
+  const env = { EXAMPLE_PORT: String(await findFreePort()) };
+  await using gateway = await CommandGateway.start({ flags: ["--example", "chat"], env });
+  await gateway.lines(/^Open http\S+ in two browser tabs\.$/m);
+  gateway.kill("SIGHUP");
+  expect(await gateway.logged(RELOADED)).toMatchObject({ level: 30 });
+  // The example lets nobody in whose event is not signed with that key.
+  using client = await RawWebSocket.open({ port: gateway.port, path: "/ws/client/hubs/chat?name=Ada" });
+  expect(await client.nextText()).toContain("Welcome, Ada.");
+});
