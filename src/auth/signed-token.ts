@@ -9,6 +9,13 @@ const LEEWAY_SECONDS = 60;
 const utf8 = new TextEncoder();
 const utf8Reader = new TextDecoder("utf-8", { fatal: true });
 
+/** Three parts of base64url, nothing else: decoders forgive padding and spaces, and one token would have many spellings. */
+const JWS = /^[\w-]+\.[\w-]+\.[\w-]*$/;
+
+/** The last of the 43 characters of a SHA-256: its two lowest bits are none of the hash's, and zero. */
+const LAST_OF_SIGNATURE = /[AEIMQUYcgkosw048]$/;
+const SIGNATURE_CHARS = 43;
+
 /** A token whose signature is good: its claims, and when it holds. */
 export interface SignedToken {
   readonly claims: readonly Claim[];
@@ -41,6 +48,8 @@ export async function verifySignedToken(token: string, keys: AccessKeys): Promis
   const given = claimValue(claims, "nbf");
   const notBefore = given === undefined ? Number.NEGATIVE_INFINITY : given;
   if (typeof expiresAt !== "number" || typeof notBefore !== "number") return "token_claims";
+  // What no clock will ever show is a mistake, or a way round the end that is required.
+  if (expiresAt > Number.MAX_SAFE_INTEGER) return "token_claims";
   return { claims, expiresAt, notBefore };
 }
 
@@ -60,11 +69,13 @@ async function verifySignature(
   token: string,
   keys: AccessKeys,
 ): Promise<Uint8Array | "token_malformed" | "token_signature"> {
+  if (!isWellFormed(token)) return "token_malformed";
   for (const key of [keys.primary, keys.secondary]) {
     if (key === null) continue;
     try {
-      const { payload } = await compactVerify(token, utf8.encode(key), { algorithms: ["HS256"] });
-      return payload;
+      const { payload, protectedHeader } = await compactVerify(token, utf8.encode(key), { algorithms: ["HS256"] });
+      // What must be understood to read the token is nothing that we know; RFC 7797 forbids its one known use in a JWT.
+      return protectedHeader.crit === undefined ? payload : "token_malformed";
     } catch (error) {
       if (error instanceof errors.JWSSignatureVerificationFailed) continue;
       if (error instanceof errors.JOSEError) return "token_malformed";
@@ -72,6 +83,12 @@ async function verifySignature(
     }
   }
   return "token_signature";
+}
+
+function isWellFormed(token: string): boolean {
+  if (!JWS.test(token)) return false;
+  const signature = token.slice(token.lastIndexOf(".") + 1);
+  return signature.length !== SIGNATURE_CHARS || LAST_OF_SIGNATURE.test(signature);
 }
 
 function readClaims(payload: Uint8Array): Claim[] | null {

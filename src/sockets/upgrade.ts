@@ -160,9 +160,17 @@ export class Upgrade {
 /** The tokens in all lines of `Authorization`; another scheme than Bearer is a proxy's business. */
 function bearerTokens(headers: Headers): string[] {
   const tokens: string[] = [];
+  let isBearer = false;
   for (const part of (headers.get("authorization") ?? "").split(",")) {
-    const match = /^bearer(?:[ \t]+(.*))?$/i.exec(part.trim());
-    if (match !== null) tokens.push((match[1] ?? "").trim());
+    const [scheme = "", credentials = ""] = part.trim().split(/[ \t]+(.*)/s);
+    // Without a scheme of its own a part goes on with what stood before the comma.
+    const isNext = credentials !== "" || /^bearer$/i.test(scheme);
+    if (isNext) {
+      isBearer = /^bearer$/i.test(scheme);
+      if (isBearer) tokens.push(credentials);
+    } else if (isBearer) {
+      tokens.push(`${tokens.pop()},${scheme}`);
+    }
   }
   return tokens;
 }

@@ -79,6 +79,20 @@ describe("good tokens open both doors, so what follows is refused for what is wr
   });
 });
 
+test.each(["x", "x=1", "x, y", ""])("a good token with %p behind a comma is none", async (rest) => {
+  const show = () => knock({ lines: [`Authorization: Bearer ${tokenFor()},${rest}`] });
+  await expectRefused(show, 401, "token_malformed");
+});
+
+test("another scheme's parts beside it are not the token's", async () => {
+  const client = await stage.stack.open({
+    path: "/ws/client/hubs/aside",
+    lines: [`Authorization: Digest a="b", c="d", Bearer ${tokenFor("/ws/client/hubs/aside")}`],
+  });
+  client.destroy();
+  await stage.stack.backend.next("disconnect", ({ target }) => target.includes("/aside/"));
+});
+
 describe("more than one token: 401 token_repeated", () => {
   const rows: readonly (readonly [string, () => Handshake])[] = [
     ["query and header", () => ({ ...inQuery(tokenFor()), ...inHeader(tokenFor()) })],

@@ -64,6 +64,7 @@ export const ALGORITHM_ATTACKS: readonly Attack[] = [
   ],
   ["a crit that nobody knows", withHeader({ alg: "HS256", crit: ["x"], x: 1 }), "token_malformed"],
   ["an empty crit", withHeader({ alg: "HS256", crit: [] }), "token_malformed"],
+  ["crit b64, which RFC 7797 forbids here", withHeader({ alg: "HS256", crit: ["b64"], b64: true }), "token_malformed"],
   ["a crit that is no list", withHeader({ alg: "HS256", crit: "exp" }), "token_malformed"],
   ["a header that is no JSON", withHeader("alg=HS256"), "token_malformed"],
   ["a header that is a list", withHeader('[{"alg":"HS256"}]'), "token_malformed"],
@@ -114,8 +115,17 @@ export const SIGNATURE_ATTACKS: readonly Attack[] = [
   ["both keys, one behind the other", signedBy(KEYS.primary + KEYS.secondary), "token_signature"],
   ["two signatures", sealed((signature) => `${signature.toString("base64url")};${hmacOf("x")}`), "token_malformed"],
   ["base64 that is not base64url", inPlainBase64, "token_malformed"],
+  ["one padding sign behind it", (target) => `${signedBy(KEY)(target)}=`, "token_malformed"],
+  ["a percent sign in it", (target) => signedBy(KEY)(target).replace(/(.{5})$/, "%$1"), "token_malformed"],
+  ["another spelling of its last character", (target) => respelled(signedBy(KEY)(target)), "token_malformed"],
   ["two padding signs behind it", (target) => `${signedBy(KEY)(target)}==`, "token_malformed"],
 ];
+
+/** The same bytes for a decoder that does not look at the unused bits of the last character. */
+function respelled(token: string): string {
+  const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+  return token.slice(0, -1) + alphabet.charAt(alphabet.indexOf(token.slice(-1)) + 1);
+}
 
 /** Texts that are no JWT. */
 export const FORM_ATTACKS: readonly Attack[] = [
@@ -167,6 +177,12 @@ export const TIME_ATTACKS: readonly Attack[] = [
     "token_malformed",
   ],
   ["exp under another case", saying((good) => JSON.stringify(good).replace('"exp"', '"EXP"')), "token_claims"],
+  [
+    "exp 1e309, which is no end",
+    saying((good) => JSON.stringify(good).replace(/"exp":\d+/, '"exp":1e309')),
+    "token_claims",
+  ],
+  ["exp that no clock will show", claiming({ exp: 1e300 }), "token_claims"],
   ["exp 0", claiming({ exp: 0 }), "token_expired"],
   ["exp negative", claiming({ exp: -secondsFromNow(600) }), "token_expired"],
   ["exp far negative", saying((good) => JSON.stringify(good).replace(/"exp":\d+/, '"exp":-1e308')), "token_expired"],
