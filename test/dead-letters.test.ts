@@ -51,13 +51,13 @@ async function deadLetters(...words: string[]): Promise<{ code: number; lines: s
 }
 
 /** A connection whose disconnect event the backend does not take; resolves with its id once that is given up. */
-async function die(nth: number): Promise<string> {
+async function die(nth: number, at = gateway): Promise<string> {
   backend.onDisconnect = (exchange) => exchange.reply(500);
-  using client = await RawWebSocket.open({ port: gateway.port, path: "/client/hubs/chat?secret=query" });
+  using client = await RawWebSocket.open({ port: at.port, path: "/client/hubs/chat?secret=query" });
   const connectionId = connectionIdOf(await backend.next("connect"));
   client.close(4000, "so\tlong");
   await backend.next("disconnect", ofConnection(connectionId));
-  await gateway.logged("disconnect event given up: see hubwire dead-letters", nth);
+  await at.logged("disconnect event given up: see hubwire dead-letters", nth);
   return connectionId;
 }
 
@@ -124,6 +124,23 @@ test("drop forgets, and names the ids that it did not find with exit code 1", as
   });
   expect((await deadLetters("list")).lines).toEqual([HEAD]);
   for (const id of [one, other]) expect(eventIds(id).length).toBe(1);
+});
+
+test("a kill -9 loses none: the next process sends it again with the same event id", async () => {
+  await using killed = await CommandGateway.start({ through: "bun", config: config() });
+  const id = await die(1, killed);
+  killed.kill("SIGKILL");
+  await killed.ended;
+  await using next = await CommandGateway.start({ config: { ...config(), dataDir: killed.dataDir } });
+  const where = ["--config", next.configFile];
+  expect((await deadLetters("list", ...where)).lines.slice(1).map((line) => line.split("\t")[0])).toEqual([id]);
+  backend.onDisconnect = (exchange) => exchange.reply(204);
+  await deadLetters("retry", id, ...where);
+  await backend.next("disconnect", ofConnection(id));
+  const [first, second] = eventIds(id);
+  expect(first).toBeString();
+  expect(second).toBe(first);
+  expect(await deadLetters("list", ...where)).toEqual({ code: 0, lines: [HEAD], stderr: "" });
 });
 
 describe("which process is asked", () => {
