@@ -28,6 +28,9 @@ import { runRemote } from "./remote.ts";
 const EXIT_USAGE = 2;
 const EXIT_FAILURE = 1;
 
+/** A signal that comes again this soon may be the same one, by another way. Below the launcher's bound of a second. */
+const SAME_SIGNAL_MS = 500;
+
 /** Where the example's backend listens unless `EXAMPLE_PORT` says otherwise; its `hubwire.yaml` names the same. */
 const DEFAULT_EXAMPLE_PORT = "7071";
 
@@ -150,15 +153,21 @@ async function serve(
 /**
  * The first signal to end lets the process finish, the second does not: the journal keeps what is undelivered then.
  *
- * Every signal counts, however soon the next comes: the launcher has taken out those that came twice.
+ * Under the launcher the same signal may come twice, by it and by whoever signals all processes of a service (systemd does):
+ * within half a second it is one. Without it every signal counts.
  */
 function endOnSignals(end: (signal: string) => void, endAtOnce: (exitCode: number) => void): void {
-  let isEnding = false;
+  const sameSignalMs = process.env["HUBWIRE_LAUNCHER_PID"] === undefined ? 0 : SAME_SIGNAL_MS;
+  let first: { readonly signal: string; readonly atMs: number } | null = null;
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     process.on(signal, () => {
-      if (isEnding) return endAtOnce(128 + constants.signals[signal]);
-      isEnding = true;
-      end(signal);
+      const atMs = performance.now();
+      if (first === null) {
+        first = { signal, atMs };
+        end(signal);
+      } else if (signal !== first.signal || atMs - first.atMs >= sameSignalMs) {
+        endAtOnce(128 + constants.signals[signal]);
+      }
     });
   }
 }

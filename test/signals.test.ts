@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { startExample } from "./support/chat-example.ts";
 import { COMMANDS_TIMEOUT_MS, listenOnce } from "./support/command.ts";
 import { CommandGateway } from "./support/command-gateway.ts";
-import { within } from "./support/deadline.ts";
+import { Gate, within } from "./support/deadline.ts";
 import { KEYS } from "./support/gateway.ts";
 import { RawBackend } from "./support/raw-backend.ts";
 import { RawWebSocket } from "./support/raw-websocket.ts";
@@ -79,6 +79,29 @@ test("through the launcher the same signal counts again after a second", async (
   } finally {
     clearInterval(again);
   }
+});
+
+test("a signal to the launcher and to Bun at the same time is one", async () => {
+  await using backend = await RawBackend.start();
+  const config = { accessKeys: KEYS, upstreams: [{ urlTemplate: `${backend.url}/{event}` }] };
+  await using gateway = await CommandGateway.start({ config });
+  using client = await RawWebSocket.open({ port: gateway.port });
+  // Its shutdown waits for the answer, so both signals come in the midst of it.
+  const gate = new Gate();
+  backend.onMessage = async (exchange) => {
+    await gate.opened;
+    exchange.reply(204);
+  };
+  client.text("question");
+  await backend.next("message");
+  gateway.killAll("SIGTERM");
+  await gateway.logged("stopping");
+  const health = await fetch(`http://127.0.0.1:${gateway.port}/api/health`).catch(() => null);
+  expect(health?.status ?? 503).toBe(503);
+  gate.open();
+  expect((await client.closed()).code).toBe(1012);
+  await backend.next("disconnect");
+  expect(await within(gateway.ended, "the exit")).toBe(0);
 });
 
 test("a second signal ends the example too", async () => {

@@ -231,6 +231,20 @@ describe("while the breaker is open", () => {
     expect(stage.redelivery.waitingCount).toBe(0);
   });
 
+  test("that opens during a long pause, one is the probe within the second; one that closes ends the pause", async () => {
+    always(answer(500));
+    await depart("c1", "c2");
+    await stage.clock.advance(60_000);
+    if (stage.upstream.lane !== null) stage.upstream.lane.isBreakerOpen = true;
+    const before = stage.upstream.calls.length;
+    await stage.clock.advance(900);
+    expect(stage.upstream.calls.length).toBe(before + 1);
+    always(answer(200));
+    if (stage.upstream.lane !== null) stage.upstream.lane.isBreakerOpen = false;
+    await stage.clock.advance(200);
+    expect(stage.redelivery.waitingCount).toBe(0);
+  });
+
   test("an event that the breaker refuses was not tried: it neither dies nor counts as a failure", async () => {
     stage.options.retryForSeconds = 0;
     always(refused({ retryAfterSeconds: 1 }));

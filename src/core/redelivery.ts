@@ -112,7 +112,8 @@ export class Redelivery implements DeadLetters {
     const { connectionId, hub } = due.facts;
     const lane = this.#laneOf(hub);
     // A reload meanwhile may have brought another entry, of which the failure says nothing.
-    if (lane !== null && lane.upstream === attempt.lane) this.#failed(lane, failure, attempt.startedAtMs);
+    const countsFor = lane !== null && lane.upstream === attempt.lane && !this.#stopped;
+    if (countsFor) this.#failed(lane, failure, attempt.startedAtMs);
     const place = await this.#parts.journal.due(due);
     const one: WaitingDisconnect = { connectionId, hub, place, dueSinceMs: due.dueSinceMs };
     if (failure.tried && this.#isTimeUp(one)) {

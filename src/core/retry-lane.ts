@@ -33,7 +33,12 @@ export class RetryLane {
   readonly #rate: RateAllowance;
   #underWay = 0;
   #failuresInRow = 0;
-  #notBeforeMs = 0;
+  /** The pause that failures made. An open breaker has times of its own. */
+  #backOffUntilMs = 0;
+  /** The pause that the upstream asked for, or that follows a refusal of the breaker. */
+  #askedUntilMs = 0;
+  #lastTryAtMs = Number.NEGATIVE_INFINITY;
+  #sawBreakerOpen = false;
   #lastFailureAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(upstream: UpstreamLane, maxPerSecond: number, nowMs: number) {
@@ -66,11 +71,12 @@ export class RetryLane {
   take(nowMs: number): WaitingDisconnect | null {
     const places = Math.max(1, Math.floor(this.upstream.maxConcurrency * PLACES_SHARE));
     const allowed = this.isFailing || this.upstream.isBreakerOpen ? 1 : places;
-    if (nowMs < this.#notBeforeMs || this.#underWay >= allowed) return null;
+    if (nowMs < this.#pausedUntilMs(nowMs) || this.#underWay >= allowed) return null;
     const [next] = this.#waiting;
     if (next === undefined || !this.#rate.take(1, nowMs)) return null;
     this.#waiting.delete(next);
     this.#underWay++;
+    this.#lastTryAtMs = nowMs;
     return next;
   }
 
@@ -88,16 +94,27 @@ export class RetryLane {
       this.#failuresInRow++;
       this.#lastFailureAtMs = call.nowMs;
     }
-    this.pause(call.nowMs, Math.max(this.#backOffMs(call.random), call.waitMs ?? 0));
+    this.#backOffUntilMs = Math.max(this.#backOffUntilMs, call.nowMs + this.#backOffMs(call.random));
+    if (call.waitMs !== null) this.pause(call.nowMs, call.waitMs);
   }
 
   /** Tries nothing for this long. */
   pause(nowMs: number, pauseMs: number): void {
-    this.#notBeforeMs = Math.max(this.#notBeforeMs, nowMs + pauseMs);
+    this.#askedUntilMs = Math.max(this.#askedUntilMs, nowMs + pauseMs);
+  }
+
+  #pausedUntilMs(nowMs: number): number {
+    if (this.upstream.isBreakerOpen) {
+      this.#sawBreakerOpen = true;
+      return Math.max(this.#askedUntilMs, this.#lastTryAtMs + PROBE_INTERVAL_MS);
+    }
+    // Whoever closed the breaker has shown that the upstream is back.
+    if (this.#sawBreakerOpen) this.#backOffUntilMs = nowMs;
+    this.#sawBreakerOpen = false;
+    return Math.max(this.#askedUntilMs, this.#backOffUntilMs);
   }
 
   #backOffMs(random: number): number {
-    if (this.upstream.isBreakerOpen) return PROBE_INTERVAL_MS;
     const fullMs = Math.min(MAX_BACK_OFF_MS, FIRST_BACK_OFF_MS * 2 ** (this.#failuresInRow - 1));
     return fullMs * (JITTER_FLOOR + (1 - JITTER_FLOOR) * random);
   }

@@ -3,7 +3,10 @@ import type { Report } from "../core/ports.ts";
 
 /** The process's log: pino JSON lines on standard error, so that standard output stays for people. */
 export function createLog(): Logger {
-  return pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime }, pino.destination({ fd: 2, sync: true }));
+  const destination = pino.destination({ fd: 2, sync: true });
+  // Whoever read the log may have gone, with a terminal or a pipe: no reason to end what is logged about.
+  destination.on("error", () => {});
+  return pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination);
 }
 
 /** What an upstream entry reports; declared here since adapters do not know each other. */

@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { REPOSITORY, type RunningCommand, startCommand } from "./command.ts";
@@ -73,6 +73,13 @@ export class CommandGateway {
 
   kill(signal: NodeJS.Signals): void {
     this.#command.child.kill(signal);
+  }
+
+  /** Signals the launcher and what it started at the same time, as systemd does by default. */
+  killAll(signal: NodeJS.Signals): void {
+    const { pid = 0 } = this.#command.child;
+    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").map(Number);
+    for (const one of [...children, pid]) process.kill(one, signal);
   }
 
   /** Writes the configuration file in place. */
