@@ -1,9 +1,12 @@
 import pino, { type Logger } from "pino";
 import type { Report } from "../core/ports.ts";
 
+/** Lines that cannot be written are kept up to this, then dropped: a full disk behind the log must not fill the memory. */
+const MAX_UNWRITTEN_BYTES = 1_048_576;
+
 /** The process's log: pino JSON lines on standard error, so that standard output stays for people. */
 export function createLog(): Logger {
-  const destination = pino.destination({ fd: 2, sync: true });
+  const destination = pino.destination({ fd: 2, sync: true, maxLength: MAX_UNWRITTEN_BYTES });
   // Whoever read the log may have gone, with a terminal or a pipe: no reason to end what is logged about.
   destination.on("error", () => {});
   return pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination);
