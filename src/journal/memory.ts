@@ -20,7 +20,9 @@ export class MemoryJournal implements Journal {
 
   async connected(connectionId: string, userId: string): Promise<void> {
     const entry = this.#entries.get(connectionId);
-    if (entry?.state !== "connecting") return;
+    if (entry?.state !== "connecting" && entry?.state !== "connected") {
+      throw new Error(`the journal has no connection ${connectionId}`);
+    }
     this.#entries.set(connectionId, { state: "connected", facts: { ...entry.facts, userId } });
   }
 
@@ -68,8 +70,9 @@ export class MemoryJournal implements Journal {
   }
 
   async deadLetters(afterPlace: number, limit: number): Promise<DeadLetter[]> {
-    const letters = this.#dead().filter(({ place }) => place > afterPlace);
-    return letters.sort((one, other) => one.place - other.place).slice(0, limit);
+    return this.#dead()
+      .filter(({ place }) => place > afterPlace)
+      .slice(0, limit);
   }
 
   async revive(connectionIds: readonly string[] | null, nowMs: number): Promise<number> {
@@ -90,13 +93,16 @@ export class MemoryJournal implements Journal {
 
   async close(): Promise<void> {}
 
+  /** In the order of their places. */
   #dead(): DeadLetter[] {
-    return [...this.#entries.values()].flatMap((entry) => (entry.state === "dead" ? [entry.letter] : []));
+    const dead = [...this.#entries.values()].flatMap((entry) => (entry.state === "dead" ? [entry.letter] : []));
+    return dead.sort((one, other) => one.place - other.place);
   }
 
   #chosen(connectionIds: readonly string[] | null): DeadLetter[] {
-    const chosen = connectionIds === null ? null : new Set(connectionIds);
-    return this.#dead().filter(({ facts }) => chosen?.has(facts.connectionId) ?? true);
+    if (connectionIds === null) return this.#dead();
+    const entries = [...new Set(connectionIds)].map((id) => this.#entries.get(id));
+    return entries.flatMap((entry) => (entry?.state === "dead" ? [entry.letter] : []));
   }
 
   #forget(letters: readonly DeadLetter[]): number {

@@ -1,0 +1,327 @@
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { DueDisconnect, Journal } from "../core/ports.ts";
+import { CLOSE } from "../protocol/close-causes.ts";
+import type { ConnectionFacts } from "../protocol/events.ts";
+import { MemoryJournal } from "./memory.ts";
+import { SqliteJournal } from "./sqlite.ts";
+
+const NOW_MS = 1_700_000_000_000;
+const END = { code: 1006, reason: "gateway restarted" };
+
+const kinds: readonly (readonly [name: string, create: (folder: string) => Promise<Journal>])[] = [
+  ["MemoryJournal", async () => new MemoryJournal()],
+  ["SqliteJournal", (folder) => openSqlite(folder)],
+];
+
+function openSqlite(folder: string): Promise<Journal> {
+  const fail = (...facts: string[]): never => {
+    throw new Error(`the disk is good, and yet: ${facts.join(", ")}`);
+  };
+  const report = { damaged: fail, unwritable: fail, writable: fail };
+  return SqliteJournal.open({ dataDir: join(folder, "data"), synchronous: "normal", report });
+}
+
+function factsOf(connectionId: string, changes: Partial<ConnectionFacts> = {}): ConnectionFacts {
+  const facts = { hub: "Chat", userId: "", claims: "sub: ann", clientQuery: "room=1", forwardedFor: "203.0.113.9" };
+  return { connectionId, ...facts, ...changes };
+}
+
+function dueOf(connectionId: string, changes: Partial<DueDisconnect> = {}): DueDisconnect {
+  const facts = factsOf(connectionId, { userId: "ann" });
+  return { facts, end: CLOSE.pingTimeout, connectOutcomeUnknown: false, dueSinceMs: NOW_MS, ...changes };
+}
+
+/** What every journal keeps to. Source: `Journal` in core/ports.ts. */
+describe.each(kinds)("%s", (_name, create) => {
+  let folder: string;
+  let journal: Journal;
+
+  beforeEach(async () => {
+    folder = mkdtempSync(join(tmpdir(), "hubwire-journal-"));
+    journal = await create(folder);
+  });
+  afterEach(async () => {
+    await journal.close();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  async function waitingIds(): Promise<string[]> {
+    return (await journal.waiting(0, 1_000_000)).map(({ connectionId }) => connectionId);
+  }
+  async function deadIds(): Promise<string[]> {
+    return (await journal.deadLetters(0, 1_000_000)).map(({ facts }) => facts.connectionId);
+  }
+  async function bury(...connectionIds: string[]): Promise<void> {
+    for (const [index, id] of connectionIds.entries()) {
+      await journal.due(dueOf(id));
+      await journal.died(id, NOW_MS + index, `it answered 500 to ${id}`);
+    }
+  }
+
+  test("is writable, and has nothing to begin with", async () => {
+    expect(journal.isWritable).toBe(true);
+    expect(await journal.recover(END, NOW_MS)).toBe(0);
+    expect(await waitingIds()).toEqual([]);
+    expect(await deadIds()).toEqual([]);
+    expect(await journal.read("nobody")).toBeNull();
+  });
+
+  test("makes a connection due that was connecting, with an unknown outcome", async () => {
+    await journal.connecting(factsOf("c1"));
+    expect(await journal.recover(END, NOW_MS)).toBe(1);
+    const due = { facts: factsOf("c1"), end: END, connectOutcomeUnknown: true, dueSinceMs: NOW_MS };
+    expect(await journal.read("c1")).toEqual(due);
+  });
+
+  test("makes a connection due that was connected, with the user that the upstream named", async () => {
+    await journal.connecting(factsOf("c1", { userId: "of the token" }));
+    await journal.connected("c1", "of the answer");
+    expect(await journal.recover(END, NOW_MS)).toBe(1);
+    const facts = factsOf("c1", { userId: "of the answer" });
+    expect(await journal.read("c1")).toEqual({ facts, end: END, connectOutcomeUnknown: false, dueSinceMs: NOW_MS });
+  });
+
+  test("recovers in the order of connecting, behind what waits, and leaves due and dead as they are", async () => {
+    await journal.due(dueOf("waits"));
+    await bury("dead");
+    for (const id of ["b", "a", "c"]) await journal.connecting(factsOf(id));
+    await journal.connected("a", "ann");
+    expect(await journal.recover(END, NOW_MS + 5)).toBe(3);
+    expect(await waitingIds()).toEqual(["waits", "b", "a", "c"]);
+    expect(await journal.read("waits")).toEqual(dueOf("waits"));
+    expect(await deadIds()).toEqual(["dead"]);
+    expect(await journal.due(dueOf("later"))).toBeGreaterThan((await journal.waiting(0, 4)).at(-1)?.place ?? 0);
+  });
+
+  test("owes nothing any more for what was settled, whatever its state was", async () => {
+    for (const id of ["connecting", "connected", "due"]) await journal.connecting(factsOf(id));
+    await journal.connected("connected", "ann");
+    await journal.due(dueOf("due"));
+    await bury("dead");
+    for (const id of ["connecting", "connected", "due", "dead"]) await journal.settled(id);
+    expect(await journal.recover(END, NOW_MS)).toBe(0);
+    expect(await waitingIds()).toEqual([]);
+    expect(await deadIds()).toEqual([]);
+  });
+
+  test("keeps what is not settled when another is", async () => {
+    await Promise.all([journal.connecting(factsOf("c1")), journal.connecting(factsOf("C1"))]);
+    await journal.settled("c1");
+    expect(await journal.recover(END, NOW_MS)).toBe(1);
+    expect(await waitingIds()).toEqual(["C1"]);
+  });
+
+  test("takes unknown ids: settled and died do nothing, operators find none, connected rejects", async () => {
+    await journal.settled("nobody");
+    await journal.died("nobody", NOW_MS, "none");
+    expect(await journal.revive(["nobody"], NOW_MS)).toBe(0);
+    expect(await journal.drop(["nobody"])).toBe(0);
+    expect(await refusalOf(journal.connected("nobody", "ann"))).toContain("the journal has no connection nobody");
+    expect(await journal.recover(END, NOW_MS)).toBe(0);
+    expect(await waitingIds()).toEqual([]);
+    expect(await deadIds()).toEqual([]);
+  });
+
+  test("connected does not bring back what is due", async () => {
+    await journal.connecting(factsOf("c1"));
+    await journal.due(dueOf("c1"));
+    expect(await refusalOf(journal.connected("c1", "ann"))).toContain("no connection c1");
+    expect(await journal.read("c1")).toEqual(dueOf("c1"));
+  });
+
+  test("keeps every fact of a due disconnect, and gives it back once only", async () => {
+    const due = dueOf("c1", { end: { code: 4321, reason: "bye" }, connectOutcomeUnknown: true, dueSinceMs: 1.5 });
+    await journal.connecting(due.facts);
+    const place = await journal.due(due);
+    expect(await journal.read("c1")).toEqual(due);
+    expect(await journal.waiting(0, 10)).toEqual([{ connectionId: "c1", hub: "Chat", place, dueSinceMs: 1.5 }]);
+    expect(await journal.recover(END, NOW_MS)).toBe(0);
+  });
+
+  test("takes a due disconnect whose connection it never heard of", async () => {
+    await journal.due(dueOf("c1"));
+    expect(await journal.read("c1")).toEqual(dueOf("c1"));
+  });
+
+  test("reads nothing that does not wait", async () => {
+    await journal.connecting(factsOf("c1"));
+    await bury("c2");
+    expect(await journal.read("c1")).toBeNull();
+    expect(await journal.read("c2")).toBeNull();
+  });
+
+  test("gives later ones larger places, and one that is due again a new one", async () => {
+    const first = await journal.due(dueOf("c1"));
+    const second = await journal.due(dueOf("c2"));
+    expect(first).toBeGreaterThan(0);
+    expect(second).toBeGreaterThan(first);
+    const again = await journal.due(dueOf("c1", { dueSinceMs: NOW_MS + 1 }));
+    expect(again).toBeGreaterThan(second);
+    expect((await journal.waiting(0, 10)).map(({ place }) => place)).toEqual([second, again]);
+    expect(await waitingIds()).toEqual(["c2", "c1"]);
+    await journal.settled("c1");
+    expect(await journal.due(dueOf("c3"))).toBeGreaterThan(again);
+  });
+
+  test("pages: behind a place, at most the limit", async () => {
+    const ids = Array.from({ length: 25 }, (_, index) => `c${index}`);
+    await Promise.all(ids.map((id) => journal.due(dueOf(id))));
+    const seen: string[] = [];
+    for (let after = 0; ; ) {
+      const page = await journal.waiting(after, 10);
+      expect(page.length).toBeLessThanOrEqual(10);
+      seen.push(...page.map(({ connectionId }) => connectionId));
+      const last = page.at(-1);
+      if (last === undefined) break;
+      after = last.place;
+    }
+    expect(seen).toEqual(ids);
+  });
+
+  test("keeps a dead letter with its death, in order, until it is dropped", async () => {
+    await bury("c2", "c1", "c3");
+    const letters = await journal.deadLetters(0, 10);
+    const place = letters[1]?.place ?? 0;
+    expect(letters[1]).toEqual({ ...dueOf("c1"), diedAtMs: NOW_MS + 1, cause: "it answered 500 to c1", place });
+    expect(await waitingIds()).toEqual([]);
+    expect((await journal.deadLetters(place, 10)).map(({ facts }) => facts.connectionId)).toEqual(["c3"]);
+    expect(await journal.deadLetters(0, 2)).toHaveLength(2);
+    expect(await journal.drop(["c1", "c1", "nobody"])).toBe(1);
+    expect(await deadIds()).toEqual(["c2", "c3"]);
+    expect(await journal.drop(null)).toBe(2);
+    expect(await deadIds()).toEqual([]);
+  });
+
+  test("gives up only what waits", async () => {
+    await journal.connecting(factsOf("c1"));
+    await journal.died("c1", NOW_MS, "too early");
+    expect(await deadIds()).toEqual([]);
+    expect(await journal.recover(END, NOW_MS)).toBe(1);
+  });
+
+  test("revives some: they wait behind the others, counted from now", async () => {
+    await bury("c1", "c2", "c3");
+    const before = await journal.due(dueOf("waits"));
+    expect(await journal.revive(["c3", "c1", "c3", "waits"], NOW_MS + 9)).toBe(2);
+    expect(await deadIds()).toEqual(["c2"]);
+    expect(await waitingIds()).toEqual(["waits", "c3", "c1"]);
+    expect((await journal.waiting(0, 2))[1]?.place).toBeGreaterThan(before);
+    expect(await journal.read("c1")).toEqual(dueOf("c1", { dueSinceMs: NOW_MS + 9 }));
+  });
+
+  test("revives all, in their order, and none of those that wait", async () => {
+    await journal.due(dueOf("waits"));
+    await bury("c2", "c1");
+    expect(await journal.revive(null, NOW_MS + 9)).toBe(2);
+    expect(await waitingIds()).toEqual(["waits", "c2", "c1"]);
+    expect(await journal.revive(null, NOW_MS + 9)).toBe(0);
+    const last = (await journal.waiting(0, 3))[2]?.place ?? 0;
+    expect(await journal.due(dueOf("later"))).toBeGreaterThan(last);
+  });
+
+  test("drops no one that waits or is connected", async () => {
+    await journal.connecting(factsOf("c1"));
+    await journal.due(dueOf("c2"));
+    expect(await journal.drop(null)).toBe(0);
+    expect(await journal.drop(["c1", "c2"])).toBe(0);
+    expect(await journal.dropDiedBefore(Number.MAX_SAFE_INTEGER)).toBe(0);
+    expect(await journal.recover(END, NOW_MS)).toBe(1);
+    expect(await waitingIds()).toEqual(["c2", "c1"]);
+  });
+
+  test("drops those that died before a time, not those that died at it", async () => {
+    await bury("c0", "c1", "c2");
+    expect(await journal.dropDiedBefore(NOW_MS)).toBe(0);
+    expect(await journal.dropDiedBefore(NOW_MS + 2)).toBe(2);
+    expect(await deadIds()).toEqual(["c2"]);
+  });
+
+  test("does in order what is called in one turn", async () => {
+    const calls = [
+      journal.connecting(factsOf("c1")),
+      journal.connected("c1", "ann"),
+      journal.due(dueOf("c1")),
+      journal.due(dueOf("c2")),
+      journal.died("c1", NOW_MS, "none"),
+      journal.settled("c2"),
+      journal.connecting(factsOf("c2")),
+    ];
+    const between = journal.waiting(0, 10);
+    calls.push(journal.due(dueOf("c3")));
+    await Promise.all(calls);
+    expect(await between).toEqual([]);
+    expect(await waitingIds()).toEqual(["c3"]);
+    expect(await deadIds()).toEqual(["c1"]);
+    expect(await journal.recover(END, NOW_MS)).toBe(1);
+  });
+
+  test("keeps names and texts as they are, whatever they hold", async () => {
+    const odd = [
+      "",
+      "größe 🙂",
+      "'; DROP TABLE connections; --",
+      '"%_\\?',
+      "a\r\nb\tc\u0001",
+      " \u202eשלום ",
+      "x".repeat(100_000),
+    ];
+    for (const [index, text] of odd.entries()) {
+      const facts = { hub: text, userId: text, claims: text, clientQuery: text, forwardedFor: text };
+      const due = dueOf(`${text}${index}`, {
+        facts: factsOf(`${text}${index}`, facts),
+        end: { code: 1000, reason: text },
+      });
+      await journal.connecting(due.facts);
+      await journal.connected(due.facts.connectionId, text);
+      await journal.due(due);
+      expect(await journal.read(due.facts.connectionId)).toEqual(due);
+      await journal.died(due.facts.connectionId, NOW_MS, text);
+      expect((await journal.deadLetters(0, 100)).at(-1)).toMatchObject({ ...due, cause: text });
+    }
+  });
+
+  test("keeps the facts of the call, though their owner changes them later", async () => {
+    const facts = { ...factsOf("c1") };
+    const connecting = journal.connecting(facts);
+    facts.userId = "someone else";
+    await connecting;
+    await journal.recover(END, NOW_MS);
+    expect((await journal.read("c1"))?.facts).toEqual(factsOf("c1"));
+  });
+
+  test("keeps ten thousand", async () => {
+    const ids = Array.from({ length: 10_000 }, (_, index) => `c${index}`);
+    await Promise.all(ids.map((id) => journal.connecting(factsOf(id))));
+    await Promise.all(ids.map((id) => journal.connected(id, `user of ${id}`)));
+    expect(await journal.recover(END, NOW_MS)).toBe(10_000);
+    expect(await waitingIds()).toEqual(ids);
+    expect((await journal.read("c9999"))?.facts.userId).toBe("user of c9999");
+    await Promise.all(ids.map((id) => journal.died(id, NOW_MS, "none")));
+    expect(await journal.revive(null, NOW_MS)).toBe(10_000);
+    await Promise.all(ids.map((id) => journal.settled(id)));
+    expect(await waitingIds()).toEqual([]);
+  });
+
+  test("may be closed twice", async () => {
+    await journal.connecting(factsOf("c1"));
+    await journal.close();
+    await journal.close();
+  });
+});
+
+/**
+ * Why a promise was rejected.
+ *
+ * Not `expect(…).rejects`: Bun waits for the promise within that call, where no immediate runs, and the journal writes by one.
+ */
+async function refusalOf(promise: Promise<unknown>): Promise<string> {
+  try {
+    await promise;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+  throw new Error("it was not rejected");
+}

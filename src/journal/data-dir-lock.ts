@@ -1,0 +1,65 @@
+import { Database } from "bun:sqlite";
+import { chmodSync, closeSync, mkdirSync, openSync } from "node:fs";
+import { join } from "node:path";
+import { codeOf } from "./database-file.ts";
+
+const FILE_NAME = "lock";
+const DEFAULT_WAIT_MS = 5000;
+const POLL_MS = 25;
+
+/** A folder that is this process's own until `release`. Keep it: what is forgotten may be let go. */
+export interface DataDirLock {
+  /** May be called twice. */
+  release(): void;
+}
+
+/**
+ * Makes sure that one process at a time works in a data folder, which it makes with mode 0700 where it is missing.
+ *
+ * Shape:  the kernel's lock on the file `lock` there, which stays empty. The kernel lets go of it with the process, however
+ *         that ends; so a start right after `kill -9` finds it free.
+ * Units:  another process is waited for up to `waitMs`, 5 s by default, without blocking the event loop.
+ * Errors: rejects with a sentence where the folder is still in use then, and where there can be no such file.
+ */
+export async function lockDataDir(dataDir: string, { waitMs = DEFAULT_WAIT_MS } = {}): Promise<DataDirLock> {
+  const path = join(dataDir, FILE_NAME);
+  makeLockFile(dataDir, path);
+  const giveUpAtMs = performance.now() + waitMs;
+  for (;;) {
+    const database = tryLock(path);
+    if (database !== null) return { release: () => database.close() };
+    const leftMs = giveUpAtMs - performance.now();
+    if (leftMs <= 0) {
+      throw new Error(`${dataDir} is in use by another hubwire: stop that one, or give this one a dataDir of its own`);
+    }
+    await Bun.sleep(Math.min(POLL_MS, leftMs));
+  }
+}
+
+/**
+ * Never opens a file that is there: when a process closes a file, by whatever descriptor, the kernel drops all its locks on
+ * it, the one that we hold too. Source: POSIX, fcntl.
+ */
+function makeLockFile(dataDir: string, path: string): void {
+  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  chmodSync(dataDir, 0o700);
+  try {
+    closeSync(openSync(path, "wx", 0o600));
+  } catch (error) {
+    if (codeOf(error) !== "EEXIST") throw error;
+  }
+}
+
+/** Null where somebody else has the lock. SQLite knows the locks of its other connections in this process too. */
+function tryLock(path: string): Database | null {
+  const database = new Database(path, { readwrite: true, create: false });
+  try {
+    database.run("PRAGMA busy_timeout = 0");
+    database.run("BEGIN EXCLUSIVE");
+    return database;
+  } catch (error) {
+    database.close();
+    if (codeOf(error).startsWith("SQLITE_BUSY")) return null;
+    throw new Error(`${path} cannot be locked: ${error instanceof Error ? error.message : error}`);
+  }
+}

@@ -1,0 +1,59 @@
+import type { Database } from "bun:sqlite";
+import { chmodSync, closeSync, existsSync, mkdirSync, openSync, renameSync } from "node:fs";
+import { join } from "node:path";
+
+/** What SQLite keeps beside a file. Left behind, the log of one file would be played into the next of that name. */
+const COMPANIONS = ["", "-wal", "-shm"];
+
+const FILE_NAME = "journal.sqlite";
+
+/** Where the journal of a folder is. */
+export function journalPath(dataDir: string): string {
+  return join(dataDir, FILE_NAME);
+}
+
+/** A file as SQLite sees it has a flaw. */
+export class DamagedFile extends Error {
+  constructor(reason: string) {
+    super(reason);
+    this.name = "DamagedFile";
+  }
+}
+
+/** Makes folder and file where they are missing, for their owner alone. SQLite gives the file's mode to its companions. */
+export function makePrivate(dataDir: string, path: string): void {
+  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+  chmodSync(dataDir, 0o700);
+  closeSync(openSync(path, "a", 0o600));
+  for (const companion of COMPANIONS) {
+    if (existsSync(path + companion)) chmodSync(path + companion, 0o600);
+  }
+}
+
+/** Throws `DamagedFile` where SQLite finds a flaw. Cost: reads the whole file. */
+export function checkWhole(database: Database): void {
+  const found = database.query<{ quick_check: string }, []>("PRAGMA quick_check(1)").get()?.quick_check;
+  if (found !== "ok") throw new DamagedFile(found ?? "quick_check said nothing");
+}
+
+/** Whether an error says that the file itself is broken, not the disk or the statement. */
+export function isDamage(error: unknown): error is Error {
+  const code = codeOf(error);
+  return error instanceof DamagedFile || code === "SQLITE_NOTADB" || code.startsWith("SQLITE_CORRUPT");
+}
+
+/** Moves a file and its companions to the first free name; returns that name. */
+export function moveAside(path: string): string {
+  let number = 1;
+  while (existsSync(`${path}.damaged-${number}`)) number++;
+  const aside = `${path}.damaged-${number}`;
+  for (const companion of COMPANIONS) {
+    if (existsSync(path + companion)) renameSync(path + companion, aside + companion);
+  }
+  return aside;
+}
+
+/** What SQLite or the system calls the error: `SQLITE_FULL`, `EACCES`; empty where it is neither's. */
+export function codeOf(error: unknown): string {
+  return error instanceof Error && "code" in error ? String(error.code) : "";
+}

@@ -1,0 +1,300 @@
+import { Database } from "bun:sqlite";
+import type { DueDisconnect } from "../core/ports.ts";
+import { checkWhole, codeOf, DamagedFile, isDamage, journalPath, makePrivate, moveAside } from "./database-file.ts";
+import {
+  type DeadRow,
+  type DueRow,
+  type JournalStatements,
+  prepareStatements,
+  SCHEMA,
+  SCHEMA_VERSION,
+} from "./journal-statements.ts";
+import { type BatchOutcome, type Operation, PLACES_AT_ONCE, type Result, type Synchronous } from "./operation.ts";
+
+/** How long another process may hold the file, as a tool of an operator's does. Connects wait meanwhile. */
+const BUSY_TIMEOUT_MS = 1000;
+
+/** The writer itself plays the log into the file when it has this many pages of 4 kB: only where the checkpointer is late. */
+const LATE_CHECKPOINT_PAGES = 16_000;
+
+/** The checkpointer leaves the writer about this many pages; both syncs of so few take two milliseconds or three. */
+const FEW_PAGES = 32;
+const MAX_CHECKPOINT_ROUNDS = 8;
+
+/** A log that grew larger, by one large batch, is cut back to this. */
+const MAX_IDLE_LOG_BYTES = 32 * 1024 * 1024;
+
+/** The file was written by a version that knows more. No later try will do better. */
+export class NewerFile extends Error {
+  constructor(path: string) {
+    super(`${path} was written by a newer version of hubwire: start that one, or move the file away`);
+    this.name = "NewerFile";
+  }
+}
+
+/** What the file needs of the journal. */
+export interface JournalFileOptions {
+  readonly dataDir: string;
+  readonly synchronous: Synchronous;
+  /** Called when the file was found damaged: it stands under `movedTo` now, and a new one is begun. */
+  readonly onDamaged: (movedTo: string, reason: string) => void;
+}
+
+/** A file at work. */
+interface OpenFile {
+  readonly database: Database;
+  readonly statements: JournalStatements;
+}
+
+/**
+ * `journal.sqlite`: carries out operations, a batch in one transaction. It blocks, and so belongs into a thread of its own.
+ *
+ * Shape:  folder 0700, file 0600. What is deleted is overwritten in the file; the log beside it has it a while longer.
+ * Errors: `open` throws where there can be no file; a batch says itself why it failed. A damaged file, also one found so
+ *         while at work, is moved aside with its companions, and the batch goes to a new one.
+ */
+export class JournalFile {
+  readonly #options: JournalFileOptions;
+  readonly #path: string;
+  #file: OpenFile | null = null;
+  /** Places below are reserved in the file. */
+  #reservedPlaces = 0;
+  #failedLast = false;
+
+  constructor(options: JournalFileOptions) {
+    this.#options = options;
+    this.#path = journalPath(options.dataDir);
+  }
+
+  /** Opens the file or makes a new one; returns the first place that was never given out. */
+  open(): number {
+    try {
+      this.#open();
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      this.#replace(error.message);
+    }
+    return this.#reservedPlaces;
+  }
+
+  apply(operations: readonly Operation[]): BatchOutcome {
+    try {
+      return this.#applyOnce(operations);
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      this.#replace(error.message);
+      return this.#applyOnce(operations);
+    }
+  }
+
+  /** Plays what is left of the log into the file, so that the next write begins it anew. */
+  finishCheckpoint(): void {
+    try {
+      this.#file?.database.run("PRAGMA wal_checkpoint(PASSIVE)");
+    } catch {
+      // Nothing is lost, and whatever is wrong is met by the next batch.
+    }
+  }
+
+  /** May be called twice. */
+  close(): void {
+    const file = this.#file;
+    this.#file = null;
+    if (file === null) return;
+    for (const statement of Object.values<{ finalize(): void }>({ ...file.statements })) statement.finalize();
+    file.database.close();
+  }
+
+  #open(): void {
+    makePrivate(this.#options.dataDir, this.#path);
+    this.#file = openFile(this.#path, this.#options.synchronous);
+    this.#reservedPlaces = Math.max(this.#reservedPlaces, readPlaces(this.#file.database));
+  }
+
+  #replace(reason: string): void {
+    // Moved first: closing would delete the log, which may be the better half of it.
+    const movedTo = moveAside(this.#path);
+    this.close();
+    this.#options.onDamaged(movedTo, reason);
+    this.#open();
+  }
+
+  #applyOnce(operations: readonly Operation[]): BatchOutcome {
+    if (this.#file === null) this.#open();
+    const { database, statements } = this.#file ?? unopened();
+    const reservedBefore = this.#reservedPlaces;
+    // Kept in memory until the commit, so that a full disk is met there and what was read before it is good.
+    if (this.#failedLast) database.run("PRAGMA cache_spill = OFF");
+    let results: Result[] | null = null;
+    try {
+      statements.begin.run();
+      results = operations.map((operation) => this.#carryOut(statements, operation));
+      statements.commit.run();
+      if (this.#failedLast) database.run("PRAGMA cache_spill = ON");
+      this.#failedLast = false;
+      return { failure: null, results };
+    } catch (error) {
+      this.#reservedPlaces = reservedBefore;
+      this.#failedLast = true;
+      if (database.inTransaction) database.run("ROLLBACK");
+      if (isDamage(error)) throw error;
+      return {
+        failure: error instanceof Error ? error.message : String(error),
+        results: wholeOnly(results, operations),
+      };
+    }
+  }
+
+  #carryOut(statements: JournalStatements, operation: Operation): Result {
+    switch (operation[0]) {
+      case "connecting":
+        return statements.connecting.run(...operation[1]).changes;
+      case "connected":
+        return statements.connected.run(operation[1], operation[2]).changes;
+      case "due": {
+        const [, place, facts, code, reason, unknown, sinceMs] = operation;
+        this.#reservePlaces(statements, place);
+        return statements.due.run(...facts, code, reason, unknown ? 1 : 0, sinceMs, place).changes;
+      }
+      case "settled":
+        return statements.settled.run(operation[1]).changes;
+      case "died": {
+        const [, place, connectionId, diedAtMs, cause] = operation;
+        this.#reservePlaces(statements, place);
+        return statements.died.run(place, connectionId, diedAtMs, cause).changes;
+      }
+      case "waiting":
+        return statements.waiting.all(operation[1], operation[2]);
+      case "read": {
+        const row = statements.read.get(operation[1]);
+        return row === null ? null : toDue(row);
+      }
+      case "deadLetters":
+        return statements.deadLetters.all(operation[1], operation[2]).map(toDeadLetter);
+      default:
+        return this.#carryOutForMany(statements, operation);
+    }
+  }
+
+  #carryOutForMany(
+    statements: JournalStatements,
+    operation: Extract<Operation, readonly ["recover" | "revive" | "drop" | "dropDiedBefore" | "probe", ...unknown[]]>,
+  ): number {
+    switch (operation[0]) {
+      case "recover": {
+        const [, firstPlace, code, reason, nowMs] = operation;
+        this.#reservePlaces(statements, firstPlace + PLACES_AT_ONCE);
+        return statements.recover.run(code, reason, nowMs, firstPlace).changes;
+      }
+      case "revive": {
+        const [, firstPlace, nowMs, ids] = operation;
+        this.#reservePlaces(statements, firstPlace + (ids?.length ?? PLACES_AT_ONCE));
+        if (ids === null) return statements.reviveAll.run(firstPlace, nowMs).changes;
+        return sum(ids, (id, index) => statements.revive.run(firstPlace + index, nowMs, id).changes);
+      }
+      case "drop": {
+        const [, ids] = operation;
+        return ids === null ? statements.dropAll.run().changes : sum(ids, (id) => statements.drop.run(id).changes);
+      }
+      case "dropDiedBefore":
+        return statements.dropDiedBefore.run(operation[1]).changes;
+      case "probe":
+        return statements.probe.run().changes;
+    }
+  }
+
+  /** Has the file know of all places up to this one before a row has it; far ahead, so that this is seldom a write. */
+  #reservePlaces(statements: JournalStatements, place: number): void {
+    if (place < this.#reservedPlaces - PLACES_AT_ONCE / 2) return;
+    this.#reservedPlaces = place + PLACES_AT_ONCE;
+    statements.reserve.run(this.#reservedPlaces);
+  }
+}
+
+/** Plays the log of a file that another thread has open. Errors: none; a log that was not played is played later. */
+export function checkpointFile(path: string): void {
+  let database: Database | null = null;
+  try {
+    database = new Database(path, { readwrite: true, create: false });
+    const play = database.prepare<{ checkpointed: number }, []>("PRAGMA wal_checkpoint(PASSIVE)");
+    let playedBefore = 0;
+    // Each round plays what came during the one before, so that the writer is left with few.
+    for (let round = 0; round < MAX_CHECKPOINT_ROUNDS; round++) {
+      const { checkpointed = 0 } = play.get() ?? {};
+      if (checkpointed - playedBefore < FEW_PAGES) break;
+      playedBefore = checkpointed;
+    }
+    play.finalize();
+  } catch {
+    // The writer meets whatever is wrong, and can report it.
+  } finally {
+    database?.close();
+  }
+}
+
+function openFile(path: string, synchronous: Synchronous): OpenFile {
+  const database = new Database(path, { readwrite: true, create: false, strict: true });
+  try {
+    database.run(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`);
+    checkWhole(database);
+    database.run("PRAGMA journal_mode = WAL");
+    database.run(`PRAGMA synchronous = ${synchronous}`);
+    database.run(`PRAGMA wal_autocheckpoint = ${LATE_CHECKPOINT_PAGES}`);
+    database.run(`PRAGMA journal_size_limit = ${MAX_IDLE_LOG_BYTES}`);
+    // Whoever has left should not be found in the file either.
+    database.run("PRAGMA secure_delete = ON");
+    bringUpToDate(database, path);
+    return { database, statements: prepareStatements(database) };
+  } catch (error) {
+    database.close();
+    // A statement that makes no sense to SQLite is one that the file's tables do not fit.
+    throw codeOf(error) === "SQLITE_ERROR" ? new DamagedFile(describe(error)) : error;
+  }
+}
+
+function bringUpToDate(database: Database, path: string): void {
+  const version = database.query<{ user_version: number }, []>("PRAGMA user_version").get()?.user_version ?? 0;
+  if (version > SCHEMA_VERSION) throw new NewerFile(path);
+  if (version === SCHEMA_VERSION) return;
+  database.transaction(() => {
+    database.run(SCHEMA);
+    // Below are the places of a process that could not open its file.
+    database.run("INSERT INTO journal (places, probes) VALUES (?, 0)", [PLACES_AT_ONCE]);
+  })();
+}
+
+function readPlaces(database: Database): number {
+  return database.query<{ places: number }, []>("SELECT places FROM journal").get()?.places ?? PLACES_AT_ONCE;
+}
+
+/** Results are of use after a failure only where it came with the commit, behind the last operation. */
+function wholeOnly(results: Result[] | null, operations: readonly Operation[]): Result[] | null {
+  return results?.length === operations.length ? results : null;
+}
+
+function toDue(row: DueRow): DueDisconnect {
+  const { id, hub, userId, claims, clientQuery, forwardedFor, closeCode, closeReason, connectUnknown, dueSinceMs } =
+    row;
+  return {
+    facts: { connectionId: id, hub, userId, claims, clientQuery, forwardedFor },
+    end: { code: closeCode, reason: closeReason },
+    connectOutcomeUnknown: connectUnknown === 1,
+    dueSinceMs,
+  };
+}
+
+function toDeadLetter(row: DeadRow) {
+  return { ...toDue(row), diedAtMs: row.diedAtMs, cause: row.cause, place: row.place };
+}
+
+function describe(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+function sum<T>(items: readonly T[], count: (item: T, index: number) => number): number {
+  return items.reduce((total, item, index) => total + count(item, index), 0);
+}
+
+function unopened(): never {
+  throw new Error("the journal's file is not open");
+}

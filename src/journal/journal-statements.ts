@@ -1,0 +1,170 @@
+import type { Database, Statement } from "bun:sqlite";
+
+/** What `PRAGMA user_version` says of a file that this version wrote. */
+export const SCHEMA_VERSION = 1;
+
+/** `connections.state`. */
+export const STATE = { connecting: 0, connected: 1, due: 2, dead: 3 } as const;
+
+/**
+ * Times are REAL: a fraction of a millisecond is no reason to refuse a row. The table has a rowid of its own, since rows that
+ * are added one behind the other fill pages; by their random ids they would touch one page each.
+ * `places`: what is below has been given out, in this life of the file or an earlier one.
+ */
+export const SCHEMA = `
+  CREATE TABLE connections (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    state INTEGER NOT NULL,
+    hub TEXT NOT NULL,
+    user_id TEXT NOT NULL,
+    claims TEXT NOT NULL,
+    client_query TEXT NOT NULL,
+    forwarded_for TEXT NOT NULL,
+    close_code INTEGER NOT NULL DEFAULT 0,
+    close_reason TEXT NOT NULL DEFAULT '',
+    connect_unknown INTEGER NOT NULL DEFAULT 0,
+    due_since_ms REAL NOT NULL DEFAULT 0,
+    place INTEGER NOT NULL DEFAULT 0,
+    died_at_ms REAL NOT NULL DEFAULT 0,
+    cause TEXT NOT NULL DEFAULT ''
+  ) STRICT;
+  CREATE INDEX waiting ON connections (place) WHERE state = ${STATE.due};
+  CREATE INDEX dead ON connections (place) WHERE state = ${STATE.dead};
+  CREATE TABLE journal (places INTEGER NOT NULL, probes INTEGER NOT NULL) STRICT;
+  PRAGMA user_version = ${SCHEMA_VERSION};
+`;
+
+const DUE_COLUMNS = `id, hub, user_id AS userId, claims, client_query AS clientQuery, forwarded_for AS forwardedFor,
+  close_code AS closeCode, close_reason AS closeReason, connect_unknown AS connectUnknown, due_since_ms AS dueSinceMs`;
+
+/** A disconnect that is owed, as a row. */
+export interface DueRow {
+  readonly id: string;
+  readonly hub: string;
+  readonly userId: string;
+  readonly claims: string;
+  readonly clientQuery: string;
+  readonly forwardedFor: string;
+  readonly closeCode: number;
+  readonly closeReason: string;
+  readonly connectUnknown: number;
+  readonly dueSinceMs: number;
+}
+
+/** A disconnect that was given up, as a row. */
+export interface DeadRow extends DueRow {
+  readonly diedAtMs: number;
+  readonly cause: string;
+  readonly place: number;
+}
+
+/** A waiting disconnect as a row, which is just what the port asks for. */
+export interface WaitingRow {
+  readonly connectionId: string;
+  readonly hub: string;
+  readonly place: number;
+  readonly dueSinceMs: number;
+}
+
+/** The statements of a journal's file, ready to run. */
+export interface JournalStatements {
+  readonly begin: Statement<unknown, []>;
+  readonly commit: Statement<unknown, []>;
+  readonly connecting: Statement<unknown, [string, string, string, string, string, string]>;
+  readonly connected: Statement<unknown, [string, string]>;
+  readonly due: Statement<
+    unknown,
+    [string, string, string, string, string, string, number, string, number, number, number]
+  >;
+  readonly settled: Statement<unknown, [string]>;
+  readonly died: Statement<unknown, [number, string, number, string]>;
+  readonly recover: Statement<unknown, [number, string, number, number]>;
+  readonly revive: Statement<unknown, [number, number, string]>;
+  readonly reviveAll: Statement<unknown, [number, number]>;
+  readonly drop: Statement<unknown, [string]>;
+  readonly dropAll: Statement<unknown, []>;
+  readonly dropDiedBefore: Statement<unknown, [number]>;
+  readonly probe: Statement<unknown, []>;
+  readonly reserve: Statement<unknown, [number]>;
+  readonly waiting: Statement<WaitingRow, [number, number]>;
+  readonly read: Statement<DueRow, [string]>;
+  readonly deadLetters: Statement<DeadRow, [number, number]>;
+}
+
+/** Prepares every statement. They are to be finalized before the database is closed. */
+export function prepareStatements(database: Database): JournalStatements {
+  return { ...prepareWrites(database), ...prepareOperatorWrites(database), ...prepareReads(database) };
+}
+
+function prepareWrites(database: Database) {
+  return {
+    begin: database.prepare<unknown, []>("BEGIN"),
+    commit: database.prepare<unknown, []>("COMMIT"),
+    connecting: database.prepare<unknown, [string, string, string, string, string, string]>(
+      `INSERT OR REPLACE INTO connections (id, hub, user_id, claims, client_query, forwarded_for, state)
+       VALUES (?, ?, ?, ?, ?, ?, ${STATE.connecting})`,
+    ),
+    connected: database.prepare<unknown, [string, string]>(
+      `UPDATE connections SET state = ${STATE.connected}, user_id = ?2 WHERE id = ?1 AND state <= ${STATE.connected}`,
+    ),
+    due: database.prepare<
+      unknown,
+      [string, string, string, string, string, string, number, string, number, number, number]
+    >(
+      `INSERT OR REPLACE INTO connections (id, hub, user_id, claims, client_query, forwarded_for,
+         close_code, close_reason, connect_unknown, due_since_ms, place, state)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ${STATE.due})`,
+    ),
+    settled: database.prepare<unknown, [string]>("DELETE FROM connections WHERE id = ?"),
+    died: database.prepare<unknown, [number, string, number, string]>(
+      `UPDATE connections SET state = ${STATE.dead}, place = ?1, died_at_ms = ?3, cause = ?4
+       WHERE id = ?2 AND state = ${STATE.due}`,
+    ),
+    recover: database.prepare<unknown, [number, string, number, number]>(
+      `UPDATE connections SET state = ${STATE.due}, close_code = ?1, close_reason = ?2, due_since_ms = ?3,
+         connect_unknown = state = ${STATE.connecting}, place = ?4 + orphan.nth
+       FROM (SELECT number AS n, row_number() OVER (ORDER BY number) - 1 AS nth FROM connections
+             WHERE state <= ${STATE.connected}) AS orphan
+       WHERE number = orphan.n`,
+    ),
+    probe: database.prepare<unknown, []>("UPDATE journal SET probes = probes + 1"),
+    reserve: database.prepare<unknown, [number]>("UPDATE journal SET places = ?"),
+  };
+}
+
+function prepareOperatorWrites(database: Database) {
+  return {
+    revive: database.prepare<unknown, [number, number, string]>(
+      `UPDATE connections SET state = ${STATE.due}, place = ?1, due_since_ms = ?2, died_at_ms = 0, cause = ''
+       WHERE id = ?3 AND state = ${STATE.dead}`,
+    ),
+    reviveAll: database.prepare<unknown, [number, number]>(
+      `UPDATE connections SET state = ${STATE.due}, place = ?1 + old.nth, due_since_ms = ?2, died_at_ms = 0, cause = ''
+       FROM (SELECT number AS n, row_number() OVER (ORDER BY place) - 1 AS nth FROM connections
+             WHERE state = ${STATE.dead}) AS old
+       WHERE number = old.n`,
+    ),
+    drop: database.prepare<unknown, [string]>(`DELETE FROM connections WHERE id = ? AND state = ${STATE.dead}`),
+    dropAll: database.prepare<unknown, []>(`DELETE FROM connections WHERE state = ${STATE.dead}`),
+    dropDiedBefore: database.prepare<unknown, [number]>(
+      `DELETE FROM connections WHERE state = ${STATE.dead} AND died_at_ms < ?`,
+    ),
+  };
+}
+
+function prepareReads(database: Database) {
+  return {
+    waiting: database.prepare<WaitingRow, [number, number]>(
+      `SELECT id AS connectionId, hub, place, due_since_ms AS dueSinceMs FROM connections
+       WHERE state = ${STATE.due} AND place > ? ORDER BY place LIMIT ?`,
+    ),
+    read: database.prepare<DueRow, [string]>(
+      `SELECT ${DUE_COLUMNS} FROM connections WHERE id = ? AND state = ${STATE.due}`,
+    ),
+    deadLetters: database.prepare<DeadRow, [number, number]>(
+      `SELECT ${DUE_COLUMNS}, died_at_ms AS diedAtMs, cause, place FROM connections
+       WHERE state = ${STATE.dead} AND place > ? ORDER BY place LIMIT ?`,
+    ),
+  };
+}

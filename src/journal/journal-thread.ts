@@ -1,0 +1,72 @@
+import type { Reply, Request } from "./operation.ts";
+
+/** What a thread tells besides its answers. */
+export interface JournalThreadEvents {
+  damaged(movedTo: string, reason: string): void;
+  /** It has ended by itself; whatever was asked is rejected. Called once, and not after `end`. */
+  died(reason: string): void;
+}
+
+type Answer = Exclude<Reply, readonly ["damaged", ...unknown[]]>;
+
+/**
+ * The thread that does the journal's disk work, as the event loop sees it: requests in, answers out.
+ *
+ * Order: one request at a time; its answer comes before the next may be asked.
+ */
+export class JournalThread {
+  readonly #worker: Worker;
+  readonly #events: JournalThreadEvents;
+  #asked: { resolve(answer: Answer): void; reject(error: Error): void } | null = null;
+  #ended = false;
+
+  constructor(events: JournalThreadEvents) {
+    this.#events = events;
+    // Of use to the whole process only: a smaller heap, since it holds one batch at a time.
+    this.#worker = new Worker(new URL("./sqlite-worker.ts", import.meta.url), { smol: true });
+    this.#worker.onmessage = (event: MessageEvent<Reply>) => this.#hear(event.data);
+    this.#worker.addEventListener("error", (event) => {
+      event.preventDefault();
+      this.#die(event.message);
+    });
+    this.#worker.addEventListener("close", () => this.#die("it ended by itself"));
+  }
+
+  /** Rejects where the thread dies before it answers. */
+  ask<Name extends Answer[0]>(request: Request): Promise<Extract<Answer, readonly [Name, ...unknown[]]>>;
+  ask(request: Request): Promise<Answer> {
+    const { promise, resolve, reject } = Promise.withResolvers<Answer>();
+    if (this.#ended) reject(new Error("the journal's thread has ended"));
+    else if (this.#asked !== null) reject(new Error("the journal's thread was asked two things at once"));
+    else {
+      this.#asked = { resolve, reject };
+      this.#worker.postMessage(request);
+    }
+    return promise;
+  }
+
+  /** Ends the thread, whatever it does. May be called twice. */
+  end(): void {
+    this.#ended = true;
+    this.#worker.terminate();
+  }
+
+  #hear(reply: Reply): void {
+    if (reply[0] === "damaged") {
+      this.#events.damaged(reply[1], reply[2]);
+      return;
+    }
+    const asked = this.#asked;
+    this.#asked = null;
+    asked?.resolve(reply);
+  }
+
+  #die(reason: string): void {
+    if (this.#ended) return;
+    this.end();
+    const sentence = `the journal's thread died: ${reason}`;
+    this.#events.died(sentence);
+    this.#asked?.reject(new Error(sentence));
+    this.#asked = null;
+  }
+}

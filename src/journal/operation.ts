@@ -1,0 +1,79 @@
+import type { DeadLetter, DueDisconnect, WaitingDisconnect } from "../core/ports.ts";
+import type { ConnectionFacts } from "../protocol/events.ts";
+
+/** A connection's facts as a row of strings: id, hub, user id, claims, query, forwarded-for. */
+export type FactsRow = readonly [string, string, string, string, string, string];
+
+/** A write that is kept in memory while the disk does not take it. */
+export type KeepableWrite =
+  | readonly ["due", place: number, facts: FactsRow, code: number, reason: string, unknown: boolean, sinceMs: number]
+  | readonly ["settled", connectionId: string]
+  | readonly ["died", place: number, connectionId: string, diedAtMs: number, cause: string]
+  | readonly ["recover", firstPlace: number, code: number, reason: string, nowMs: number];
+
+/** A write whose caller has to know that the disk did not take it. */
+export type DemandingWrite =
+  | readonly ["connecting", facts: FactsRow]
+  | readonly ["connected", connectionId: string, userId: string]
+  | readonly ["revive", firstPlace: number, nowMs: number, connectionIds: readonly string[] | null]
+  | readonly ["drop", connectionIds: readonly string[] | null]
+  | readonly ["dropDiedBefore", timeMs: number]
+  /** Changes nothing but a counter: shows whether the disk takes writes. */
+  | readonly ["probe"];
+
+export type Read =
+  | readonly ["waiting", afterPlace: number, limit: number]
+  | readonly ["read", connectionId: string]
+  | readonly ["deadLetters", afterPlace: number, limit: number];
+
+/** What the journal asks of its file. Tuples of strings and numbers, since they are copied to another thread. */
+export type Operation = KeepableWrite | DemandingWrite | Read;
+
+/** A write's number of rows, or what a read found. */
+export type Result = number | DueDisconnect | WaitingDisconnect[] | DeadLetter[] | null;
+
+/** What became of a batch. All of it was written, or, where there is a `failure`, none. */
+export interface BatchOutcome {
+  readonly failure: string | null;
+  /** One for each operation. Null where they could not be carried out; after a failed commit they are as if it had not. */
+  readonly results: readonly Result[] | null;
+}
+
+/** From the event loop to the thread. Each is answered once, in order. */
+export type Request =
+  | readonly ["open", dataDir: string, synchronous: Synchronous]
+  /** `finishCheckpoint`: after the answer the rest of the log is played into the file. */
+  | readonly ["batch", operations: readonly Operation[], finishCheckpoint: boolean]
+  /** Plays the log of another thread's file. */
+  | readonly ["checkpoint", path: string]
+  | readonly ["close"];
+
+/** From the thread. `damaged` answers nothing: it comes before the answer. */
+export type Reply =
+  | readonly ["damaged", movedTo: string, reason: string]
+  | readonly ["opened", nextPlace: number]
+  /** `hopeless`: no later try will do better. */
+  | readonly ["unopened", reason: string, hopeless: boolean]
+  | readonly ["batch", outcome: BatchOutcome]
+  | readonly ["checkpointed"]
+  | readonly ["closed"];
+
+/** What a commit waits for: nothing but the kernel, or the disk. */
+export type Synchronous = "normal" | "full";
+
+/** How many places an operation on many connections takes at once: more than a file will ever hold. */
+export const PLACES_AT_ONCE = 2 ** 26;
+
+export function isRead(operation: Operation): operation is Read {
+  return operation[0] === "waiting" || operation[0] === "read" || operation[0] === "deadLetters";
+}
+
+export function isKeepable(operation: Operation): operation is KeepableWrite {
+  const [name] = operation;
+  return name === "due" || name === "settled" || name === "died" || name === "recover";
+}
+
+export function toFactsRow(facts: ConnectionFacts): FactsRow {
+  const { connectionId, hub, userId, claims, clientQuery, forwardedFor } = facts;
+  return [connectionId, hub, userId, claims, clientQuery, forwardedFor];
+}
