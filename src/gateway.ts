@@ -112,7 +112,7 @@ export async function startGateway(config: Config, { log }: { log: Logger }): Pr
     const { port } = doors;
     return { url: formatUrl(config, port), port, accessKeys: keys, keyFile, registry: core.registry, reload, stop };
   } catch (error) {
-    await stack.unwind();
+    await stack.unwind().catch((fault) => report.fault("stop", fault));
     throw error;
   }
 }
@@ -125,8 +125,17 @@ class StopStack {
     this.#stops.push(stop);
   }
 
+  /** Goes on behind one that throws, so that nothing is left running; throws the first fault in the end. */
   async unwind(): Promise<void> {
-    for (let stop = this.#stops.pop(); stop !== undefined; stop = this.#stops.pop()) await stop();
+    const faults: unknown[] = [];
+    for (let stop = this.#stops.pop(); stop !== undefined; stop = this.#stops.pop()) {
+      try {
+        await stop();
+      } catch (fault) {
+        faults.push(fault);
+      }
+    }
+    if (faults.length > 0) throw faults[0];
   }
 }
 

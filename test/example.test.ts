@@ -207,13 +207,13 @@ describe("npm start", () => {
   });
 });
 
-test("SIGTERM to npm closes clients with 1001, ends everything with exit code 0 and frees both ports", async () => {
+test("SIGTERM to npm closes clients with 1012, ends everything with exit code 0 and frees both ports", async () => {
   const { npm, examplePort, gatewayPort, pageUrl, accessKey } = await startExample(join(folder, "data"));
   await using _ = npm;
   using client = await RawWebSocket.open({ port: gatewayPort, path: "/ws/client/hubs/chat?name=Ada" });
   await client.nextText();
   npm.child.kill("SIGTERM");
-  expect(await client.closed()).toEqual({ code: 1001, reason: "shutting down" });
+  expect(await client.closed()).toEqual({ code: 1012, reason: "shutting down" });
   expect(await within(npm.ended, "npm start to end")).toBe(0);
   expect(await listenOnce(examplePort)).toBe(examplePort);
   expect(await listenOnce(gatewayPort)).toBe(gatewayPort);

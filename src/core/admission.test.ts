@@ -5,6 +5,7 @@ import { settled } from "../../test/support/fake-clock.ts";
 import { answer, notSent, refused, UNROUTED, unknown } from "../../test/support/scripted-upstream.ts";
 import type { HeaderLine } from "../protocol/headers.ts";
 import type { Admitted } from "./admission.ts";
+import type { UpstreamOutcome } from "./ports.ts";
 
 const BOB: HeaderLine = ["X-ASRS-User-Id", "bob"];
 
@@ -185,13 +186,28 @@ describe("asking the upstream", () => {
     });
   });
 
-  test("a fault of ours leaves nothing outstanding", async () => {
+  test("a fault of ours leaves nothing outstanding, and sends the disconnect: the upstream may have said 2xx", async () => {
     const stage = new CoreStage();
-    stage.upstream.script = () => {
-      throw new Error("a bug");
+    stage.upstream.script = ({ name }) => {
+      if (name === "connect") throw new Error("a bug");
+      return answer(204);
     };
     await expect(ask(stage)).rejects.toThrow("a bug");
     await settled();
+    expect(stage.upstream.of("disconnect").map(({ event }) => event)).toMatchObject([
+      { closeCode: 1006, closeReason: "handshake failed", connectOutcomeUnknown: true },
+    ]);
+    expect(stage.outstanding.count).toBe(0);
+  });
+
+  test("a refusal that answers a repeat is followed by a disconnect of unknown outcome", async () => {
+    const stage = new CoreStage();
+    stage.upstream.script = ({ name }) =>
+      name === "connect" ? ({ ...answer(403), wasRepeated: true } as UpstreamOutcome) : answer(204);
+    expect(await ask(stage, "alice")).toMatchObject({ kind: "relay", status: 403 });
+    await settled();
+    expect(stage.upstream.of("disconnect").map(({ event }) => event)).toMatchObject([{ connectOutcomeUnknown: true }]);
+    expect(await leftBehind(stage)).toEqual([]);
     expect(stage.outstanding.count).toBe(0);
   });
 });
@@ -285,15 +301,17 @@ describe("the journal", () => {
     expect(await leftBehind(stage)).toEqual([]);
   });
 
-  test("that cannot take the connection lets nobody in, and the upstream is not asked", async () => {
+  test("that cannot take the connection lets nobody in, the upstream is not asked, and nothing is to be taken back", async () => {
     const stage = new CoreStage();
+    const taken: string[] = [];
+    stage.journal.settled = async (id) => void taken.push(id);
     stage.journal.connecting = () => Promise.reject(new Error("disk full"));
     expect(await ask(stage, "alice")).toMatchObject({
       kind: "refuse",
       refusal: { status: 503, code: "journal_unavailable", headers: { "Retry-After": "1" } },
     });
     await settled();
-    expect([stage.upstream.calls, stage.outstanding.count]).toEqual([[], 0]);
+    expect([stage.upstream.calls, stage.outstanding.count, taken]).toEqual([[], 0, []]);
   });
 
   test("that cannot take the user lets nobody in, and the disconnect is sent", async () => {

@@ -122,23 +122,30 @@ export class Admission {
     // The caller has verified a token since `reserve`, and the drain may have found nothing outstanding meanwhile.
     if (this.#closing) return { kind: "refuse", refusal: shuttingDown() };
     this.#outstanding.begin();
+    if (!(await this.#isWritten(this.#journal.connecting(facts)))) {
+      // Nothing was written, so nothing is to be taken back.
+      this.#outstanding.end();
+      return { kind: "refuse", refusal: journalUnavailable() };
+    }
     let departing = false;
     try {
-      if (!(await this.#isWritten(this.#journal.connecting(facts)))) {
-        return { kind: "refuse", refusal: journalUnavailable() };
-      }
       if (this.#closing) return { kind: "refuse", refusal: shuttingDown() };
       const decision = await this.#ask(request);
       if (decision.kind === "accept") {
         departing = true;
         return accept(facts, decision);
       }
-      if (decision.kind === "refuse" && decision.disconnect !== "none") {
+      if (decision.disconnect !== "none") {
         departing = true;
         const left = new Connection({ ...facts, userId: decision.userId });
         void this.#departure.send(left, CLOSE.handshakeFailed, decision.disconnect === "unknown");
       }
       return decision.kind === "refuse" ? { kind: "refuse", refusal: decision.refusal } : decision;
+    } catch (error) {
+      // A fault of ours behind the question: the upstream may have said 2xx.
+      departing = true;
+      void this.#departure.send(new Connection(facts), CLOSE.handshakeFailed, true);
+      throw error;
     } finally {
       if (!departing) {
         // Not waited for: a crash before it is written costs a disconnect that says `unknown`.

@@ -159,10 +159,31 @@ describe("a 4xx answer", () => {
       ["Content-Length", "4"],
     ];
     expect(decideConnect(answer(status, headers, "nope"), ALICE)).toEqual({
+      disconnect: "none",
+      userId: "alice",
       kind: "relay",
       status,
       headers: [["WWW-Authenticate", "Basic"]],
       body: new TextEncoder().encode("nope"),
     });
+  });
+});
+
+describe("an answer to a repeat, whose first answer was lost", () => {
+  const repeated = (status: number) => ({ ...answer(status, [BOB]), wasRepeated: true }) as UpstreamOutcome;
+
+  test.each([
+    [401, "relay"],
+    [500, "refuse"],
+    [302, "refuse"],
+  ] as const)(
+    "of status %d refuses the client, and a disconnect follows: the first may have been 2xx",
+    (status, kind) => {
+      expect(decideConnect(repeated(status), ALICE)).toMatchObject({ kind, disconnect: "unknown", userId: "alice" });
+    },
+  );
+
+  test("of status 200 lets the client in", () => {
+    expect(decideConnect(repeated(200), ALICE)).toMatchObject({ kind: "accept", userId: "bob" });
   });
 });

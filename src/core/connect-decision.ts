@@ -17,7 +17,14 @@ export type ConnectDecision =
       readonly subprotocol: string | null;
       readonly firstFrame: Frame | null;
     }
-  | { readonly kind: "relay"; readonly status: number; readonly headers: HeaderLines; readonly body: Uint8Array }
+  | {
+      readonly kind: "relay";
+      readonly status: number;
+      readonly headers: HeaderLines;
+      readonly body: Uint8Array;
+      readonly disconnect: DisconnectDue;
+      readonly userId: string;
+    }
   | {
       readonly kind: "refuse";
       readonly refusal: Refusal;
@@ -38,7 +45,7 @@ export interface ConnectAsked {
 export function decideConnect(outcome: UpstreamOutcome, asked: ConnectAsked): ConnectDecision {
   switch (outcome.kind) {
     case "answer":
-      return decideAnswer(outcome.status, outcome.headers, outcome.body, asked);
+      return decideAnswer(outcome, asked);
     case "unrouted":
       if (asked.userId === "") return refuse(noUser(), "none", asked);
       return { kind: "accept", userId: asked.userId, groups: [], subprotocol: null, firstFrame: null };
@@ -64,10 +71,16 @@ const REFUSED_SENTENCE = {
 
 const REFUSED_TARGET = { breaker: "breaker", concurrency: "maxConcurrency" } as const;
 
-function decideAnswer(status: number, headers: HeaderLines, body: Uint8Array, asked: ConnectAsked): ConnectDecision {
-  if (status >= 400 && status < 500) return { kind: "relay", status, headers: relayedHeaders(headers), body };
+function decideAnswer(answer: Extract<UpstreamOutcome, { kind: "answer" }>, asked: ConnectAsked): ConnectDecision {
+  const { status, headers, body } = answer;
+  // A lost answer to the same event may have been a 2xx, whatever its repeat was answered with.
+  const disconnect = answer.wasRepeated === true ? "unknown" : "none";
+  if (status >= 400 && status < 500) {
+    return { kind: "relay", status, headers: relayedHeaders(headers), body, disconnect, userId: asked.userId };
+  }
   if (status < 200 || status >= 300) {
-    return refuse(refusal("upstream_failed", `the upstream answered with status ${status}`, "upstream"), "none", asked);
+    const sentence = `the upstream answered with status ${status}`;
+    return refuse(refusal("upstream_failed", sentence, "upstream"), disconnect, asked);
   }
   const reply: ConnectReply = parseConnectReply(headers, parseSubprotocols(asked.subprotocols));
   const userId = reply.userId ?? asked.userId;

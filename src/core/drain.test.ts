@@ -166,6 +166,15 @@ describe("drain", () => {
     });
   });
 
+  test("ends although the journal does not", async () => {
+    const stage = heldStage("disconnect");
+    stage.open();
+    stage.journal.due = () => new Promise(() => {});
+    const state = stage.drain({ drainTimeoutMs: 1000 });
+    await stage.clock.advance(2100);
+    expect(state.left).toBe(1);
+  });
+
   test("a deadline of 0 waits for nothing", async () => {
     const stage = heldStage("disconnect");
     stage.open();

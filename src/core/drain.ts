@@ -30,6 +30,9 @@ export interface DrainParts {
 /** The part of the time behind the spread that messages may use; the rest is kept for the disconnects behind them. */
 const MESSAGES_SHARE = 2 / 3;
 
+/** How long the journal may take for what is left: a disk that hangs must not keep the process. */
+const KEEP_TIMEOUT_MS = 1000;
+
 /** Connections are closed in steps of this length. */
 const STEP_MS = 50;
 
@@ -61,7 +64,7 @@ export async function drain(parts: DrainParts): Promise<number> {
     await within(clock, restMs * (1 - MESSAGES_SHARE), outstanding.whenNone());
   }
   const left = outstanding.count;
-  await departure.keepUnderWay();
+  await within(clock, KEEP_TIMEOUT_MS, departure.keepUnderWay());
   return left;
 }
 

@@ -15,7 +15,14 @@ export type UnknownCause = "timeout" | "reset" | "malformed" | "too-large" | "ab
 
 export type UpstreamOutcome =
   /** A whole HTTP answer, whatever its status; interim 1xx answers are skipped, a final 101 is an answer. */
-  | { readonly kind: "answer"; readonly status: number; readonly headers: HeaderLines; readonly body: Uint8Array }
+  | {
+      readonly kind: "answer";
+      readonly status: number;
+      readonly headers: HeaderLines;
+      readonly body: Uint8Array;
+      /** Set where this answers a repeat: the first request may have been acted on, and its answer was lost. */
+      readonly wasRepeated?: true;
+    }
   /** Provably no byte of the request was written: safe to repeat. `detail` is for the log and holds no secret. */
   | { readonly kind: "not-sent"; readonly detail: string; readonly onMessageFailure: MessageFailurePolicy }
   /** Sent, but no whole answer. `status` is set where a status line was seen before it went wrong. */

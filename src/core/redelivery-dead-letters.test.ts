@@ -75,6 +75,16 @@ describe("after retryForSeconds", () => {
     expect(stage.redelivery.waitingCount).toBe(0);
   });
 
+  test("those that waited longer while the process was down are sent, however many, where the upstream takes them", async () => {
+    const longAgo = { dueSinceMs: STAGE_BEGINS_MS - 2 * DAY_MS };
+    for (let index = 0; index < 2000; index++) await stage.journal.due(due(`c${index}`, longAgo));
+    stage.options.maxPerSecond = 50;
+    stage.redelivery.start();
+    await stage.clock.advance(45_000);
+    expect(stage.report.dead).toEqual([]);
+    expect(stage.upstream.calls).toHaveLength(2000);
+  });
+
   test("one that waited longer while the process was down is tried once more", async () => {
     await stage.journal.due(due("c1", { dueSinceMs: STAGE_BEGINS_MS - 2 * DAY_MS }));
     stage.redelivery.start();

@@ -100,14 +100,20 @@ describe("an event that was tried in vain", () => {
     expect(await stage.journal.read("c1")).toBeNull();
   });
 
-  test("is ended, and reported, where no entry takes disconnects any more", async () => {
+  test("is a dead letter where no entry takes disconnects any more: a reload that is wrong deletes nothing", async () => {
     always(answer(500));
     await depart("c1");
+    const { lane } = stage.upstream;
     stage.upstream.lane = null;
     stage.redelivery.reroute();
     await stage.clock.advance(1000);
-    expect(stage.report.lost.map(({ cause }) => cause)).toEqual(["no entry of upstreams matches"]);
+    expect(stage.report.dead.map(({ cause }) => cause)).toEqual(["no entry of upstreams matches"]);
     expect(stage.redelivery.waitingCount).toBe(0);
+    stage.upstream.lane = lane;
+    always(answer(200));
+    expect(await stage.redelivery.retry(null)).toBe(1);
+    await stage.clock.advance(1000);
+    expect(triedFrom(1)).toEqual(["c1"]);
   });
 });
 
@@ -202,6 +208,43 @@ describe("many that wait for one entry", () => {
     expect(stage.redelivery.waitingCount).toBe(0);
   });
 
+  test("have their turn while live events are refused again and again", async () => {
+    await stage.journal.due(due("c1"));
+    stage.upstream.script = ({ facts }) =>
+      facts.connectionId === "c1" ? answer(200) : refused({ cause: "concurrency" });
+    await depart("live");
+    stage.redelivery.start();
+    await depart("live2");
+    await stage.clock.advance(300);
+    expect(await stage.journal.read("c1")).toBeNull();
+  });
+
+  test("use no more than a quarter over reloads", async () => {
+    if (stage.upstream.lane !== null) stage.upstream.lane.maxConcurrency = 8;
+    for (let index = 0; index < 20; index++) await stage.journal.due(due(`c${index}`));
+    stage.upstream.script = () => null;
+    stage.redelivery.start();
+    await stage.clock.advance(500);
+    for (let reload = 0; reload < 5; reload++) {
+      stage.redelivery.reroute();
+      await stage.clock.advance(200);
+    }
+    expect(stage.upstream.held).toHaveLength(2);
+  });
+
+  test("get a new maxPerSecond at once", async () => {
+    stage.stop();
+    stage = new CoreStage({ maxPerSecond: 1 });
+    for (let index = 0; index < 50; index++) await stage.journal.due(due(`c${index}`));
+    stage.redelivery.start();
+    await stage.clock.advance(2000);
+    expect(stage.upstream.calls.length).toBeLessThanOrEqual(3);
+    stage.options.maxPerSecond = 100;
+    stage.redelivery.reroute();
+    await stage.clock.advance(1000);
+    expect(stage.redelivery.waitingCount).toBe(0);
+  });
+
   test("one that alone is not wanted holds up nobody", async () => {
     stage.upstream.script = ({ facts }) => answer(facts.connectionId === "bad" ? 500 : 200);
     await stage.journal.due(due("bad"));
@@ -231,6 +274,21 @@ describe("while the breaker is open", () => {
     expect(stage.redelivery.waitingCount).toBe(0);
   });
 
+  test("the next probe comes a second after the end of the last one, as the breaker counts", async () => {
+    if (stage.upstream.lane !== null) stage.upstream.lane.isBreakerOpen = true;
+    always(answer(500));
+    await depart("c1", "c2");
+    stage.upstream.script = () => null;
+    await stage.clock.advance(1100);
+    expect(stage.upstream.held).toHaveLength(1);
+    await stage.clock.advance(700);
+    stage.upstream.settleFirst(answer(500));
+    await stage.clock.advance(900);
+    expect(stage.upstream.held).toHaveLength(0);
+    await stage.clock.advance(200);
+    expect(stage.upstream.held).toHaveLength(1);
+  });
+
   test("that opens during a long pause, one is the probe within the second; one that closes ends the pause", async () => {
     always(answer(500));
     await depart("c1", "c2");
@@ -255,66 +313,6 @@ describe("while the breaker is open", () => {
     always(answer(200));
     await stage.clock.advance(1100);
     expect(stage.redelivery.waitingCount).toBe(0);
-  });
-});
-
-describe("after a restart", () => {
-  test("what an earlier process left behind is sent, oldest first", async () => {
-    for (const id of ["c1", "c2", "c3"]) await stage.journal.due(due(id));
-    await stage.journal.due(due("c1"));
-    stage.redelivery.start();
-    await stage.clock.advance(1000);
-    expect(stage.upstream.calls.map(({ connectionId }) => connectionId)).toEqual(["c2", "c3", "c1"]);
-  });
-
-  test("what turns up later, in front of what is held, is found by another start, and nothing is sent twice", async () => {
-    always(answer(500));
-    await depart("new");
-    await stage.journal.due(due("old"));
-    const waiting = stage.journal.waiting.bind(stage.journal);
-    // Its place was given out by the earlier process.
-    stage.journal.waiting = async (after) =>
-      (await waiting(0, 10))
-        .map((one) => (one.connectionId === "old" ? { ...one, place: 0.5 } : one))
-        .filter(({ place }) => place > after);
-    always(answer(200));
-    stage.redelivery.start();
-    await stage.clock.advance(2000);
-    expect(triedFrom(1).sort()).toEqual(["new", "old"]);
-    expect(stage.redelivery.waitingCount).toBe(0);
-  });
-
-  test("thousands are fetched page by page, and each is sent once", async () => {
-    for (let index = 0; index < 2500; index++) await stage.journal.due(due(`c${index}`));
-    stage.redelivery.start();
-    await stage.clock.advance(20_000);
-    expect(new Set(triedFrom(0)).size).toBe(2500);
-    expect(stage.upstream.calls).toHaveLength(2500);
-    expect(stage.redelivery.waitingCount).toBe(0);
-  });
-
-  test("those that fail meanwhile are neither lost nor sent twice", async () => {
-    for (let index = 0; index < 1500; index++) await stage.journal.due(due(`old${index}`));
-    const waiting = stage.journal.waiting.bind(stage.journal);
-    const gate = Promise.withResolvers<void>();
-    stage.journal.waiting = async (after, limit) => {
-      const page = await waiting(after, limit);
-      await gate.promise;
-      return page;
-    };
-    stage.redelivery.start();
-    always(answer(500));
-    await depart("new1", "new2");
-    always(answer(200));
-    gate.resolve();
-    await stage.clock.advance(20_000);
-    expect(
-      triedFrom(2)
-        .filter((id) => id.startsWith("new"))
-        .sort(),
-    ).toEqual(["new1", "new2"]);
-    expect(stage.redelivery.waitingCount).toBe(0);
-    expect(await stage.journal.waiting(0, 10)).toEqual([]);
   });
 });
 

@@ -79,7 +79,11 @@ export class Redelivery implements DeadLetters {
   /** The place behind which the journal may have some that are not held. */
   #lastPlace = 0;
   #mayHaveMore = false;
+  /** Whether the next page is the first: of one that is on its way now, the last place goes on. */
+  #fromTheStart = false;
   #fetching = false;
+  /** The time before which nothing is fetched, since the last time failed. */
+  #noFetchBeforeMs = Number.NEGATIVE_INFINITY;
   #cancelTick: (() => void) | null = null;
   readonly #cancelOthers: readonly (() => void)[];
   #stopped = false;
@@ -102,8 +106,9 @@ export class Redelivery implements DeadLetters {
    * only later: what an earlier process left may have turned up in front of what is held.
    */
   start(): void {
+    if (this.#stopped) return;
     this.#forgetOld();
-    this.#lastPlace = 0;
+    this.#fromTheStart = true;
     this.#fetch();
   }
 
@@ -113,7 +118,8 @@ export class Redelivery implements DeadLetters {
     const lane = this.#laneOf(hub);
     // A reload meanwhile may have brought another entry, of which the failure says nothing.
     const countsFor = lane !== null && lane.upstream === attempt.lane && !this.#stopped;
-    if (countsFor) this.#failed(lane, failure, attempt.startedAtMs);
+    // A live event's refusal says nothing of those that wait: their own tries find out.
+    if (countsFor && failure.tried) this.#failed(lane, failure, attempt.startedAtMs);
     const place = await this.#parts.journal.due(due);
     const one: WaitingDisconnect = { connectionId, hub, place, dueSinceMs: due.dueSinceMs };
     if (failure.tried && this.#isTimeUp(one)) {
@@ -126,10 +132,13 @@ export class Redelivery implements DeadLetters {
     }
   }
 
-  /** The entries of `upstreams` have changed: whatever waits is given to the entries in force now. */
+  /**
+   * The entries of `upstreams` or the rates have changed: whatever waits is given to the entries in force now. What is under
+   * way still counts where its entry stays.
+   */
   reroute(): void {
-    const waiting = [...this.#lanes.values()].flatMap((lane) => [...lane.waiting]);
-    this.#lanes.clear();
+    const waiting = [...this.#lanes.values()].flatMap((lane) => lane.takeAll());
+    for (const lane of this.#lanes.values()) lane.setRate(this.#parts.options.maxPerSecond, this.#parts.clock.now());
     for (const one of waiting) this.#enqueue(one);
   }
 
@@ -156,21 +165,27 @@ export class Redelivery implements DeadLetters {
   }
 
   #fetch(): void {
+    const { journal, clock, report } = this.#parts;
     this.#mayHaveMore = true;
+    this.#ensureTick();
     if (this.#fetching || this.#stopped || this.#held.size > MAX_HELD / 2) return;
+    if (clock.now() < this.#noFetchBeforeMs) return;
     this.#fetching = true;
     this.#mayHaveMore = false;
-    this.#parts.journal.waiting(this.#lastPlace, PAGE).then(
+    if (this.#fromTheStart) this.#lastPlace = 0;
+    this.#fromTheStart = false;
+    journal.waiting(this.#lastPlace, PAGE).then(
       (page) => {
         this.#fetching = false;
+        this.#noFetchBeforeMs = Number.NEGATIVE_INFINITY;
         for (const one of page) this.#hold(one);
         if (page.length === PAGE || this.#mayHaveMore) this.#fetch();
       },
       (error) => {
         this.#fetching = false;
         this.#mayHaveMore = true;
-        this.#parts.report.fault("disconnect events in the journal", error);
-        this.#ensureTick();
+        if (this.#noFetchBeforeMs === Number.NEGATIVE_INFINITY) report.fault("disconnect events in the journal", error);
+        this.#noFetchBeforeMs = clock.now() + FAULT_PAUSE_MS;
       },
     );
   }
@@ -185,8 +200,8 @@ export class Redelivery implements DeadLetters {
   #enqueue(one: WaitingDisconnect): void {
     const lane = this.#laneOf(one.hub);
     if (lane === null) {
-      this.#finish(one);
-      this.#reportUndelivered(one, "no entry of upstreams matches");
+      // Not settled: whoever took the entry out by mistake gets its events back with `hubwire dead-letters retry`.
+      void this.#bury(one, "no entry of upstreams matches");
       return;
     }
     lane.add(one);
@@ -211,10 +226,8 @@ export class Redelivery implements DeadLetters {
 
   #tick(): void {
     if (this.#mayHaveMore) this.#fetch();
-    for (const [entry, lane] of this.#lanes) {
-      this.#pump(lane);
-      if (lane.isIdle && !lane.isFailing) this.#lanes.delete(entry);
-    }
+    for (const lane of this.#lanes.values()) this.#pump(lane);
+    this.#forgetLanes();
     if (this.#held.size > 0 || this.#mayHaveMore || this.#fetching) return;
     this.#cancelTick?.();
     this.#cancelTick = null;
@@ -242,7 +255,7 @@ export class Redelivery implements DeadLetters {
       lane.pause(clock.now(), FAULT_PAUSE_MS);
       this.#enqueue(one);
     } finally {
-      lane.release();
+      lane.release(clock.now());
       this.#pump(lane);
     }
   }
@@ -295,8 +308,16 @@ export class Redelivery implements DeadLetters {
     await this.#parts.journal.died(one.connectionId, this.#parts.timeOfDayMs(), cause);
   }
 
+  #forgetLanes(): void {
+    const now = this.#parts.clock.now();
+    for (const [entry, lane] of this.#lanes) if (lane.canBeForgotten(now)) this.#lanes.delete(entry);
+  }
+
   #expire(): void {
+    this.#forgetLanes();
     for (const lane of this.#lanes.values()) {
+      // Where the entry takes events, whatever waits has its turn first: only a try that fails may end it.
+      if (!lane.isFailing && !lane.upstream.isBreakerOpen) continue;
       for (const one of [...lane.waiting].filter((waiting) => this.#isTimeUp(waiting))) {
         lane.remove(one);
         void this.#bury(one, lane.lastCause);

@@ -30,7 +30,8 @@ export class RetryLane {
   lastCause = "not tried";
   /** In the order of the next try. */
   readonly #waiting = new Set<WaitingDisconnect>();
-  readonly #rate: RateAllowance;
+  #rate: RateAllowance;
+  #maxPerSecond: number;
   #underWay = 0;
   #failuresInRow = 0;
   /** The pause that failures made. An open breaker has times of its own. */
@@ -43,12 +44,20 @@ export class RetryLane {
 
   constructor(upstream: UpstreamLane, maxPerSecond: number, nowMs: number) {
     this.upstream = upstream;
+    this.#maxPerSecond = maxPerSecond;
     this.#rate = new RateAllowance(maxPerSecond, nowMs);
   }
 
-  /** Nothing waits and nothing is under way. */
-  get isIdle(): boolean {
-    return this.#waiting.size === 0 && this.#underWay === 0;
+  setRate(maxPerSecond: number, nowMs: number): void {
+    if (maxPerSecond === this.#maxPerSecond) return;
+    this.#maxPerSecond = maxPerSecond;
+    this.#rate = new RateAllowance(maxPerSecond, nowMs);
+  }
+
+  /** Whether nothing waits or is under way, and no failure is still of interest. */
+  canBeForgotten(nowMs: number): boolean {
+    if (this.#waiting.size > 0 || this.#underWay > 0) return false;
+    return !this.isFailing || nowMs - this.#lastFailureAtMs > 2 * MAX_BACK_OFF_MS;
   }
 
   get isFailing(): boolean {
@@ -61,6 +70,13 @@ export class RetryLane {
 
   add(one: WaitingDisconnect): void {
     this.#waiting.add(one);
+  }
+
+  /** Gives up all that wait; what is under way stays. */
+  takeAll(): WaitingDisconnect[] {
+    const all = [...this.#waiting];
+    this.#waiting.clear();
+    return all;
   }
 
   remove(one: WaitingDisconnect): void {
@@ -80,8 +96,10 @@ export class RetryLane {
     return next;
   }
 
-  release(): void {
+  release(nowMs: number): void {
     this.#underWay--;
+    // A probe's pause begins with its end: the breaker counts from there.
+    this.#lastTryAtMs = nowMs;
   }
 
   succeeded(): void {

@@ -1,4 +1,5 @@
-import type { Config } from "../config/schema.ts";
+import { readFileSync } from "node:fs";
+import type { Config, ListenTls } from "../config/schema.ts";
 import { type Listener, type ListenerParts, listen, type WebSocketLimits } from "./listener.ts";
 import { startTlsFront, type TlsFront } from "./tls-front.ts";
 
@@ -17,7 +18,7 @@ export function openDoors(
 ): Doors {
   const common = { websocket };
   if (tls === null || tls.clientCaFile === null || tls.clientCert === "none") {
-    const files = tls === null ? null : { cert: Bun.file(tls.certFile), key: Bun.file(tls.keyFile) };
+    const files = tls === null ? null : readCertificate(tls);
     return listen({ ...common, host, port, reusePort, tls: files, peerBehind: null }, wired);
   }
   const { certFile, keyFile, clientCaFile, clientCert } = tls;
@@ -52,4 +53,9 @@ export function openDoors(
       opened.stop();
     },
   };
+}
+
+/** Read once: a reload that finds the files changed or gone must not fail half-way. A new certificate needs a restart. */
+function readCertificate({ certFile, keyFile }: ListenTls): { cert: string; key: string } {
+  return { cert: readFileSync(certFile, "utf8"), key: readFileSync(keyFile, "utf8") };
 }

@@ -32,8 +32,8 @@ export interface ListenerOptions {
   /** 0: the system chooses. */
   readonly port: number;
   readonly reusePort: boolean;
-  /** Certificate and key for TLS without client certificates; null for none. */
-  readonly tls: { readonly cert: Bun.BunFile; readonly key: Bun.BunFile } | null;
+  /** Certificate and key in PEM for TLS without client certificates; null for none. */
+  readonly tls: { readonly cert: string; readonly key: string } | null;
   /** May change while the listener is open; `reconfigure` follows. */
   readonly websocket: WebSocketLimits;
   /** Knows the peers behind a TLS front; null where clients connect directly. */

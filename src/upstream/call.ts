@@ -140,7 +140,7 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
   onExchangeEnd(outcome: HttpOutcome): void {
     if (outcome.kind === "answer") {
       if (outcome.status === 401) this.#backend.authorizer.rejected(this.#authorization);
-      this.#settle(outcome);
+      this.#settle(this.#exchange?.repeated === true ? { ...outcome, wasRepeated: true } : outcome);
     } else {
       this.#settle({ ...outcome, onMessageFailure: this.#backend.entry.onMessageFailure });
     }

@@ -42,6 +42,8 @@ export class Exchange {
   carrier: ExchangeCarrier | null = null;
   /** Over all tries: what was written once may have been acted on. */
   written = false;
+  /** Whether it was written once before: that answer was lost, if there was one. */
+  repeated = false;
 
   constructor(owner: ExchangeOwner, bytes: Uint8Array) {
     this.owner = owner;

@@ -103,13 +103,17 @@ export class HttpClient implements HttpSocketPool {
   }
 
   onStale(exchange: Exchange): void {
+    exchange.repeated = exchange.written;
     exchange.bytes = exchange.owner.formatRequest();
     this.#sendFresh(exchange);
   }
 
   #sendFresh(exchange: Exchange): void {
     if (this.#stopped) {
-      exchange.owner.onExchangeEnd({ kind: "not-sent", detail: "the upstream client was stopped" });
+      const detail = "the upstream client was stopped";
+      exchange.owner.onExchangeEnd(
+        exchange.written ? { kind: "unknown", cause: "abandoned", status: null, detail } : { kind: "not-sent", detail },
+      );
       return;
     }
     const socket = new HttpSocket(this, this.#peer, exchange);

@@ -152,6 +152,15 @@ describe("a pooled socket that died", () => {
     }
   });
 
+  test("says so with the answer: what was sent first may have been acted on", async () => {
+    await using upstream = startUpstream([upstreamEntry(`${backend.url}/{event}`)]);
+    dieOnce();
+    const { wasRepeated: first } = (await upstream.call(connectEvent())) as { wasRepeated?: true };
+    expect(await upstream.call(connectEvent())).toMatchObject({ kind: "answer", wasRepeated: true });
+    const { wasRepeated: third } = (await upstream.call(connectEvent())) as { wasRepeated?: true };
+    expect([first, third]).toEqual([undefined, undefined]);
+  });
+
   test("leaves a message unknown, since it may have been acted on", async () => {
     dieOnce();
     await using upstream = startUpstream([upstreamEntry(`${backend.url}/{event}`, { onMessageFailure: "ignore" })]);

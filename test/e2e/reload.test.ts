@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { makeCertificates } from "../support/certificates.ts";
 import { KEYS } from "../support/gateway.ts";
 import { acceptAs, RawBackend } from "../support/raw-backend.ts";
 import { statusOf } from "../support/raw-websocket.ts";
@@ -185,6 +186,31 @@ describe("key rotation", () => {
     const message = await stack.backend.next("message");
     expect(message.header("X-ASRS-Signature")).toBe(expectedSignature(connectionId, KEYS.secondary, NEXT));
   });
+});
+
+test("the listener's own certificate need not be there any more, and its connections stay", async () => {
+  const certificates = makeCertificates();
+  const { certFile, keyFile } = certificates.server;
+  try {
+    await using secure = await Stack.start({
+      config: { listen: { host: "127.0.0.1", port: 0, tls: { certFile, keyFile } } },
+    });
+    secure.behave();
+    const tls = { rejectUnauthorized: false };
+    const client = await secure.open({ tls });
+    certificates.remove();
+    secure.gateway.reload({
+      listen: { host: "127.0.0.1", port: 0, tls: { certFile, keyFile } },
+      limits: { maxConnections: 2 },
+    });
+    client.text("still there?");
+    expect(await client.nextText()).toBe("still there?");
+    await secure.open({ tls });
+    const third = await secure.request({ tls });
+    expect((await third.answer()).status).toBe(503);
+  } finally {
+    certificates.remove();
+  }
 });
 
 test("what takes effect at the next start only is named and left as it is; everything else holds", async () => {

@@ -1,0 +1,129 @@
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { CoreStage, STAGE_BEGINS_MS, someFacts } from "../../test/support/core-stage.ts";
+import { answer } from "../../test/support/scripted-upstream.ts";
+import type { DueDisconnect, UpstreamOutcome } from "./ports.ts";
+
+const END = { code: 1000, reason: "bye" };
+
+let stage: CoreStage;
+
+beforeEach(() => {
+  stage = new CoreStage();
+});
+
+afterEach(() => {
+  stage.stop();
+});
+
+function due(connectionId: string, over: Partial<DueDisconnect> = {}): DueDisconnect {
+  const facts = someFacts({ connectionId, userId: "alice" });
+  return { facts, end: END, connectOutcomeUnknown: false, dueSinceMs: STAGE_BEGINS_MS, ...over };
+}
+
+/** Connections whose disconnects are found undelivered, one after the other. */
+async function depart(...ids: readonly string[]): Promise<void> {
+  for (const id of ids) {
+    stage.outstanding.begin();
+    await stage.departure.send(someFacts({ connectionId: id, userId: "alice" }), END);
+  }
+}
+
+function always(outcome: UpstreamOutcome): void {
+  stage.upstream.script = () => outcome;
+}
+
+/** Who was tried, from the call with this number on. */
+function triedFrom(number: number): string[] {
+  return stage.upstream.calls.slice(number).map(({ connectionId }) => connectionId);
+}
+
+describe("after a restart", () => {
+  test("what an earlier process left behind is sent, oldest first", async () => {
+    for (const id of ["c1", "c2", "c3"]) await stage.journal.due(due(id));
+    await stage.journal.due(due("c1"));
+    stage.redelivery.start();
+    await stage.clock.advance(1000);
+    expect(stage.upstream.calls.map(({ connectionId }) => connectionId)).toEqual(["c2", "c3", "c1"]);
+  });
+
+  test("what turns up later, in front of what is held, is found by another start, and nothing is sent twice", async () => {
+    always(answer(500));
+    await depart("new");
+    await stage.journal.due(due("old"));
+    const waiting = stage.journal.waiting.bind(stage.journal);
+    // Its place was given out by the earlier process.
+    stage.journal.waiting = async (after) =>
+      (await waiting(0, 10))
+        .map((one) => (one.connectionId === "old" ? { ...one, place: 0.5 } : one))
+        .filter(({ place }) => place > after);
+    always(answer(200));
+    stage.redelivery.start();
+    await stage.clock.advance(2000);
+    expect(triedFrom(1).sort()).toEqual(["new", "old"]);
+    expect(stage.redelivery.waitingCount).toBe(0);
+  });
+
+  test("a start while a page is on its way begins anew", async () => {
+    await stage.journal.due(due("c1"));
+    await stage.journal.due(due("c2"));
+    const waiting = stage.journal.waiting.bind(stage.journal);
+    const gate = Promise.withResolvers<void>();
+    let calls = 0;
+    stage.journal.waiting = async (after, limit) => {
+      const page = await waiting(after, limit);
+      if (calls++ > 0) return page;
+      await gate.promise;
+      return page.filter(({ connectionId }) => connectionId === "c2");
+    };
+    stage.redelivery.start();
+    stage.redelivery.start();
+    gate.resolve();
+    await stage.clock.advance(500);
+    expect(triedFrom(0).sort()).toEqual(["c1", "c2"]);
+  });
+
+  test("a journal that cannot be read is asked once a second, and complained of once", async () => {
+    await stage.journal.due(due("c1"));
+    const waiting = stage.journal.waiting.bind(stage.journal);
+    let calls = 0;
+    stage.journal.waiting = (after, limit) => (calls++ < 5 ? Promise.reject(new Error("disk")) : waiting(after, limit));
+    stage.redelivery.start();
+    await stage.clock.advance(3900);
+    expect([calls, stage.report.faults.length]).toEqual([4, 1]);
+    await stage.clock.advance(3000);
+    expect(triedFrom(0)).toEqual(["c1"]);
+  });
+
+  test("thousands are fetched page by page, and each is sent once", async () => {
+    for (let index = 0; index < 2500; index++) await stage.journal.due(due(`c${index}`));
+    stage.redelivery.start();
+    await stage.clock.advance(20_000);
+    expect(new Set(triedFrom(0)).size).toBe(2500);
+    expect(stage.upstream.calls).toHaveLength(2500);
+    expect(stage.redelivery.waitingCount).toBe(0);
+  });
+
+  test("those that fail meanwhile are neither lost nor sent twice", async () => {
+    for (let index = 0; index < 1500; index++) await stage.journal.due(due(`old${index}`));
+    const waiting = stage.journal.waiting.bind(stage.journal);
+    const gate = Promise.withResolvers<void>();
+    stage.journal.waiting = async (after, limit) => {
+      const page = await waiting(after, limit);
+      await gate.promise;
+      return page;
+    };
+    stage.redelivery.start();
+    always(answer(500));
+    await depart("new1", "new2");
+    always(answer(200));
+    gate.resolve();
+    await stage.clock.advance(20_000);
+    expect(
+      triedFrom(2)
+        .filter((id) => id.startsWith("new"))
+        .sort(),
+    ).toEqual(["new1", "new2"]);
+    expect(stage.redelivery.waitingCount).toBe(0);
+    expect(await stage.journal.waiting(0, 10)).toEqual([]);
+  });
+});
