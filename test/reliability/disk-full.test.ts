@@ -1,0 +1,84 @@
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { startTestGateway } from "../support/gateway.ts";
+import { acceptAs, RawBackend } from "../support/raw-backend.ts";
+import { RawWebSocket, statusOf } from "../support/raw-websocket.ts";
+import { canMount, SmallDisk } from "../support/small-disk.ts";
+import { jsonError, ofConnection, Stack, TEMPLATE_PATH } from "../support/stack.ts";
+
+/**
+ * A disk that is full, for real. Source: the issue of the journal, point 1: new connects 503, live ones go on, health 503.
+ */
+setDefaultTimeout(60_000);
+
+/** More clients than two megabytes have room for. */
+const MAX_CLIENTS = 5000;
+
+async function health(port: number): Promise<number> {
+  return (await fetch(`http://127.0.0.1:${port}/api/health`)).status;
+}
+
+/** The status that a new client gets. */
+async function knock(port: number): Promise<number> {
+  using client = await RawWebSocket.request({ port });
+  return statusOf(await client.head());
+}
+
+function folderOn(disk: SmallDisk): string {
+  const dataDir = join(disk.folder, "data");
+  mkdirSync(dataDir, { mode: 0o700 });
+  return dataDir;
+}
+
+describe.skipIf(!canMount())("a full disk", () => {
+  test("while the gateway runs: new clients get 503, the others go on and leave, and space ends it", async () => {
+    using disk = new SmallDisk();
+    await using stack = await Stack.start({ config: { dataDir: folderOn(disk) } });
+    stack.behave();
+    const staying = await stack.open();
+    const leaving = await stack.connect();
+    expect(await health(stack.port)).toBe(200);
+    disk.fill();
+    // What the files have left may take some more.
+    let status = 101;
+    for (let count = 0; count < MAX_CLIENTS && status === 101; count++) {
+      status = await knock(stack.port);
+      disk.fill();
+    }
+    expect(status).toBe(503);
+    await stack.gateway.logged("journal cannot be written: nobody is let in");
+    const answer = await (await stack.request()).answer();
+    expect([answer.status, jsonError(answer.body).code, answer.head.all("retry-after")]).toEqual([
+      503,
+      "journal_unavailable",
+      ["1"],
+    ]);
+    expect(await health(stack.port)).toBe(503);
+    staying.text("still there?");
+    expect(await staying.nextText()).toBe("still there?");
+    leaving.client.close(1000);
+    await stack.backend.next("disconnect", ofConnection(leaving.connectionId));
+
+    disk.free();
+    await stack.gateway.logged("journal is written again");
+    expect(await health(stack.port)).toBe(200);
+    await stack.cycle();
+  });
+
+  test("at the start: it starts, lets nobody in, and goes on by itself once there is space", async () => {
+    using disk = new SmallDisk();
+    const dataDir = folderOn(disk);
+    disk.fill();
+    await using backend = await RawBackend.start();
+    backend.onConnect = acceptAs("alice");
+    const upstreams = [{ urlTemplate: backend.url + TEMPLATE_PATH }];
+    await using gateway = await startTestGateway({ dataDir, upstreams });
+    expect([await health(gateway.port), await knock(gateway.port)]).toEqual([503, 503]);
+    disk.free();
+    await gateway.logged("journal is written again");
+    expect([await health(gateway.port), await knock(gateway.port)]).toEqual([200, 101]);
+    await backend.next("disconnect");
+    await backend.stop();
+  });
+});
