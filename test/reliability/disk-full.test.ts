@@ -36,7 +36,7 @@ describe.skipIf(!canMount())("a full disk", () => {
     using disk = new SmallDisk();
     await using stack = await Stack.start({ config: { dataDir: folderOn(disk) } });
     stack.behave();
-    const staying = await stack.open();
+    const { client: staying } = await stack.connect();
     const leaving = await stack.connect();
     expect(await health(stack.port)).toBe(200);
     disk.fill();
