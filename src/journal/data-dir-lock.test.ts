@@ -1,8 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { within } from "../../test/support/deadline.ts";
+import { canMount, SmallDisk } from "../../test/support/small-disk.ts";
 import { type DataDirLock, lockDataDir } from "./data-dir-lock.ts";
 
 const IN_USE = "is in use by another hubwire: stop that one, or give this one a dataDir of its own";
@@ -105,6 +106,18 @@ describe("the lock of a data folder", () => {
     await lock();
     dataDir = join(folder, "other");
     await lock();
+  });
+
+  test.skipIf(!canMount())("is there on a full disk, for which it needs no byte", async () => {
+    using disk = new SmallDisk();
+    dataDir = join(disk.folder, "data");
+    mkdirSync(dataDir);
+    disk.fill();
+    const taken = await lock();
+    expect(readdirSync(dataDir)).toEqual(["lock"]);
+    expect((await lockElsewhere()).said).toBe(`${dataDir} ${IN_USE}`);
+    taken.release();
+    expect((await lockElsewhere()).said).toBe("held");
   });
 
   test("says what is wrong where there can be none", async () => {

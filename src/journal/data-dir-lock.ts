@@ -55,6 +55,8 @@ function tryLock(path: string): Database | null {
   const database = new Database(path, { readwrite: true, create: false });
   try {
     database.run("PRAGMA busy_timeout = 0");
+    // A file of it would need a page on a disk that may be full.
+    database.run("PRAGMA journal_mode = MEMORY");
     database.run("BEGIN EXCLUSIVE");
     return database;
   } catch (error) {
