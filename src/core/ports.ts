@@ -232,6 +232,7 @@ export interface DeadLetter extends DueDisconnect {
  * Order:   as called. The connect event is posted after `connecting` has resolved, and the 101 sent after `connected` has.
  * Errors:  `connecting`, `connected` and the reads reject where the disk fails. The other writes never do: what the disk does
  *          not take is kept in memory and written when it takes it, so a crash meanwhile costs a duplicate, never a loss.
+ *          A rejected `connecting` leaves nothing behind.
  * Cost:    one write for all that is called in one turn of the event loop.
  */
 export interface Journal {

@@ -25,14 +25,7 @@ export class Checkpointer {
   wrote(writeCount: number): void {
     this.#writeCount += writeCount;
     if (this.#writeCount < WRITES_PER_CHECKPOINT || this.#underWay !== null || this.#isFinishDue) return;
-    this.#thread ??= new JournalThread({
-      damaged: () => {},
-      died: () => {
-        this.#thread = null;
-      },
-    });
-    this.#underWay = this.#thread
-      .ask<"checkpointed">(["checkpoint", this.#path])
+    this.#underWay = this.#ask()
       // A thread that died did no harm: the writer plays the log itself when it has grown to twice its size.
       .catch(() => null)
       .then(() => {
@@ -49,10 +42,26 @@ export class Checkpointer {
     return true;
   }
 
+  /** Ends the thread, whatever it does: `end` resolves then. */
+  giveUp(): void {
+    this.#thread?.end();
+  }
+
   /** To be called before the file is closed. May be called twice. */
   async end(): Promise<void> {
     await this.#underWay;
     this.#thread?.end();
     this.#thread = null;
+  }
+
+  /** Rejects also where the system has no thread to give. */
+  async #ask(): Promise<void> {
+    this.#thread ??= new JournalThread({
+      damaged: () => {},
+      died: () => {
+        this.#thread = null;
+      },
+    });
+    await this.#thread.ask<"checkpointed">(["checkpoint", this.#path]);
   }
 }

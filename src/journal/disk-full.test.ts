@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { DEADLINE_MS, within } from "../../test/support/deadline.ts";
+import { JournalThreads } from "../../test/support/journal-threads.ts";
 import { canMount, SmallDisk } from "../../test/support/small-disk.ts";
 import type { DueDisconnect } from "../core/ports.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
@@ -60,10 +61,10 @@ describe.skipIf(!canMount())("a full disk", () => {
   }
 
   async function waitingIds(journal: SqliteJournal): Promise<string[]> {
-    return (await journal.waiting(0, 1000)).map(({ connectionId }) => connectionId);
+    return (await journal.waiting(0, 100_000)).map(({ connectionId }) => connectionId);
   }
   async function deadIds(journal: SqliteJournal): Promise<string[]> {
-    return (await journal.deadLetters(0, 1000)).map(({ facts }) => facts.connectionId);
+    return (await journal.deadLetters(0, 100_000)).map(({ facts }) => facts.connectionId);
   }
   async function isRejected(promise: Promise<unknown>): Promise<boolean> {
     return promise.then(
@@ -118,6 +119,30 @@ describe.skipIf(!canMount())("a full disk", () => {
     expect(await waitingIds(again)).toEqual(["owed", "waited", "lives"]);
     expect(await deadIds(again)).toEqual(["dies", "both"]);
     expect(told).toEqual(["unwritable", "writable"]);
+  });
+
+  test("keeps thousands, refuses a connect without a word to the thread, and writes them in parts once there is space", async () => {
+    using threads = new JournalThreads();
+    const ids = Array.from({ length: 2500 }, (_, index) => `c${index}`);
+    const journal = await open();
+    await fill(journal);
+    await Promise.all(ids.map((id) => journal.due(dueOf(id))));
+    await Promise.all(ids.map((id, index) => (index % 2 === 0 ? journal.settled(id) : undefined)));
+    const odd = ids.filter((_, index) => index % 2 === 1);
+    threads.batchSizes.length = 0;
+    const refused = [journal.connecting(factsOf("new")), journal.connected("c1", "ann"), journal.drop(null)];
+    expect(await Promise.all(refused.map(isRejected))).toEqual([true, true, true]);
+    expect(threads.batchSizes).toEqual([]);
+    expect((await journal.waiting(0, 100_000)).map(({ connectionId }) => connectionId)).toEqual(odd);
+    expect((await journal.waiting(0, 10)).map(({ connectionId }) => connectionId)).toEqual(odd.slice(0, 10));
+    expect(await journal.read("c1")).toEqual(dueOf("c1"));
+    expect(await journal.read("c2")).toBeNull();
+
+    disk.free();
+    await within(writableAgain.promise, "the journal to be writable again");
+    expect(Math.max(...threads.batchSizes)).toBe(1001);
+    await journal.close();
+    expect(await waitingIds(await open())).toEqual(odd);
   });
 
   test("that has space again is noticed although nothing is to be written", async () => {

@@ -45,10 +45,9 @@ export class JournalThread {
     return promise;
   }
 
-  /** Ends the thread, whatever it does. May be called twice. */
+  /** Ends the thread, whatever it does; what was asked is rejected. May be called twice. */
   end(): void {
-    this.#ended = true;
-    this.#worker.terminate();
+    this.#stop("the journal's thread was ended");
   }
 
   #hear(reply: Reply): void {
@@ -63,9 +62,16 @@ export class JournalThread {
 
   #die(reason: string): void {
     if (this.#ended) return;
-    this.end();
     const sentence = `the journal's thread died: ${reason}`;
+    this.#stop(sentence);
     this.#events.died(sentence);
+  }
+
+  #stop(sentence: string): void {
+    this.#ended = true;
+    // One that hangs in a call of the system's ends only when that does, and the process need not wait for it.
+    this.#worker.unref();
+    this.#worker.terminate();
     this.#asked?.reject(new Error(sentence));
     this.#asked = null;
   }

@@ -1,27 +1,30 @@
-import type { DueDisconnect } from "../core/ports.ts";
+import type { DeadLetter, DueDisconnect, WaitingDisconnect } from "../core/ports.ts";
 import { type KeepableWrite, type Operation, toFactsRow } from "./operation.ts";
 
 type Recover = Extract<KeepableWrite, readonly ["recover", ...unknown[]]>;
 type OneWrite = Exclude<KeepableWrite, Recover>;
 type Due = Extract<OneWrite, readonly ["due", ...unknown[]]>;
 
+/** The places that a page of a read is about: above the first, up to the second. */
+export interface PlaceRange {
+  readonly above: number;
+  readonly upTo: number;
+}
+
 /**
  * What the disk did not take: for each connection the writes that make up its latest state, one or two.
  *
- * Bound: one entry for each connection that changed meanwhile, so no more than those alive and those that wait.
+ * Bound: one entry for each connection that was there when the disk stopped taking writes, alive or waiting in the file, since
+ *        no other is let in until all is written; and one for each that was on its way to the disk when the thread died.
  */
 export class KeptWrites {
   /** Of what an earlier process left, so it goes before all else. */
   #recover: Recover | null = null;
+  /** In the order of the last write of each, which is that of their places too. */
   readonly #ofConnection = new Map<string, readonly OneWrite[]>();
 
   get isEmpty(): boolean {
     return this.#recover === null && this.#ofConnection.size === 0;
-  }
-
-  /** Whatever is not here by its id is in the file as it should be. */
-  get isOfSingles(): boolean {
-    return this.#recover === null;
   }
 
   keep(write: KeepableWrite): void {
@@ -30,19 +33,62 @@ export class KeptWrites {
         this.#recover = write;
         break;
       case "due":
-        this.#ofConnection.set(write[2][0], [write]);
+        this.#put(write[2][0], [write]);
         break;
       case "settled":
-        this.#ofConnection.set(write[1], [write]);
+        this.#put(write[1], [write]);
         break;
       case "died":
         this.#keepDied(write);
     }
   }
 
-  /** All that is kept, in an order in which it may be written. */
-  operations(): Operation[] {
-    return [...(this.#recover === null ? [] : [this.#recover]), ...[...this.#ofConnection.values()].flat()];
+  /** The writes to be written first: `count` of them, or one more, so that no connection's are torn apart. */
+  first(count: number): KeepableWrite[] {
+    const some: KeepableWrite[] = this.#recover === null ? [] : [this.#recover];
+    for (const writes of this.#ofConnection.values()) {
+      if (some.length >= count) break;
+      some.push(...writes);
+    }
+    return some;
+  }
+
+  /** These were written. What was kept of the same connections meanwhile stays. */
+  forget(written: readonly KeepableWrite[]): void {
+    for (const write of written) {
+      if (write[0] === "recover") {
+        if (this.#recover === write) this.#recover = null;
+        continue;
+      }
+      const connectionId = idOf(write);
+      if (this.#ofConnection.get(connectionId)?.at(-1) === write) this.#ofConnection.delete(connectionId);
+    }
+  }
+
+  /**
+   * What the file must be told in front of reads, in the same transaction, although it will not keep it: what only the file
+   * can carry out. Bound: what the pages hold.
+   */
+  neededBy(reads: readonly Operation[]): KeepableWrite[] {
+    const needed: KeepableWrite[] = this.#recover === null ? [] : [this.#recover];
+    for (const read of reads) if (read[0] === "deadLetters") needed.push(...this.#deaths(read[1], read[2]));
+    return needed;
+  }
+
+  /** A page of the file's as it would be, had the file taken what is kept. */
+  correctWaiting(page: WaitingDisconnect[], { above, upTo }: PlaceRange): WaitingDisconnect[] {
+    if (this.#ofConnection.size === 0) return page;
+    const others = page.filter(({ connectionId }) => !this.#ofConnection.has(connectionId));
+    for (const writes of this.#ofConnection.values()) {
+      const last = writes.at(-1);
+      if (last?.[0] === "due" && last[1] > above && last[1] <= upTo) others.push(toWaiting(last));
+    }
+    return others.sort((one, other) => one.place - other.place);
+  }
+
+  /** A page that was read behind what it needed: without those that are not dead any more. */
+  correctDead(page: DeadLetter[]): DeadLetter[] {
+    return page.filter(({ facts }) => (this.#ofConnection.get(facts.connectionId)?.at(-1)?.[0] ?? "died") === "died");
   }
 
   /** What a read of one waiting disconnect finds here; undefined where only the file can tell. */
@@ -53,22 +99,74 @@ export class KeptWrites {
     return last?.[0] === "due" ? toDue(last) : null;
   }
 
-  clear(): void {
-    this.#recover = null;
-    this.#ofConnection.clear();
-  }
-
   #keepDied(died: Extract<OneWrite, readonly ["died", ...unknown[]]>): void {
     const [first] = this.#ofConnection.get(died[2]) ?? [];
     // Whatever was settled waits no more, so it cannot be given up.
     if (first?.[0] === "settled") return;
-    this.#ofConnection.set(died[2], first?.[0] === "due" ? [first, died] : [died]);
+    this.#put(died[2], first?.[0] === "due" ? [first, died] : [died]);
+  }
+
+  #put(connectionId: string, writes: readonly OneWrite[]): void {
+    this.#ofConnection.delete(connectionId);
+    this.#ofConnection.set(connectionId, writes);
+  }
+
+  /** Those that were given up behind a place, in order. */
+  #deaths(afterPlace: number, limit: number): OneWrite[] {
+    const found: OneWrite[] = [];
+    let count = 0;
+    for (const writes of this.#ofConnection.values()) {
+      if (count >= limit) break;
+      const last = writes.at(-1);
+      if (last?.[0] !== "died" || last[1] <= afterPlace) continue;
+      found.push(...writes);
+      count++;
+    }
+    return found;
+  }
+}
+
+/**
+ * Reads pages of the file until `limit` rows are found or it has no more: of a page that is corrected, rows may fall away, and
+ * a short answer would say that there are no more.
+ */
+export async function readPages<Row extends { readonly place: number }>(parts: {
+  afterPlace: number;
+  limit: number;
+  ask: (afterPlace: number) => Promise<Row[]>;
+  correct: (page: Row[], range: PlaceRange) => Row[];
+}): Promise<Row[]> {
+  const { afterPlace, limit, ask, correct } = parts;
+  const found: Row[] = [];
+  let above = afterPlace;
+  for (;;) {
+    const page = await ask(above);
+    const last = page.at(-1);
+    const upTo = page.length < limit || last === undefined ? Number.POSITIVE_INFINITY : last.place;
+    found.push(...correct(page, { above, upTo }).slice(0, limit - found.length));
+    if (found.length >= limit || upTo === Number.POSITIVE_INFINITY) return found;
+    above = upTo;
   }
 }
 
 /** A due disconnect as the write that journals it. */
 export function dueWrite(place: number, { facts, end, connectOutcomeUnknown, dueSinceMs }: DueDisconnect): Due {
   return ["due", place, toFactsRow(facts), end.code, end.reason, connectOutcomeUnknown, dueSinceMs];
+}
+
+function idOf(write: OneWrite): string {
+  switch (write[0]) {
+    case "due":
+      return write[2][0];
+    case "settled":
+      return write[1];
+    case "died":
+      return write[2];
+  }
+}
+
+function toWaiting([, place, [connectionId, hub], , , , dueSinceMs]: Due): WaitingDisconnect {
+  return { connectionId, hub, place, dueSinceMs };
 }
 
 function toDue([, , facts, code, reason, connectOutcomeUnknown, dueSinceMs]: Due): DueDisconnect {

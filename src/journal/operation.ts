@@ -73,6 +73,10 @@ export function isKeepable(operation: Operation): operation is KeepableWrite {
   return name === "due" || name === "settled" || name === "died" || name === "recover";
 }
 
+export function isDemanding(operation: Operation): operation is DemandingWrite {
+  return !isRead(operation) && !isKeepable(operation);
+}
+
 export function toFactsRow(facts: ConnectionFacts): FactsRow {
   const { connectionId, hub, userId, claims, clientQuery, forwardedFor } = facts;
   return [connectionId, hub, userId, claims, clientQuery, forwardedFor];

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { within } from "../../test/support/deadline.ts";
 import type { DueDisconnect, WaitingDisconnect } from "../core/ports.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 import { SqliteJournal } from "./sqlite.ts";
@@ -16,6 +17,7 @@ let dataDir: string;
 let path: string;
 let opened: SqliteJournal[];
 let told: string[];
+let writableAgain: PromiseWithResolvers<void>;
 
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), "hubwire-journal-"));
@@ -23,6 +25,7 @@ beforeEach(() => {
   path = join(dataDir, "journal.sqlite");
   opened = [];
   told = [];
+  writableAgain = Promise.withResolvers();
 });
 afterEach(async () => {
   for (const journal of opened) await journal.close();
@@ -33,7 +36,10 @@ async function open(synchronous: "normal" | "full" = "normal"): Promise<SqliteJo
   const report = {
     damaged: (movedTo: string) => void told.push(`damaged: ${movedTo}`),
     unwritable: () => void told.push("unwritable"),
-    writable: () => void told.push("writable"),
+    writable: () => {
+      told.push("writable");
+      writableAgain.resolve();
+    },
   };
   const journal = await SqliteJournal.open({ dataDir, synchronous, report });
   opened.push(journal);
@@ -146,7 +152,7 @@ describe("the file of SqliteJournal", () => {
     expect(await journal.read("c1")).toEqual(dueOf("c1"));
     other.run("ROLLBACK");
     other.close();
-    // A write that the disk takes is the end of it, and what was kept goes with it.
+    await within(writableAgain.promise, "the journal to be writable again");
     await journal.connecting(factsOf("c3"));
     expect([journal.isWritable, told]).toEqual([true, ["unwritable", "writable"]]);
     expect(idsOf(await journal.waiting(0, ALL))).toEqual(["c1"]);

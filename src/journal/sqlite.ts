@@ -4,9 +4,10 @@ import type { ConnectionFacts } from "../protocol/events.ts";
 import { Checkpointer } from "./checkpointer.ts";
 import { journalPath } from "./database-file.ts";
 import { JournalThread } from "./journal-thread.ts";
-import { dueWrite, KeptWrites } from "./kept-writes.ts";
+import { dueWrite, KeptWrites, readPages } from "./kept-writes.ts";
 import {
   type BatchOutcome,
+  isDemanding,
   isKeepable,
   isRead,
   type Operation,
@@ -22,6 +23,12 @@ const RETRY_MS = 1000;
 /** Pauses before a thread that died is started again: the first, doubled each time, up to the last. */
 const FIRST_RESTART_MS = 50;
 const MAX_RESTART_MS = 5000;
+
+/** How many kept writes are tried at once: about five milliseconds of the thread's, and one of the event loop's. */
+const WRITES_PER_TRY = 1000;
+
+/** How long `close` waits for the disk. */
+const CLOSE_LIMIT_MS = 5000;
 
 /** What the operator should hear of the journal. */
 export interface JournalReport {
@@ -55,10 +62,10 @@ interface Pending {
  *     calls of one turn ─▶ [ queue ] ─▶ one batch in flight ─▶ the thread: one transaction
  *                             ▲              │ not taken
  *     the next ones gather ───┘              ▼
- *                                        [ kept ] ─▶ in front of the next batch that is tried, once a second at least
+ *                                        [ kept ] ─▶ tried once a second, the first thousand first, until all is written
  *
  * Errors: what is kept counts as done: `due`, `settled`, `died` and `recover` resolve, and reads see them. While the disk takes
- *         nothing `connecting`, `connected`, `revive`, `drop` and `dropDiedBefore` reject, each after a try of its own.
+ *         nothing `connecting`, `connected`, `revive`, `drop` and `dropDiedBefore` reject at once, with the last reason.
  *         `connected` also rejects where the journal has no such connection: its file was damaged meanwhile.
  *         A read that the file cannot answer rejects.
  */
@@ -70,10 +77,11 @@ export class SqliteJournal implements Journal {
   #thread: JournalThread | null = null;
   #isFileOpen = false;
   #isWritable = true;
+  #lastFailure = "its file is not open";
   #nextPlace = 1;
   /** A flush that is to come, and one that is under way. */
   #immediate: NodeJS.Immediate | null = null;
-  #flight: Promise<void> | null = null;
+  #flight: Promise<unknown> | null = null;
   #retryTimer: ReturnType<typeof setTimeout> | null = null;
   #restartMs = FIRST_RESTART_MS;
   #closing: Promise<void> | null = null;
@@ -135,15 +143,19 @@ export class SqliteJournal implements Journal {
   }
 
   waiting(afterPlace: number, limit: number): Promise<WaitingDisconnect[]> {
-    return this.#ask(["waiting", afterPlace, limit]) as Promise<WaitingDisconnect[]>;
+    const ask = (from: number) => this.#ask(["waiting", from, limit]) as Promise<WaitingDisconnect[]>;
+    return readPages({ afterPlace, limit, ask, correct: (page, range) => this.#kept.correctWaiting(page, range) });
   }
 
-  read(connectionId: string): Promise<DueDisconnect | null> {
-    return this.#ask(["read", connectionId]) as Promise<DueDisconnect | null>;
+  async read(connectionId: string): Promise<DueDisconnect | null> {
+    const found = (await this.#ask(["read", connectionId])) as DueDisconnect | null;
+    const kept = this.#kept.find(connectionId);
+    return kept === undefined ? found : kept;
   }
 
   deadLetters(afterPlace: number, limit: number): Promise<DeadLetter[]> {
-    return this.#ask(["deadLetters", afterPlace, limit]) as Promise<DeadLetter[]>;
+    const ask = (from: number) => this.#ask(["deadLetters", from, limit]) as Promise<DeadLetter[]>;
+    return readPages({ afterPlace, limit, ask, correct: (page) => this.#kept.correctDead(page) });
   }
 
   revive(connectionIds: readonly string[] | null, nowMs: number): Promise<number> {
@@ -159,7 +171,10 @@ export class SqliteJournal implements Journal {
     return this.#ask(["dropDiedBefore", timeMs]) as Promise<number>;
   }
 
-  /** What is called afterwards writes nothing: a crash could not lose more. What the disk still does not take is lost. */
+  /**
+   * What is called afterwards writes nothing: a crash could not lose more. What the disk still does not take is lost, and so
+   * is what it has not taken within 5 s: a disk that hangs must not keep the process from ending.
+   */
   close(): Promise<void> {
     this.#closing ??= this.#end();
     return this.#closing;
@@ -173,11 +188,15 @@ export class SqliteJournal implements Journal {
 
   #ask(operation: Operation): Promise<Result> {
     const { promise, resolve, reject } = Promise.withResolvers<Result>();
-    if (this.#closing === null) {
+    if (this.#closing !== null) {
+      if (isKeepable(operation)) resolve(0);
+      else reject(new Error("the journal is closed"));
+    } else if (!this.#isWritable && isDemanding(operation)) {
+      reject(refusal(this.#lastFailure));
+    } else {
       this.#queue.push({ operation, resolve, reject });
       this.#scheduleFlush();
-    } else if (isKeepable(operation)) resolve(0);
-    else reject(new Error("the journal is closed"));
+    }
     return promise;
   }
 
@@ -191,77 +210,64 @@ export class SqliteJournal implements Journal {
   }
 
   #flush(): void {
+    if (this.#flight !== null || this.#queue.length === 0) return;
     const batch = this.#queue;
     this.#queue = [];
-    if (this.#flight !== null || batch.length === 0) {
-      this.#queue = batch;
+    if (this.#isFileOpen && this.#isWritable) {
+      void this.#send([], batch);
       return;
     }
-    if (!this.#isFileOpen) this.#settle(batch, { failure: "its file is not open", results: null });
-    else if (this.#isWritable) this.#send(batch, []);
-    else if (batch.every(({ operation }) => this.#isKeptOrRead(operation))) this.#sendReads(batch);
-    else this.#send(batch, this.#trial());
+    const unwritten = { failure: this.#lastFailure, results: null };
+    const reads = batch.filter(({ operation }) => isRead(operation));
+    const writes = batch.filter(({ operation }) => !isRead(operation));
+    this.#settle(writes, unwritten);
+    if (!this.#isFileOpen) this.#settle(reads, unwritten);
+    else if (reads.length > 0) void this.#send(this.#kept.neededBy(reads.map(({ operation }) => operation)), reads);
   }
 
-  /** Needs no try on the disk. */
-  #isKeptOrRead(operation: Operation): boolean {
-    return isKeepable(operation) || (operation[0] === "read" && this.#kept.isOfSingles);
-  }
-
-  /** What a try on a disk that took nothing goes with. The probe, since a write that changes no row proves nothing. */
-  #trial(): Operation[] {
-    return [["probe"], ...this.#kept.operations()];
-  }
-
-  /** Nothing here is worth a try now; the next comes within a second. What is kept need not go along. */
-  #sendReads(batch: readonly Pending[]): void {
-    const reads = batch.filter((pending) => {
-      const { operation } = pending;
-      if (isKeepable(operation)) {
-        this.#kept.keep(operation);
-        pending.resolve(0);
+  /** Sends what is kept and `first`, then the batch, as one transaction. Resolves with whether it was written. */
+  #send(first: readonly Operation[], batch: readonly Pending[]): Promise<boolean> {
+    const operations = [...first, ...batch.map(({ operation }) => operation)];
+    const asked =
+      this.#thread?.ask<"batch">(["batch", operations, this.#checkpointer.takeFinish()]) ??
+      Promise.reject(new Error(this.#lastFailure));
+    const sent = asked.then(
+      ([, outcome]) => this.#landed(first.length, batch, outcome),
+      (error: Error) => this.#lost(batch, error),
+    );
+    const flight = sent
+      .catch((error) => {
+        // A fault of ours behind a batch that was written: the process hears of it, and the batch stays as it is.
+        setImmediate(() => {
+          throw error;
+        });
         return false;
-      }
-      const found = operation[0] === "read" ? this.#kept.find(operation[1]) : undefined;
-      if (found !== undefined) pending.resolve(found);
-      return found === undefined;
-    });
-    if (reads.length > 0) this.#send(reads, []);
-  }
-
-  #send(batch: readonly Pending[], trial: readonly Operation[]): void {
-    const thread = this.#thread;
-    if (thread === null) return;
-    const operations = [...trial, ...batch.map(({ operation }) => operation)];
-    this.#flight = thread
-      .ask<"batch">(["batch", operations, this.#checkpointer.takeFinish()])
-      .then(([, outcome]) => this.#landed(batch, trial.length, outcome))
-      .catch((error: Error) => this.#lost(batch, error))
+      })
       .finally(() => {
         this.#flight = null;
         if (this.#queue.length > 0) this.#scheduleFlush();
       });
+    this.#flight = flight;
+    return flight;
   }
 
-  #landed(batch: readonly Pending[], trialLength: number, { failure, results }: BatchOutcome): void {
+  #landed(firstLength: number, batch: readonly Pending[], { failure, results }: BatchOutcome): boolean {
     this.#restartMs = FIRST_RESTART_MS;
-    this.#settle(batch, { failure, results: results?.slice(trialLength) ?? null });
-    if (failure !== null) {
-      if (trialLength > 0 || batch.some(({ operation }) => !isRead(operation))) this.#failed(failure);
-    } else if (trialLength > 0) {
-      this.#kept.clear();
-      this.#recovered();
-    }
-    this.#checkpointer.wrote(trialLength + batch.length);
+    this.#settle(batch, { failure, results: results?.slice(firstLength) ?? null });
+    const hasWrite = firstLength > 0 || batch.some(({ operation }) => !isRead(operation));
+    if (failure !== null && hasWrite) this.#failed(failure);
+    this.#checkpointer.wrote(firstLength + batch.length);
+    return failure === null;
   }
 
   /** The thread died with the batch: nobody knows whether it was written. */
-  #lost(batch: readonly Pending[], error: Error): void {
+  #lost(batch: readonly Pending[], error: Error): false {
     for (const { operation } of batch) {
       // If it was, nobody would ever settle it: its connect event is not posted now.
       if (operation[0] === "connecting") this.#kept.keep(["settled", operation[1][0]]);
     }
     this.#settle(batch, { failure: error.message, results: null });
+    return false;
   }
 
   #settle(batch: readonly Pending[], { failure, results }: BatchOutcome): void {
@@ -271,11 +277,12 @@ export class SqliteJournal implements Journal {
         this.#kept.keep(operation);
         resolve(result ?? 0);
       } else if (result !== undefined && (failure === null || isRead(operation))) resolve(result);
-      else reject(new Error(`the journal of connections: ${failure ?? "no result"}`));
+      else reject(refusal(failure ?? "no result"));
     }
   }
 
   #failed(reason: string): void {
+    this.#lastFailure = reason;
     if (this.#isWritable) {
       this.#isWritable = false;
       this.#options.report.unwritable(reason);
@@ -307,8 +314,29 @@ export class SqliteJournal implements Journal {
         return;
       }
     }
-    while (this.#flight !== null) await this.#flight;
-    if (this.#isFileOpen && !this.#isWritable && this.#closing === null) this.#send([], this.#trial());
+    await this.#tryKept();
+  }
+
+  /** What is asked meanwhile has its turn between two tries. */
+  async #tryKept(): Promise<void> {
+    for (;;) {
+      while (this.#flight !== null) await this.#flight;
+      if (!this.#isFileOpen || this.#isWritable || this.#closing !== null) return;
+      if (!(await this.#writeSomeKept())) return;
+      if (this.#kept.isEmpty) {
+        this.#recovered();
+        return;
+      }
+      this.#flush();
+    }
+  }
+
+  /** With the probe, since a write that changes no row proves nothing. */
+  async #writeSomeKept(): Promise<boolean> {
+    const some = this.#kept.first(WRITES_PER_TRY);
+    const isWritten = await this.#send([["probe"], ...some], []);
+    if (isWritten) this.#kept.forget(some);
+    return isWritten;
   }
 
   /** Null where it is open, else why not. */
@@ -342,18 +370,24 @@ export class SqliteJournal implements Journal {
 
   async #end(): Promise<void> {
     if (this.#retryTimer !== null) clearTimeout(this.#retryTimer);
-    if (this.#immediate !== null) clearImmediate(this.#immediate);
+    const limit = setTimeout(() => {
+      this.#thread?.end();
+      this.#checkpointer.giveUp();
+    }, CLOSE_LIMIT_MS);
     while (this.#flight !== null) await this.#flight;
     if (this.#immediate !== null) clearImmediate(this.#immediate);
-    const batch = this.#queue;
-    this.#queue = [];
-    if (!this.#isFileOpen) this.#settle(batch, { failure: "its file is not open", results: null });
-    else if (batch.length > 0 || !this.#kept.isEmpty) this.#send(batch, this.#isWritable ? [] : this.#trial());
-    await this.#flight;
+    this.#flush();
+    while (this.#flight !== null) await this.#flight;
+    while (this.#isFileOpen && !this.#kept.isEmpty && (await this.#writeSomeKept()));
     await this.#checkpointer.end();
     if (this.#isFileOpen) await this.#thread?.ask<"closed">(["close"]).catch(() => null);
     this.#isFileOpen = false;
     this.#thread?.end();
     this.#thread = null;
+    clearTimeout(limit);
   }
+}
+
+function refusal(reason: string): Error {
+  return new Error(`the journal of connections: ${reason}`);
 }
