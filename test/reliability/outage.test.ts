@@ -79,7 +79,8 @@ describe.each(OUTAGES)("a backend %s", (name, respond) => {
     const { faults } = await stage.gateway.probe();
     expect(faults).toEqual([]);
     recordFigure(`backend ${name}, ${LEAVING} clients leave: lost; duplicates`, `${owed}; ${duplicates}`, "0; said");
-    if (!IS_LONG) return;
+    // 429 is no failure for the breaker, so nothing but the lane's own pauses, of up to 30 s, finds out that it is over.
+    if (!IS_LONG || name.includes("429")) return;
     const growth = during.rssBytes - before.rssBytes;
     recordFigure(
       `… first answered; 100 answered after its return`,
