@@ -4,7 +4,7 @@ import type { Envelope, Question } from "../protocol/envelope.ts";
 /**
  * The broker of a single node: everything goes to itself, at once.
  *
- * Errors: what the handler throws is a bug of ours and reaches the caller.
+ * Errors: what the handler throws is a bug of ours and reaches the caller. Never `unavailable`.
  */
 export class MemoryBroker implements Broker {
   readonly #handler: BrokerHandler;
@@ -13,11 +13,17 @@ export class MemoryBroker implements Broker {
     this.#handler = handler;
   }
 
-  async publish(envelope: Envelope): Promise<void> {
+  async publish(envelope: Envelope): Promise<"sent"> {
     this.#handler.receive(envelope);
+    return "sent";
   }
 
   async ask(question: Question, _scope: AnswerScope): Promise<Answer> {
-    return this.#handler.answer(question);
+    return await this.#handler.answer(question);
   }
+
+  /** Nothing to subscribe to: whatever is published arrives. */
+  async join(): Promise<void> {}
+
+  leave(): void {}
 }

@@ -1,5 +1,5 @@
 import type { CloseCause } from "../protocol/close-causes.ts";
-import type { Envelope, Question } from "../protocol/envelope.ts";
+import type { Envelope, Question, Target } from "../protocol/envelope.ts";
 import type { ConnectionFacts, UpstreamEvent } from "../protocol/events.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
 
@@ -115,19 +115,29 @@ export type AnswerScope = "first-yes" | "every-node";
 /** A node's end of the broker: what comes from any node, its own included. */
 export interface BrokerHandler {
   receive(envelope: Envelope): void;
-  answer(question: Question): Answer;
+  /** Resolves once what the question changes has taken effect here. What comes behind it may be received meanwhile. */
+  answer(question: Question): Promise<Answer>;
 }
 
 /**
  * Carries envelopes and questions to every node that may have a member of their target.
  *
- * Promise: at most once. `publish` returns when the envelope is on its way, `ask` when the answer holds.
+ * Promise: at most once. `publish` resolves when the envelope is on its way, `ask` when the answer holds.
  * Order:   envelopes of one publisher for one target arrive in the order of `publish`; a question asked after an
  *          envelope was published is answered after it was received.
+ * Errors:  `unavailable` where the nodes cannot be reached, or not all of those that must answer have: it is not known then
+ *          which of them have done it. Rejects only for a bug of ours.
  */
 export interface Broker {
-  publish(envelope: Envelope): Promise<void>;
-  ask(question: Question, scope: AnswerScope): Promise<Answer>;
+  publish(envelope: Envelope): Promise<"sent" | "unavailable">;
+  ask(question: Question, scope: AnswerScope): Promise<Answer | "unavailable">;
+  /**
+   * This node has one more member of the target. Resolves when what any node publishes for it from now on arrives here; at once
+   * where nobody can publish. Never rejects. A connection's own subject needs none: its id names the node.
+   */
+  join(target: Target): Promise<void>;
+  /** It has one less. To be called once for each `join`. */
+  leave(target: Target): void;
 }
 
 /** The only source of time in `core`. Milliseconds; `now` is monotonic. */
@@ -177,21 +187,36 @@ export interface GroupRule {
   readonly expiresAtMs: number;
 }
 
+/** Which rule is meant. */
+export type RuleKey = Omit<GroupRule, "expiresAtMs">;
+
+/** A rule that was put, or, where `expiresAtMs` is null, removed. Revisions grow with every change of any rule. */
+export interface RuleChange extends RuleKey {
+  readonly expiresAtMs: number | null;
+  readonly revision: number;
+}
+
+/** What became of a change: written under this revision, or the store is out of reach and it is not known. */
+export type RuleWrite = { readonly kind: "written"; readonly revision: number } | { readonly kind: "unavailable" };
+
 /**
- * Keeps group rules over a restart. It only stores: what a rule means is the core's business.
+ * Keeps group rules over a restart, for all nodes. It only stores: what a rule means is the core's business.
  *
- * Order:  when `put` and `remove` return, the change survives a crash of the process.
- * Errors: throws where the disk does not take it; nothing is changed then.
+ * Order:  when `put` and `remove` resolve with `written`, the change survives a crash of the process. Every node hears all
+ *         changes, its own too, in the order of their revisions; a node's own may come before or after the write resolves.
+ * Errors: rejects where the disk does not take it; nothing is changed then.
  */
 export interface RuleStore {
-  /** Every rule that is kept, expired ones too. */
-  all(): GroupRule[];
-  /** Adds a rule or replaces the one of the same hub, user and group. */
-  put(rule: GroupRule): void;
-  /** Removes a user's rule for a group, or for all groups where `group` is null. */
-  remove(hub: string, userId: string, group: string | null): void;
+  /** To be called once. Tells every rule that is kept, expired ones too, then every change; resolves after the former. */
+  watch(listener: (change: RuleChange) => void): Promise<void>;
+  /** Adds a rule or replaces the one of the same key. */
+  put(rule: GroupRule): Promise<RuleWrite>;
+  /** Removes rules, whatever their revision; the answer's is that of the last. */
+  remove(keys: readonly RuleKey[]): Promise<RuleWrite>;
+  /** Forgets what has ended, unless it was put again since that revision. Only tidying: it may fail, or be done by another node. */
+  forget(ended: readonly RuleChange[]): Promise<void>;
   /** May be called twice. */
-  close(): void;
+  close(): Promise<void>;
 }
 
 /** A disconnect event that is owed. */
@@ -268,6 +293,40 @@ export interface Journal {
   dropDiedBefore(timeMs: number): Promise<number>;
   /** Writes what is still to be written. May be called twice. */
   close(): Promise<void>;
+}
+
+/** What a journal has of one connection. */
+export type JournalEntry =
+  | { readonly state: "connecting" | "connected"; readonly facts: ConnectionFacts }
+  | { readonly state: "due"; readonly due: DueDisconnect }
+  | { readonly state: "dead"; readonly letter: Omit<DeadLetter, "place"> };
+
+/**
+ * What other nodes have written of their connections, for whoever has taken over the lease of one that is gone.
+ *
+ * Errors: rejects where the copies cannot be reached; to be called again then. An unknown node has left nothing.
+ */
+export interface NodeJournals {
+  /** Ends that node's writing for ever, should it still be alive, and then reads what it left. */
+  seize(nodeId: string): Promise<JournalEntry[]>;
+  /** Forgets it. What this node has taken into its own journal meanwhile has been copied when this resolves. */
+  forget(nodeId: string): Promise<void>;
+}
+
+/**
+ * This node's hold on its name among the nodes, renewed as long as it lives.
+ *
+ * Source: decision on leases: 10 s, renewed every 2 s, judged by an unchanged revision on the observer's own clock.
+ */
+export interface Leases {
+  /**
+   * Takes over the lease of a node that was found gone. False where another node did, or the node came back.
+   *
+   * Errors: rejects where NATS cannot be reached.
+   */
+  claim(nodeId: string): Promise<boolean>;
+  /** Gives up a claimed lease whose work is done; nobody takes it over again. */
+  end(nodeId: string): Promise<void>;
 }
 
 /** What an operator can do with disconnect events that were given up. */

@@ -22,16 +22,20 @@ export type Envelope =
     }
   | { readonly verb: "close"; readonly target: Members; readonly reason: string };
 
-/** What a node is asked. A question may change membership; its answer then comes after the change. */
+/**
+ * What a node is asked. A question may change membership; its answer then comes after the change.
+ *
+ * `afterRules`: the revision of the group rules that must hold there before it is answered; 0 where none must.
+ */
 export type Question =
   /** Is there a live connection of the target here? */
   | { readonly verb: "exists"; readonly target: Members }
   /** Is there a live member of the group among the target's connections here? */
   | { readonly verb: "inGroup"; readonly target: Members; readonly group: string }
   /** Adds the target's connections here to a group; yes if there was one. */
-  | { readonly verb: "join"; readonly target: Members; readonly group: string }
+  | { readonly verb: "join"; readonly target: Members; readonly group: string; readonly afterRules: number }
   /** Takes the target's connections here out of a group, or of all where it is null; yes if there was one. */
-  | { readonly verb: "leave"; readonly target: Members; readonly group: string | null };
+  | { readonly verb: "leave"; readonly target: Members; readonly group: string | null; readonly afterRules: number };
 
 /**
  * The name under which a target is subscribed to, the same for every spelling of its hub.

@@ -12,8 +12,8 @@ export interface SourceFile {
   readonly text: string;
 }
 
-const ADAPTERS = ["sockets", "upstream", "api", "broker", "rules", "journal", "control", "observe", "console"];
-const ADAPTER_REACH = ["protocol", "core", "auth", "config"];
+const ADAPTERS = ["sockets", "upstream", "api", "broker", "rules", "journal", "leases", "control", "observe", "console"];
+const ADAPTER_REACH = ["protocol", "core", "auth", "config", "nats"];
 const MAX_FILE_LINES = 400;
 const MAX_FUNCTION_LINES = 50;
 const VAGUE_NAMES = /^(?:.*-)?(?:utils?|helpers?|common|managers?|services?|types?|misc|shared|base|impl)\.ts$/;
@@ -31,6 +31,7 @@ const REACH: ReadonlyMap<string, Reach> = new Map<string, Reach>([
   ["core", { areas: ["protocol"], outside: false }],
   ["config", { areas: ["protocol"], outside: true }],
   ["auth", { areas: ["protocol"], outside: true }],
+  ["nats", { areas: ["protocol"], outside: true }],
   ...ADAPTERS.map((area): [string, Reach] => [area, { areas: ADAPTER_REACH, outside: true }]),
 ]);
 

@@ -1,0 +1,178 @@
+import { readFileSync } from "node:fs";
+import {
+  type Authenticator,
+  connect,
+  credsAuthenticator,
+  type NatsConnection,
+  tokenAuthenticator,
+  usernamePasswordAuthenticator,
+} from "@nats-io/transport-node";
+
+/** How to reach the servers; files by absolute paths. */
+export interface NatsOptions {
+  readonly servers: readonly string[];
+  readonly user: string | null;
+  readonly password: string | null;
+  readonly token: string | null;
+  readonly credsFile: string | null;
+  readonly tls: {
+    readonly caFile: string | null;
+    readonly certFile: string | null;
+    readonly keyFile: string | null;
+  } | null;
+}
+
+/** What the operator should hear of the connection. */
+export interface NatsReport {
+  up(server: string): void;
+  /** Called once when it is lost, and where it could not be made at first. */
+  down(cause: string): void;
+  /** A server refused something, and which: a subject that the account may not use, for example. */
+  refused(cause: string): void;
+}
+
+/** A server that has gone without a word is found out after two of these without an answer. */
+const PING_INTERVAL_MS = 1500;
+const MAX_PINGS_OUT = 2;
+
+/** Between two tries to reach any of the servers, and what is added by chance so that nodes do not come back in step. */
+const RECONNECT_WAIT_MS = 250;
+const RECONNECT_JITTER_MS = 250;
+const CONNECT_TIMEOUT_MS = 2000;
+
+/** How long the end waits for what is under way to reach the server. */
+const CLOSE_LIMIT_MS = 1000;
+
+/**
+ * The one connection to NATS that all parts of a node share; made again for ever.
+ *
+ * Order:  listeners hear of every change in the order in which they were added; when they hear `up`, the client has asked
+ *         the server for all subscriptions again.
+ * Errors: none: what cannot be reached now is tried again. Throws only where a file cannot be read.
+ */
+export class NatsLink {
+  readonly #report: NatsReport;
+  readonly #listeners: ((isUp: boolean) => void)[] = [];
+  #connection: NatsConnection | null = null;
+  #isUp = false;
+  #stopped = false;
+
+  private constructor(report: NatsReport) {
+    this.#report = report;
+  }
+
+  /** Returns at once; the first connection may come much later. */
+  static start(options: NatsOptions, report: NatsReport): NatsLink {
+    const link = new NatsLink(report);
+    void link.#run(connectOptions(options));
+    return link;
+  }
+
+  /** Null until there has been one. While it is lost, what is published through it waits in memory: see `isUp`. */
+  get connection(): NatsConnection | null {
+    return this.#connection;
+  }
+
+  /** False as soon as a loss is noticed: at once, or after a few seconds where the server went without a word. */
+  get isUp(): boolean {
+    return this.#isUp;
+  }
+
+  /** Calls back at every change from now on; at once where it is up. */
+  onChange(listener: (isUp: boolean) => void): void {
+    this.#listeners.push(listener);
+    if (this.#isUp) listener(true);
+  }
+
+  /** What has been published goes out first. May be called twice. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    const connection = this.#connection;
+    if (connection === null) return;
+    const limit = new Promise((resolve) => setTimeout(resolve, CLOSE_LIMIT_MS).unref());
+    if (this.#isUp) await Promise.race([connection.flush().catch(() => null), limit]);
+    await Promise.race([connection.close().catch(() => null), limit]);
+  }
+
+  async #run(options: Parameters<typeof connect>[0]): Promise<void> {
+    const connection = await this.#connectFirst(options);
+    if (connection === null) return;
+    if (this.#stopped) {
+      await connection.close();
+      return;
+    }
+    this.#connection = connection;
+    this.#changed(true, connection.getServer());
+    for await (const status of connection.status()) {
+      switch (status.type) {
+        case "disconnect":
+          this.#changed(false, "the connection was lost");
+          break;
+        case "reconnect":
+          this.#changed(true, status.server);
+          break;
+        case "error":
+          this.#report.refused(status.error.message);
+          break;
+      }
+    }
+  }
+
+  /** Tried by hand, since the client's own first try gives up where the server refuses it. */
+  async #connectFirst(options: Parameters<typeof connect>[0]): Promise<NatsConnection | null> {
+    let isSaid = false;
+    while (!this.#stopped) {
+      try {
+        return await connect(options);
+      } catch (error) {
+        if (!isSaid) this.#report.down(error instanceof Error ? error.message : String(error));
+        isSaid = true;
+        await new Promise((resolve) => setTimeout(resolve, RECONNECT_WAIT_MS + Math.random() * RECONNECT_JITTER_MS));
+      }
+    }
+    return null;
+  }
+
+  #changed(isUp: boolean, detail: string): void {
+    if (isUp === this.#isUp || (!isUp && this.#stopped)) return;
+    this.#isUp = isUp;
+    if (isUp) this.#report.up(detail);
+    else this.#report.down(detail);
+    for (const listener of this.#listeners) listener(isUp);
+  }
+}
+
+function connectOptions(options: NatsOptions): Parameters<typeof connect>[0] {
+  const authenticator = authenticatorOf(options);
+  return {
+    servers: [...options.servers],
+    name: "hubwire",
+    ...(authenticator === null ? {} : { authenticator }),
+    ...(options.tls === null ? {} : { tls: tlsOf(options.tls) }),
+    timeout: CONNECT_TIMEOUT_MS,
+    maxReconnectAttempts: -1,
+    reconnectTimeWait: RECONNECT_WAIT_MS,
+    reconnectJitter: RECONNECT_JITTER_MS,
+    reconnectJitterTLS: RECONNECT_JITTER_MS,
+    // Two refusals in a row would else be the end: an account that is being changed refuses for a while.
+    ignoreAuthErrorAbort: true,
+    pingInterval: PING_INTERVAL_MS,
+    maxPingOut: MAX_PINGS_OUT,
+    noAsyncTraces: true,
+  };
+}
+
+function authenticatorOf({ user, password, token, credsFile }: NatsOptions): Authenticator | null {
+  if (credsFile !== null) return credsAuthenticator(readFileSync(credsFile));
+  if (token !== null) return tokenAuthenticator(token);
+  if (user !== null) return usernamePasswordAuthenticator(user, password ?? "");
+  return null;
+}
+
+function tlsOf({ caFile, certFile, keyFile }: NonNullable<NatsOptions["tls"]>) {
+  return {
+    ...(caFile === null ? {} : { ca: readFileSync(caFile, "utf8") }),
+    ...(certFile === null ? {} : { cert: readFileSync(certFile, "utf8") }),
+    ...(keyFile === null ? {} : { key: readFileSync(keyFile, "utf8") }),
+  };
+}
