@@ -65,6 +65,14 @@ describe("hubwire check", () => {
     expect(code).toBe(2);
   });
 
+  test("says that a cluster's file is good, without asking NATS", async () => {
+    const cluster = { nats: { servers: ["nats://127.0.0.1:1"] } };
+    const file = writeConfig("cluster.json", { cluster, accessKeys: KEYS });
+    const { code, stdout } = await hubwire("check", "--config", file);
+    expect(stdout).toContain("cluster.json is good.");
+    expect(code).toBe(0);
+  });
+
   test("says that a file is missing", async () => {
     const { code, stderr } = await hubwire("check", "--config", join(folder, "nowhere.yaml"));
     expect(stderr).toContain("nowhere.yaml");
@@ -111,9 +119,9 @@ describe("hubwire start", () => {
   });
 
   test("refuses a bad configuration with its report and exits with 2", async () => {
-    const file = writeConfig("later.json", { cluster: { nats: { servers: ["nats://127.0.0.1"] } } });
+    const file = writeConfig("later.json", { upstreams: [{ urlTemplate: "http://h/", dialect: "cloudevents" }] });
     const { code, stderr } = await hubwire("start", "--config", file);
-    expect(stderr).toContain("cluster");
+    expect(stderr).toContain("upstreams[0].dialect");
     expect(stderr).toContain("not in this version");
     expect(code).toBe(2);
   });

@@ -4,6 +4,7 @@ import {
   addressRangeFault,
   allowedHostFault,
   isHeaderName,
+  natsServerFault,
   normaliseOrigin,
   originFault,
   urlTemplateFault,
@@ -110,5 +111,50 @@ test("entries of allowedUpstreamHosts are hosts and networks, without scheme, po
     expect(allowedHostFault(good)).toBeNull();
   for (const bad of ["", "http://api.example", "api.example:80", "api.example/x", "10.0.0.0/33", "::ffff:0:0/96"]) {
     expect(allowedHostFault(bad)).toStartWith('must be "*", a host name');
+  }
+});
+
+describe("NATS servers", () => {
+  for (const good of [
+    "h",
+    "nats.example",
+    "nats_1:1",
+    "10.0.0.1:65535",
+    "[::1]",
+    "[fd00::1]:4222",
+    "nats://h",
+    "nats://10.0.0.1:4222",
+    "tls://nats.example:4222",
+    "tls://[::1]:4222",
+  ]) {
+    test(`take ${good}`, () => expect(natsServerFault(good)).toBeNull());
+  }
+
+  const HOST =
+    "must be a host name, an IPv4 address or an IPv6 address in brackets, with or without a port, and nothing behind it";
+  const SCHEME = "must be `host`, `host:port`, or one of them behind nats:// or tls://";
+  const SECRET = "must not hold a user name, password or token: there are options for them";
+  for (const [bad, sentence] of [
+    ["", HOST],
+    ["nats://", HOST],
+    ["h:0", HOST],
+    ["h:65536", HOST],
+    ["h:", HOST],
+    ["h:x", HOST],
+    ["::1", HOST],
+    ["300.1.1.1", HOST],
+    ["nats://h/", HOST],
+    ["h?a=b", HOST],
+    ["h,i", HOST],
+    ["h i", HOST],
+    ["h\n", HOST],
+    ["ws://h", SCHEME],
+    ["NATS://h", SCHEME],
+    ["://h", SCHEME],
+    ["nats://u:p@h", SECRET],
+    ["token@h", SECRET],
+    ["tls://@h", SECRET],
+  ] as const) {
+    test(`refuse ${JSON.stringify(bad)}`, () => expect(natsServerFault(bad)).toBe(sentence));
   }
 });

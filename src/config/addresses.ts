@@ -48,6 +48,23 @@ export function absoluteUrlFault(text: string, schemes: readonly string[]): stri
 }
 
 /**
+ * Faults of an entry of a cluster's `servers`.
+ *
+ * User names and passwords have options of their own: a URL ends in logs and in what servers tell of each other.
+ */
+export function natsServerFault(text: string): string | null {
+  const [, scheme, rest = ""] = /^(?:([^:/]*):\/\/)?(.*)$/s.exec(text) ?? [];
+  if (rest.includes("@")) return "must not hold a user name, password or token: there are options for them";
+  if (scheme !== undefined && scheme !== "nats" && scheme !== "tls") {
+    return "must be `host`, `host:port`, or one of them behind nats:// or tls://";
+  }
+  const [, host, port] = /^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(\d{1,5}))?$/.exec(rest) ?? [];
+  const isPort = port === undefined || (Number(port) >= 1 && Number(port) <= 65_535);
+  if (host !== undefined && isPort && URL.canParse(`http://${host}/`)) return null;
+  return "must be a host name, an IPv4 address or an IPv6 address in brackets, with or without a port, and nothing behind it";
+}
+
+/**
  * Faults of a `urlTemplate`.
  *
  * A parameter in the scheme, user information, host or port would let a client choose the machine that is called.

@@ -82,7 +82,9 @@ function issueMessage(issue: z.core.$ZodIssue, value: unknown): string {
         ? `is empty; give it a value (${expectation(issue.expected)}) or leave the key out`
         : `must be ${expectation(issue.expected)}`;
     case "too_small":
-      return issue.origin === "string" ? "must not be empty" : `must be at least ${issue.minimum}`;
+      return issue.origin === "string" || issue.origin === "array"
+        ? "must not be empty"
+        : `must be at least ${issue.minimum}`;
     case "too_big":
       return `must be at most ${issue.maximum}`;
     case "invalid_value":

@@ -236,6 +236,20 @@ describe("paths", () => {
     expect(config.upstreams[0]?.tls).toEqual({ ...files, caFile: join(base, "ca.pem") });
   });
 
+  test("of a cluster's files become absolute, and variables alone can name a cluster", () => {
+    const path = writeFile("hubwire.yaml", "cluster: {nats: {servers: [h], credsFile: a.creds}}\n");
+    const base = join(path, "..");
+    for (const name of ["a.creds", "ca.pem"]) writeFileSync(join(base, name), "x");
+    const env = { HUBWIRE_ACCESS_KEYS_PRIMARY: "k", HUBWIRE_CLUSTER_NATS_TLS_CA_FILE: "ca.pem" };
+    const { config } = loadConfig({ filePath: path, env, cwd: base });
+    expect(config.cluster?.nats).toMatchObject({
+      credsFile: join(base, "a.creds"),
+      tls: { caFile: join(base, "ca.pem"), certFile: null },
+    });
+    const servers = { HUBWIRE_ACCESS_KEYS_PRIMARY: "k", HUBWIRE_CLUSTER_NATS_SERVERS: '["a:1","tls://b"]' };
+    expect(loadConfig({ filePath: null, env: servers }).config.cluster?.nats.servers).toEqual(["a:1", "tls://b"]);
+  });
+
   test("of files that cannot be read are faults, each with its key, beside all others", () => {
     const path = writeFile("hubwire.yaml", `${TLS}${UPSTREAM}anonymous: 5\n`);
     mkdirSync(join(path, "../c.pem"));
@@ -266,7 +280,13 @@ test("all faults of file, environment and flags stand in one report, with their 
       '    auth: {type: headers, headers: {A: "SECRET7\\n"}}',
       "publicUrls: [SECRET8]",
       "hubs: {chat: {anonymous: SECRET9}}",
-      "cluster: {nats: {password: SECRET}}",
+      "cluster:",
+      "  nats:",
+      "    servers: ['nats://me:SECRET@h', 'SECRET:SECRET', 'SECRET://h']",
+      "    password: SECRET",
+      "    token: SECRET",
+      "    credsFile: SECRET",
+      "    subjectPrefix: SECRET.SECRET",
     ].join("\n"),
   );
   const env = {
@@ -279,12 +299,15 @@ test("all faults of file, environment and flags stand in one report, with their 
   expect(JSON.stringify(error.faults)).not.toContain("SECRET");
   expect(error.message.replace(path, "FILE")).toBe(
     [
-      "FILE has 15 faults:",
+      "FILE has 23 faults:",
       "  trustedProxies: must be JSON: a list (HUBWIRE_TRUSTED_PROXIES)",
       "  HUBWIRE_DATADIR: no such environment variable; did you mean `HUBWIRE_DATA_DIR`?",
-      "  cluster: not in this version of hubwire; leave it out (line 12, column 1)",
       "  clientCertHeader: needs trustedProxies: nobody else may set this header (HUBWIRE_CLIENT_CERT_HEADER)",
       "  accessKeys.secondary: needs accessKeys.primary beside it (line 4, column 14)",
+      "  cluster.nats.user: is required when password is given (line 13, column 3)",
+      "  cluster.nats.token: does not go together with password: there is one way to log in (line 16, column 5)",
+      "  cluster.nats.credsFile: does not go together with password: there is one way to log in (line 17, column 5)",
+      "  accessKeys.primary: is required in a cluster: every node must have the same, so none can make its own (line 4, column 1)",
       "  listen.port: must be a number (line 2, column 3)",
       "  listen.hots: no such key; did you mean `host`? (line 3, column 3)",
       "  publicUrls[0]: must be an absolute URL that starts with http://, https://, ws://, wss:// (line 10, column 14)",
@@ -295,6 +318,11 @@ test("all faults of file, environment and flags stand in one report, with their 
       "  upstreams[0].auth.type: must be none, headers, oauth2 or managedIdentity (line 7, column 12)",
       "  upstreams[1].urlTemplate: must not hold a fragment (#) (line 8, column 5)",
       "  upstreams[1].auth.headers.A: must not hold CR, LF or other control characters (line 9, column 37)",
+      "  cluster.nats.servers[0]: must not hold a user name, password or token: there are options for them (line 14, column 15)",
+      "  cluster.nats.servers[1]: must be a host name, an IPv4 address or an IPv6 address in brackets, with or without a port, and nothing behind it (line 14, column 37)",
+      "  cluster.nats.servers[2]: must be `host`, `host:port`, or one of them behind nats:// or tls:// (line 14, column 54)",
+      "  cluster.nats.subjectPrefix: must be 1 to 64 of A-Z a-z 0-9 _ - (line 18, column 5)",
+      "  cluster.nats.credsFile: the file does not exist (line 17, column 5)",
     ].join("\n"),
   );
 });

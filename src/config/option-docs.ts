@@ -8,7 +8,7 @@ export interface OptionDoc {
   readonly doc: string;
 }
 
-/** Every option's unit and sentence, filled by `schema.ts` and `upstream-schema.ts` as they declare the options. */
+/** Every option's unit and sentence, filled by `schema.ts`, `upstream-schema.ts` and `cluster-schema.ts` as they declare the options. */
 export const optionDocs = z.registry<OptionDoc>();
 
 /**

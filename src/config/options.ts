@@ -125,9 +125,7 @@ function describeOption(path: readonly string[], schema: Schema): Option {
 }
 
 function kindOf(inner: Schema): OptionKind {
-  if (inner instanceof z.ZodObject || inner instanceof z.ZodDiscriminatedUnion || inner instanceof z.ZodNull) {
-    return "block";
-  }
+  if (inner instanceof z.ZodObject || inner instanceof z.ZodDiscriminatedUnion) return "block";
   if (inner instanceof z.ZodArray) return "list";
   if (inner instanceof z.ZodRecord) return "map";
   if (inner instanceof z.ZodNumber) return inner.isInt ? "integer" : "number";

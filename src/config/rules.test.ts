@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { countReplicas } from "./cluster-schema.ts";
 import { ConfigError } from "./faults.ts";
 import { hubConfig } from "./hub-config.ts";
 import { parseConfig } from "./load.ts";
@@ -162,6 +163,78 @@ describe("upstreams", () => {
     expect(faults({ type: "basic" })).toEqual([
       "upstreams[0].auth.type: must be none, headers, oauth2 or managedIdentity",
     ]);
+  });
+});
+
+describe("a cluster", () => {
+  const tree = (nats: object) => ({ accessKeys: { primary: "k" }, cluster: { nats: { servers: ["h"], ...nats } } });
+
+  test("has the design's defaults", () => {
+    expect(parseConfig(tree({})).cluster).toEqual({
+      nats: {
+        servers: ["h"],
+        user: null,
+        password: null,
+        token: null,
+        credsFile: null,
+        tls: null,
+        subjectPrefix: "hubwire",
+        replicas: null,
+      },
+    });
+    expect(parseConfig(tree({ tls: {} })).cluster?.nats.tls).toEqual({ caFile: null, certFile: null, keyFile: null });
+  });
+
+  test("needs keys, since every node must have the same", () => {
+    const { cluster } = tree({});
+    const fault =
+      "accessKeys.primary: is required in a cluster: every node must have the same, so none can make its own";
+    expect(faultsOf({ cluster })).toEqual([fault]);
+    expect(faultsOf({ cluster, accessKeys: { primary: null } })).toEqual([fault]);
+    expect(faultsOf({ cluster: null })).toEqual([]);
+  });
+
+  test("logs in one way", () => {
+    const faults = (nats: object) => faultsOf(tree(nats));
+    const both = (name: string, first: string) =>
+      `cluster.nats.${name}: does not go together with ${first}: there is one way to log in`;
+    expect(faults({ user: "u", password: "p" })).toEqual([]);
+    expect(faults({ token: "t" })).toEqual([]);
+    expect(faults({ credsFile: "f" })).toEqual([]);
+    expect(faults({ user: "u" })).toEqual(["cluster.nats.password: is required when user is given"]);
+    expect(faults({ password: "p" })).toEqual(["cluster.nats.user: is required when password is given"]);
+    expect(faults({ user: "u", password: "p", token: "t" })).toEqual([both("token", "user")]);
+    expect(faults({ token: "t", credsFile: "f" })).toEqual([both("credsFile", "token")]);
+    expect(faults({ user: "u", password: "p", token: "t", credsFile: "f" })).toEqual([
+      both("token", "user"),
+      both("credsFile", "user"),
+    ]);
+  });
+
+  test("a client certificate and its key come together", () => {
+    expect(faultsOf(tree({ tls: { certFile: "c" } }))).toEqual([
+      "cluster.nats.tls.keyFile: is required when certFile is given",
+    ]);
+    expect(faultsOf(tree({ tls: { keyFile: "k" } }))).toEqual([
+      "cluster.nats.tls.certFile: is required when keyFile is given",
+    ]);
+    expect(faultsOf(tree({ tls: { certFile: "c", keyFile: "k" } }))).toEqual([]);
+  });
+
+  test("names what is its own by 1 to 64 letters that NATS takes in every name", () => {
+    const fault = ["cluster.nats.subjectPrefix: must be 1 to 64 of A-Z a-z 0-9 _ -"];
+    for (const good of ["a", "A-z_9", "x".repeat(64)]) expect(faultsOf(tree({ subjectPrefix: good }))).toEqual([]);
+    for (const bad of ["x".repeat(65), "a.b", "a b", "*", ">", "ä", "a\n"]) {
+      expect(faultsOf(tree({ subjectPrefix: bad }))).toEqual(fault);
+    }
+  });
+
+  test("keeps streams on three servers, on fewer where fewer are listed, or as it is told", () => {
+    const replicas = (servers: readonly string[], replicas: number | null) => countReplicas({ servers, replicas });
+    expect(replicas(["a"], null)).toBe(1);
+    expect(replicas(["a", "b", "c"], null)).toBe(3);
+    expect(replicas(["a", "b", "c", "d"], null)).toBe(3);
+    expect(replicas(["a"], 5)).toBe(5);
   });
 });
 

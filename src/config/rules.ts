@@ -1,5 +1,5 @@
 import { hubKey, isHubName } from "../protocol/names.ts";
-import { type TreeFault, valueAt } from "./faults.ts";
+import { type Path, type TreeFault, valueAt } from "./faults.ts";
 import { findUpstreamHostFaults } from "./upstream-hosts.ts";
 
 /**
@@ -14,6 +14,7 @@ export function findRuleFaults(tree: object): TreeFault[] {
     ...hubFaults(tree),
     ...upstreamFaults(tree),
     ...findUpstreamHostFaults(tree),
+    ...clusterFaults(tree),
   ];
 }
 
@@ -77,16 +78,44 @@ function hubFaults(tree: object): TreeFault[] {
 function upstreamFaults(tree: object): TreeFault[] {
   const entries = valueAt(tree, ["upstreams"]);
   if (!Array.isArray(entries)) return [];
-  return entries.flatMap((entry: unknown, position) => {
-    const hasCert = isGiven(valueAt(entry, ["tls", "certFile"]));
-    const hasKey = isGiven(valueAt(entry, ["tls", "keyFile"]));
-    if (hasCert === hasKey) return [];
-    const missing = hasCert ? "keyFile" : "certFile";
-    return [
-      {
-        path: ["upstreams", position, "tls", missing],
-        message: `is required when ${hasCert ? "certFile" : "keyFile"} is given`,
-      },
-    ];
-  });
+  return entries.flatMap((_, position) => certificateFaults(tree, ["upstreams", position, "tls"]));
+}
+
+/** A client certificate is of no use without its key, nor the key without it. */
+function certificateFaults(tree: object, tls: Path): TreeFault[] {
+  return pairFaults(tree, tls, ["certFile", "keyFile"]);
+}
+
+/** Two options of one block that are given both or not at all. */
+function pairFaults(tree: object, block: Path, pair: readonly [string, string]): TreeFault[] {
+  const [given, ...others] = pair.filter((name) => isGiven(valueAt(tree, [...block, name])));
+  if (given === undefined || others.length > 0) return [];
+  const missing = given === pair[0] ? pair[1] : pair[0];
+  return [{ path: [...block, missing], message: `is required when ${given} is given` }];
+}
+
+function clusterFaults(tree: object): TreeFault[] {
+  const nats = ["cluster", "nats"];
+  if (!isGiven(valueAt(tree, ["cluster"]))) return [];
+  const faults = [
+    ...pairFaults(tree, nats, ["user", "password"]),
+    ...certificateFaults(tree, [...nats, "tls"]),
+    ...loginFaults(tree, nats),
+  ];
+  if (!isGiven(valueAt(tree, ["accessKeys", "primary"]))) {
+    const message = "is required in a cluster: every node must have the same, so none can make its own";
+    faults.push({ path: ["accessKeys", "primary"], message });
+  }
+  return faults;
+}
+
+/** The client would take one of them and pass over the others. */
+function loginFaults(tree: object, nats: Path): TreeFault[] {
+  const isThere = (name: string) => isGiven(valueAt(tree, [...nats, name]));
+  const login = isThere("user") ? "user" : "password";
+  const [first, ...others] = [login, "token", "credsFile"].filter(isThere);
+  return others.map((name) => ({
+    path: [...nats, name],
+    message: `does not go together with ${first}: there is one way to log in`,
+  }));
 }

@@ -13,9 +13,13 @@ function faultsOf(raw: unknown): readonly Fault[] {
   }
 }
 
-/** A tree in which only one option is given; entries of `upstreams` get their required key too. */
+/** A tree in which only one option is given; entries of `upstreams` and a cluster get what they need besides. */
 function treeOf(option: Option, value: unknown): unknown {
   const tree = option.path.reduceRight<unknown>((inner, key) => (key === "[]" ? [inner] : { [key]: inner }), value);
+  if (option.path[0] === "cluster") {
+    const { nats } = (tree as { cluster: { nats: object } }).cluster;
+    return { accessKeys: { primary: "k" }, cluster: { nats: { servers: ["h"], ...nats } } };
+  }
   if (option.path[0] !== "upstreams") return tree;
   const [entry] = (tree as { upstreams: readonly object[] }).upstreams;
   return { upstreams: [{ urlTemplate: "http://h/", ...entry }] };
@@ -131,7 +135,6 @@ describe("limits of numbers", () => {
 describe("options of a later version", () => {
   const message = "not in this version of hubwire; leave it out";
   for (const [raw, path] of [
-    [{ cluster: { nats: { servers: ["x"] } } }, "cluster"],
     [{ upstreams: [{ urlTemplate: "http://h/", dialect: "cloudevents" }] }, "upstreams[0].dialect"],
     [{ upstreams: [{ urlTemplate: "http://h/", repeatOnStaleSocket: true }] }, "upstreams[0].repeatOnStaleSocket"],
   ] as const) {
@@ -142,7 +145,7 @@ describe("options of a later version", () => {
 
   test("may be written with their defaults", () => {
     const upstreams = [{ urlTemplate: "http://h/", dialect: "asrs", repeatOnStaleSocket: false }];
-    expect(faultsOf({ cluster: null, upstreams })).toEqual([]);
+    expect(faultsOf({ upstreams })).toEqual([]);
   });
 });
 
@@ -172,6 +175,11 @@ describe("types", () => {
     ],
     [{ allowedOrigins: ["app"] }, "allowedOrigins[0]", expect.stringContaining('must be "*" or an origin')],
     [{ listen: { tls: {} } }, "listen.tls.certFile", "is required"],
+    [{ cluster: {} }, "cluster.nats", "is required"],
+    [{ cluster: { nats: {} } }, "cluster.nats.servers", "is required"],
+    [{ cluster: { nats: { servers: "nats://h" } } }, "cluster.nats.servers", "must be a list"],
+    [{ cluster: { nats: { servers: [] } } }, "cluster.nats.servers", "must not be empty"],
+    [{ cluster: { nats: { servers: ["h"], password: "" } } }, "cluster.nats.password", "must not be empty"],
     ["text", "", "must be a block of keys"],
     [null, "", "must be a block of keys"],
     [[], "", "must be a block of keys"],

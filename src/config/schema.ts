@@ -7,6 +7,7 @@ import {
   normaliseOrigin,
   originFault,
 } from "./addresses.ts";
+import { clusterSchema } from "./cluster-schema.ts";
 import { optionDocs, refusing } from "./option-docs.ts";
 import { upstreamSchema } from "./upstream-schema.ts";
 
@@ -66,7 +67,7 @@ const listenSchema = z.strictObject({
 const accessKeysSchema = z.strictObject({
   primary: text().nullable().default(null).register(optionDocs, {
     unit: "",
-    doc: "Signs events and proves tokens. null: one is made at the first start and kept in dataDir. A secret: never logged.",
+    doc: "Signs events and proves tokens. null: one is made at the first start and kept in dataDir. A cluster needs it, the same on every node. A secret: never logged.",
   }),
   secondary: text().nullable().default(null).register(optionDocs, {
     unit: "",
@@ -256,9 +257,9 @@ export const configSchema = z.strictObject({
   shutdown: shutdownSchema
     .prefault({})
     .register(optionDocs, { unit: "", doc: "How the process ends on SIGTERM and SIGINT." }),
-  cluster: z.null().default(null).register(optionDocs, {
+  cluster: clusterSchema.nullable().default(null).register(optionDocs, {
     unit: "",
-    doc: "Several machines as one gateway; comes with a later version.",
+    doc: "Several machines, or several processes of one machine, as one gateway; accessKeys.primary must be given. null: this process is a gateway of its own.",
   }),
 });
 
@@ -282,5 +283,7 @@ export type UpstreamEntry = Config["upstreams"][number];
 export type UpstreamAuth = UpstreamEntry["auth"];
 /** Files for TLS towards an upstream; absolute paths or null. */
 export type UpstreamTls = UpstreamEntry["tls"];
+/** The NATS that a cluster works on, and how to log in there. */
+export type NatsOptions = NonNullable<Config["cluster"]>["nats"];
 /** The TLS listener's files and what it asks of clients. */
 export type ListenTls = NonNullable<Config["listen"]["tls"]>;

@@ -219,9 +219,10 @@ test("what takes effect at the next start only is named and left as it is; every
     listen: { host: "127.0.0.1", port: 1 },
     dataDir: "/nowhere",
     journal: { synchronous: "full" },
+    cluster: { nats: { servers: ["127.0.0.1:1"] } },
     anonymous: "deny",
   });
-  expect(names).toEqual(["listen", "dataDir", "journal"]);
+  expect(names).toEqual(["listen", "dataDir", "journal", "cluster"]);
   expect(stack.port).toBe(port);
   expect((await refusal()).code).toBe("token_required");
 });
