@@ -1,45 +1,29 @@
-import { randomBytes } from "node:crypto";
 import type { Logger } from "pino";
-import packageJson from "../package.json" with { type: "json" };
 import { answerHealth, HEALTH_PATH } from "./api/health.ts";
 import { RestApi } from "./api/rest-api.ts";
 import type { AccessKeys } from "./auth/access-keys.ts";
 import { hostOf } from "./auth/audience.ts";
 import { readOrMakeKey } from "./auth/key-file.ts";
 import { RestTokens } from "./auth/rest-token.ts";
-import { MemoryBroker } from "./broker/memory.ts";
 import { hubConfig } from "./config/hub-config.ts";
 import type { Config } from "./config/schema.ts";
 import { startControlServer } from "./control/control-server.ts";
-import { Admission } from "./core/admission.ts";
-import type { Connection } from "./core/connection.ts";
-import { Deliver } from "./core/deliver.ts";
-import { Departure } from "./core/departure.ts";
 import { drain } from "./core/drain.ts";
-import { GroupRules } from "./core/group-rules.ts";
-import { Lifecycle } from "./core/lifecycle.ts";
-import { Membership } from "./core/membership.ts";
-import { Outstanding } from "./core/outstanding.ts";
-import type { Broker, Fanout, Journal, Report } from "./core/ports.ts";
-import { Pressure } from "./core/pressure.ts";
-import { Redelivery } from "./core/redelivery.ts";
-import { Registry } from "./core/registry.ts";
+import type { Report } from "./core/ports.ts";
+import type { Registry } from "./core/registry.ts";
+
+import { buildCore, type Core, type LogReport, type NodeParts, type Running, StopStack } from "./gateway-core.ts";
+import { buildLoneNode } from "./gateway-node.ts";
 import { lockDataDir } from "./journal/data-dir-lock.ts";
-import { SqliteJournal } from "./journal/sqlite.ts";
-import { collectLiveOptions, keepFixedOptions, type LiveOptions, listFixedChanges } from "./live-options.ts";
+import { collectLiveOptions, keepFixedOptions, listFixedChanges } from "./live-options.ts";
 import { createLogReport } from "./observe/log.ts";
-import { CLOSE, type CloseCause } from "./protocol/close-causes.ts";
-import { SqliteRuleStore } from "./rules/sqlite.ts";
+import { CLOSE } from "./protocol/close-causes.ts";
 import { TrustedProxies } from "./sockets/addresses.ts";
 import { type Doors, openDoors } from "./sockets/doors.ts";
 import { fittingConnections } from "./sockets/file-limit.ts";
 import type { ListenerParts, PlainRequest } from "./sockets/listener.ts";
 import { Upgrade } from "./sockets/upgrade.ts";
 import { systemClock } from "./system-clock.ts";
-import { createUpstream } from "./upstream/upstream.ts";
-
-/** 16 random bytes: 128 bits, 22 characters of base64url. Source: spec section 1, "connection". */
-const CONNECTION_ID_BYTES = 16;
 
 /** A gateway at work. */
 export interface Gateway {
@@ -62,19 +46,6 @@ export interface Gateway {
   stop(): Promise<void>;
 }
 
-/** What a reload replaces. The parts read it whenever they need it. */
-interface Running {
-  config: Config;
-  keys: AccessKeys;
-  /** Hosts that a token may name; null where none is configured. */
-  publicHosts: readonly string[] | null;
-  trustedProxies: TrustedProxies;
-  /** One object for ever: its fields change. */
-  readonly options: LiveOptions;
-}
-
-type LogReport = ReturnType<typeof createLogReport>;
-
 /**
  * Builds the gateway's parts, wires them and opens the listener. The only place that does.
  *
@@ -88,9 +59,10 @@ export async function startGateway(config: Config, { log }: { log: Logger }): Pr
     stack.push(() => lock.release());
     const { keys, keyFile } = findKeys(config);
     const running: Running = { ...readConfig(config, log), keys };
-    const core = await buildCore(running, { log, report, stack });
+    const { node, core } = await buildNode(running, { report, stack });
+    await node.start(core);
     const state = { ready: false };
-    const doors = openDoors(config.listen, running.options, wireDoors(running, core, report, state));
+    const doors = openDoors(config.listen, running.options, wireDoors(running, { node, core, report, state }));
     core.doors = doors;
     stack.push(() => doors.stop());
     const control = startControlServer({ dataDir: config.dataDir, deadLetters: core.redelivery, report });
@@ -114,28 +86,6 @@ export async function startGateway(config: Config, { log }: { log: Logger }): Pr
   } catch (error) {
     await stack.unwind().catch((fault) => report.fault("stop", fault));
     throw error;
-  }
-}
-
-/** What has been started, to be stopped in the opposite order. */
-class StopStack {
-  readonly #stops: (() => void | Promise<void>)[] = [];
-
-  push(stop: () => void | Promise<void>): void {
-    this.#stops.push(stop);
-  }
-
-  /** Goes on behind one that throws, so that nothing is left running; throws the first fault in the end. */
-  async unwind(): Promise<void> {
-    const faults: unknown[] = [];
-    for (let stop = this.#stops.pop(); stop !== undefined; stop = this.#stops.pop()) {
-      try {
-        await stop();
-      } catch (fault) {
-        faults.push(fault);
-      }
-    }
-    if (faults.length > 0) throw faults[0];
   }
 }
 
@@ -187,99 +137,16 @@ function reloadGateway(
   return changed;
 }
 
-/** The parts of the core, wired. */
-interface Core {
-  readonly upstream: ReturnType<typeof createUpstream>;
-  readonly journal: Journal;
-  readonly redelivery: Redelivery;
-  readonly registry: Registry;
-  readonly outstanding: Outstanding;
-  readonly departure: Departure;
-  readonly admission: Admission;
-  readonly lifecycle: Lifecycle;
-  readonly pressure: Pressure;
-  readonly broker: Broker;
-  readonly rules: GroupRules;
-  /** Set once the listener is open; nothing can be published before. */
-  doors: Doors | null;
-}
-
-async function buildCore(
+/** Builds journal and core; what an earlier process left behind is due from here on. */
+async function buildNode(
   running: Running,
-  { log, report, stack }: { log: Logger; report: LogReport; stack: StopStack },
-): Promise<Core> {
-  const { config, options } = running;
-  const clock = systemClock;
-  const timeOfDayMs = Date.now;
-  const late: { redelivery: Redelivery | null } = { redelivery: null };
-  const journal = await openJournal(config, report, () => late.redelivery?.start());
-  stack.push(() => journal.close());
-  const store = new SqliteRuleStore({
-    dataDir: config.dataDir,
-    onDamaged: (movedTo, reason) => log.error({ movedTo, reason }, "group rules damaged: moved aside"),
-  });
-  stack.push(() => store.close());
-  const registry = new Registry();
-  const outstanding = new Outstanding();
-  // These know each other: closing goes to the lifecycle, and the lifecycle asks the others.
-  const close = (connection: Connection, cause: CloseCause) => lifecycle.close(connection, cause);
-  const pressure: Pressure = new Pressure({ options, registry, clock, close });
-  const upstream = buildUpstream(running, pressure, report);
-  stack.push(() => upstream.stop());
-  const redelivery = new Redelivery({ options, upstream, journal, clock, timeOfDayMs, random: Math.random, report });
-  late.redelivery = redelivery;
-  const departure = new Departure({ upstream, journal, redelivery, outstanding, clock, timeOfDayMs, report });
-  const onExpired = (hub: string, name: string, group: string) => {
-    const asked = broker.ask({ verb: "leave", target: { kind: "user", hub, name }, group }, "every-node");
-    asked.catch((error) => report.fault("group rules", error));
-  };
-  const rules: GroupRules = new GroupRules({ store, clock, timeOfDayMs, report, onExpired });
-  const rulesOf = (hub: string, userId: string) => rules.groupsOf(hub, userId);
-  const membership = new Membership({ registry, options, rulesOf });
-  const common = { options, upstream, journal, registry, membership, pressure, departure, outstanding, clock, report };
-  const admission = new Admission(common);
-  const lifecycle: Lifecycle = new Lifecycle(common);
-  const fanout: Fanout = { publish: (topic, frame) => core.doors?.publish(topic, frame) };
-  const broker = new MemoryBroker(new Deliver({ registry, membership, pressure, close, fanout }));
-  for (const part of [admission, lifecycle, pressure, rules, redelivery]) stack.push(() => part.stop());
-  const core: Core = { ...common, redelivery, admission, lifecycle, rules, broker, doors: null };
-  return core;
-}
-
-function buildUpstream(running: Running, pressure: Pressure, report: LogReport) {
-  return createUpstream({
-    entries: running.config.upstreams,
-    allowedUpstreamHosts: running.config.allowedUpstreamHosts,
-    keys: () => running.keys,
-    maxResponseBytes: running.options.maxResponseBytes,
-    userAgent: `hubwire/${packageJson.version}`,
-    env: process.env,
-    clock: systemClock,
-    report,
-    hold: (byteCount) => pressure.hold(byteCount),
-  });
-}
-
-/** Opens the journal; what an earlier process left behind is due from here on. */
-async function openJournal(
-  { dataDir, journal: { synchronous } }: Config,
-  report: LogReport,
-  onWritable: () => void,
-): Promise<Journal> {
-  const journal = await SqliteJournal.open({
-    dataDir,
-    synchronous,
-    report: {
-      ...report.journal,
-      writable: () => {
-        report.journal.writable();
-        onWritable();
-      },
-    },
-  });
-  const count = await journal.recover(CLOSE.gatewayRestarted, Date.now());
-  if (count > 0) report.recovered(count);
-  return journal;
+  parts: { report: LogReport; stack: StopStack },
+): Promise<{ node: NodeParts; core: Core }> {
+  const { config } = running;
+  const node = await buildLoneNode(config, parts);
+  const count = await node.journal.recover(CLOSE.gatewayRestarted, Date.now());
+  if (count > 0) parts.report.recovered(count);
+  return { node, core: buildCore(running, node, parts) };
 }
 
 function publicHosts(config: Config): readonly string[] | null {
@@ -288,16 +155,19 @@ function publicHosts(config: Config): readonly string[] | null {
 }
 
 /** What the listener hands requests and sockets to. */
-function wireDoors(running: Running, core: Core, report: LogReport, state: { readonly ready: boolean }): ListenerParts {
+function wireDoors(
+  running: Running,
+  parts: { node: NodeParts; core: Core; report: LogReport; state: { readonly ready: boolean } },
+): ListenerParts {
+  const { node, core, report, state } = parts;
+  const isReady = () => state.ready && core.journal.isWritable && node.isReady();
   const api = buildApi(running, core, report);
   return {
-    upgrade: buildUpgrade(running, core.admission, report),
+    upgrade: buildUpgrade(running, { node, core, report }),
     lifecycle: core.lifecycle,
     report,
     route: (call: PlainRequest) =>
-      call.path.replace(/\/$/, "") === HEALTH_PATH
-        ? answerHealth(call.request.method, state.ready && core.journal.isWritable)
-        : api.handle(call),
+      call.path.replace(/\/$/, "") === HEALTH_PATH ? answerHealth(call.request.method, isReady()) : api.handle(call),
   };
 }
 
@@ -316,7 +186,10 @@ function buildApi(running: Running, { broker, rules, pressure }: Core, report: R
   );
 }
 
-function buildUpgrade(running: Running, admission: Admission, report: Report): Upgrade {
+function buildUpgrade(
+  running: Running,
+  { node, core, report }: { node: NodeParts; core: Core; report: Report },
+): Upgrade {
   return new Upgrade(
     {
       hubConfig: (hub) => hubConfig(running.config, hub),
@@ -330,9 +203,9 @@ function buildUpgrade(running: Running, admission: Admission, report: Report): U
       get clientCertHeader() {
         return running.config.clientCertHeader;
       },
-      newConnectionId: () => randomBytes(CONNECTION_ID_BYTES).toString("base64url"),
+      newConnectionId: node.newConnectionId,
     },
-    admission,
+    core.admission,
     report,
   );
 }

@@ -1,13 +1,13 @@
-import type { Answer, Broker, Frame, Report } from "../core/ports.ts";
-import type { Members, Target } from "../protocol/envelope.ts";
+import type { Answer, Broker, Frame, Report, RuleWrite } from "../core/ports.ts";
+import type { Envelope, Members, Target } from "../protocol/envelope.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import type { CallNames } from "./call.ts";
 import type { Operation } from "./routes.ts";
 
 /** The group rules, as far as the API uses them; `GroupRules` of the core. */
 export interface Rules {
-  put(hub: string, userId: string, group: string, ttlSeconds: number): "kept" | "full";
-  end(hub: string, userId: string, group: string | null): void;
+  put(hub: string, userId: string, group: string, ttlSeconds: number): Promise<RuleWrite | { kind: "full" }>;
+  end(hub: string, userId: string, group: string | null): Promise<RuleWrite>;
   has(hub: string, userId: string, group: string): boolean;
 }
 
@@ -33,8 +33,12 @@ export class Operations {
 
   /** Fire and forget: an unknown user, group or connection is 202 too. */
   async send(operation: Operation, names: CallNames, frame: Frame): Promise<Outcome> {
-    await this.#broker.publish({ verb: "send", target: targetOf(operation, names), excluded: names.excluded, frame });
-    return 202;
+    return await this.#publish({
+      verb: "send",
+      target: targetOf(operation, names),
+      excluded: names.excluded,
+      frame,
+    });
   }
 
   async run(operation: Operation, names: CallNames): Promise<Outcome> {
@@ -42,9 +46,9 @@ export class Operations {
     const connection = members("connection", names);
     switch (operation) {
       case "addConnectionToGroup":
-        return membershipOutcome(await this.#broker.ask({ verb: "join", target: connection, group }, "first-yes"));
+        return membershipOutcome(await this.#changeConnection("join", connection, group));
       case "removeConnectionFromGroup":
-        return membershipOutcome(await this.#broker.ask({ verb: "leave", target: connection, group }, "first-yes"));
+        return membershipOutcome(await this.#changeConnection("leave", connection, group));
       case "addUserToGroup":
         return await this.#addUser(names);
       case "removeUserFromGroup":
@@ -52,64 +56,70 @@ export class Operations {
       case "removeUserFromAllGroups":
         return await this.#removeUser(names, null, 200);
       case "isUserInGroup":
-        return (await this.#isUserInGroup(names))
-          ? 200
-          : notFound("not_a_member", "the user is not in the group", "user");
+        return await this.#isUserInGroup(names);
       case "closeConnection":
-        await this.#broker.publish({ verb: "close", target: connection, reason });
-        return 202;
+        return await this.#publish({ verb: "close", target: connection, reason });
       case "connectionExists":
-        return (await this.#exists(connection)) ? 200 : noConnection();
+        return await this.#exists(connection, noConnection);
       case "userExists":
-        return (await this.#exists(members("user", names)))
-          ? 200
-          : notFound("no_such_user", "nobody of this name is connected", "user");
+        return await this.#exists(members("user", names), () =>
+          notFound("no_such_user", "nobody of this name is connected", "user"),
+        );
       case "groupExists":
-        return (await this.#exists(members("group", names)))
-          ? 200
-          : notFound("no_such_group", "nobody is in this group", "group");
+        return await this.#exists(members("group", names), () =>
+          notFound("no_such_group", "nobody is in this group", "group"),
+        );
       default:
         throw new Error(`${operation} sends a message`);
     }
   }
 
-  async #exists(target: Members): Promise<boolean> {
-    return (await this.#broker.ask({ verb: "exists", target }, "first-yes")) === "yes";
+  async #publish(envelope: Envelope): Promise<Outcome> {
+    return (await this.#broker.publish(envelope)) === "sent" ? 202 : brokerUnavailable();
   }
 
-  async #isUserInGroup(names: CallNames): Promise<boolean> {
+  #changeConnection(verb: "join" | "leave", target: Members, group: string): Promise<Answer | "unavailable"> {
+    return this.#broker.ask({ verb, target, group, afterRules: 0 }, "first-yes");
+  }
+
+  async #exists(target: Members, otherwise: () => Refusal): Promise<Outcome> {
+    return yesOr(otherwise, await this.#broker.ask({ verb: "exists", target }, "first-yes"));
+  }
+
+  async #isUserInGroup(names: CallNames): Promise<Outcome> {
     const { hub, user, group } = names;
-    if (this.#rules.has(hub, user, group)) return true;
-    return (await this.#broker.ask({ verb: "inGroup", target: members("user", names), group }, "first-yes")) === "yes";
+    if (this.#rules.has(hub, user, group)) return 200;
+    const asked = this.#broker.ask({ verb: "inGroup", target: members("user", names), group }, "first-yes");
+    return yesOr(() => notFound("not_a_member", "the user is not in the group", "user"), await asked);
   }
 
   async #addUser(names: CallNames): Promise<Outcome> {
     const { hub, user, group, ttlSeconds } = names;
-    const refused = this.#changeRules(() => {
-      if (ttlSeconds !== null) return this.#rules.put(hub, user, group, ttlSeconds);
-      this.#rules.end(hub, user, group);
-      return "kept";
-    });
-    if (refused !== null) return refused;
+    const changed = await this.#changeRules(() =>
+      ttlSeconds === null ? this.#rules.end(hub, user, group) : this.#rules.put(hub, user, group, ttlSeconds),
+    );
+    if ("status" in changed) return changed;
     // After the rule: a connection that opens in between has the group by the one or by the other.
-    const answer = await this.#broker.ask({ verb: "join", target: members("user", names), group }, "every-node");
+    const asked = { verb: "join", target: members("user", names), group, afterRules: changed.revision } as const;
+    const answer = await this.#broker.ask(asked, "every-node");
+    if (answer === "unavailable") return brokerUnavailable();
     return answer === "limit" ? groupLimit() : 202;
   }
 
   async #removeUser(names: CallNames, group: string | null, done: number): Promise<Outcome> {
-    const refused = this.#changeRules(() => {
-      this.#rules.end(names.hub, names.user, group);
-      return "kept";
-    });
-    if (refused !== null) return refused;
-    await this.#broker.ask({ verb: "leave", target: members("user", names), group }, "every-node");
-    return done;
+    const changed = await this.#changeRules(() => this.#rules.end(names.hub, names.user, group));
+    if ("status" in changed) return changed;
+    const asked = { verb: "leave", target: members("user", names), group, afterRules: changed.revision } as const;
+    return (await this.#broker.ask(asked, "every-node")) === "unavailable" ? brokerUnavailable() : done;
   }
 
-  #changeRules(change: () => "kept" | "full"): Refusal | null {
+  async #changeRules(
+    change: () => Promise<RuleWrite | { kind: "full" }>,
+  ): Promise<Refusal | { readonly revision: number }> {
     try {
-      if (change() === "kept") return null;
-      return refusal("rule_limit", "there are 100,000 group rules already", "ttl");
+      const written = await change();
+      if (written.kind === "full") return refusal("rule_limit", "there are 100,000 group rules already", "ttl");
+      return written.kind === "unavailable" ? brokerUnavailable() : written;
     } catch (error) {
       this.#report.fault("group rules", error);
       return refusal("rules_unavailable", "the group rule could not be written", "dataDir");
@@ -134,9 +144,18 @@ function members(kind: Members["kind"], names: CallNames): Members {
   return { kind, hub: names.hub, name: names[kind] };
 }
 
-function membershipOutcome(answer: Answer): Outcome {
-  if (answer === "limit") return groupLimit();
-  return answer === "yes" ? 200 : noConnection();
+function membershipOutcome(answer: Answer | "unavailable"): Outcome {
+  return answer === "limit" ? groupLimit() : yesOr(noConnection, answer);
+}
+
+function yesOr(otherwise: () => Refusal, answer: Answer | "unavailable"): Outcome {
+  if (answer === "unavailable") return brokerUnavailable();
+  return answer === "yes" ? 200 : otherwise();
+}
+
+function brokerUnavailable(): Refusal {
+  const sentence = "not every node of the cluster can be reached";
+  return refusal("broker_unavailable", sentence, "cluster", { "Retry-After": "1" });
 }
 
 function groupLimit(): Refusal {

@@ -15,7 +15,7 @@ function brokerContract(name: string, make: BrokerFactory): void {
     const heard: (Envelope | Question)[] = [];
     const handler: BrokerHandler = {
       receive: (envelope) => void heard.push(envelope),
-      answer: (question) => {
+      answer: async (question) => {
         heard.push(question);
         return answer;
       },
@@ -61,10 +61,10 @@ function brokerContract(name: string, make: BrokerFactory): void {
       const { broker, heard } = node();
       const target: Members = { kind: "group", hub: "a.b,[c]", name: "größe > * . / %2F" };
       await broker.publish({ verb: "close", target, reason: "tschüß 🙂" });
-      await broker.ask({ verb: "leave", target, group: null }, "every-node");
+      await broker.ask({ verb: "leave", target, group: null, afterRules: 0 }, "every-node");
       expect(heard).toEqual([
         { verb: "close", target, reason: "tschüß 🙂" },
-        { verb: "leave", target, group: null },
+        { verb: "leave", target, group: null, afterRules: 0 },
       ]);
     });
 
@@ -72,7 +72,7 @@ function brokerContract(name: string, make: BrokerFactory): void {
       const fault = new Error("a bug of ours");
       const broker = make({
         receive: () => {},
-        answer: () => {
+        answer: async () => {
           throw fault;
         },
       });
@@ -84,7 +84,7 @@ function brokerContract(name: string, make: BrokerFactory): void {
       for (const scope of ["first-yes", "every-node"] as const) {
         test(`a single node's ${answer} is the answer to a question for ${scope}`, async () => {
           const { broker } = node(answer);
-          expect(await broker.ask({ verb: "join", target: ada, group: "g" }, scope)).toBe(answer);
+          expect(await broker.ask({ verb: "join", target: ada, group: "g", afterRules: 0 }, scope)).toBe(answer);
         });
       }
     }

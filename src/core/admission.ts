@@ -4,6 +4,7 @@ import type { ConnectionFacts } from "../protocol/events.ts";
 import { type ConnectDecision, decideConnect } from "./connect-decision.ts";
 import { Connection } from "./connection.ts";
 import type { Departure } from "./departure.ts";
+import type { Membership } from "./membership.ts";
 import { describeOutcome } from "./outcome.ts";
 import type { Outstanding } from "./outstanding.ts";
 import type { Clock, Frame, Journal, Report, Upstream, UpstreamOutcome } from "./ports.ts";
@@ -50,11 +51,13 @@ export class Admission {
   readonly #upstream: Upstream;
   readonly #journal: Journal;
   readonly #registry: Registry;
+  readonly #membership: Membership;
   readonly #pressure: Pressure;
   readonly #departure: Departure;
   readonly #outstanding: Outstanding;
   readonly #clock: Clock;
   readonly #report: Report;
+  readonly #isOwn: (connectionId: string) => boolean;
   #addresses: AddressRates;
   readonly #cancelSweep: () => void;
   #pending = 0;
@@ -65,21 +68,26 @@ export class Admission {
     upstream: Upstream;
     journal: Journal;
     registry: Registry;
+    membership: Membership;
     pressure: Pressure;
     departure: Departure;
     outstanding: Outstanding;
     clock: Clock;
     report: Report;
+    /** Whether this node still goes by the name that stands in the id. */
+    isOwn: (connectionId: string) => boolean;
   }) {
     this.#options = parts.options;
     this.#upstream = parts.upstream;
     this.#journal = parts.journal;
     this.#registry = parts.registry;
+    this.#membership = parts.membership;
     this.#pressure = parts.pressure;
     this.#departure = parts.departure;
     this.#outstanding = parts.outstanding;
     this.#clock = parts.clock;
     this.#report = parts.report;
+    this.#isOwn = parts.isOwn;
     this.#addresses = new AddressRates(parts.options.connectsPerSecondPerAddress);
     this.#cancelSweep = parts.clock.every(1000, () => this.#addresses.sweep(this.#clock.now()));
   }
@@ -133,7 +141,7 @@ export class Admission {
       const decision = await this.#ask(request);
       if (decision.kind === "accept") {
         departing = true;
-        return accept(facts, decision);
+        return await this.#accept(facts, decision);
       }
       if (decision.disconnect !== "none") {
         departing = true;
@@ -157,6 +165,7 @@ export class Admission {
 
   /** The client was accepted and its WebSocket never opened: it had left, or the handshake could not be finished. */
   handshakeFailed(connection: Connection): void {
+    this.#membership.withdraw(connection);
     void this.#departure.send(connection, CLOSE.handshakeFailed);
   }
 
@@ -189,6 +198,18 @@ export class Admission {
     return refused === null ? decision : { kind: "refuse", refusal: refused, disconnect: "accepted", userId };
   }
 
+  /** Nothing else happens in the turn in which it resolves until the caller opens the socket: see `Membership.prepare`. */
+  async #accept(facts: ConnectionFacts, decision: Extract<ConnectDecision, { kind: "accept" }>): Promise<Admitted> {
+    const { userId, groups, subprotocol, firstFrame } = decision;
+    const connection = new Connection({ ...facts, userId });
+    if (groups.length > 0) connection.groups = new Set(groups);
+    await this.#membership.prepare(connection);
+    const refused = this.#closing ? shuttingDown() : this.#isOwn(facts.connectionId) ? null : leaseLost();
+    if (refused === null) return { kind: "accept", connection, subprotocol, firstFrame };
+    this.handshakeFailed(connection);
+    return { kind: "refuse", refusal: refused };
+  }
+
   /** What was answered has been delivered, however little could be made of the answer. */
   #reportUndelivered({ connectionId, hub }: ConnectionFacts, eventId: string, outcome: UpstreamOutcome): void {
     if (outcome.kind === "answer" || outcome.kind === "unrouted") return;
@@ -207,15 +228,13 @@ export class Admission {
   }
 }
 
-function accept(facts: ConnectionFacts, decision: Extract<ConnectDecision, { kind: "accept" }>): Admitted {
-  const { userId, groups, subprotocol, firstFrame } = decision;
-  const connection = new Connection({ ...facts, userId });
-  if (groups.length > 0) connection.groups = new Set(groups);
-  return { kind: "accept", connection, subprotocol, firstFrame };
-}
-
 function shuttingDown(): Refusal {
   return refusal("shutting_down", "the service is stopping", "service", { "Retry-After": "1" });
+}
+
+function leaseLost(): Refusal {
+  const sentence = "this node has lost its lease while the upstream was asked";
+  return refusal("lease_lost", sentence, "cluster", { "Retry-After": "1" });
 }
 
 function journalUnavailable(): Refusal {

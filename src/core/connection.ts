@@ -32,6 +32,9 @@ export class Connection implements ConnectionFacts {
 
   /** The cause with which it is closed once the call in flight is over; null where none is due. Set by dispatch. */
   closeAfterCall: CloseCause | null = null;
+  /** Another node answers for it, which has taken over this node's lease: no further event is posted for it. Set by lost-lease. */
+  isDisowned = false;
+
   /** Whether a message call is under way. Set by dispatch. */
   inFlight = false;
   /** Bytes of its messages, the one in flight and those behind it. Set by pressure, told by dispatch. */

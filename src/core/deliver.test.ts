@@ -15,7 +15,7 @@ beforeEach(() => {
   fanout = new RecordingFanout(stage);
   const { registry, membership, pressure, lifecycle } = stage;
   const close = lifecycle.close.bind(lifecycle);
-  deliver = new Deliver({ registry, membership, pressure, fanout, close });
+  deliver = new Deliver({ registry, membership, pressure, fanout, close, rulesReached: () => null });
 });
 afterEach(() => {
   stage.stop();
@@ -29,7 +29,7 @@ function send(target: Target, frame: Frame, ...excluded: string[]): void {
 }
 
 describe("sending to a hub or a group", () => {
-  test("is one publication, whoever many are in it, and the very frame that came", () => {
+  test("is one publication, whoever many are in it, and the very frame that came", async () => {
     const inside = Array.from({ length: 5 }, () => stage.open({ groups: ["red"] }));
     const outside = stage.open();
     const frame = Uint8Array.of(1, 2);
@@ -44,7 +44,7 @@ describe("sending to a hub or a group", () => {
     expect(outside.socket.sent).toEqual(["all"]);
   });
 
-  test("does not cross hubs, and a hub's case does not matter", () => {
+  test("does not cross hubs, and a hub's case does not matter", async () => {
     const here = stage.open({ hub: "Chat", groups: ["red"] });
     const there = stage.open({ hub: "news", groups: ["red"] });
     send({ kind: "hub", hub: "CHAT" }, "hub");
@@ -53,14 +53,14 @@ describe("sending to a hub or a group", () => {
     expect(there.socket.sent).toEqual([]);
   });
 
-  test("that nobody is in does nothing", () => {
+  test("that nobody is in does nothing", async () => {
     send(members("group", "nobody's"), "x");
     send({ kind: "hub", hub: "nobody's" }, "x");
   });
 });
 
 describe("who is excluded", () => {
-  test("gets nothing, once or many times named, and everything afterwards", () => {
+  test("gets nothing, once or many times named, and everything afterwards", async () => {
     const [one, two] = [stage.open({ connectionId: "c1" }), stage.open({ connectionId: "c2" })];
     send(HUB, "not for c1", "c1", "c1", "unknown", "");
     send(HUB, "for both");
@@ -68,7 +68,7 @@ describe("who is excluded", () => {
     expect(two.socket.sent).toEqual(["not for c1", "for both"]);
   });
 
-  test("keeps its subscriptions as they were, all of them", () => {
+  test("keeps its subscriptions as they were, all of them", async () => {
     const inGroup = stage.open({ connectionId: "c1", groups: ["red"] });
     const outside = stage.open({ connectionId: "c2", groups: ["blue"] });
     const before = [inGroup, outside].map(({ socket }) => [...socket.topics].sort());
@@ -82,7 +82,7 @@ describe("who is excluded", () => {
     expect(outside.socket.sent).toEqual([]);
   });
 
-  test("is a connection of that hub: one of another hub is unknown, and stays as it is", () => {
+  test("is a connection of that hub: one of another hub is unknown, and stays as it is", async () => {
     const there = stage.open({ connectionId: "c1", hub: "news", groups: ["red"] });
     const before = [...there.socket.topics];
     send(HUB, "x", "c1");
@@ -92,7 +92,7 @@ describe("who is excluded", () => {
     expect(there.socket.sent).toEqual(["for news"]);
   });
 
-  test("may be 10,000, of whom few are there", () => {
+  test("may be 10,000, of whom few are there", async () => {
     const kept = stage.open({ connectionId: "kept" });
     const left = Array.from({ length: 20 }, (_empty, index) => stage.open({ connectionId: `c${index}` }));
     send(HUB, "x", ...Array.from({ length: 10_000 }, (_empty, index) => `c${index}`));
@@ -102,7 +102,7 @@ describe("who is excluded", () => {
 });
 
 describe("sending to a user or a connection", () => {
-  test("reaches all connections of the user, and one connection alone", () => {
+  test("reaches all connections of the user, and one connection alone", async () => {
     const [first, second] = [stage.open({ connectionId: "c1", userId: "ann" }), stage.open({ userId: "ann" })];
     const bob = stage.open({ userId: "bob" });
     send(members("user", "ann"), "to ann");
@@ -113,7 +113,7 @@ describe("sending to a user or a connection", () => {
     expect(fanout.published).toEqual([]);
   });
 
-  test("of another hub, or of no hub, reaches nobody", () => {
+  test("of another hub, or of no hub, reaches nobody", async () => {
     const { socket } = stage.open({ connectionId: "c1", userId: "ann" });
     send(members("connection", "c1", "news"), "x");
     send(members("user", "ann", "news"), "x");
@@ -122,7 +122,7 @@ describe("sending to a user or a connection", () => {
     expect(socket.sent).toEqual([]);
   });
 
-  test("whose outbox is full cuts that connection and no other", () => {
+  test("whose outbox is full cuts that connection and no other", async () => {
     const slow = stage.open({ connectionId: "c1", userId: "ann" });
     const other = stage.open({ userId: "ann" });
     slow.socket.full = true;
@@ -133,7 +133,7 @@ describe("sending to a user or a connection", () => {
   });
 });
 
-test("what comes in one turn is delivered in its order, whichever way it goes", () => {
+test("what comes in one turn is delivered in its order, whichever way it goes", async () => {
   const { socket } = stage.open({ connectionId: "c1", userId: "ann", groups: ["red"] });
   const ways: Target[] = [HUB, members("connection", "c1"), members("group", "red"), members("user", "ann")];
   const expected: string[] = [];
@@ -146,7 +146,7 @@ test("what comes in one turn is delivered in its order, whichever way it goes", 
   expect(socket.sent).toEqual(expected);
 });
 
-test("every way of sending is told to the pressure, so that a slow client is found", () => {
+test("every way of sending is told to the pressure, so that a slow client is found", async () => {
   const slow = stage.open({ connectionId: "c1", userId: "ann", groups: ["red"] });
   const ways: Target[] = [HUB, members("connection", "c1"), members("group", "red"), members("user", "ann")];
   slow.socket.waitingBytes = 1001;
@@ -156,7 +156,7 @@ test("every way of sending is told to the pressure, so that a slow client is fou
   expect(slow.socket.done).toEqual(["terminate"]);
 });
 
-test("a fan-out is told with the number of those that it reaches", () => {
+test("a fan-out is told with the number of those that it reaches", async () => {
   const told: (number | undefined)[][] = [];
   stage.pressure.moved = (...args) => void told.push(args);
   stage.open({ groups: ["red"] });
@@ -171,7 +171,7 @@ test("a fan-out is told with the number of those that it reaches", () => {
 });
 
 describe("closing", () => {
-  test("ends the connection with 1000 and the reason; of another hub, or unknown, nothing happens", () => {
+  test("ends the connection with 1000 and the reason; of another hub, or unknown, nothing happens", async () => {
     const { socket, connection } = stage.open({ connectionId: "c1" });
     deliver.receive({ verb: "close", target: members("connection", "c1", "news"), reason: "no" });
     deliver.receive({ verb: "close", target: members("connection", "c2"), reason: "no" });
@@ -182,7 +182,7 @@ describe("closing", () => {
     expect(connection.end).toEqual({ code: 1000, reason: "go" });
   });
 
-  test("a group or a user ends every member, though each one leaves the index as it ends", () => {
+  test("a group or a user ends every member, though each one leaves the index as it ends", async () => {
     const clients = Array.from({ length: 5 }, () => stage.open({ userId: "ann", groups: ["red"] }));
     deliver.receive({ verb: "close", target: members("group", "red"), reason: "" });
     for (const { socket } of clients) expect(socket.done).toEqual(["close 1000 "]);
@@ -195,57 +195,77 @@ describe("closing", () => {
 describe("a question", () => {
   test("whether somebody exists is about live connections of that hub", async () => {
     const { leave } = stage.open({ connectionId: "c1", userId: "ann", groups: ["red"] });
-    const exists = (target: Members): string => deliver.answer({ verb: "exists", target });
+    const exists = (target: Members): Promise<string> => deliver.answer({ verb: "exists", target });
     const all = (hub: string) =>
-      [members("connection", "c1", hub), members("user", "ann", hub), members("group", "red", hub)].map(exists);
-    expect(all("CHAT")).toEqual(["yes", "yes", "yes"]);
-    expect(all("news")).toEqual(["no", "no", "no"]);
-    expect(exists(members("user", "c1"))).toBe("no");
+      Promise.all(
+        [members("connection", "c1", hub), members("user", "ann", hub), members("group", "red", hub)].map(exists),
+      );
+    expect(await all("CHAT")).toEqual(["yes", "yes", "yes"]);
+    expect(await all("news")).toEqual(["no", "no", "no"]);
+    expect(await exists(members("user", "c1"))).toBe("no");
     await leave();
-    expect(all("chat")).toEqual(["no", "no", "no"]);
+    expect(await all("chat")).toEqual(["no", "no", "no"]);
   });
 
-  test("whether a user is in a group is yes as soon as one connection is", () => {
+  test("whether a user is in a group is yes as soon as one connection is", async () => {
     stage.open({ userId: "ann" });
     const ask = () => deliver.answer({ verb: "inGroup", target: members("user", "ann"), group: "red" });
-    expect(ask()).toBe("no");
+    expect(await ask()).toBe("no");
     stage.open({ userId: "ann", groups: ["red"] });
-    expect(ask()).toBe("yes");
-    expect(deliver.answer({ verb: "inGroup", target: members("user", "ann", "news"), group: "red" })).toBe("no");
-    expect(deliver.answer({ verb: "inGroup", target: members("user", "ann"), group: "Red" })).toBe("no");
+    expect(await ask()).toBe("yes");
+    expect(await deliver.answer({ verb: "inGroup", target: members("user", "ann", "news"), group: "red" })).toBe("no");
+    expect(await deliver.answer({ verb: "inGroup", target: members("user", "ann"), group: "Red" })).toBe("no");
   });
 
-  test("that joins has taken effect with its answer: the next message finds the new member", () => {
+  test("that joins has taken effect with its answer: the next message finds the new member", async () => {
     const { socket } = stage.open({ connectionId: "c1" });
-    expect(deliver.answer({ verb: "join", target: members("connection", "c1"), group: "red" })).toBe("yes");
+    expect(
+      await deliver.answer({ verb: "join", target: members("connection", "c1"), group: "red", afterRules: 0 }),
+    ).toBe("yes");
     send(members("group", "red"), "x");
-    expect(deliver.answer({ verb: "leave", target: members("connection", "c1"), group: "red" })).toBe("yes");
+    expect(
+      await deliver.answer({ verb: "leave", target: members("connection", "c1"), group: "red", afterRules: 0 }),
+    ).toBe("yes");
     send(members("group", "red"), "y");
     expect(socket.sent).toEqual(["x"]);
   });
 
-  test("that joins or leaves for nobody is answered no; to leave what one is not in is answered yes", () => {
+  test("that joins or leaves for nobody is answered no; to leave what one is not in is answered yes", async () => {
     stage.open({ connectionId: "c1" });
     for (const verb of ["join", "leave"] as const) {
-      expect(deliver.answer({ verb, target: members("connection", "c2"), group: "red" })).toBe("no");
-      expect(deliver.answer({ verb, target: members("connection", "c1", "news"), group: "red" })).toBe("no");
+      expect(await deliver.answer({ verb, target: members("connection", "c2"), group: "red", afterRules: 0 })).toBe(
+        "no",
+      );
+      expect(
+        await deliver.answer({ verb, target: members("connection", "c1", "news"), group: "red", afterRules: 0 }),
+      ).toBe("no");
     }
-    expect(deliver.answer({ verb: "leave", target: members("connection", "c1"), group: "red" })).toBe("yes");
+    expect(
+      await deliver.answer({ verb: "leave", target: members("connection", "c1"), group: "red", afterRules: 0 }),
+    ).toBe("yes");
   });
 
-  test("that would pass the bound is answered limit, of a user as soon as one connection is at it", () => {
+  test("that would pass the bound is answered limit, of a user as soon as one connection is at it", async () => {
     const full = stage.open({ connectionId: "c1", userId: "ann", groups: ["a", "b"] });
-    expect(deliver.answer({ verb: "join", target: members("connection", "c1"), group: "c" })).toBe("limit");
-    expect(deliver.answer({ verb: "join", target: members("connection", "c1"), group: "a" })).toBe("yes");
+    expect(await deliver.answer({ verb: "join", target: members("connection", "c1"), group: "c", afterRules: 0 })).toBe(
+      "limit",
+    );
+    expect(await deliver.answer({ verb: "join", target: members("connection", "c1"), group: "a", afterRules: 0 })).toBe(
+      "yes",
+    );
     stage.open({ userId: "ann" });
-    expect(deliver.answer({ verb: "join", target: members("user", "ann"), group: "c" })).toBe("limit");
+    expect(await deliver.answer({ verb: "join", target: members("user", "ann"), group: "c", afterRules: 0 })).toBe(
+      "limit",
+    );
     expect([...(full.connection.groups ?? [])]).toEqual(["a", "b"]);
   });
 
-  test("that leaves all groups takes a user's every connection out of every group", () => {
+  test("that leaves all groups takes a user's every connection out of every group", async () => {
     const clients = [stage.open({ userId: "ann", groups: ["a", "b"] }), stage.open({ userId: "ann", groups: ["b"] })];
     const bob = stage.open({ userId: "bob", groups: ["a"] });
-    expect(deliver.answer({ verb: "leave", target: members("user", "ann"), group: null })).toBe("yes");
+    expect(await deliver.answer({ verb: "leave", target: members("user", "ann"), group: null, afterRules: 0 })).toBe(
+      "yes",
+    );
     for (const { connection, socket } of clients) {
       expect(connection.groups).toBeNull();
       expect([...socket.topics]).toEqual([subjectOf(HUB)]);
@@ -254,13 +274,13 @@ describe("a question", () => {
   });
 });
 
-test("a connection whose close waits behind a backlog is still there, and nothing that is asked of it throws", () => {
+test("a connection whose close waits behind a backlog is still there, and nothing that is asked of it throws", async () => {
   const { connection, socket } = stage.open({ connectionId: "c1", userId: "ann", groups: ["red"] });
   // Bun's socket says nothing before its backlog is gone.
   socket.close = () => {};
   deliver.receive({ verb: "close", target: members("connection", "c1"), reason: "go" });
   send(HUB, "x", "c1");
-  deliver.answer({ verb: "join", target: members("user", "ann"), group: "blue" });
+  void deliver.answer({ verb: "join", target: members("user", "ann"), group: "blue", afterRules: 0 });
   expect(connection.socket).toBeInstanceOf(RecordingSocket);
-  expect(deliver.answer({ verb: "exists", target: members("connection", "c1") })).toBe("yes");
+  expect(await deliver.answer({ verb: "exists", target: members("connection", "c1") })).toBe("yes");
 });

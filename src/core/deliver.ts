@@ -22,6 +22,7 @@ export class Deliver implements BrokerHandler {
   readonly #fanout: Fanout;
   readonly #pressure: Pressure;
   readonly #close: (connection: Connection, cause: CloseCause) => void;
+  readonly #rulesReached: (revision: number) => Promise<void> | null;
 
   constructor(parts: {
     registry: Registry;
@@ -29,12 +30,15 @@ export class Deliver implements BrokerHandler {
     fanout: Fanout;
     pressure: Pressure;
     close: (connection: Connection, cause: CloseCause) => void;
+    /** Null where the group rules of that revision are in force; else it resolves once they are. */
+    rulesReached: (revision: number) => Promise<void> | null;
   }) {
     this.#registry = parts.registry;
     this.#membership = parts.membership;
     this.#fanout = parts.fanout;
     this.#pressure = parts.pressure;
     this.#close = parts.close;
+    this.#rulesReached = parts.rulesReached;
   }
 
   receive(envelope: Envelope): void {
@@ -48,22 +52,35 @@ export class Deliver implements BrokerHandler {
     else for (const connection of this.#members(target)) this.#send(connection, frame);
   }
 
-  answer(question: Question): Answer {
-    const members = this.#members(question.target);
+  /** What it changes has changed before the first `await`, unless it waits for rules. */
+  async answer(question: Question): Promise<Answer> {
     switch (question.verb) {
       case "exists":
-        return members.length > 0 ? "yes" : "no";
-      case "inGroup":
-        return members.some(({ groups }) => groups?.has(question.group) === true) ? "yes" : "no";
-      case "join": {
-        const joined = members.map((connection) => this.#membership.join(connection, question.group));
-        if (joined.includes(false)) return "limit";
-        return joined.length > 0 ? "yes" : "no";
+        return this.#members(question.target).length > 0 ? "yes" : "no";
+      case "inGroup": {
+        const { group } = question;
+        return this.#members(question.target).some(({ groups }) => groups?.has(group) === true) ? "yes" : "no";
       }
-      case "leave":
-        for (const connection of members) this.#membership.leave(connection, question.group);
-        return members.length > 0 ? "yes" : "no";
+      default: {
+        const reached = this.#rulesReached(question.afterRules);
+        if (reached !== null) await reached;
+        return question.verb === "join" ? await this.#join(question.target, question.group) : this.leave(question);
+      }
     }
+  }
+
+  /** Takes members here out of a group, or of all; yes if there was one. */
+  leave({ target, group }: { readonly target: Members; readonly group: string | null }): Answer {
+    const members = this.#members(target);
+    for (const connection of members) this.#membership.leave(connection, group);
+    return members.length > 0 ? "yes" : "no";
+  }
+
+  async #join(target: Members, group: string): Promise<Answer> {
+    const joined = this.#members(target).map((connection) => this.#membership.join(connection, group));
+    await Promise.all(joined);
+    if (joined.includes("limit")) return "limit";
+    return joined.length > 0 ? "yes" : "no";
   }
 
   /** A snapshot, since acting on a member may end it. */

@@ -72,6 +72,11 @@ export class Departure {
     }
   }
 
+  /** A connection has ended whose disconnect event is another node's business. */
+  handOver(): void {
+    this.#outstanding.end();
+  }
+
   /** The process is about to end: what is under way is kept as it is, so that the next start sends it with its own end. */
   async keepUnderWay(): Promise<void> {
     const dueSinceMs = this.#timeOfDayMs();

@@ -181,6 +181,7 @@ export class Dispatch {
 
   /** Whether the next waiting message may be posted: always while open; then until one fails or time is up. */
   #mayGoOn(connection: Connection, answered: boolean): boolean {
+    if (connection.isDisowned) return false;
     if (connection.end === null) return true;
     if (!answered || this.#abandoning) return false;
     // Between the decision to close and the close the drain's time has not begun.

@@ -1,5 +1,6 @@
-import { CLOSE } from "../protocol/close-causes.ts";
+import { CLOSE, type CloseCause } from "../protocol/close-causes.ts";
 import type { Admission } from "./admission.ts";
+import type { Connection } from "./connection.ts";
 import type { Departure } from "./departure.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { Outstanding } from "./outstanding.ts";
@@ -55,7 +56,7 @@ export async function drain(parts: DrainParts): Promise<number> {
   lifecycle.closeArrivals(CLOSE.shuttingDown);
   parts.stopAccepting();
   const startedAtMs = clock.now();
-  await closeSpread(parts, spreadMs);
+  await closeSpread(parts, parts.registry.all(), { spreadMs, cause: CLOSE.shuttingDown });
   // What the spread did not use, since there was nobody left, is there for the rest.
   const messagesMs = spreadMs + restMs * MESSAGES_SHARE - (clock.now() - startedAtMs);
   await within(clock, messagesMs, outstanding.whenNone());
@@ -68,16 +69,19 @@ export async function drain(parts: DrainParts): Promise<number> {
   return left;
 }
 
-/** Closes the connections there are, evenly over the time; resolves when the last was told, or nothing is left. */
-async function closeSpread({ lifecycle, registry, clock }: DrainParts, spreadMs: number): Promise<void> {
-  const connections = [...registry.all()];
+/** Closes connections, evenly over the time; resolves when the last was told, or nothing is left. */
+export async function closeSpread(
+  { lifecycle, clock }: { readonly lifecycle: Lifecycle; readonly clock: Clock },
+  connections: readonly Connection[],
+  { spreadMs, cause }: { readonly spreadMs: number; readonly cause: CloseCause },
+): Promise<void> {
   const steps = Math.max(1, Math.ceil(spreadMs / STEP_MS));
   for (let step = 0, next = 0; next < connections.length; step++) {
     if (step > 0) await new Promise<void>((resolve) => clock.after(STEP_MS, resolve));
     const end = step + 1 >= steps ? connections.length : Math.ceil((connections.length * (step + 1)) / steps);
     for (; next < end; next++) {
       const connection = connections[next];
-      if (connection !== undefined) lifecycle.closeAfterCall(connection, CLOSE.shuttingDown);
+      if (connection !== undefined) lifecycle.closeAfterCall(connection, cause);
     }
   }
 }

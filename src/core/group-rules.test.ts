@@ -7,7 +7,7 @@ describe("a group rule", () => {
   test("holds from its put until its end, not a millisecond longer, and its end is told once within a second", async () => {
     const { rules, clock, expired } = new GroupRulesStage();
     await clock.advance(321);
-    expect(rules.put("chat", "ann", "red", 60)).toBe("kept");
+    expect(await rules.put("chat", "ann", "red", 60)).toMatchObject({ kind: "written" });
     await clock.advance(59_999);
     expect([rules.has("chat", "ann", "red"), rules.groupsOf("chat", "ann")]).toEqual([true, ["red"]]);
     expect(expired).toEqual([]);
@@ -24,7 +24,7 @@ describe("a group rule", () => {
     for (const offsetMs of [0, 1, 499, 500, 501, 999]) {
       const { rules, clock, expired } = new GroupRulesStage();
       await clock.advance(offsetMs);
-      rules.put("chat", "ann", "red", 1);
+      await rules.put("chat", "ann", "red", 1);
       await clock.advance(999);
       expect(expired).toEqual([]);
       await clock.advance(1000);
@@ -32,9 +32,9 @@ describe("a group rule", () => {
     }
   });
 
-  test("belongs to a hub of any spelling, and to one user and group of exactly this", () => {
+  test("belongs to a hub of any spelling, and to one user and group of exactly this", async () => {
     const { rules } = new GroupRulesStage();
-    rules.put("Chat", "ann", "red", 60);
+    await rules.put("Chat", "ann", "red", 60);
     expect(rules.has("cHAT", "ann", "red")).toBe(true);
     for (const [hub, user, group] of [
       ["news", "ann", "red"],
@@ -48,10 +48,10 @@ describe("a group rule", () => {
 
   test("put again has the new end only, sooner or later than before", async () => {
     const { rules, clock, expired } = new GroupRulesStage();
-    rules.put("chat", "ann", "red", 10);
-    rules.put("chat", "bob", "red", 100);
-    rules.put("CHAT", "ann", "red", 100);
-    rules.put("chat", "bob", "red", 10);
+    await rules.put("chat", "ann", "red", 10);
+    await rules.put("chat", "bob", "red", 100);
+    await rules.put("CHAT", "ann", "red", 100);
+    await rules.put("chat", "bob", "red", 10);
     expect(rules.size).toBe(2);
     await clock.advance(11_000);
     expect(expired).toEqual(["chat/bob/red"]);
@@ -61,12 +61,12 @@ describe("a group rule", () => {
 
   test("that was ended is not told, and leaves the user's others alone", async () => {
     const { rules, clock, expired, store } = new GroupRulesStage();
-    for (const group of ["red", "blue", "green"]) rules.put("chat", "ann", group, 10);
-    rules.put("chat", "bob", "red", 10);
-    rules.end("CHAT", "ann", "red");
-    rules.end("chat", "ann", "no such group");
+    for (const group of ["red", "blue", "green"]) await rules.put("chat", "ann", group, 10);
+    await rules.put("chat", "bob", "red", 10);
+    await rules.end("CHAT", "ann", "red");
+    await rules.end("chat", "ann", "no such group");
     expect(rules.groupsOf("chat", "ann")).toEqual(["blue", "green"]);
-    rules.end("chat", "ann", null);
+    await rules.end("chat", "ann", null);
     expect(rules.groupsOf("chat", "ann")).toEqual([]);
     expect(store.all().map(({ userId }) => userId)).toEqual(["bob"]);
     await clock.advance(20_000);
@@ -75,15 +75,15 @@ describe("a group rule", () => {
 
   test("whose end brings the end of another is followed by no second callback", async () => {
     const stage = new GroupRulesStage();
-    for (const group of ["red", "blue"]) stage.rules.put("chat", "ann", group, 10);
-    stage.onExpired = () => stage.rules.end("chat", "ann", null);
+    for (const group of ["red", "blue"]) await stage.rules.put("chat", "ann", group, 10);
+    stage.onExpired = () => void stage.rules.end("chat", "ann", null);
     await stage.clock.advance(11_000);
     expect(stage.expired).toEqual(["chat/ann/red"]);
   });
 
   test("whose callback throws is told as a fault, and the others still end", async () => {
     const stage = new GroupRulesStage();
-    for (const group of ["red", "blue"]) stage.rules.put("chat", "ann", group, 10);
+    for (const group of ["red", "blue"]) await stage.rules.put("chat", "ann", group, 10);
     stage.onExpired = () => {
       throw new Error("broken");
     };
@@ -95,7 +95,7 @@ describe("a group rule", () => {
 describe("over a restart", () => {
   test("a rule goes on for what is left of it", async () => {
     const stage = new GroupRulesStage();
-    stage.rules.put("Chat", "ann", "red", 60);
+    await stage.rules.put("Chat", "ann", "red", 60);
     await stage.clock.advance(10_000);
     await stage.restart(20_000);
     expect(stage.rules.groupsOf("chat", "ann")).toEqual(["red"]);
@@ -107,8 +107,8 @@ describe("over a restart", () => {
 
   test("a rule that ended meanwhile is gone from the store, without a callback", async () => {
     const stage = new GroupRulesStage();
-    stage.rules.put("chat", "ann", "red", 60);
-    stage.rules.put("chat", "ann", "blue", 600);
+    await stage.rules.put("chat", "ann", "red", 60);
+    await stage.rules.put("chat", "ann", "blue", 600);
     await stage.restart(60_000);
     expect([stage.rules.groupsOf("chat", "ann"), stage.rules.size]).toEqual([["blue"], 1]);
     await stage.clock.advance(1000);
@@ -118,9 +118,9 @@ describe("over a restart", () => {
 
   test("an ended rule that is put again before its row is removed keeps its row", async () => {
     const stage = new GroupRulesStage();
-    stage.rules.put("chat", "ann", "red", 60);
+    await stage.rules.put("chat", "ann", "red", 60);
     await stage.restart(60_000);
-    stage.rules.put("chat", "ann", "red", 60);
+    await stage.rules.put("chat", "ann", "red", 60);
     await stage.clock.advance(5000);
     await stage.restart(1000);
     expect(stage.rules.has("chat", "ann", "red")).toBe(true);
@@ -134,10 +134,10 @@ describe("a time of day that jumps", () => {
   ] as const) {
     test(`${where} neither loses a rule nor ends it twice or at another time`, async () => {
       const stage = new GroupRulesStage();
-      stage.rules.put("chat", "ann", "red", 60);
+      await stage.rules.put("chat", "ann", "red", 60);
       await stage.clock.advance(59_000);
       stage.dayOffsetMs = offsetMs;
-      stage.rules.put("chat", "bob", "red", 60);
+      await stage.rules.put("chat", "bob", "red", 60);
       expect([stage.rules.has("chat", "ann", "red"), stage.expired]).toEqual([true, []]);
       await stage.clock.advance(2000);
       expect(stage.expired).toEqual(["chat/ann/red"]);
@@ -152,14 +152,14 @@ describe("a time of day that jumps", () => {
 describe("a store that fails", () => {
   test("lets put and end throw, and nothing has changed", async () => {
     const { rules, store, clock, expired } = new GroupRulesStage();
-    rules.put("chat", "ann", "red", 60);
+    await rules.put("chat", "ann", "red", 60);
     store.failing = true;
-    expect(() => rules.put("chat", "ann", "red", 5)).toThrow("full");
-    expect(() => rules.put("chat", "ann", "blue", 5)).toThrow("full");
-    expect(() => rules.end("chat", "ann", null)).toThrow("full");
+    await expect(rules.put("chat", "ann", "red", 5)).rejects.toThrow("full");
+    await expect(rules.put("chat", "ann", "blue", 5)).rejects.toThrow("full");
+    await expect(rules.end("chat", "ann", null)).rejects.toThrow("full");
     expect(rules.groupsOf("chat", "ann")).toEqual(["red"]);
     // Who has no rule has nothing that a disk would have to take.
-    rules.end("chat", "bob", null);
+    await rules.end("chat", "bob", null);
     await clock.advance(59_000);
     expect(expired).toEqual([]);
     await clock.advance(2000);
@@ -168,7 +168,7 @@ describe("a store that fails", () => {
 
   test("at a rule's end is told once, and the row does not come back to life", async () => {
     const stage = new GroupRulesStage();
-    stage.rules.put("chat", "ann", "red", 60);
+    await stage.rules.put("chat", "ann", "red", 60);
     stage.store.failing = true;
     await stage.clock.advance(120_000);
     expect([stage.expired, stage.faults.length, stage.store.all().length]).toEqual([["chat/ann/red"], 1, 1]);
@@ -180,20 +180,20 @@ describe("a store that fails", () => {
   });
 });
 
-test("at most MAX_GROUP_RULES are kept; replacing one is always possible, and so is one more when one has ended", () => {
+test("at most MAX_GROUP_RULES are kept; replacing one is always possible, and so is one more when one has ended", async () => {
   const { rules } = new GroupRulesStage();
-  for (let index = 0; index < MAX_GROUP_RULES; index++) rules.put("chat", `user-${index}`, "red", 60);
-  expect(rules.put("chat", "one more", "red", 60)).toBe("full");
+  for (let index = 0; index < MAX_GROUP_RULES; index++) await rules.put("chat", `user-${index}`, "red", 60);
+  expect(await rules.put("chat", "one more", "red", 60)).toEqual({ kind: "full" });
   expect(rules.has("chat", "one more", "red")).toBe(false);
-  expect(rules.put("chat", "user-7", "red", 120)).toBe("kept");
-  rules.end("chat", "user-0", null);
-  expect(rules.put("chat", "one more", "red", 60)).toBe("kept");
-  expect(rules.put("chat", "user-0", "red", 60)).toBe("full");
+  expect(await rules.put("chat", "user-7", "red", 120)).toMatchObject({ kind: "written" });
+  await rules.end("chat", "user-0", null);
+  expect(await rules.put("chat", "one more", "red", 60)).toMatchObject({ kind: "written" });
+  expect(await rules.put("chat", "user-0", "red", 60)).toEqual({ kind: "full" });
 });
 
 test("100,000 rules that end in one second all end in it, and their rows are gone soon after", async () => {
   const { rules, clock, expired, store } = new GroupRulesStage();
-  for (let index = 0; index < MAX_GROUP_RULES; index++) rules.put("chat", `user-${index}`, "red", 5);
+  for (let index = 0; index < MAX_GROUP_RULES; index++) await rules.put("chat", `user-${index}`, "red", 5);
   await clock.advance(6000);
   expect([expired.length, rules.size]).toEqual([MAX_GROUP_RULES, 0]);
   await clock.advance(200_000);
@@ -202,7 +202,7 @@ test("100,000 rules that end in one second all end in it, and their rows are gon
 
 test("after stop nothing is called back and no timer is left; it may be called twice", async () => {
   const { rules, clock, expired, store } = new GroupRulesStage();
-  rules.put("chat", "ann", "red", 5);
+  await rules.put("chat", "ann", "red", 5);
   rules.stop();
   rules.stop();
   await clock.advance(60_000);
@@ -236,10 +236,10 @@ test("whatever is done in whatever order, each rule ends once, within a second o
         if (one.kind === "wait") await stage.clock.advance(one.ms);
         else if (one.kind === "jump") stage.dayOffsetMs += one.ms;
         else if (one.kind === "put") {
-          stage.rules.put("chat", one.user, one.group, one.ttlSeconds);
+          await stage.rules.put("chat", one.user, one.group, one.ttlSeconds);
           ends.set(`${one.user}/${one.group}`, stage.clock.now() + one.ttlSeconds * 1000);
         } else {
-          stage.rules.end("chat", one.user, one.group);
+          await stage.rules.end("chat", one.user, one.group);
           for (const key of [...ends.keys()]) {
             if (one.group === null ? key.startsWith(`${one.user}/`) : key === `${one.user}/${one.group}`)
               ends.delete(key);

@@ -1,5 +1,5 @@
 import { hubKey } from "../protocol/names.ts";
-import type { Clock, GroupRule, Report, RuleStore } from "./ports.ts";
+import type { Clock, Report, RuleChange, RuleStore, RuleWrite } from "./ports.ts";
 
 /** Rules that are in force at the same time, over all hubs; one more is refused. Source: spec section 6. */
 export const MAX_GROUP_RULES = 100_000;
@@ -19,28 +19,32 @@ export interface GroupRulesParts {
   /** The time of day, Unix, in milliseconds: what the store keeps, since the clock's time ends with the process. */
   readonly timeOfDayMs: () => number;
   readonly report: Pick<Report, "fault">;
-  /** Called once at each rule's own end, not for `end`. `hub` as it was written. The rule no longer holds by then. */
+  /** Called once at each rule's own end, not for `end`, on every node. `hub` as it was written. The rule no longer holds by then. */
   readonly onExpired: (hub: string, userId: string, group: string) => void;
 }
 
 /** A rule in force. */
-interface Rule {
-  readonly hub: string;
-  readonly userId: string;
-  readonly group: string;
+interface Rule extends RuleChange {
   /** In milliseconds of the clock, which never jumps. */
   readonly endsAt: number;
+}
+
+/** Somebody who waits for a revision. */
+interface Waiter {
+  readonly revision: number;
+  readonly resolve: () => void;
 }
 
 /**
  * The rules "this user is in this group until then", which also hold for connections that the user opens later.
  *
- *   put ──▶ store, then in force ──▶ ends: onExpired ──▶ its row waits for the purge
- *                    └──▶ end, or replaced by put
+ *   put ──▶ store ──▶ told to every node: in force ──▶ ends: onExpired ──▶ its row waits for the purge
+ *                                            └──▶ end, or replaced by put
  *
- * Order:  a change is in the store before it is in force; where the store throws, nothing has changed.
+ * Order:  a change is in the store before it is in force; where the store rejects, nothing has changed. A node has what it
+ *         `reached`: whoever changes a rule asks every node to have reached its revision.
  * Cost:   one tick, twice a second, for all rules, which looks only at those that end in it.
- * Errors: `put` and `end` throw what the store throws. The constructor does so too.
+ * Errors: `load`, `put` and `end` reject where the store does.
  * Source: spec section 6, "Semantics".
  */
 export class GroupRules {
@@ -51,20 +55,23 @@ export class GroupRules {
   readonly #byEnd = new Map<number, Set<Rule>>();
   #nextSecond: number;
   #count = 0;
-  #purge: Pick<GroupRule, "hub" | "userId" | "group">[] = [];
+  #purge: RuleChange[] = [];
+  #revision = 0;
+  #waiters: Waiter[] = [];
   readonly #cancel: () => void;
 
-  /** Takes over what the store holds. Rules that ended while the process was down are only forgotten: nobody is connected. */
   constructor(parts: GroupRulesParts) {
     this.#parts = parts;
     this.#nextSecond = secondOf(parts.clock.now());
-    const dayStartsAt = parts.clock.now() - parts.timeOfDayMs();
-    for (const { hub, userId, group, expiresAtMs } of parts.store.all()) {
-      const rule = { hub, userId, group, endsAt: dayStartsAt + expiresAtMs };
-      if (this.#isInForce(rule)) this.#add(rule);
-      else this.#purge.push(rule);
-    }
     this.#cancel = parts.clock.every(TICK_MS, () => this.#tick());
+  }
+
+  /**
+   * Takes over what the store holds, and from then on every change. Rules that ended before are only forgotten: whoever was
+   * in a group by them has left it.
+   */
+  async load(): Promise<void> {
+    await this.#parts.store.watch((change) => this.#apply(change));
   }
 
   /** How many rules are in force; one that has just ended may still count. */
@@ -73,24 +80,25 @@ export class GroupRules {
   }
 
   /** Puts a rule in force or gives it a new end. `full`: nothing has changed; a rule that is there already never is. */
-  put(hub: string, userId: string, group: string, ttlSeconds: number): "kept" | "full" {
-    const before = this.#byUser.get(userKey(hub, userId))?.get(group);
-    if (before === undefined && this.#count >= MAX_GROUP_RULES) return "full";
-    const { store, clock, timeOfDayMs } = this.#parts;
-    const ttlMs = ttlSeconds * 1000;
-    store.put({ hub, userId, group, expiresAtMs: Math.round(timeOfDayMs() + ttlMs) });
-    if (before !== undefined) this.#drop(before);
-    this.#add({ hub, userId, group, endsAt: clock.now() + ttlMs });
-    return "kept";
+  async put(hub: string, userId: string, group: string, ttlSeconds: number): Promise<RuleWrite | { kind: "full" }> {
+    const isNew = this.#byUser.get(userKey(hub, userId))?.has(group) !== true;
+    if (isNew && this.#count >= MAX_GROUP_RULES) return { kind: "full" };
+    const { store, timeOfDayMs } = this.#parts;
+    return await store.put({ hub, userId, group, expiresAtMs: Math.round(timeOfDayMs() + ttlSeconds * 1000) });
   }
 
-  /** Ends a user's rule for a group, or for all groups where it is null. None is no error. */
-  end(hub: string, userId: string, group: string | null): void {
+  /** Ends a user's rule for a group, or for all groups where it is null. None is no error, and revision 0. */
+  async end(hub: string, userId: string, group: string | null): Promise<RuleWrite> {
     const rules = this.#byUser.get(userKey(hub, userId));
     const ended = [...(rules?.values() ?? [])].filter((rule) => group === null || rule.group === group);
-    if (ended.length === 0) return;
-    this.#parts.store.remove(hub, userId, group);
-    for (const rule of ended) this.#drop(rule);
+    if (ended.length === 0) return { kind: "written", revision: 0 };
+    return await this.#parts.store.remove(ended);
+  }
+
+  /** Null where every change up to this revision is in force here; else it resolves once it is. */
+  reached(revision: number): Promise<void> | null {
+    if (revision <= this.#revision) return null;
+    return new Promise((resolve) => this.#waiters.push({ revision, resolve }));
   }
 
   /** Whether a rule holds now. */
@@ -113,6 +121,30 @@ export class GroupRules {
 
   #isInForce(rule: Rule): boolean {
     return rule.endsAt > this.#parts.clock.now();
+  }
+
+  #apply(change: RuleChange): void {
+    const { clock, timeOfDayMs } = this.#parts;
+    const { hub, userId, group, expiresAtMs, revision } = change;
+    const before = this.#byUser.get(userKey(hub, userId))?.get(group);
+    if (before !== undefined) this.#drop(before);
+    if (expiresAtMs !== null) {
+      const rule: Rule = {
+        hub,
+        userId,
+        group,
+        expiresAtMs,
+        revision,
+        endsAt: clock.now() + expiresAtMs - timeOfDayMs(),
+      };
+      if (this.#isInForce(rule)) this.#add(rule);
+      else this.#purge.push(rule);
+    }
+    this.#revision = Math.max(this.#revision, revision);
+    if (this.#waiters.length === 0) return;
+    const waiters = this.#waiters;
+    this.#waiters = waiters.filter((waiter) => waiter.revision > this.#revision);
+    for (const waiter of waiters) if (waiter.revision <= this.#revision) waiter.resolve();
   }
 
   #add(rule: Rule): void {
@@ -163,16 +195,13 @@ export class GroupRules {
 
   /** Where the store fails, the row stays for the next start, which sees that it has ended. */
   #purgeSome(): void {
-    for (const { hub, userId, group } of this.#purge.splice(0, PURGED_PER_TICK)) {
+    const ended = this.#purge
+      .splice(0, PURGED_PER_TICK)
       // Put again since then: the row is the new rule's.
-      if (this.#byUser.get(userKey(hub, userId))?.has(group) === true) continue;
-      try {
-        this.#parts.store.remove(hub, userId, group);
-      } catch (error) {
-        this.#parts.report.fault("removing an ended group rule", error);
-        return;
-      }
-    }
+      .filter(({ hub, userId, group }) => this.#byUser.get(userKey(hub, userId))?.has(group) !== true);
+    if (ended.length === 0) return;
+    const { store, report } = this.#parts;
+    store.forget(ended).catch((error) => report.fault("removing ended group rules", error));
   }
 }
 

@@ -81,7 +81,7 @@ export class Lifecycle {
   /** A complete message has arrived. */
   received(connection: Connection, message: InboundMessage): void {
     // After the decision to close nothing more is taken from the client.
-    if (connection.socket === null || connection.end !== null) return;
+    if (connection.socket === null || connection.end !== null || connection.isDisowned) return;
     this.#liveness.heard(connection);
     if (!this.#withinRates(connection, message)) this.close(connection, CLOSE.rateLimited);
     else this.#dispatch.received(connection, message);
@@ -149,6 +149,10 @@ export class Lifecycle {
   }
 
   #depart(connection: Connection): void {
+    if (connection.isDisowned) {
+      this.#departure.handOver();
+      return;
+    }
     void this.#departure.send(connection, connection.end ?? CLOSE.networkLost);
   }
 }

@@ -1,7 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { CoreStage } from "../../test/support/core-stage.ts";
+import { CoreStage, someFacts } from "../../test/support/core-stage.ts";
+import { settled } from "../../test/support/fake-clock.ts";
 import { subjectOf } from "../protocol/envelope.ts";
+import { Connection } from "./connection.ts";
 
 const HUB = subjectOf({ kind: "hub", hub: "chat" });
 const group = (name: string): string => subjectOf({ kind: "group", hub: "chat", name });
@@ -39,8 +41,8 @@ describe("a connection that opens", () => {
 describe("joining", () => {
   test("twice is joining once", () => {
     const { connection, socket } = stage.open();
-    expect(stage.membership.join(connection, "red")).toBe(true);
-    expect(stage.membership.join(connection, "red")).toBe(true);
+    expect(stage.membership.join(connection, "red")).not.toBe("limit");
+    expect(stage.membership.join(connection, "red")).not.toBe("limit");
     expect([...(connection.groups ?? [])]).toEqual(["red"]);
     expect(socket.topics).toContain(group("red"));
     stage.membership.leave(connection, "red");
@@ -50,13 +52,13 @@ describe("joining", () => {
 
   test("at the bound changes nothing, and a group that it is in is no new one", () => {
     const { connection, socket } = stage.open({ groups: ["a", "b"] });
-    expect(stage.membership.join(connection, "c")).toBe(true);
-    expect(stage.membership.join(connection, "d")).toBe(false);
-    expect(stage.membership.join(connection, "a")).toBe(true);
+    expect(stage.membership.join(connection, "c")).not.toBe("limit");
+    expect(stage.membership.join(connection, "d")).toBe("limit");
+    expect(stage.membership.join(connection, "a")).not.toBe("limit");
     expect(socket.topics).not.toContain(group("d"));
     expect(stage.registry.group("chat", "d").size).toBe(0);
     stage.membership.leave(connection, "b");
-    expect(stage.membership.join(connection, "d")).toBe(true);
+    expect(stage.membership.join(connection, "d")).not.toBe("limit");
   });
 });
 
@@ -117,7 +119,7 @@ test("whatever is joined and left, groups, indexes and topics say the same", () 
       for (const { kind, name: target } of steps) {
         if (kind === "join") {
           const fits = expected.has(target) || expected.size < 3;
-          expect(own.membership.join(connection, target)).toBe(fits);
+          expect(own.membership.join(connection, target) !== "limit").toBe(fits);
           if (fits) expected.add(target);
         } else {
           own.membership.leave(connection, target);
@@ -133,4 +135,75 @@ test("whatever is joined and left, groups, indexes and topics say the same", () 
       own.stop();
     }),
   );
+});
+
+describe("with the broker", () => {
+  const user = (name: string): string => subjectOf({ kind: "user", hub: "chat", name });
+
+  test("a connection is known with its hub, its user and every group, each once, and with nothing after it has closed", async () => {
+    stage.rulesOf = () => ["blue", "red"];
+    const one = stage.open({ userId: "ann", groups: ["red"] });
+    const two = stage.open({ userId: "ann" });
+    await settled();
+    void stage.membership.join(two.connection, "green");
+    void stage.membership.join(two.connection, "green");
+    await settled();
+    expect(Object.fromEntries(stage.broker.counts)).toEqual({
+      [HUB]: 2,
+      [user("ann")]: 2,
+      [group("red")]: 2,
+      [group("blue")]: 2,
+      [group("green")]: 1,
+    });
+    stage.membership.leave(two.connection, "green");
+    stage.membership.leave(two.connection, "green");
+    stage.membership.leave(one.connection, null);
+    expect(stage.broker.counts.has(group("green"))).toBe(false);
+    expect(stage.broker.counts.get(group("red"))).toBe(1);
+    await one.leave();
+    await two.leave();
+    expect([...stage.broker.counts]).toEqual([]);
+  });
+
+  test("joining resolves when the broker knows of it, the second time too", async () => {
+    const { connection } = stage.open();
+    const known = Promise.withResolvers<void>();
+    stage.broker.known = known.promise;
+    const done: number[] = [];
+    for (const nth of [1, 2]) {
+      const joined = stage.membership.join(connection, "red");
+      if (joined !== "limit") void joined.then(() => done.push(nth));
+    }
+    await settled();
+    expect(done).toEqual([]);
+    known.resolve();
+    await settled();
+    expect(done).toEqual([1, 2]);
+    expect(stage.broker.counts.get(group("red"))).toBe(1);
+  });
+
+  test("a client is let in when the broker knows of it, with the rules of that moment", async () => {
+    const known = Promise.withResolvers<void>();
+    stage.broker.known = known.promise;
+    stage.rulesOf = () => ["red", "blue"];
+    const connection = new Connection(someFacts({ connectionId: "c1", userId: "ann" }));
+    connection.groups = new Set(["own"]);
+    let isPrepared = false;
+    void stage.membership.prepare(connection).then(() => {
+      isPrepared = true;
+    });
+    await settled();
+    expect([isPrepared, stage.broker.counts.has(group("red"))]).toEqual([false, true]);
+    // Meanwhile one rule ends and another begins.
+    stage.rulesOf = () => ["blue", "green"];
+    known.resolve();
+    await settled();
+    expect(isPrepared).toBe(true);
+    expect([...(connection.groups ?? [])]).toEqual(["own", "blue", "green"]);
+    expect([...stage.broker.counts.keys()].sort()).toEqual(
+      [HUB, user("ann"), group("own"), group("blue"), group("green")].sort(),
+    );
+    stage.membership.withdraw(connection);
+    expect([...stage.broker.counts]).toEqual([]);
+  });
 });

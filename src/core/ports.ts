@@ -173,6 +173,10 @@ export interface Report {
   disconnectsFlowing(entry: string): void;
   /** A disconnect event is given up after all its tries; `hubwire dead-letters` has it now. */
   deadLetter(fact: Undelivered): void;
+  /** Another node is gone, and what it owed is this one's now. */
+  nodeTakenOver(nodeId: string, count: number): void;
+  /** It was tried in vain; whoever finds the lease over again tries once more. */
+  takeoverFailed(nodeId: string, cause: string): void;
   /** A bug of ours that an edge caught. */
   fault(where: string, error: unknown): void;
 }
@@ -316,7 +320,7 @@ export interface NodeJournals {
 /**
  * This node's hold on its name among the nodes, renewed as long as it lives.
  *
- * Source: decision on leases: 10 s, renewed every 2 s, judged by an unchanged revision on the observer's own clock.
+ * Source: decision 0013.
  */
 export interface Leases {
   /**

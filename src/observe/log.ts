@@ -29,6 +29,7 @@ export interface JournalReport {
 /** What a start reports of the run before. */
 export interface RestartReport {
   recovered(count: number): void;
+  rulesDamaged(movedTo: string, reason: string): void;
 }
 
 /**
@@ -50,11 +51,15 @@ export function createLogReport(
     disconnectsWaiting: (entry, cause) => log.warn({ entry, cause }, "disconnect events wait for the upstream"),
     disconnectsFlowing: (entry) => log.info({ entry }, "disconnect events are taken again"),
     deadLetter: (fact) => log.error(fact, "disconnect event given up: see hubwire dead-letters"),
+    nodeTakenOver: (nodeId, count) =>
+      log.warn({ nodeId, count }, "node lost: its disconnect events are sent from here"),
+    takeoverFailed: (nodeId, cause) => log.warn({ nodeId, cause }, "takeover of a lost node failed: tried again"),
     fault: (where, error) => log.error({ where, err: error }, "fault of the service"),
     breakerOpened: (entry) => log.warn({ entry }, "circuit breaker opened"),
     breakerClosed: (entry) => log.info({ entry }, "circuit breaker closed"),
     tokenFailed: (entry, detail) => log.warn({ entry, detail }, "no token for the upstream"),
     recovered: (count) => log.warn({ count }, "connections of an earlier run: their disconnect events are sent now"),
+    rulesDamaged: (movedTo, reason) => log.error({ movedTo, reason }, "group rules damaged: moved aside"),
     journal: {
       damaged: (movedTo, reason) => log.error({ movedTo, reason }, "journal damaged: moved aside"),
       unwritable: (reason) => log.error({ reason }, "journal cannot be written: nobody is let in"),

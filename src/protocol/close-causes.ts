@@ -15,6 +15,8 @@ export const CLOSE = {
   pingTimeout: { code: 1006, reason: "ping timeout" },
   handshakeFailed: { code: 1006, reason: "handshake failed" },
   shuttingDown: { code: 1012, reason: "shutting down" },
+  nodeCutOff: { code: 1012, reason: "node was cut off" },
+  gatewayNodeLost: { code: 1006, reason: "gateway node lost" },
   gatewayRestarted: { code: 1006, reason: "gateway restarted" },
   rateLimited: { code: 1008, reason: "rate limited" },
   upstreamUnavailable: { code: 1011, reason: "upstream unavailable" },

@@ -64,6 +64,15 @@ export const ERROR_CODES = {
     status: 503,
     meaning: "The journal cannot be written, so nobody is let in: nobody's disconnect could be promised.",
   },
+  broker_unavailable: {
+    status: 503,
+    meaning:
+      "The other nodes cannot be reached, or not all of those that must answer have: it may have been done on some of them.",
+  },
+  lease_lost: {
+    status: 503,
+    meaning: "The node was cut off and has lost its place to another while the client was connecting.",
+  },
   connection_limit: { status: 503, meaning: "`limits.maxConnections` is reached." },
   pending_upgrade_limit: { status: 503, meaning: "`limits.maxPendingUpgrades` is reached." },
   upstream_refused: {

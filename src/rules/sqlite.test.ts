@@ -13,7 +13,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { GroupRule } from "../core/ports.ts";
+import type { GroupRule, RuleKey } from "../core/ports.ts";
 import { SqliteRuleStore } from "./sqlite.ts";
 
 const RULE: GroupRule = { hub: "chat", userId: "ann", group: "red", expiresAtMs: 1_700_000_000_000 };
@@ -31,8 +31,8 @@ beforeEach(() => {
   damaged = [];
   opened = [];
 });
-afterEach(() => {
-  for (const store of opened) store.close();
+afterEach(async () => {
+  for (const store of opened) await store.close();
   rmSync(folder, { recursive: true, force: true });
 });
 
@@ -42,29 +42,36 @@ function openStore(): SqliteRuleStore {
   return store;
 }
 
+/** What a store holds, as a start would hear of it. */
+async function allOf(store: SqliteRuleStore): Promise<RuleKey[]> {
+  const rules: RuleKey[] = [];
+  await store.watch(({ revision: _revision, ...rule }) => void rules.push(rule));
+  return rules;
+}
+
 function modeOf(file: string): number {
   return statSync(file).mode & 0o777;
 }
 
 /** A file that a store has written and closed. */
-function writeRules(...rules: readonly GroupRule[]): void {
+async function writeRules(...rules: readonly GroupRule[]): Promise<void> {
   const store = openStore();
-  for (const rule of rules) store.put(rule);
-  store.close();
+  for (const rule of rules) await store.put(rule);
+  await store.close();
 }
 
 describe("the file of SqliteRuleStore", () => {
-  test("is made with the first rule, not before", () => {
+  test("is made with the first rule, not before", async () => {
     const store = openStore();
-    store.all();
-    store.remove("chat", "ann", null);
+    await allOf(store);
+    await store.remove([{ ...RULE, userId: "ann" }]);
     expect(existsSync(dataDir)).toBe(false);
-    store.put(RULE);
+    await store.put(RULE);
     expect(existsSync(path)).toBe(true);
   });
 
-  test("is its owner's alone, and so are its folder and what SQLite keeps beside it", () => {
-    openStore().put(RULE);
+  test("is its owner's alone, and so are its folder and what SQLite keeps beside it", async () => {
+    await openStore().put(RULE);
     expect(modeOf(dataDir)).toBe(0o700);
     const modes = readdirSync(dataDir).map((name) => [name, modeOf(join(dataDir, name))]);
     expect(modes.sort()).toEqual([
@@ -74,78 +81,78 @@ describe("the file of SqliteRuleStore", () => {
     ]);
   });
 
-  test("that others could read is closed to them", () => {
-    writeRules(RULE);
+  test("that others could read is closed to them", async () => {
+    await writeRules(RULE);
     const bytes = readFileSync(path);
     rmSync(path);
     writeFileSync(path, bytes, { mode: 0o644 });
-    expect(openStore().all()).toEqual([RULE]);
+    expect(await allOf(openStore())).toEqual([RULE]);
     expect(modeOf(path)).toBe(0o600);
   });
 
-  test("brings the rules back after a restart", () => {
-    writeRules(RULE, { ...RULE, hub: "News", group: "blue" });
-    expect(openStore().all()).toHaveLength(2);
+  test("brings the rules back after a restart", async () => {
+    await writeRules(RULE, { ...RULE, hub: "News", group: "blue" });
+    expect(await allOf(openStore())).toHaveLength(2);
     expect(damaged).toEqual([]);
   });
 
   test("holds what was put and what was removed when the process is killed right after", async () => {
-    writeRules({ ...RULE, userId: "gone" });
+    await writeRules({ ...RULE, userId: "gone" });
     const script = `
       import { SqliteRuleStore } from ${JSON.stringify(join(import.meta.dir, "sqlite.ts"))};
       const store = new SqliteRuleStore({ dataDir: ${JSON.stringify(dataDir)}, onDamaged: () => {} });
-      store.put(${JSON.stringify(RULE)});
-      store.remove("chat", "gone", "red");
+      await store.put(${JSON.stringify(RULE)});
+      await store.remove([${JSON.stringify({ ...RULE, userId: "gone" })}]);
       process.kill(process.pid, "SIGKILL");
     `;
     const child = Bun.spawn([process.execPath, "-e", script], { stdin: "ignore", stdout: "ignore", stderr: "inherit" });
     await child.exited;
     expect(child.signalCode).toBe("SIGKILL");
-    expect(openStore().all()).toEqual([RULE]);
+    expect(await allOf(openStore())).toEqual([RULE]);
   });
 
-  test("no longer holds a removed user's name once it is closed", () => {
-    writeRules(RULE, { ...RULE, userId: "somebody-in-particular" });
+  test("no longer holds a removed user's name once it is closed", async () => {
+    await writeRules(RULE, { ...RULE, userId: "somebody-in-particular" });
     expect(readFileSync(path).includes("somebody-in-particular")).toBe(true);
     const store = openStore();
-    store.remove("chat", "somebody-in-particular", "red");
-    store.close();
+    await store.remove([{ ...RULE, userId: "somebody-in-particular" }]);
+    await store.close();
     expect(readdirSync(dataDir)).toEqual(["rules.sqlite"]);
     expect(readFileSync(path).includes("somebody-in-particular")).toBe(false);
   });
 
-  test("of a newer version is left alone, with a sentence that names it", () => {
-    writeRules(RULE);
+  test("of a newer version is left alone, with a sentence that names it", async () => {
+    await writeRules(RULE);
     const database = new Database(path);
     database.run("PRAGMA user_version = 2");
     database.close();
     const before = readFileSync(path);
-    expect(() => openStore().all()).toThrow(`${path} was written by a newer version of hubwire`);
-    expect(() => openStore().put(RULE)).toThrow("newer version");
+    await expect(allOf(openStore())).rejects.toThrow(`${path} was written by a newer version of hubwire`);
+    await expect(openStore().put(RULE)).rejects.toThrow("newer version");
     expect(readFileSync(path)).toEqual(before);
     expect(damaged).toEqual([]);
   });
 
-  test("that another process holds takes no change and says so; afterwards it does", () => {
+  test("that another process holds takes no change and says so; afterwards it does", async () => {
     const store = openStore();
-    store.put(RULE);
+    await store.put(RULE);
     const other = new Database(path);
     other.run("BEGIN EXCLUSIVE");
-    expect(() => store.put({ ...RULE, group: "blue" })).toThrow("locked");
-    expect(() => store.remove("chat", "ann", null)).toThrow("locked");
+    await expect(store.put({ ...RULE, group: "blue" })).rejects.toThrow("locked");
+    await expect(store.remove([{ ...RULE, userId: "ann" }])).rejects.toThrow("locked");
     other.run("ROLLBACK");
     other.close();
-    expect(store.all()).toEqual([RULE]);
-    store.put({ ...RULE, group: "blue" });
-    expect(store.all()).toHaveLength(2);
+    expect(await allOf(store)).toEqual([RULE]);
+    await store.put({ ...RULE, group: "blue" });
+    expect(await allOf(store)).toHaveLength(2);
   });
 
-  test("cannot be used after it was closed", () => {
+  test("cannot be used after it was closed", async () => {
     const store = openStore();
-    store.put(RULE);
-    store.close();
-    for (const use of [() => store.put(RULE), () => store.all(), () => store.remove("chat", "ann", null)]) {
-      expect(use).toThrow("closed");
+    await store.put(RULE);
+    await store.close();
+    for (const use of [() => store.put(RULE), () => allOf(store), () => store.remove([RULE])]) {
+      await expect(use()).rejects.toThrow("closed");
     }
   });
 });
@@ -166,26 +173,26 @@ describe("a damaged file", () => {
   }
 
   for (const [what, damage] of damages) {
-    test(`that ${what} is moved aside whole, told about, and the store goes on empty`, () => {
-      writeRules(...Array.from({ length: 500 }, (_, index) => ({ ...RULE, userId: `user-${index}` })));
+    test(`that ${what} is moved aside whole, told about, and the store goes on empty`, async () => {
+      await writeRules(...Array.from({ length: 500 }, (_, index) => ({ ...RULE, userId: `user-${index}` })));
       damage();
       const before = readFileSync(path);
       const store = openStore();
-      expect(store.all()).toEqual([]);
+      expect(await allOf(store)).toEqual([]);
       expect(damaged).toEqual([`${path}.damaged-1`]);
       expect(readFileSync(`${path}.damaged-1`)).toEqual(before);
-      store.put(RULE);
-      store.close();
-      expect(openStore().all()).toEqual([RULE]);
+      await store.put(RULE);
+      await store.close();
+      expect(await allOf(openStore())).toEqual([RULE]);
       expect(damaged).toHaveLength(1);
     });
   }
 
-  test("does not take the place of one that was moved before", () => {
+  test("does not take the place of one that was moved before", async () => {
     mkdirSync(dataDir, { mode: 0o700 });
     writeFileSync(`${path}.damaged-1`, "the first");
     writeFileSync(path, "the second");
-    openStore().all();
+    await allOf(openStore());
     expect(damaged).toEqual([`${path}.damaged-2`]);
     expect(readFileSync(`${path}.damaged-1`, "utf8")).toBe("the first");
     expect(readFileSync(`${path}.damaged-2`, "utf8")).toBe("the second");

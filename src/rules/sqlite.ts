@@ -1,7 +1,7 @@
 import { Database, type Statement } from "bun:sqlite";
 import { chmodSync, closeSync, existsSync, mkdirSync, openSync, renameSync } from "node:fs";
 import { join } from "node:path";
-import type { GroupRule, RuleStore } from "../core/ports.ts";
+import type { GroupRule, RuleChange, RuleKey, RuleStore, RuleWrite } from "../core/ports.ts";
 import { hubKey } from "../protocol/names.ts";
 
 const FILE_NAME = "rules.sqlite";
@@ -41,7 +41,6 @@ interface OpenFile {
   readonly all: Statement<GroupRule, []>;
   readonly put: Statement<unknown, [string, string, string, string, number]>;
   readonly remove: Statement<unknown, [string, string, string]>;
-  readonly removeAll: Statement<unknown, [string, string]>;
 }
 
 /**
@@ -49,7 +48,7 @@ interface OpenFile {
  *
  * Shape:  folder 0700, file 0600. The file is made with the first rule; a gateway without rules has none.
  * Order:  WAL with `synchronous=NORMAL`: what was put survives a crash of the process; a power cut may take the last.
- * Errors: every method throws where the disk fails, and where a newer version wrote the file. A damaged file is moved
+ * Errors: every method rejects where the disk fails, and where a newer version wrote the file. A damaged file is moved
  *         aside instead, together with what SQLite keeps beside it.
  */
 export class SqliteRuleStore implements RuleStore {
@@ -57,6 +56,9 @@ export class SqliteRuleStore implements RuleStore {
   readonly #path: string;
   readonly #onDamaged: SqliteRuleStoreOptions["onDamaged"];
   #file: OpenFile | null = null;
+  /** Of this process only: the file keeps none. */
+  #revision = 0;
+  #listener: (change: RuleChange) => void = () => {};
   #closed = false;
 
   constructor({ dataDir, onDamaged }: SqliteRuleStoreOptions) {
@@ -65,27 +67,51 @@ export class SqliteRuleStore implements RuleStore {
     this.#onDamaged = onDamaged;
   }
 
-  all(): GroupRule[] {
-    return this.#openExisting()?.all.all() ?? [];
+  async watch(listener: (change: RuleChange) => void): Promise<void> {
+    for (const rule of this.#openExisting()?.all.all() ?? []) listener({ ...rule, revision: ++this.#revision });
+    this.#listener = listener;
   }
 
-  put({ hub, userId, group, expiresAtMs }: GroupRule): void {
+  async put(rule: GroupRule): Promise<RuleWrite> {
+    const { hub, userId, group, expiresAtMs } = rule;
     this.#open().put.run(hubKey(hub), hub, userId, group, expiresAtMs);
+    return this.#changed({ hub, userId, group, expiresAtMs });
   }
 
-  remove(hub: string, userId: string, group: string | null): void {
-    const file = this.#openExisting();
-    if (group === null) file?.removeAll.run(hubKey(hub), userId);
-    else file?.remove.run(hubKey(hub), userId, group);
+  async remove(keys: readonly RuleKey[]): Promise<RuleWrite> {
+    this.#delete(keys);
+    let written: RuleWrite = { kind: "written", revision: this.#revision };
+    for (const { hub, userId, group } of keys) written = this.#changed({ hub, userId, group, expiresAtMs: null });
+    return written;
   }
 
-  close(): void {
+  /** Revisions need no look: in one process nothing comes between the caller's own look and this. */
+  async forget(ended: readonly RuleChange[]): Promise<void> {
+    this.#delete(ended);
+  }
+
+  async close(): Promise<void> {
     this.#closed = true;
     const file = this.#file;
     this.#file = null;
     if (file === null) return;
-    for (const statement of [file.all, file.put, file.remove, file.removeAll]) statement.finalize();
+    for (const statement of [file.all, file.put, file.remove]) statement.finalize();
     file.database.close();
+  }
+
+  #changed(change: Omit<RuleChange, "revision">): RuleWrite {
+    const revision = ++this.#revision;
+    this.#listener({ ...change, revision });
+    return { kind: "written", revision };
+  }
+
+  /** All or none. */
+  #delete(keys: readonly RuleKey[]): void {
+    const file = this.#openExisting();
+    if (file === null || keys.length === 0) return;
+    file.database.transaction(() => {
+      for (const { hub, userId, group } of keys) file.remove.run(hubKey(hub), userId, group);
+    })();
   }
 
   #openExisting(): OpenFile | null {
@@ -165,7 +191,6 @@ function prepareStatements(database: Database): Omit<OpenFile, "database"> {
        ON CONFLICT DO UPDATE SET hub = excluded.hub, expires_at_ms = excluded.expires_at_ms`,
     ),
     remove: database.prepare("DELETE FROM rules WHERE hub_key = ? AND user_id = ? AND group_name = ?"),
-    removeAll: database.prepare("DELETE FROM rules WHERE hub_key = ? AND user_id = ?"),
   };
 }
 

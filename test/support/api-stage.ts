@@ -4,8 +4,8 @@ import { RestTokens } from "../../src/auth/rest-token.ts";
 import { MemoryBroker } from "../../src/broker/memory.ts";
 import { Deliver } from "../../src/core/deliver.ts";
 import { GroupRules } from "../../src/core/group-rules.ts";
-import type { Answer, AnswerScope, Broker, Frame, GroupRule, RuleStore } from "../../src/core/ports.ts";
-import type { Envelope, Question } from "../../src/protocol/envelope.ts";
+import type { Answer, AnswerScope, Broker, Frame, GroupRule, RuleKey, RuleWrite } from "../../src/core/ports.ts";
+import type { Envelope, Question, Target } from "../../src/protocol/envelope.ts";
 import { CoreStage, RecordingSocket, type StageOptions } from "./core-stage.ts";
 import { MemoryRuleStore } from "./memory-rule-store.ts";
 import { secondsFromNow, signToken } from "./tokens.ts";
@@ -37,23 +37,31 @@ export class RecordingFanout {
 export class RecordingBroker implements Broker {
   readonly envelopes: Envelope[] = [];
   readonly questions: { question: Question; scope: AnswerScope }[] = [];
-  failure: Error | null = null;
+  failure: Error | "unavailable" | null = null;
   readonly #inner: Broker;
 
   constructor(inner: Broker) {
     this.#inner = inner;
   }
 
-  async publish(envelope: Envelope): Promise<void> {
+  async publish(envelope: Envelope): Promise<"sent" | "unavailable"> {
     this.envelopes.push(envelope);
-    if (this.failure !== null) throw this.failure;
-    await this.#inner.publish(envelope);
+    if (this.failure instanceof Error) throw this.failure;
+    return this.failure ?? (await this.#inner.publish(envelope));
   }
 
-  async ask(question: Question, scope: AnswerScope): Promise<Answer> {
+  async ask(question: Question, scope: AnswerScope): Promise<Answer | "unavailable"> {
     this.questions.push({ question, scope });
-    if (this.failure !== null) throw this.failure;
-    return await this.#inner.ask(question, scope);
+    if (this.failure instanceof Error) throw this.failure;
+    return this.failure ?? (await this.#inner.ask(question, scope));
+  }
+
+  join(target: Target): Promise<void> {
+    return this.#inner.join(target);
+  }
+
+  leave(target: Target): void {
+    this.#inner.leave(target);
   }
 
   /** How often anything came. */
@@ -62,27 +70,18 @@ export class RecordingBroker implements Broker {
   }
 }
 
-/** A rule store that throws where the test says so. */
-export class FailingRuleStore implements RuleStore {
-  failure: Error | null = null;
-  readonly #inner = new MemoryRuleStore();
+/** A rule store that rejects, or is out of reach, where the test says so. */
+export class FailingRuleStore extends MemoryRuleStore {
+  failure: Error | "unavailable" | null = null;
 
-  all(): GroupRule[] {
-    return this.#inner.all();
+  override async put(rule: GroupRule): Promise<RuleWrite> {
+    if (this.failure instanceof Error) throw this.failure;
+    return this.failure === null ? await super.put(rule) : { kind: this.failure };
   }
 
-  put(rule: GroupRule): void {
-    if (this.failure !== null) throw this.failure;
-    this.#inner.put(rule);
-  }
-
-  remove(hub: string, userId: string, group: string | null): void {
-    if (this.failure !== null) throw this.failure;
-    this.#inner.remove(hub, userId, group);
-  }
-
-  close(): void {
-    this.#inner.close();
+  override async remove(keys: readonly RuleKey[]): Promise<RuleWrite> {
+    if (this.failure instanceof Error) throw this.failure;
+    return this.failure === null ? await super.remove(keys) : { kind: this.failure };
   }
 }
 
@@ -133,6 +132,7 @@ export class ApiStage {
       pressure,
       fanout: this.fanout,
       close: (connection, cause) => lifecycle.close(connection, cause),
+      rulesReached: (revision) => this.rules.reached(revision),
     });
     this.broker = new RecordingBroker(new MemoryBroker(deliver));
     this.rules = new GroupRules({
@@ -141,9 +141,10 @@ export class ApiStage {
       timeOfDayMs: () => 1_700_000_000_000 + clock.now(),
       report,
       onExpired: (hub, name, group) => {
-        void this.broker.ask({ verb: "leave", target: { kind: "user", hub, name }, group }, "every-node");
+        deliver.leave({ target: { kind: "user", hub, name }, group });
       },
     });
+    void this.rules.load();
     this.core.rulesOf = (hub, userId) => this.rules.groupsOf(hub, userId);
     this.api = new RestApi(
       { publicHosts: [API_HOST], accessKeys: () => this.keys, maxMessageBytes },

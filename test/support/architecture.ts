@@ -12,7 +12,18 @@ export interface SourceFile {
   readonly text: string;
 }
 
-const ADAPTERS = ["sockets", "upstream", "api", "broker", "rules", "journal", "leases", "control", "observe", "console"];
+const ADAPTERS = [
+  "sockets",
+  "upstream",
+  "api",
+  "broker",
+  "rules",
+  "journal",
+  "leases",
+  "control",
+  "observe",
+  "console",
+];
 const ADAPTER_REACH = ["protocol", "core", "auth", "config", "nats"];
 const MAX_FILE_LINES = 400;
 const MAX_FUNCTION_LINES = 50;
@@ -35,10 +46,10 @@ const REACH: ReadonlyMap<string, Reach> = new Map<string, Reach>([
   ...ADAPTERS.map((area): [string, Reach] => [area, { areas: ADAPTER_REACH, outside: true }]),
 ]);
 
-/** A file beside gateway.ts is one adapter of its own; gateway.ts and main.ts may import all but main.ts. */
+/** A file beside gateway.ts is one adapter of its own; main.ts, gateway.ts and its parts `gateway-….ts` may import all but main.ts. */
 function reachOf(area: string): Reach | null {
   if (!area.endsWith(".ts")) return REACH.get(area) ?? null;
-  return { areas: area === "main.ts" || area === "gateway.ts" ? ["everything"] : ADAPTER_REACH, outside: true };
+  return { areas: /^(?:main|gateway(?:-\w+)?)\.ts$/.test(area) ? ["everything"] : ADAPTER_REACH, outside: true };
 }
 
 /** Everything wrong with the files, one sentence each. `packages` are those that the product itself depends on. */

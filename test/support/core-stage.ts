@@ -5,12 +5,13 @@ import { type DrainOptions, drain } from "../../src/core/drain.ts";
 import { Lifecycle, type LifecycleOptions } from "../../src/core/lifecycle.ts";
 import { Membership } from "../../src/core/membership.ts";
 import { Outstanding } from "../../src/core/outstanding.ts";
-import type { ClientSocket, Frame, Report, Undelivered } from "../../src/core/ports.ts";
+import type { Broker, ClientSocket, Frame, Report, Undelivered } from "../../src/core/ports.ts";
 import { Pressure, type PressureOptions } from "../../src/core/pressure.ts";
 import { Redelivery, type RedeliveryOptions } from "../../src/core/redelivery.ts";
 import { Registry } from "../../src/core/registry.ts";
 import { MemoryJournal } from "../../src/journal/memory.ts";
 import type { CloseCause } from "../../src/protocol/close-causes.ts";
+import { subjectOf, type Target } from "../../src/protocol/envelope.ts";
 import type { ConnectionFacts } from "../../src/protocol/events.ts";
 import { FakeClock, settled } from "./fake-clock.ts";
 import { ScriptedUpstream } from "./scripted-upstream.ts";
@@ -110,8 +111,39 @@ export class RecordingReport implements Report {
     this.dead.push(fact);
   }
 
+  nodeTakenOver(nodeId: string, count: number): void {
+    this.lines.push(`taken over ${nodeId} ${count}`);
+  }
+
+  takeoverFailed(nodeId: string, cause: string): void {
+    this.lines.push(`takeover failed ${nodeId} ${cause}`);
+  }
+
   fault(_where: string, error: unknown): void {
     this.faults.push(error);
+  }
+}
+
+/** The members of each subject, as a broker counts them; joins resolve when the test lets them. */
+export class CountingBroker implements Pick<Broker, "join" | "leave"> {
+  readonly counts = new Map<string, number>();
+  /** What a join waits for. */
+  known: Promise<void> = Promise.resolve();
+
+  join(target: Target): Promise<void> {
+    this.#add(target, 1);
+    return this.known;
+  }
+
+  leave(target: Target): void {
+    this.#add(target, -1);
+  }
+
+  #add(target: Target, change: number): void {
+    const subject = subjectOf(target);
+    const count = (this.counts.get(subject) ?? 0) + change;
+    if (count === 0) this.counts.delete(subject);
+    else this.counts.set(subject, count);
   }
 }
 
@@ -169,6 +201,10 @@ export class CoreStage {
   readonly departure: Departure;
   readonly admission: Admission;
   readonly lifecycle: Lifecycle;
+  /** What the core has told the broker of its members. */
+  readonly broker = new CountingBroker();
+  /** Whether the node still goes by the name in a connection's id. */
+  isOwn: (connectionId: string) => boolean = () => true;
   /** The groups that a user's connections join when they open. */
   rulesOf: (hub: string, userId: string) => readonly string[] = () => [];
   #clientCount = 0;
@@ -183,7 +219,12 @@ export class CoreStage {
     this.redelivery = new Redelivery({ options: all, upstream, journal, clock, timeOfDayMs, random, report });
     const { redelivery } = this;
     this.departure = new Departure({ upstream, journal, redelivery, outstanding, clock, timeOfDayMs, report });
-    this.membership = new Membership({ registry, options: all, rulesOf: (hub, userId) => this.rulesOf(hub, userId) });
+    this.membership = new Membership({
+      registry,
+      broker: this.broker,
+      options: all,
+      rulesOf: (hub, userId) => this.rulesOf(hub, userId),
+    });
     this.pressure = new Pressure({
       options: all,
       registry,
@@ -202,7 +243,7 @@ export class CoreStage {
       clock,
       report,
     };
-    this.admission = new Admission(parts);
+    this.admission = new Admission({ ...parts, isOwn: (connectionId) => this.isOwn(connectionId) });
     this.lifecycle = new Lifecycle(parts);
   }
 
@@ -225,6 +266,8 @@ export class CoreStage {
     const connection = new Connection(someFacts({ connectionId: `c${this.#clientCount}`, userId: "alice", ...facts }));
     if (groups.length > 0) connection.groups = new Set(groups);
     this.outstanding.begin();
+    // Its promise is kept when nobody waits for the broker; the groups are there at once.
+    void this.membership.prepare(connection);
     return this.enter(connection, firstFrame);
   }
 

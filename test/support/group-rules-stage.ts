@@ -1,31 +1,27 @@
 import { GroupRules } from "../../src/core/group-rules.ts";
-import type { GroupRule, RuleStore } from "../../src/core/ports.ts";
+import type { GroupRule, RuleChange, RuleKey, RuleWrite } from "../../src/core/ports.ts";
 import { FakeClock } from "./fake-clock.ts";
 import { MemoryRuleStore } from "./memory-rule-store.ts";
 
 const NOON_MS = Date.UTC(2025, 5, 1, 12);
 
-/** A disk that can be full: a real store that throws instead of changing while `failing` is set. */
-export class FullDisk implements RuleStore {
+/** A disk that can be full: a real store that rejects instead of changing while `failing` is set. */
+export class FullDisk extends MemoryRuleStore {
   failing = false;
-  readonly #store = new MemoryRuleStore();
 
-  all(): GroupRule[] {
-    return this.#store.all();
-  }
-
-  put(rule: GroupRule): void {
+  override async put(rule: GroupRule): Promise<RuleWrite> {
     this.#check();
-    this.#store.put(rule);
+    return await super.put(rule);
   }
 
-  remove(hub: string, userId: string, group: string | null): void {
+  override async remove(keys: readonly RuleKey[]): Promise<RuleWrite> {
     this.#check();
-    this.#store.remove(hub, userId, group);
+    return await super.remove(keys);
   }
 
-  close(): void {
-    this.#store.close();
+  override async forget(ended: readonly RuleChange[]): Promise<void> {
+    this.#check();
+    await super.forget(ended);
   }
 
   #check(): void {
@@ -57,7 +53,7 @@ export class GroupRulesStage {
   }
 
   #start(): GroupRules {
-    return new GroupRules({
+    const rules = new GroupRules({
       store: this.store,
       clock: this.clock,
       timeOfDayMs: () => this.timeOfDayMs(),
@@ -67,5 +63,8 @@ export class GroupRulesStage {
         this.onExpired(hub, userId, group);
       },
     });
+    // The store of these tests tells what it holds before it returns.
+    void rules.load();
+    return rules;
   }
 }

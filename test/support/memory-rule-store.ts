@@ -1,33 +1,51 @@
-import type { GroupRule, RuleStore } from "../../src/core/ports.ts";
+import type { GroupRule, RuleChange, RuleKey, RuleStore, RuleWrite } from "../../src/core/ports.ts";
 import { hubKey } from "../../src/protocol/names.ts";
 
 /** Keeps group rules as long as the process lives: what the contract says, with nothing else to it. */
 export class MemoryRuleStore implements RuleStore {
   readonly #rules = new Map<string, GroupRule>();
+  #revision = 0;
+  #listener: (change: RuleChange) => void = () => {};
 
+  /** What it holds now. */
   all(): GroupRule[] {
     return [...this.#rules.values()];
   }
 
-  put(rule: GroupRule): void {
+  async watch(listener: (change: RuleChange) => void): Promise<void> {
+    for (const rule of this.#rules.values()) listener({ ...rule, revision: ++this.#revision });
+    this.#listener = listener;
+  }
+
+  async put(rule: GroupRule): Promise<RuleWrite> {
     this.#rules.set(keyOf(rule), { ...rule });
+    return this.#changed(rule);
   }
 
-  remove(hub: string, userId: string, group: string | null): void {
-    if (group !== null) {
-      this.#rules.delete(keyOf({ hub, userId, group }));
-      return;
+  async remove(keys: readonly RuleKey[]): Promise<RuleWrite> {
+    let written: RuleWrite = { kind: "written", revision: this.#revision };
+    for (const key of keys) {
+      this.#rules.delete(keyOf(key));
+      written = this.#changed({ ...key, expiresAtMs: null });
     }
-    for (const [key, rule] of this.#rules) {
-      if (hubKey(rule.hub) === hubKey(hub) && rule.userId === userId) this.#rules.delete(key);
-    }
+    return written;
   }
 
-  close(): void {
+  async forget(ended: readonly RuleChange[]): Promise<void> {
+    for (const key of ended) this.#rules.delete(keyOf(key));
+  }
+
+  async close(): Promise<void> {
     this.#rules.clear();
+  }
+
+  #changed(change: Omit<RuleChange, "revision">): RuleWrite {
+    const revision = ++this.#revision;
+    this.#listener({ ...change, revision });
+    return { kind: "written", revision };
   }
 }
 
-function keyOf({ hub, userId, group }: Omit<GroupRule, "expiresAtMs">): string {
+function keyOf({ hub, userId, group }: RuleKey): string {
   return JSON.stringify([hubKey(hub), userId, group]);
 }

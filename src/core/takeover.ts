@@ -1,0 +1,98 @@
+import { CLOSE } from "../protocol/close-causes.ts";
+import type { Journal, JournalEntry, Leases, NodeJournals, Report } from "./ports.ts";
+import type { Redelivery } from "./redelivery.ts";
+
+/** Entries of another node that are written to this one's journal at once. */
+const CHUNK = 1000;
+
+export interface TakeoverParts {
+  readonly leases: Leases;
+  readonly nodeJournals: NodeJournals;
+  readonly journal: Journal;
+  readonly redelivery: Redelivery;
+  /** Unix time in milliseconds. */
+  readonly timeOfDayMs: () => number;
+  readonly report: Report;
+}
+
+/**
+ * Does what a node that is gone has left undone: the disconnect events of its connections.
+ *
+ *     its lease is over ─▶ claim it ─▶ seize its journal ─▶ this node's journal has it ─▶ redelivery
+ *                                                                      └─▶ forget its journal ─▶ end its lease
+ *
+ * Order:  one node at a time, by the claim. Whoever dies on the way leaves the claim behind, and the lease is over again: another
+ *         begins from the start, so an event may be sent twice, with one id.
+ * Errors: a failure on the way is reported and ends this try.
+ * Source: the issue of many machines, "Crash of a node".
+ */
+export class Takeover {
+  readonly #parts: TakeoverParts;
+  readonly #underWay = new Set<string>();
+
+  constructor(parts: TakeoverParts) {
+    this.#parts = parts;
+  }
+
+  /** Another node's lease is over. Never rejects. */
+  async takeOver(nodeId: string): Promise<void> {
+    await this.#once(nodeId, async () => {
+      const { leases, nodeJournals, redelivery, report } = this.#parts;
+      if (!(await leases.claim(nodeId))) return;
+      const entries = await nodeJournals.seize(nodeId);
+      for (let from = 0; from < entries.length; from += CHUNK) await this.#adopt(entries.slice(from, from + CHUNK));
+      report.nodeTakenOver(nodeId, entries.length);
+      redelivery.start();
+      await nodeJournals.forget(nodeId);
+      await leases.end(nodeId);
+    });
+  }
+
+  /**
+   * This node was that one before it was started again, so its own journal has all that the other's copy could tell.
+   * Never rejects.
+   */
+  async reclaim(nodeId: string): Promise<void> {
+    await this.#once(nodeId, async () => {
+      const { leases, nodeJournals } = this.#parts;
+      if (!(await leases.claim(nodeId))) return;
+      await nodeJournals.forget(nodeId);
+      await leases.end(nodeId);
+    });
+  }
+
+  async #once(nodeId: string, work: () => Promise<void>): Promise<void> {
+    if (this.#underWay.has(nodeId)) return;
+    this.#underWay.add(nodeId);
+    try {
+      await work();
+    } catch (error) {
+      this.#parts.report.takeoverFailed(nodeId, error instanceof Error ? error.message : String(error));
+    } finally {
+      this.#underWay.delete(nodeId);
+    }
+  }
+
+  async #adopt(entries: readonly JournalEntry[]): Promise<void> {
+    const { journal, timeOfDayMs } = this.#parts;
+    const end = CLOSE.gatewayNodeLost;
+    const dueSinceMs = timeOfDayMs();
+    await Promise.all(
+      entries.map(async (entry) => {
+        switch (entry.state) {
+          case "due":
+            return void (await journal.due(entry.due));
+          case "dead": {
+            const { diedAtMs, cause, ...due } = entry.letter;
+            await journal.due(due);
+            return await journal.died(due.facts.connectionId, diedAtMs, cause);
+          }
+          default: {
+            const connectOutcomeUnknown = entry.state === "connecting";
+            return void (await journal.due({ facts: entry.facts, end, connectOutcomeUnknown, dueSinceMs }));
+          }
+        }
+      }),
+    );
+  }
+}

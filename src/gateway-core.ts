@@ -1,0 +1,143 @@
+import packageJson from "../package.json" with { type: "json" };
+import type { AccessKeys } from "./auth/access-keys.ts";
+import type { Config } from "./config/schema.ts";
+import { Admission } from "./core/admission.ts";
+import type { Connection } from "./core/connection.ts";
+import { Deliver } from "./core/deliver.ts";
+import { Departure } from "./core/departure.ts";
+import { GroupRules } from "./core/group-rules.ts";
+import { Lifecycle } from "./core/lifecycle.ts";
+import { Membership } from "./core/membership.ts";
+import { Outstanding } from "./core/outstanding.ts";
+import type { Broker, BrokerHandler, Fanout, Journal, RuleStore } from "./core/ports.ts";
+import { Pressure } from "./core/pressure.ts";
+import { Redelivery } from "./core/redelivery.ts";
+import { Registry } from "./core/registry.ts";
+import type { LiveOptions } from "./live-options.ts";
+import type { createLogReport } from "./observe/log.ts";
+import type { CloseCause } from "./protocol/close-causes.ts";
+import type { TrustedProxies } from "./sockets/addresses.ts";
+import type { Doors } from "./sockets/doors.ts";
+import { systemClock } from "./system-clock.ts";
+import { createUpstream } from "./upstream/upstream.ts";
+
+/** What a reload replaces. The parts read it whenever they need it. */
+export interface Running {
+  config: Config;
+  keys: AccessKeys;
+  /** Hosts that a token may name; null where none is configured. */
+  publicHosts: readonly string[] | null;
+  trustedProxies: TrustedProxies;
+  /** One object for ever: its fields change. */
+  readonly options: LiveOptions;
+}
+
+/** Every fact that a part of the gateway reports. */
+export type LogReport = ReturnType<typeof createLogReport>;
+
+/** What has been started, to be stopped in the opposite order. */
+export class StopStack {
+  readonly #stops: (() => void | Promise<void>)[] = [];
+
+  push(stop: () => void | Promise<void>): void {
+    this.#stops.push(stop);
+  }
+
+  /** Goes on behind one that throws, so that nothing is left running; throws the first fault in the end. */
+  async unwind(): Promise<void> {
+    const faults: unknown[] = [];
+    for (let stop = this.#stops.pop(); stop !== undefined; stop = this.#stops.pop()) {
+      try {
+        await stop();
+      } catch (fault) {
+        faults.push(fault);
+      }
+    }
+    if (faults.length > 0) throw faults[0];
+  }
+}
+
+/** What a gateway of one node and a node of a cluster have each in their own way. Their makers have pushed their stops. */
+export interface NodeParts {
+  readonly journal: Journal;
+  readonly ruleStore: RuleStore;
+  /** To be called once; the handler is called from `start` on. */
+  readonly makeBroker: (handler: BrokerHandler) => Broker;
+  readonly newConnectionId: () => string;
+  /** Whether the node still goes by the name that stands in this id. */
+  readonly isOwn: (connectionId: string) => boolean;
+  /** Whether clients and calls should come here, as far as the other nodes go. */
+  readonly isReady: () => boolean;
+  /** The core is wired. */
+  readonly start: (core: Core) => Promise<void>;
+}
+
+/** The parts of the core, wired. */
+export interface Core {
+  readonly upstream: ReturnType<typeof createUpstream>;
+  readonly journal: Journal;
+  readonly redelivery: Redelivery;
+  readonly registry: Registry;
+  readonly outstanding: Outstanding;
+  readonly departure: Departure;
+  readonly admission: Admission;
+  readonly lifecycle: Lifecycle;
+  readonly pressure: Pressure;
+  readonly broker: Broker;
+  readonly rules: GroupRules;
+  /** Set once the listener is open; nothing can be published before. */
+  doors: Doors | null;
+}
+
+/** Wires the core between its adapters. */
+export function buildCore(
+  running: Running,
+  node: NodeParts,
+  { report, stack }: { report: LogReport; stack: StopStack },
+): Core {
+  const { options } = running;
+  const { journal } = node;
+  const clock = systemClock;
+  const timeOfDayMs = Date.now;
+  const registry = new Registry();
+  const outstanding = new Outstanding();
+  // These know each other: closing goes to the lifecycle, and the lifecycle asks the others.
+  const close = (connection: Connection, cause: CloseCause) => lifecycle.close(connection, cause);
+  const pressure: Pressure = new Pressure({ options, registry, clock, close });
+  const upstream = buildUpstream(running, pressure, report);
+  stack.push(() => upstream.stop());
+  const redelivery = new Redelivery({ options, upstream, journal, clock, timeOfDayMs, random: Math.random, report });
+  const departure = new Departure({ upstream, journal, redelivery, outstanding, clock, timeOfDayMs, report });
+  const onExpired = (hub: string, name: string, group: string) =>
+    void deliver.leave({ target: { kind: "user", hub, name }, group });
+  const rules = new GroupRules({ store: node.ruleStore, clock, timeOfDayMs, report, onExpired });
+  const broker = node.makeBroker({
+    receive: (envelope) => deliver.receive(envelope),
+    answer: (question) => deliver.answer(question),
+  });
+  const rulesOf = (hub: string, userId: string) => rules.groupsOf(hub, userId);
+  const membership = new Membership({ registry, broker, options, rulesOf });
+  const common = { options, upstream, journal, registry, membership, pressure, departure, outstanding, clock, report };
+  const admission = new Admission({ ...common, isOwn: node.isOwn });
+  const lifecycle: Lifecycle = new Lifecycle(common);
+  const fanout: Fanout = { publish: (topic, frame) => core.doors?.publish(topic, frame) };
+  const rulesReached = (revision: number) => rules.reached(revision);
+  const deliver: Deliver = new Deliver({ registry, membership, pressure, close, fanout, rulesReached });
+  for (const part of [admission, lifecycle, pressure, rules, redelivery]) stack.push(() => part.stop());
+  const core: Core = { ...common, redelivery, admission, lifecycle, rules, broker, doors: null };
+  return core;
+}
+
+function buildUpstream(running: Running, pressure: Pressure, report: LogReport) {
+  return createUpstream({
+    entries: running.config.upstreams,
+    allowedUpstreamHosts: running.config.allowedUpstreamHosts,
+    keys: () => running.keys,
+    maxResponseBytes: running.options.maxResponseBytes,
+    userAgent: `hubwire/${packageJson.version}`,
+    env: process.env,
+    clock: systemClock,
+    report,
+    hold: (byteCount) => pressure.hold(byteCount),
+  });
+}

@@ -1,0 +1,64 @@
+import { randomBytes } from "node:crypto";
+import { MemoryBroker } from "./broker/memory.ts";
+import type { Config } from "./config/schema.ts";
+import type { LogReport, NodeParts, StopStack } from "./gateway-core.ts";
+import { SqliteJournal } from "./journal/sqlite.ts";
+import { SqliteRuleStore } from "./rules/sqlite.ts";
+
+/** 16 random bytes: 128 bits, 22 characters of base64url. Source: spec section 1, "connection". */
+const CONNECTION_ID_BYTES = 16;
+
+/** A new connection's own part of its id. */
+export function randomConnectionId(): string {
+  return randomBytes(CONNECTION_ID_BYTES).toString("base64url");
+}
+
+/** Builds what a gateway of one node has of its own: files in `dataDir`, and a broker that reaches nobody else. */
+export async function buildLoneNode(
+  config: Config,
+  { report, stack }: { report: LogReport; stack: StopStack },
+): Promise<NodeParts> {
+  const late: { onWritable: () => void } = { onWritable: () => {} };
+  const journal = await openLocalJournal(config, { report, onWritable: () => late.onWritable(), onDamaged: () => {} });
+  stack.push(() => journal.close());
+  const ruleStore = new SqliteRuleStore({
+    dataDir: config.dataDir,
+    onDamaged: (movedTo, reason) => report.rulesDamaged(movedTo, reason),
+  });
+  stack.push(() => ruleStore.close());
+  return {
+    journal,
+    ruleStore,
+    makeBroker: (handler) => new MemoryBroker(handler),
+    newConnectionId: randomConnectionId,
+    isOwn: () => true,
+    isReady: () => true,
+    start: async (core) => {
+      late.onWritable = () => core.redelivery.start();
+      await core.rules.load();
+    },
+  };
+}
+
+/** Opens the journal in `dataDir`. `onWritable`: it could be opened or written only later; what was there turns up now. */
+export function openLocalJournal(
+  { dataDir, journal: { synchronous } }: Config,
+  on: { readonly report: LogReport; readonly onWritable: () => void; readonly onDamaged: () => void },
+): Promise<SqliteJournal> {
+  const { journal } = on.report;
+  return SqliteJournal.open({
+    dataDir,
+    synchronous,
+    report: {
+      ...journal,
+      damaged: (movedTo, reason) => {
+        journal.damaged(movedTo, reason);
+        on.onDamaged();
+      },
+      writable: () => {
+        journal.writable();
+        on.onWritable();
+      },
+    },
+  });
+}

@@ -1,0 +1,212 @@
+import type { Clock, Leases } from "../core/ports.ts";
+import { Bucket, type BucketEntry } from "../nats/bucket.ts";
+import type { NatsLink } from "../nats/link.ts";
+
+/** How long a lease holds that is not renewed, and how often it is. Source: decision 0013. */
+const LEASE_MS = 10_000;
+const RENEW_MS = 2000;
+
+/** How often the others' leases are looked at. */
+const LOOK_MS = 500;
+
+/** How long the trace of a node that has ended is kept: one that was cut off longer does not learn that it was taken over. */
+const TRACE_MS = 30 * 86_400_000;
+
+/** What the operator should hear of leases. */
+export interface LeaseReport {
+  /** The bucket of leases cannot be used: nobody would take over this node's connections. */
+  leasesUnavailable(reason: string): void;
+}
+
+export interface KvLeasesOptions {
+  readonly link: NatsLink;
+  /** The bucket is `<prefix>_nodes`. */
+  readonly prefix: string;
+  readonly replicas: number;
+  readonly nodeId: string;
+  readonly clock: Clock;
+  readonly report: LeaseReport;
+  /** A node has not renewed its lease for its whole length. Called again every ten seconds while nobody ends it. */
+  readonly onGone: (nodeId: string) => void;
+  /** Another node has taken over this one's. `rename` must follow. */
+  readonly onLost: () => void;
+}
+
+/** What stands under a node's id. */
+interface Lease {
+  /** `held` by the node itself; `claimed` by one that does what it has left undone; `ended`: that is done. */
+  readonly state: "held" | "claimed" | "ended";
+  /** The node that wrote this. */
+  readonly by: string;
+}
+
+/** A lease of another node, and since when, on this node's own clock, it has looked like this. */
+interface Seen {
+  revision: number;
+  sinceMs: number;
+}
+
+/**
+ * Leases in a JetStream key-value bucket: whoever lives writes its own every two seconds.
+ *
+ *     held ─ renewed ─▶ held … ─ not renewed for 10 s ─▶ claimed by another ─▶ ended
+ *                                                            └─ not ended for 10 s ─▶ claimed by a third
+ *
+ * Order:  every step is a write that expects the revision before it, so of two that try one fails. A lease is judged by this
+ *         node's own monotonic clock, and only after it has watched for the lease's whole length since NATS came back.
+ * Errors: none are thrown by what runs by itself.
+ */
+export class KvLeases implements Leases {
+  readonly #options: KvLeasesOptions;
+  readonly #bucket: Bucket;
+  readonly #others = new Map<string, Seen>();
+  /** Nodes found gone, with the revision that showed it. */
+  readonly #gone = new Map<string, number>();
+  #nodeId: string;
+  /** Of this node's own lease; null while it has none. */
+  #revision: number | null = null;
+  #isRenewing = false;
+  #isLost = false;
+  readonly #cancels: (() => void)[] = [];
+
+  constructor(options: KvLeasesOptions) {
+    this.#options = options;
+    this.#nodeId = options.nodeId;
+    this.#bucket = new Bucket({
+      link: options.link,
+      name: `${options.prefix}_nodes`,
+      replicas: options.replicas,
+      maxAgeMs: TRACE_MS,
+      listener: {
+        // What was seen before says nothing: the others could not renew either.
+        begin: () => this.#others.clear(),
+        entry: (entry) => this.#heard(entry),
+        caughtUp: () => void this.#renew(),
+      },
+      onFailure: (reason) => options.report.leasesUnavailable(reason),
+    });
+  }
+
+  start(): void {
+    const { clock } = this.#options;
+    this.#bucket.start();
+    this.#cancels.push(
+      clock.every(RENEW_MS, () => void this.#renew()),
+      clock.every(LOOK_MS, () => this.#look()),
+    );
+  }
+
+  /** Goes on under another name; the old one is whoever's took it. */
+  rename(nodeId: string): void {
+    this.#nodeId = nodeId;
+    this.#revision = null;
+    this.#isLost = false;
+    void this.#renew();
+  }
+
+  async claim(nodeId: string): Promise<boolean> {
+    const entry = await this.#bucket.get(nodeId);
+    const found = this.#gone.get(nodeId);
+    this.#gone.delete(nodeId);
+    if (entry === null || parseLease(entry.value).state === "ended") return false;
+    // Renewed since it was found gone: it lives, or another works at it.
+    if (found !== undefined && found !== entry.revision) return false;
+    return (await this.#write(nodeId, "claimed", entry.revision)) === "written";
+  }
+
+  async end(nodeId: string): Promise<void> {
+    const entry = await this.#bucket.get(nodeId);
+    if (entry === null) return;
+    const lease = parseLease(entry.value);
+    if (lease.state === "claimed" && lease.by === this.#nodeId) await this.#write(nodeId, "ended", entry.revision);
+  }
+
+  /** Renews no more. `release`: nothing is left to be done by anybody. May be called twice. */
+  async stop({ release }: { readonly release: boolean }): Promise<void> {
+    for (const cancel of this.#cancels.splice(0)) cancel();
+    const revision = this.#revision;
+    this.#revision = null;
+    if (release && revision !== null) await this.#write(this.#nodeId, "ended", revision);
+    this.#bucket.stop();
+  }
+
+  #heard({ key, revision, value }: BucketEntry): void {
+    if (key === this.#nodeId) {
+      // A claim is noticed here before the next renewal fails by it.
+      if (value !== null && this.#revision !== null && revision > this.#revision) void this.#renew();
+      return;
+    }
+    if (value === null || parseLease(value).state === "ended") this.#others.delete(key);
+    else this.#others.set(key, { revision, sinceMs: this.#options.clock.now() });
+  }
+
+  #look(): void {
+    if (!this.#bucket.isCaughtUp) return;
+    const nowMs = this.#options.clock.now();
+    for (const [nodeId, seen] of this.#others) {
+      if (nowMs - seen.sinceMs < LEASE_MS) continue;
+      seen.sinceMs = nowMs;
+      void this.#judge(nodeId, seen);
+    }
+  }
+
+  /** Asks once more: a watch that has stopped telling must not make the living dead. */
+  async #judge(nodeId: string, seen: Seen): Promise<void> {
+    const entry = await this.#bucket.get(nodeId).catch(() => null);
+    if (entry === null || entry.revision !== seen.revision || this.#others.get(nodeId) !== seen) return;
+    this.#gone.set(nodeId, seen.revision);
+    this.#options.onGone(nodeId);
+  }
+
+  async #renew(): Promise<void> {
+    if (this.#isRenewing || this.#isLost || this.#cancels.length === 0 || !this.#bucket.isCaughtUp) return;
+    this.#isRenewing = true;
+    try {
+      const nodeId = this.#nodeId;
+      const written = await this.#write(nodeId, "held", this.#revision ?? 0);
+      if (written === "conflict" && nodeId === this.#nodeId) await this.#lookAtOwn(nodeId);
+    } catch {
+      // The next renewal tries again.
+    } finally {
+      this.#isRenewing = false;
+    }
+  }
+
+  /** A write that was refused: another has taken it, or an earlier write of ours was done and never acknowledged. */
+  async #lookAtOwn(nodeId: string): Promise<void> {
+    const entry = await this.#bucket.get(nodeId);
+    if (nodeId !== this.#nodeId) return;
+    if (entry === null) {
+      // Gone with the bucket: it is written anew.
+      this.#revision = null;
+      return;
+    }
+    const lease = parseLease(entry.value);
+    if (lease.state === "held" && lease.by === nodeId) {
+      this.#revision = entry.revision;
+      return;
+    }
+    this.#isLost = true;
+    this.#options.onLost();
+  }
+
+  async #write(nodeId: string, state: Lease["state"], lastRevision: number): Promise<"written" | "conflict"> {
+    const lease: Lease = { state, by: this.#nodeId };
+    const written = await this.#bucket.put(nodeId, JSON.stringify(lease), lastRevision);
+    if (written === "unavailable") throw new Error("the bucket of leases is out of reach");
+    if (written === "conflict") return written;
+    if (nodeId === this.#nodeId) this.#revision = written;
+    return "written";
+  }
+}
+
+/** What no hubwire wrote counts as held: it is taken over, and ends. */
+function parseLease(value: string | null): Lease {
+  try {
+    const { state, by } = JSON.parse(value ?? "") as Record<string, unknown>;
+    if ((state === "claimed" || state === "ended") && typeof by === "string") return { state, by };
+    return { state: "held", by: typeof by === "string" ? by : "" };
+  } catch {
+    return { state: "held", by: "" };
+  }
+}

@@ -1,0 +1,170 @@
+import type { GroupRule, RuleChange, RuleKey, RuleStore, RuleWrite } from "../core/ports.ts";
+import { Bucket, type BucketEntry, type BucketWrite } from "../nats/bucket.ts";
+import type { NatsLink } from "../nats/link.ts";
+import { encodeToken } from "../nats/subjects.ts";
+import { hubKey } from "../protocol/names.ts";
+
+/** How often, and after how long, the traces of rules that were ended are taken out of the bucket. */
+const TIDY_MS = 3_600_000;
+
+/** What the store needs. */
+export interface KvRuleStoreOptions {
+  readonly link: NatsLink;
+  /** The bucket is `<prefix>_rules`. */
+  readonly prefix: string;
+  readonly replicas: number;
+  /** The bucket cannot be read, or holds something that is no rule. */
+  readonly onFailure: (reason: string) => void;
+}
+
+/** A rule and what it was last heard of. */
+interface Known {
+  readonly key: RuleKey;
+  readonly revision: number;
+}
+
+/**
+ * Keeps group rules in a JetStream key-value bucket, for all nodes.
+ *
+ * Shape:  key: hub key, user and group, each as `encodeToken` writes it; value: the rule as JSON, its end inside, since the
+ *         server of Debian ignores the time to live of a single key.
+ * Order:  a change is told once, by its revision, however often the bucket tells of it.
+ * Errors: `unavailable` while NATS is away or does not answer. Never rejects.
+ */
+export class KvRuleStore implements RuleStore {
+  readonly #bucket: Bucket;
+  readonly #onFailure: (reason: string) => void;
+  /** By bucket key: what must be told as removed when it is gone. */
+  readonly #known = new Map<string, Known>();
+  /** The keys told since the watch began; null once it has caught up. */
+  #seen: Set<string> | null = new Set();
+  #revision = 0;
+  #listener: (change: RuleChange) => void = () => {};
+  #loaded: () => void = () => {};
+  #tidy: ReturnType<typeof setInterval> | null = null;
+
+  constructor({ link, prefix, replicas, onFailure }: KvRuleStoreOptions) {
+    this.#onFailure = onFailure;
+    this.#bucket = new Bucket({
+      link,
+      name: `${prefix}_rules`,
+      replicas,
+      maxAgeMs: 0,
+      listener: {
+        begin: (lastRevision) => this.#begin(lastRevision),
+        entry: (entry) => this.#heard(entry),
+        caughtUp: () => this.#caughtUp(),
+      },
+      onFailure,
+    });
+  }
+
+  /** Whether this node knows every rule. */
+  get isLoaded(): boolean {
+    return this.#bucket.isCaughtUp;
+  }
+
+  /** Resolves with the first time that NATS is up, however late that is. */
+  watch(listener: (change: RuleChange) => void): Promise<void> {
+    this.#listener = listener;
+    const loaded = new Promise<void>((resolve) => {
+      this.#loaded = resolve;
+    });
+    this.#bucket.start();
+    this.#tidy = setInterval(() => {
+      this.#bucket.purgeDeleted(TIDY_MS).catch(() => {
+        // Only tidying: the next hour does it, or another node.
+      });
+    }, TIDY_MS);
+    return loaded;
+  }
+
+  async put(rule: GroupRule): Promise<RuleWrite> {
+    const { hub, userId, group, expiresAtMs } = rule;
+    return toRuleWrite(await this.#bucket.put(keyOf(rule), JSON.stringify({ hub, userId, group, expiresAtMs })));
+  }
+
+  async remove(keys: readonly RuleKey[]): Promise<RuleWrite> {
+    let last: RuleWrite = { kind: "written", revision: this.#revision };
+    for (const written of await Promise.all(keys.map((key) => this.#bucket.delete(keyOf(key))))) {
+      const one = toRuleWrite(written);
+      if (one.kind === "unavailable") return one;
+      if (last.kind === "written" && one.revision > last.revision) last = one;
+    }
+    return last;
+  }
+
+  /** Every node hears of a rule's end by its own clock, so it goes without a trace. Whoever comes second finds nothing. */
+  async forget(ended: readonly RuleChange[]): Promise<void> {
+    for (const rule of ended) {
+      const key = keyOf(rule);
+      if (this.#known.get(key)?.revision !== rule.revision) continue;
+      this.#known.delete(key);
+      // A node that is away takes it out when it is back.
+      await this.#bucket.erase(rule.revision).catch(() => {});
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#tidy !== null) clearInterval(this.#tidy);
+    this.#bucket.stop();
+  }
+
+  #begin(lastRevision: number): void {
+    this.#seen = new Set();
+    // A bucket that was lost counts from one again; what is not in the new one has ended.
+    if (lastRevision < this.#revision) this.#revision = 0;
+  }
+
+  #heard({ key, revision, value }: BucketEntry): void {
+    this.#seen?.add(key);
+    if (revision <= this.#revision) return;
+    this.#revision = revision;
+    if (value === null) {
+      this.#removed(key, revision);
+      return;
+    }
+    const rule = parseRule(value);
+    if (rule === null || keyOf(rule) !== key) {
+      this.#onFailure(`the bucket of group rules has something else under ${key}`);
+      return;
+    }
+    this.#known.set(key, { key: { hub: rule.hub, userId: rule.userId, group: rule.group }, revision });
+    this.#listener({ ...rule, revision });
+  }
+
+  /** Tells the revision even where the rule was never heard of: somebody may wait for it. */
+  #removed(key: string, revision: number): void {
+    const known = this.#known.get(key)?.key ?? { hub: "", userId: "", group: "" };
+    this.#known.delete(key);
+    this.#listener({ ...known, expiresAtMs: null, revision });
+  }
+
+  #caughtUp(): void {
+    const seen = this.#seen;
+    this.#seen = null;
+    // Ended while NATS was away, and its trace is gone too.
+    if (seen !== null)
+      for (const key of [...this.#known.keys()]) if (!seen.has(key)) this.#removed(key, this.#revision);
+    this.#loaded();
+  }
+}
+
+function keyOf({ hub, userId, group }: RuleKey): string {
+  return [hubKey(hub), userId, group].map(encodeToken).join(".");
+}
+
+/** Null for what no hubwire wrote. */
+function parseRule(text: string): GroupRule | null {
+  try {
+    const { hub, userId, group, expiresAtMs } = JSON.parse(text) as Record<string, unknown>;
+    if (typeof hub !== "string" || typeof userId !== "string" || typeof group !== "string") return null;
+    return typeof expiresAtMs === "number" ? { hub, userId, group, expiresAtMs } : null;
+  } catch {
+    return null;
+  }
+}
+
+function toRuleWrite(written: BucketWrite): RuleWrite {
+  return typeof written === "number" ? { kind: "written", revision: written } : { kind: "unavailable" };
+}
