@@ -78,13 +78,17 @@ export class KvLeases implements Leases {
       replicas: options.replicas,
       maxAgeMs: TRACE_MS,
       listener: {
-        // What was seen before says nothing: the others could not renew either.
-        begin: () => this.#others.clear(),
+        begin: (lastRevision) => this.#begin(lastRevision),
         entry: (entry) => this.#heard(entry),
         caughtUp: () => void this.#renew(),
       },
       onFailure: (reason) => options.report.leasesUnavailable(reason),
     });
+  }
+
+  /** Whether the others' leases are seen. */
+  get isWatching(): boolean {
+    return this.#bucket.isCaughtUp;
   }
 
   start(): void {
@@ -128,6 +132,13 @@ export class KvLeases implements Leases {
     this.#revision = null;
     if (release && revision !== null) await this.#write(this.#nodeId, "ended", revision);
     this.#bucket.stop();
+  }
+
+  #begin(lastRevision: number): void {
+    // What was seen before says nothing: the others could not renew either.
+    this.#others.clear();
+    // The bucket was lost and made anew, and this node's lease with it.
+    if (this.#revision !== null && lastRevision < this.#revision) this.#revision = null;
   }
 
   #heard({ key, revision, value }: BucketEntry): void {

@@ -90,7 +90,9 @@ export class NatsLink {
     const connection = this.#connection;
     if (connection === null) return;
     const limit = new Promise((resolve) => setTimeout(resolve, CLOSE_LIMIT_MS).unref());
-    if (this.#isUp) await Promise.race([connection.flush().catch(() => null), limit]);
+    const wasUp = this.#isUp;
+    this.#isUp = false;
+    if (wasUp) await Promise.race([connection.flush().catch(() => null), limit]);
     await Promise.race([connection.close().catch(() => null), limit]);
   }
 

@@ -29,3 +29,16 @@ export class Gate {
     this.open = resolve;
   }
 }
+
+/** Waits until a condition holds that nothing announces, by looking again and again. */
+export async function until(
+  holds: () => boolean | Promise<boolean>,
+  what: string,
+  deadlineMs = DEADLINE_MS,
+): Promise<void> {
+  const lastMs = performance.now() + deadlineMs;
+  while (!(await holds())) {
+    if (performance.now() > lastMs) throw new Error(`waited ${deadlineMs} ms for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+}
