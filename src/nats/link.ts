@@ -150,7 +150,7 @@ function connectOptions(options: NatsOptions): Parameters<typeof connect>[0] {
     servers: [...options.servers],
     name: "hubwire",
     ...(authenticator === null ? {} : { authenticator }),
-    ...(options.tls === null ? {} : { tls: tlsOf(options.tls) }),
+    ...tlsOf(options),
     timeout: CONNECT_TIMEOUT_MS,
     maxReconnectAttempts: -1,
     reconnectTimeWait: RECONNECT_WAIT_MS,
@@ -171,10 +171,15 @@ function authenticatorOf({ user, password, token, credsFile }: NatsOptions): Aut
   return null;
 }
 
-function tlsOf({ caFile, certFile, keyFile }: NonNullable<NatsOptions["tls"]>) {
+/** The client does not look at a URL's scheme: without this option TLS is the server's choice. */
+function tlsOf({ tls, servers }: NatsOptions): Pick<NonNullable<Parameters<typeof connect>[0]>, "tls"> {
+  if (tls === null) return servers.some((server) => server.startsWith("tls://")) ? { tls: {} } : {};
+  const { caFile, certFile, keyFile } = tls;
   return {
-    ...(caFile === null ? {} : { ca: readFileSync(caFile, "utf8") }),
-    ...(certFile === null ? {} : { cert: readFileSync(certFile, "utf8") }),
-    ...(keyFile === null ? {} : { key: readFileSync(keyFile, "utf8") }),
+    tls: {
+      ...(caFile === null ? {} : { ca: readFileSync(caFile, "utf8") }),
+      ...(certFile === null ? {} : { cert: readFileSync(certFile, "utf8") }),
+      ...(keyFile === null ? {} : { key: readFileSync(keyFile, "utf8") }),
+    },
   };
 }

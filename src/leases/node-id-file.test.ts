@@ -1,0 +1,33 @@
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { readNodeId, writeNodeId } from "./node-id-file.ts";
+
+let folder: string;
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "hubwire-node-id-"));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+test("gives back the last name that was written, in a folder and a file of the owner alone", () => {
+  const dataDir = join(folder, "data");
+  expect(readNodeId(dataDir)).toBeNull();
+  for (const nodeId of ["AbC_-123", "zzzzzzzz"]) writeNodeId(dataDir, nodeId);
+  expect(readNodeId(dataDir)).toBe("zzzzzzzz");
+  expect([statSync(dataDir).mode & 0o777, statSync(join(dataDir, "node-id")).mode & 0o777]).toEqual([0o700, 0o600]);
+});
+
+test("takes nothing for a name that could not stand in a subject", () => {
+  for (const text of ["", "\n", "a.b", "a b", ">", "ü", "x".repeat(65)]) {
+    writeFileSync(join(folder, "node-id"), text);
+    expect(readNodeId(folder)).toBeNull();
+  }
+});
+
+test("throws where the path cannot be read or written", () => {
+  mkdirSync(join(folder, "node-id"));
+  expect(() => readNodeId(folder)).toThrow();
+  expect(() => writeNodeId(folder, "AbC_-123")).toThrow();
+});
