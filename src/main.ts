@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { constants } from "node:os";
 import { join } from "node:path";
+import type { Logger } from "pino";
 import packageJson from "../package.json" with { type: "json" };
 import { readKeptKey, readOrMakeKey } from "./auth/key-file.ts";
 import { makeClientToken } from "./auth/make-token.ts";
@@ -22,7 +23,9 @@ import { type ExampleBackend, exampleFolder, startExample } from "./example.ts";
 import { type Gateway, startGateway } from "./gateway.ts";
 import { watchLauncher } from "./launcher-watch.ts";
 import { createLog } from "./observe/log.ts";
+import { findUnusedData, Processes, sharingFault, startWords } from "./processes.ts";
 import { runRemote } from "./remote.ts";
+import { systemClock } from "./system-clock.ts";
 
 /** The command line or the configuration cannot be used. Source: the issue of the configuration; sysexits has none. */
 const EXIT_USAGE = 2;
@@ -39,6 +42,7 @@ type Start = Extract<Command, { name: "start" }>;
 async function run(command: Command): Promise<void> {
   switch (command.name) {
     case "start":
+      if (command.processes !== null) return startProcesses(command, command.processes);
       return command.example === null || command.configFile !== null ? startAlone(command) : startWithExample(command);
     case "check": {
       const { warnings, filePath } = loadConfig(sourcesOf(command));
@@ -74,6 +78,35 @@ async function startAlone(command: Start): Promise<void> {
   const source = gateway.keyFile === null ? "the key is the configuration's" : `the key is in ${gateway.keyFile}`;
   console.log(`hubwire listens on ${gateway.url}`);
   console.log(`connection string: ${formatConnectionString(gateway, "***")} (${source})`);
+}
+
+/** Several gateways that share the port, each in a process of its own; this one is none. */
+async function startProcesses(command: Start, count: number): Promise<void> {
+  const { config, filePath } = loadConfig(sourcesOf(command));
+  const fault = sharingFault(config);
+  if (fault !== null) throw new UsageError(`hubwire start --processes ${fault}`);
+  const { dataDir } = config;
+  const log = createLog();
+  logFaults(log);
+  const unused = findUnusedData(dataDir, count);
+  if (unused.length > 0) {
+    log.warn(
+      { dataDir, unused },
+      "data of an earlier run that no process works with: disconnect events may wait there",
+    );
+  }
+  const program = [process.execPath, ...process.execArgv, Bun.main];
+  const processes = new Processes({
+    count,
+    commandOf: (index) => [...program, ...startWords({ dataDir, filePath, flags: command.flags }, index)],
+    onListening: (url) => console.log(`hubwire listens on ${url} with ${count} processes`),
+    clock: systemClock,
+    log,
+  });
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => processes.signal(signal));
+  watchLauncher(() => processes.signal("SIGTERM"));
+  processes.start();
+  process.exit(await processes.ended);
 }
 
 /** The gateway with an example beside it. Its key is made for this run, so it may be printed. */
@@ -115,11 +148,9 @@ async function serve(
   examples: readonly ExampleBackend[],
 ): Promise<{ gateway: Gateway; stop: () => Promise<void> }> {
   const loaded = loadConfig(sources);
-  const log = createLog();
+  const log = createLog(process.env["HUBWIRE_PROCESS"]);
   for (const warning of loaded.warnings) log.warn(warning);
-  const onFault = (error: unknown) => log.error({ err: error }, "fault of the service");
-  process.on("unhandledRejection", onFault);
-  process.on("uncaughtException", onFault);
+  const onFault = logFaults(log);
   const reload = new ConfigReload(sources, loaded, log);
   // Before the gateway starts, which may take seconds: without a handler it would end the process.
   process.on("SIGHUP", () => reload.ask("SIGHUP"));
@@ -148,6 +179,14 @@ async function serve(
   watchLauncher(() => end("the launcher is gone"));
   log.info({ url: gateway.url, version: packageJson.version }, "listening");
   return { gateway, stop };
+}
+
+/** What nobody has caught is logged, and the process goes on: too much hangs on it. Returns what logs it. */
+function logFaults(log: Logger): (error: unknown) => void {
+  const onFault = (error: unknown) => log.error({ err: error }, "fault of the service");
+  process.on("unhandledRejection", onFault);
+  process.on("uncaughtException", onFault);
+  return onFault;
 }
 
 /**

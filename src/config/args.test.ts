@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { parseArgs, UsageError } from "./args.ts";
+import { type Command, parseArgs, UsageError } from "./args.ts";
 
 function usageOf(...argv: string[]): string {
   try {
@@ -17,13 +17,20 @@ function helpOf(...argv: string[]): string {
 
 describe("start and check", () => {
   test("start alone looks for the file itself", () => {
-    expect(parseArgs(["start"])).toEqual({ name: "start", configFile: null, example: null, flags: {} });
+    expect(parseArgs(["start"])).toEqual({
+      name: "start",
+      configFile: null,
+      example: null,
+      processes: null,
+      flags: {},
+    });
   });
 
   test("take a file and every option's flag, in both forms", () => {
     const argv = ["--config", "a.yaml", "--listen-port=9000", "--data-dir", "/tmp/x", "--limits-max-connections", "5"];
     const flags = { "listen-port": "9000", "data-dir": "/tmp/x", "limits-max-connections": "5" };
-    expect(parseArgs(["start", ...argv])).toEqual({ name: "start", configFile: "a.yaml", example: null, flags });
+    const start = { name: "start", configFile: "a.yaml", example: null, processes: null, flags };
+    expect(parseArgs(["start", ...argv])).toEqual(start as Command);
     expect(parseArgs(["check", ...argv])).toEqual({ name: "check", configFile: "a.yaml", flags });
   });
 
@@ -52,6 +59,27 @@ describe("start and check", () => {
       example: null,
       configFile: "a.yaml",
     });
+  });
+});
+
+describe("--processes", () => {
+  test("is a number from 1 to 256", () => {
+    for (const count of [1, 256]) {
+      expect(parseArgs(["start", "--processes", String(count)])).toMatchObject({ processes: count, flags: {} });
+    }
+    for (const bad of ["0", "257", "-1", "1.5", "four", "", "1e2"]) {
+      expect(usageOf("start", `--processes=${bad}`)).toBe("--processes must be a whole number from 1 to 256.");
+    }
+  });
+
+  test("runs no example, but a file behind npm start", () => {
+    const words = ["start", "--example", "chat", "--processes", "2"];
+    expect(usageOf(...words)).toBe("--processes runs no example: give --config, or leave out --example.");
+    expect(parseArgs([...words, "--config", "a.yaml"])).toMatchObject({ example: null, processes: 2 });
+  });
+
+  test("is a flag of start alone", () => {
+    expect(usageOf("check", "--processes", "2")).toContain("hubwire check has no flag --processes");
   });
 });
 

@@ -58,6 +58,8 @@ export type Command =
       readonly name: "start";
       readonly configFile: string | null;
       readonly example: string | null;
+      /** How many processes share the port; null: this one is the gateway itself. */
+      readonly processes: number | null;
       readonly flags: FlagTexts;
     }
   | { readonly name: "check"; readonly configFile: string | null; readonly flags: FlagTexts }
@@ -83,6 +85,7 @@ export class UsageError extends Error {
 }
 
 const MAX_TTL_SECONDS = 31_536_000;
+const MAX_PROCESSES = 256;
 
 /** The flags that name whom a message is for or who is asked about; the order is that of the sentences. */
 const MEMBERS = ["user", "group", "connection"] as const;
@@ -141,9 +144,15 @@ function buildCommand(words: Words): Command {
   const configFile = texts.get("config") ?? null;
   const flags = Object.fromEntries([...texts].filter(([flag]) => flagTwins().has(flag)));
   switch (command) {
-    case "start":
+    case "start": {
       // `npm start` names the example; with a file behind it the gateway runs alone.
-      return { name: command, configFile, example: configFile === null ? (texts.get("example") ?? null) : null, flags };
+      const example = configFile === null ? (texts.get("example") ?? null) : null;
+      const processes = parseProcesses(texts.get("processes"));
+      if (example !== null && processes !== null) {
+        throw new UsageError("--processes runs no example: give --config, or leave out --example.");
+      }
+      return { name: command, configFile, example, processes, flags };
+    }
     case "check":
       return { name: command, configFile, flags };
     case "token": {
@@ -227,6 +236,13 @@ function parseTtl(text: string | undefined): number {
     throw new UsageError(`--ttl must be a whole number of seconds from 1 to ${MAX_TTL_SECONDS}.`);
   }
   return seconds;
+}
+
+function parseProcesses(text: string | undefined): number | null {
+  if (text === undefined) return null;
+  const count = /^\d{1,3}$/.test(text) ? Number(text) : 0;
+  if (count >= 1 && count <= MAX_PROCESSES) return count;
+  throw new UsageError(`--processes must be a whole number from 1 to ${MAX_PROCESSES}.`);
 }
 
 /** Splits `--flag value`, `--flag=value` and the arguments; every flag may stand once, and `--` ends them. */

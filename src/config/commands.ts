@@ -74,6 +74,10 @@ export const COMMANDS: ReadonlyMap<string, CommandShape> = new Map<string, Comma
       flags: new Map([
         ["config", CONFIG_FLAG],
         ["example", textFlag("NAME", "run an example with its backend; not used when --config is given")],
+        [
+          "processes",
+          textFlag("N", "start and watch N processes that share the port, one for each core; needs cluster"),
+        ],
       ]),
       takesTwins: true,
       argument: null,

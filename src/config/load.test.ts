@@ -114,7 +114,8 @@ describe("variables and flags", () => {
   });
 
   test("those of other uses are left alone", () => {
-    const env = { HUBWIRE_CONNECTION_STRING: "x", HUBWIRE_LAUNCHER_PID: "1", HUBWIRE_TEST_ANYTHING: "x", HOME: "x" };
+    const own = { HUBWIRE_CONNECTION_STRING: "x", HUBWIRE_LAUNCHER_PID: "1", HUBWIRE_PROCESS: "0" };
+    const env = { ...own, HUBWIRE_TEST_ANYTHING: "x", HOME: "x" };
     expect(loadConfig({ filePath: null, env }).config.listen.port).toBe(8080);
   });
 

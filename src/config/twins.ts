@@ -17,7 +17,12 @@ export interface Assignments {
 }
 
 /** Variables that start with HUBWIRE_ but are no option's twin. */
-const OTHER_VARIABLES: readonly string[] = ["HUBWIRE_CONFIG", "HUBWIRE_CONNECTION_STRING", "HUBWIRE_LAUNCHER_PID"];
+const OTHER_VARIABLES: readonly string[] = [
+  "HUBWIRE_CONFIG",
+  "HUBWIRE_CONNECTION_STRING",
+  "HUBWIRE_LAUNCHER_PID",
+  "HUBWIRE_PROCESS",
+];
 const PREFIX = "HUBWIRE_";
 const TEST_PREFIX = "HUBWIRE_TEST_";
 

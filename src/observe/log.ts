@@ -4,12 +4,17 @@ import type { Report } from "../core/ports.ts";
 /** Lines that cannot be written are kept up to this, then dropped: a full disk behind the log must not fill the memory. */
 const MAX_UNWRITTEN_BYTES = 1_048_576;
 
-/** The process's log: pino JSON lines on standard error, so that standard output stays for people. */
-export function createLog(): Logger {
+/**
+ * The process's log: pino JSON lines on standard error, so that standard output stays for people.
+ *
+ * Shape:  `index` is the process's number where several write to one log; it stands in every line then.
+ */
+export function createLog(index?: string): Logger {
   const destination = pino.destination({ fd: 2, sync: true, maxLength: MAX_UNWRITTEN_BYTES });
   // Whoever read the log may have gone, with a terminal or a pipe: no reason to end what is logged about.
   destination.on("error", () => {});
-  return pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination);
+  const base = index === undefined ? null : { process: Number(index) };
+  return pino({ base, timestamp: pino.stdTimeFunctions.isoTime }, destination);
 }
 
 /** What an upstream entry reports; declared here since adapters do not know each other. */
