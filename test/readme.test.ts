@@ -121,6 +121,7 @@ test.each([
   "CONTRIBUTING.md",
   "SECURITY.md",
   "CHANGELOG.md",
+  "docs/guides/deploy.md",
   "examples/chat/README.md",
 ])("every link of %s within the repository leads somewhere", (name) => {
   const text = readFileSync(join(REPOSITORY, name), "utf8");

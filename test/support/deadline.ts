@@ -18,6 +18,17 @@ export async function within<T>(promise: Promise<T>, what: string, deadlineMs = 
   }
 }
 
+/** Tries again and again until it succeeds; whoever waits sets the deadline with `within`. */
+export async function untilDone<T>(attempt: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await attempt();
+    } catch {
+      await Bun.sleep(20);
+    }
+  }
+}
+
 /** A promise that the test settles itself: holds a backend's answer until the test lets it go. */
 export class Gate {
   readonly opened: Promise<void>;

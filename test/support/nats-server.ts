@@ -16,6 +16,8 @@ export interface NatsServerOptions {
   readonly config?: string;
   /** The address it listens on; 127.0.0.1 when left out. */
   readonly host?: string;
+  /** Variables that the configuration names. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /**
@@ -29,13 +31,15 @@ export class NatsServer {
   readonly host: string;
   readonly folder = mkdtempSync(join(tmpdir(), "hubwire-nats-"));
   readonly #config: string;
+  readonly #env: Readonly<Record<string, string>>;
   #port = 0;
   #child: ChildProcess | null = null;
   #output = "";
 
-  private constructor({ config = "", host = "127.0.0.1" }: NatsServerOptions) {
+  private constructor({ config = "", host = "127.0.0.1", env = {} }: NatsServerOptions) {
     this.host = host;
     this.#config = config;
+    this.#env = env;
   }
 
   /** Starts one and waits until it takes connections. */
@@ -104,7 +108,7 @@ export class NatsServer {
     const child = spawn("nats-server", ["-c", configFile, ...address, ...store], {
       stdio: ["ignore", "ignore", "pipe"],
       // A user's PATH often lacks the folder where Debian puts it.
-      env: { ...process.env, PATH: [process.env["PATH"], "/usr/sbin"].filter(Boolean).join(delimiter) },
+      env: { ...process.env, ...this.#env, PATH: [process.env["PATH"], "/usr/sbin"].filter(Boolean).join(delimiter) },
     });
     const before = this.#output.length;
     const started = Promise.withResolvers<"ready" | "ended">();
