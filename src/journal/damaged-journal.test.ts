@@ -1,6 +1,15 @@
 import { Database } from "bun:sqlite";
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { copyFileSync, mkdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import {
   ALL,
@@ -13,7 +22,7 @@ import {
   NOW_MS,
   PAGE_BYTES,
 } from "../../test/support/damaged-journal.ts";
-import { JournalFile } from "./journal-file.ts";
+import { checkpointFile, JournalFile } from "./journal-file.ts";
 
 const END = { code: 1006, reason: "gateway restarted" };
 
@@ -106,6 +115,15 @@ describe("a damaged journal", () => {
     expect((await journal.read("owed-0010"))?.end.reason).toBe("changed");
     await journal.settled("new");
     await expectAlmostAll(journal, 0);
+  });
+
+  test("that was moved away while its log was being played costs the new one's log nothing", async () => {
+    const journal = await stage.open();
+    await journal.due(dueOf("new"));
+    leaveAsKilled();
+    // Whoever closes a file last deletes the log by its name, which is the new one's by then.
+    checkpointFile(stage.path);
+    expect(existsSync(`${stage.path}-wal`)).toBe(true);
   });
 
   test("whose counter of places is gone gives none twice, not even after one more restart", async () => {

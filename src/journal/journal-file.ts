@@ -1,4 +1,4 @@
-import { Database } from "bun:sqlite";
+import { constants, Database } from "bun:sqlite";
 import type { DueDisconnect } from "../core/ports.ts";
 import { checkWhole, codeOf, DamagedFile, isDamage, journalPath, makePrivate, moveAside } from "./database-file.ts";
 import {
@@ -221,6 +221,8 @@ export function checkpointFile(path: string): void {
   let database: Database | null = null;
   try {
     database = new Database(path, { readwrite: true, create: false });
+    // Whoever closes a file last deletes its log by name. Had the writer moved the file aside meanwhile, it would be the new one's.
+    database.fileControl(constants.SQLITE_FCNTL_PERSIST_WAL, 1);
     const play = database.prepare<{ checkpointed: number }, []>("PRAGMA wal_checkpoint(PASSIVE)");
     let playedBefore = 0;
     // Each round plays what came during the one before, so that the writer is left with few.
