@@ -67,6 +67,26 @@ describe("after retryForSeconds", () => {
     expect(stage.redelivery.waitingCount).toBe(0);
   });
 
+  test("an event that no request can be made of is a dead letter as well, and no fault of the journal's ends one", async () => {
+    stage.options.retryForSeconds = 60;
+    always(answer(503));
+    await depart("c1", "c2", "c3");
+    // Others are taken, so the entry is not failing.
+    stage.upstream.script = ({ facts }) => {
+      if (facts.connectionId === "c1") throw new Error("the value of X-ASRS-Hub would end its header line");
+      return answer(200);
+    };
+    const read = stage.journal.read.bind(stage.journal);
+    stage.journal.read = (id) => (id === "c2" ? Promise.reject(new Error("disk")) : read(id));
+    await stage.clock.advance(59_000);
+    expect(stage.report.dead).toEqual([]);
+    await stage.clock.advance(60_000);
+    expect(stage.report.dead).toMatchObject([{ connectionId: "c1", cause: "a fault of the gateway, see its log" }]);
+    const calls = stage.upstream.calls.length;
+    await stage.clock.advance(60_000);
+    expect(triedFrom(calls)).toEqual([]);
+  });
+
   test("0: an event that fails once is a dead letter", async () => {
     stage.options.retryForSeconds = 0;
     always(notSent());

@@ -103,6 +103,38 @@ describe("after a restart", () => {
     expect(stage.redelivery.waitingCount).toBe(0);
   });
 
+  test("a page is fetched while no more than half of 100,000 are held; the rest stays in the journal until then", async () => {
+    const total = 60_000;
+    const dueAt = (place: number) => ({ connectionId: `c${place}`, hub: "chat", place, dueSinceMs: STAGE_BEGINS_MS });
+    stage.journal.waiting = async (after, limit) =>
+      Array.from({ length: Math.min(limit, total - after) }, (_, index) => dueAt(after + index + 1));
+    stage.journal.read = async (id) => due(id);
+    stage.options.maxPerSecond = total;
+    stage.upstream.script = () => null;
+    stage.redelivery.start();
+    await stage.clock.advance(1000);
+    expect(stage.redelivery.waitingCount).toBe(51_000);
+    always(answer(200));
+    for (const call of stage.upstream.held) call.settle(answer(200));
+    await stage.clock.advance(5000);
+    expect([stage.redelivery.waitingCount, stage.upstream.calls.length]).toEqual([0, total]);
+    expect(new Set(triedFrom(0)).size).toBe(total);
+  });
+
+  test("of those that fail 100,000 are held; one more waits in the journal, and is sent too", async () => {
+    stage.options.maxPerSecond = 1_000_000;
+    const failure = { kind: "retry", cause: "answered with status 503", waitMs: null, tried: true } as const;
+    const attempt = { lane: stage.upstream.lane, startedAtMs: stage.clock.now() };
+    const add = (index: number) => stage.redelivery.add(due(`c${index}`), failure, attempt);
+    for (let index = 0; index < 100_000; index++) await add(index);
+    expect(stage.redelivery.waitingCount).toBe(100_000);
+    await add(100_000);
+    expect(stage.redelivery.waitingCount).toBe(100_000);
+    await stage.clock.advance(10_000);
+    expect([stage.redelivery.waitingCount, stage.upstream.calls.length]).toEqual([0, 100_001]);
+    expect(new Set(triedFrom(0)).size).toBe(100_001);
+  });
+
   test("those that fail meanwhile are neither lost nor sent twice", async () => {
     for (let index = 0; index < 1500; index++) await stage.journal.due(due(`old${index}`));
     const waiting = stage.journal.waiting.bind(stage.journal);

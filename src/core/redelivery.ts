@@ -242,18 +242,24 @@ export class Redelivery implements DeadLetters {
   async #try(lane: RetryLane, one: WaitingDisconnect): Promise<void> {
     const { journal, upstream, clock, timeOfDayMs, report } = this.#parts;
     const startedAtMs = clock.now();
+    let wasRead = false;
     try {
       const due = await journal.read(one.connectionId);
       if (due === null) {
         this.#held.delete(one.connectionId);
         return;
       }
+      wasRead = true;
       const outcome = await upstream.call(disconnectEvent(due));
       await this.#settle(lane, one, judgeDisconnect(outcome, timeOfDayMs()), startedAtMs);
     } catch (error) {
       report.fault("disconnect event", error);
-      lane.pause(clock.now(), FAULT_PAUSE_MS);
-      this.#enqueue(one);
+      if (wasRead && this.#isTimeUp(one)) {
+        await this.#bury(one, "a fault of the gateway, see its log");
+      } else {
+        lane.pause(clock.now(), FAULT_PAUSE_MS);
+        this.#enqueue(one);
+      }
     } finally {
       lane.release(clock.now());
       this.#pump(lane);

@@ -3,7 +3,7 @@ import { chmodSync, closeSync, existsSync, mkdirSync, openSync, renameSync } fro
 import { join } from "node:path";
 
 /** What SQLite keeps beside a file. Left behind, the log of one file would be played into the next of that name. */
-const COMPANIONS = ["", "-wal", "-shm"];
+export const COMPANIONS = ["", "-wal", "-shm"];
 
 const FILE_NAME = "journal.sqlite";
 

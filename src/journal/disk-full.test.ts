@@ -1,3 +1,4 @@
+import { Database } from "bun:sqlite";
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { DEADLINE_MS, within } from "../../test/support/deadline.ts";
@@ -141,6 +142,10 @@ describe.skipIf(!canMount())("a full disk", () => {
     disk.free();
     await within(writableAgain.promise, "the journal to be writable again");
     expect(Math.max(...threads.batchSizes)).toBe(1001);
+    // By another connection: the journal itself would answer from memory.
+    const file = new Database(join(disk.folder, "data", "journal.sqlite"), { readonly: true });
+    expect(file.query("SELECT COUNT(*) FROM connections WHERE id LIKE 'c%'").values()).toEqual([[odd.length]]);
+    file.close();
     await journal.close();
     expect(await waitingIds(await open())).toEqual(odd);
   });

@@ -1,15 +1,16 @@
-import { Database } from "bun:sqlite";
+import { constants, Database } from "bun:sqlite";
 import type { DueDisconnect } from "../core/ports.ts";
 import { checkWhole, codeOf, DamagedFile, isDamage, journalPath, makePrivate, moveAside } from "./database-file.ts";
 import {
+  createTables,
   type DeadRow,
   type DueRow,
   type JournalStatements,
   prepareStatements,
-  SCHEMA,
   SCHEMA_VERSION,
 } from "./journal-statements.ts";
 import { type BatchOutcome, type Operation, PLACES_AT_ONCE, type Result, type Synchronous } from "./operation.ts";
+import { finishSalvage, putSuccessor, salvage } from "./salvage.ts";
 
 /** How long another process may hold the file, as a tool of an operator's does. Connects wait meanwhile. */
 const BUSY_TIMEOUT_MS = 1000;
@@ -36,7 +37,7 @@ export class NewerFile extends Error {
 export interface JournalFileOptions {
   readonly dataDir: string;
   readonly synchronous: Synchronous;
-  /** Called when the file was found damaged: it stands under `movedTo` now, and a new one is begun. */
+  /** Called when the file was found damaged: it stands under `movedTo` now. `reason` also says how much the new one has of it. */
   readonly onDamaged: (movedTo: string, reason: string) => void;
 }
 
@@ -51,7 +52,8 @@ interface OpenFile {
  *
  * Shape:  folder 0700, file 0600. What is deleted is overwritten in the file; the log beside it has it a while longer.
  * Errors: `open` throws where there can be no file; a batch says itself why it failed. A damaged file, also one found so
- *         while at work, is moved aside with its companions, and the batch goes to a new one.
+ *         while at work, is moved aside with its companions; what can still be read of it goes to a new one, and so does the
+ *         batch. What remains lost then: see `salvage`.
  */
 export class JournalFile {
   readonly #options: JournalFileOptions;
@@ -106,16 +108,19 @@ export class JournalFile {
   }
 
   #open(): void {
+    finishSalvage(this.#path);
     makePrivate(this.#options.dataDir, this.#path);
     this.#file = openFile(this.#path, this.#options.synchronous);
     this.#reservedPlaces = Math.max(this.#reservedPlaces, readPlaces(this.#file.database));
   }
 
   #replace(reason: string): void {
+    const count = salvage(this.#path, this.#reservedPlaces);
     // Moved first: closing would delete the log, which may be the better half of it.
     const movedTo = moveAside(this.#path);
     this.close();
-    this.#options.onDamaged(movedTo, reason);
+    putSuccessor(this.#path);
+    this.#options.onDamaged(movedTo, `${reason}; the new file has ${count} connections of it`);
     this.#open();
   }
 
@@ -216,6 +221,8 @@ export function checkpointFile(path: string): void {
   let database: Database | null = null;
   try {
     database = new Database(path, { readwrite: true, create: false });
+    // Whoever closes a file last deletes its log by name. Had the writer moved the file aside meanwhile, it would be the new one's.
+    database.fileControl(constants.SQLITE_FCNTL_PERSIST_WAL, 1);
     const play = database.prepare<{ checkpointed: number }, []>("PRAGMA wal_checkpoint(PASSIVE)");
     let playedBefore = 0;
     // Each round plays what came during the one before, so that the writer is left with few.
@@ -256,11 +263,7 @@ function bringUpToDate(database: Database, path: string): void {
   const version = database.query<{ user_version: number }, []>("PRAGMA user_version").get()?.user_version ?? 0;
   if (version > SCHEMA_VERSION) throw new NewerFile(path);
   if (version === SCHEMA_VERSION) return;
-  database.transaction(() => {
-    database.run(SCHEMA);
-    // Below are the places of a process that could not open its file.
-    database.run("INSERT INTO journal (places, probes) VALUES (?, 0)", [PLACES_AT_ONCE]);
-  })();
+  database.transaction(() => createTables(database))();
 }
 
 function readPlaces(database: Database): number {

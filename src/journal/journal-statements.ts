@@ -1,4 +1,5 @@
 import type { Database, Statement } from "bun:sqlite";
+import { PLACES_AT_ONCE } from "./operation.ts";
 
 /** What `PRAGMA user_version` says of a file that this version wrote. */
 export const SCHEMA_VERSION = 1;
@@ -11,7 +12,7 @@ export const STATE = { connecting: 0, connected: 1, due: 2, dead: 3 } as const;
  * are added one behind the other fill pages; by their random ids they would touch one page each.
  * `places`: what is below has been given out, in this life of the file or an earlier one.
  */
-export const SCHEMA = `
+const SCHEMA = `
   CREATE TABLE connections (
     number INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
@@ -34,6 +35,13 @@ export const SCHEMA = `
   CREATE TABLE journal (places INTEGER NOT NULL, probes INTEGER NOT NULL) STRICT;
   PRAGMA user_version = ${SCHEMA_VERSION};
 `;
+
+/** Makes the tables of an empty file. */
+export function createTables(database: Database): void {
+  database.run(SCHEMA);
+  // Below are the places of a process that could not open its file.
+  database.run("INSERT INTO journal (places, probes) VALUES (?, 0)", [PLACES_AT_ONCE]);
+}
 
 const DUE_COLUMNS = `id, hub, user_id AS userId, claims, client_query AS clientQuery, forwarded_for AS forwardedFor,
   close_code AS closeCode, close_reason AS closeReason, connect_unknown AS connectUnknown, due_since_ms AS dueSinceMs`;

@@ -1,11 +1,12 @@
 import { Database } from "bun:sqlite";
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { within } from "../../test/support/deadline.ts";
 import type { DueDisconnect, WaitingDisconnect } from "../core/ports.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
+import { JournalFile } from "./journal-file.ts";
 import { SqliteJournal } from "./sqlite.ts";
 
 const NOW_MS = 1_700_000_000_000;
@@ -157,6 +158,21 @@ describe("the file of SqliteJournal", () => {
     expect([journal.isWritable, told]).toEqual([true, ["unwritable", "writable"]]);
     expect(idsOf(await journal.waiting(0, ALL))).toEqual(["c1"]);
   });
+});
+
+/** Source: sqlite.org/pragma.html#pragma_synchronous: with a log, NORMAL (1) leaves a commit to the kernel, FULL (2) waits for the disk. */
+test.each([
+  ["normal", 1],
+  ["full", 2],
+] as const)("synchronous: %s is what SQLite holds on the connection that writes", (synchronous, value) => {
+  const run = spyOn(Database.prototype, "run");
+  const file = new JournalFile({ dataDir, synchronous, onDamaged: (movedTo) => void told.push(movedTo) });
+  file.open();
+  const databases = new Set(run.mock.contexts as Database[]);
+  run.mockRestore();
+  const held = [...databases].map((database) => database.query("PRAGMA synchronous").values());
+  file.close();
+  expect([held, told]).toEqual([[[[value]]], []]);
 });
 
 describe("the batches of SqliteJournal", () => {

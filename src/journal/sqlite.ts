@@ -32,7 +32,7 @@ const CLOSE_LIMIT_MS = 5000;
 
 /** What the operator should hear of the journal. */
 export interface JournalReport {
-  /** The file was damaged: it stands under `movedTo` now, and a new one is begun. */
+  /** The file was damaged: it stands under `movedTo` now. `reason` also says how much the new one has of it. */
   damaged(movedTo: string, reason: string): void;
   /** Called when `isWritable` turns false. */
   unwritable(reason: string): void;

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { once } from "node:events";
 import { connect } from "node:net";
-import { within } from "../support/deadline.ts";
+import { DEADLINE_MS, within } from "../support/deadline.ts";
 import type { RestRequest } from "../support/rest-client.ts";
 import { expectDone, type Member, RestStage } from "../support/rest-stage.ts";
 
@@ -97,4 +97,18 @@ test("a message that was read to its end keeps the connection, however it was se
   const texts: string[] = [];
   for (let index = 0; index < 4; index++) texts.push(await member.client.nextText());
   expect(texts).toEqual(["sized", "chunked", "sized", "chunked"]);
+});
+
+test("a connection on which nothing comes after an answer is closed, also where a body was waited for", async () => {
+  const requests: readonly [RestRequest, number][] = [
+    [{ method: "GET", target: "/api/health", token: null }, 200],
+    [{ method: "POST", target: `${HUB}/users/nobody/messages`, type: "text/plain", body: "a message" }, 202],
+  ];
+  await Promise.all(
+    requests.map(async ([request, status]) => {
+      using caller = await stage.caller();
+      expect((await caller.call(request)).status).toBe(status);
+      await caller.ended(3 * DEADLINE_MS);
+    }),
+  );
 });

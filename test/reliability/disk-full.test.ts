@@ -1,6 +1,8 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
+import { SqliteJournal } from "../../src/journal/sqlite.ts";
+import { someFacts } from "../support/core-stage.ts";
 import { startTestGateway } from "../support/gateway.ts";
 import { acceptAs, RawBackend } from "../support/raw-backend.ts";
 import { RawWebSocket, statusOf } from "../support/raw-websocket.ts";
@@ -79,6 +81,26 @@ describe.skipIf(!canMount())("a full disk", () => {
     await gateway.logged("journal is written again");
     expect([await health(gateway.port), await knock(gateway.port)]).toEqual([200, 101]);
     await backend.next("disconnect");
+    await backend.stop();
+  });
+
+  test("at the start, where an earlier process left somebody behind: the disconnect is sent once there is space", async () => {
+    using disk = new SmallDisk();
+    const dataDir = folderOn(disk);
+    const report = { damaged: () => {}, unwritable: () => {}, writable: () => {} };
+    const earlier = await SqliteJournal.open({ dataDir, synchronous: "normal", report });
+    await earlier.connecting(someFacts({ connectionId: "left-behind" }));
+    await earlier.connected("left-behind", "alice");
+    await earlier.close();
+    disk.fill();
+    await using backend = await RawBackend.start();
+    const upstreams = [{ urlTemplate: backend.url + TEMPLATE_PATH }];
+    await using gateway = await startTestGateway({ dataDir, upstreams });
+    expect(await health(gateway.port)).toBe(503);
+    expect(backend.of("disconnect")).toEqual([]);
+    disk.free();
+    const disconnect = await backend.next("disconnect", ofConnection("left-behind"));
+    expect(disconnect.header("X-Hubwire-Close-Reason")).toBe("gateway restarted");
     await backend.stop();
   });
 });

@@ -1,0 +1,201 @@
+import { Database } from "bun:sqlite";
+import { closeSync, copyFileSync, existsSync, openSync, readFileSync, renameSync, rmSync, writeSync } from "node:fs";
+import { COMPANIONS, codeOf, moveAside } from "./database-file.ts";
+import { createTables, STATE } from "./journal-statements.ts";
+
+const COLUMNS = [
+  "id",
+  "state",
+  "hub",
+  "user_id",
+  "claims",
+  "client_query",
+  "forwarded_for",
+  "close_code",
+  "close_reason",
+  "connect_unknown",
+  "due_since_ms",
+  "place",
+  "died_at_ms",
+  "cause",
+];
+
+/** The places of a file that holds more connections than there will ever be; beyond, numbers lose their last digits. */
+const MAX_PLACE = 2 ** 51;
+
+const FIRST_PAGE_BYTES = 4096;
+
+/** What no fact of a connection has, since it would end a header line: the row is not what was written. */
+const ENDS_A_LINE = /[\r\n\0]/;
+
+type Row = Readonly<Record<string, string | number | null>> & { readonly number: number };
+
+/** The file that is to take a damaged one's place, while it is made. */
+function successorOf(path: string): string {
+  return `${path}.new`;
+}
+
+/** A damaged file with another first page, while it is read. */
+function copyOf(path: string): string {
+  return `${path}.copy`;
+}
+
+/**
+ * Makes a new file beside a damaged one, with every row that can still be read, whatever its state; returns how many.
+ * Places below `firstPlace` were given out.
+ *
+ * What remains lost: the rows on pages that SQLite cannot read. Whoever was connected there gets no disconnect event if the
+ * gateway ends before it does.
+ *
+ * Errors: throws where the disk does not take the new file, or a copy; nothing is left of them then.
+ * Cost:   reads the table twice.
+ */
+export function salvage(path: string, firstPlace: number): number {
+  const successor = successorOf(path);
+  rmSync(successor, { force: true });
+  closeSync(openSync(successor, "wx", 0o600));
+  const into = new Database(successor, { readwrite: true, create: false });
+  let damaged: Database | null = null;
+  try {
+    // A file beside it would cost space, and a crash now costs the new file only, which is begun again.
+    into.run("PRAGMA journal_mode = MEMORY");
+    into.transaction(() => createTables(into))();
+    damaged = openReadable(path) ?? new Database(copyWithFirstPageOf(successor, path), { readonly: true });
+    const count = into.transaction(copyRows)(damaged, into, firstPlace);
+    into.close();
+    return count;
+  } catch (error) {
+    into.close();
+    rmSync(successor, { force: true });
+    throw error;
+  } finally {
+    damaged?.close();
+    removeCopy(path);
+  }
+}
+
+/** Puts the new file in the place of the damaged one, which has been moved away. */
+export function putSuccessor(path: string): void {
+  renameSync(successorOf(path), path);
+}
+
+/** Goes on where an earlier process was killed at it: the damaged file is moved away only once the new one is whole. */
+export function finishSalvage(path: string): void {
+  removeCopy(path);
+  if (!existsSync(successorOf(path))) return;
+  if (existsSync(path)) {
+    rmSync(successorOf(path));
+    return;
+  }
+  // The damaged file's log may still be there, and would be played into the new one.
+  moveAside(path);
+  putSuccessor(path);
+}
+
+/** Null where SQLite makes nothing of it. It is evidence, so nothing is written. */
+function openReadable(path: string): Database | null {
+  let database: Database | null = null;
+  try {
+    database = new Database(path, { readonly: true });
+    database.run("SELECT number FROM connections LIMIT 0");
+    return database;
+  } catch {
+    database?.close();
+    return null;
+  }
+}
+
+/**
+ * Copies a file whose first page is lost, or says that the file is longer than it is: SQLite reads none of it then. Every
+ * journal has its tables at the same pages, so a new one's first page says where they begin.
+ * Source: sqlite.org/fileformat2, section 1.3.
+ */
+function copyWithFirstPageOf(successor: string, path: string): string {
+  const copy = copyOf(path);
+  copyFileSync(path, copy);
+  if (existsSync(`${path}-wal`)) copyFileSync(`${path}-wal`, `${copy}-wal`);
+  const firstPage = readFileSync(successor).subarray(0, FIRST_PAGE_BYTES);
+  // Another number than the one of its last change: so its own word on the file's length does not count.
+  firstPage.fill(0, 92, 96);
+  const file = openSync(copy, "r+");
+  writeSync(file, firstPage, 0, firstPage.length, 0);
+  closeSync(file);
+  return copy;
+}
+
+function removeCopy(path: string): void {
+  for (const name of COMPANIONS.map((companion) => copyOf(path) + companion)) if (existsSync(name)) rmSync(name);
+}
+
+function copyRows(damaged: Database, into: Database, firstPlace: number): number {
+  const insert = into.prepare<unknown, (string | number | null)[]>(
+    `INSERT OR IGNORE INTO connections (${COLUMNS}) VALUES (${COLUMNS.map(() => "?")})`,
+  );
+  let count = 0;
+  let places = Math.max(firstPlace, readPlaces(damaged));
+  // Steps over a flaw get longer and may pass good rows behind it, so it is looked at from the other side too.
+  for (const direction of [1, -1] as const) {
+    for (const row of readableRows(damaged, direction)) {
+      if (!isSound(row) || !take(insert, row)) continue;
+      count++;
+      places = Math.max(places, Number(row["place"]) + 1);
+    }
+  }
+  insert.finalize();
+  into.run("UPDATE journal SET places = MAX(places, ?)", [places]);
+  return count;
+}
+
+function readPlaces(damaged: Database): number {
+  try {
+    const places = damaged.query<{ places: number }, []>("SELECT places FROM journal").get()?.places ?? 0;
+    return isPlace(places) ? places : 0;
+  } catch {
+    return 0;
+  }
+}
+
+/** False where it is there already, or is not what was written. */
+function take(insert: ReturnType<Database["prepare"]>, row: Row): boolean {
+  try {
+    return insert.run(...COLUMNS.map((column) => row[column] ?? null)).changes > 0;
+  } catch (error) {
+    // A value of another type than its column's.
+    if (codeOf(error).startsWith("SQLITE_CONSTRAINT")) return false;
+    throw error;
+  }
+}
+
+function isSound(row: Row): boolean {
+  return (
+    isPlace(row["place"]) && !Object.values(row).some((value) => typeof value === "string" && ENDS_A_LINE.test(value))
+  );
+}
+
+function isPlace(value: unknown): boolean {
+  return Number.isSafeInteger(value) && Number(value) >= 0 && Number(value) < MAX_PLACE;
+}
+
+/** The rows in the order of their numbers, or against it. Over a flaw it goes on at growing distance. */
+function* readableRows(damaged: Database, direction: 1 | -1): Generator<Row> {
+  const [compare, order] = direction === 1 ? [">", "ASC"] : ["<", "DESC"];
+  const sql = `SELECT number, ${COLUMNS} FROM connections
+    WHERE number ${compare} ? AND state BETWEEN ${STATE.connecting} AND ${STATE.dead} ORDER BY number ${order}`;
+  let at = direction === 1 ? 0 : Number.MAX_SAFE_INTEGER;
+  for (let step = 1; at >= 0 && at <= Number.MAX_SAFE_INTEGER; step *= 2) {
+    try {
+      for (const row of damaged.query<Row, [number]>(sql).iterate(at)) {
+        // A damaged number may lie behind: whoever goes back to it would never come to an end.
+        if (direction * (row.number - at) > 0) {
+          at = row.number;
+          step = 1;
+        }
+        yield row;
+      }
+      return;
+    } catch {
+      // Whatever it is that cannot be read: the next try is further on, and there are few.
+      at += direction * step;
+    }
+  }
+}
