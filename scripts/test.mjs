@@ -14,7 +14,7 @@ const BUN = join(ROOT, "node_modules", "bun", "bin", "bun.exe");
 /** A run that hangs must end, or whoever waits for it waits for ever. */
 const LIMIT_MINUTES = 30;
 /** Programs that tests run, and the Debian package of each. */
-const PROGRAMS = ["openssl", "nginx", "chromium"];
+const PROGRAMS = ["openssl", "nginx", "chromium", "nats-server"];
 /** Debian's word for "do not start services", asked for by every package that has one. */
 const SERVICE_POLICY = "/usr/sbin/policy-rc.d";
 
