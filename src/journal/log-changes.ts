@@ -101,23 +101,23 @@ export class LogChanges {
     this.#isCounting = true;
     const { size } = this.entries;
     const iterator = this.entries.all();
-    // Those that move or are added meanwhile stand behind all that were there: so many steps meet every one of these.
-    let left = size;
     let refused: [string, HeldEntry] | null = null;
     const next = () => {
       const records = new RecordList(this.#bounds);
-      for (; left > 0; left--) {
+      // To the very end: what moved there meanwhile may be in no other part, and what is older is removed then.
+      for (;;) {
         const step = refused === null ? iterator.next() : { done: false as const, value: refused };
         refused = null;
-        if (step.done) break;
+        if (step.done) return { ...records.join(), isLast: true };
         const [connectionId, held] = step.value;
+        // What was refused by the part before may have ended since, or been begun anew.
+        if (this.entries.find(connectionId) !== held) continue;
         if (!this.#take(connectionId, held, records, formatHeld)) {
           refused = step.value;
           return { ...records.join(), isLast: false };
         }
         this.#changed.delete(connectionId);
       }
-      return { ...records.join(), isLast: true };
     };
     return { size, next };
   }
@@ -132,6 +132,8 @@ export class LogChanges {
     const record = format(connectionId, held);
     if (Buffer.byteLength(record) > this.#bounds.maxBytes) {
       this.#tooLarge(connectionId);
+      // What the log has of it is gone with the next snapshot.
+      if (held.trace === "copied") held.trace = "perhaps";
       return true;
     }
     if (!records.add(record)) return false;
