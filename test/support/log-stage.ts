@@ -1,3 +1,4 @@
+import { jetstreamManager, type StreamConfig } from "@nats-io/jetstream";
 import type { DueDisconnect, JournalEntry } from "../../src/core/ports.ts";
 import { JetstreamJournal } from "../../src/journal/jetstream.ts";
 import { LogStream } from "../../src/journal/log-stream.ts";
@@ -5,6 +6,8 @@ import { NodeLogs } from "../../src/journal/node-logs.ts";
 import { NatsLink } from "../../src/nats/link.ts";
 import type { ConnectionFacts } from "../../src/protocol/events.ts";
 import { within } from "./deadline.ts";
+import { NatsProxy } from "./nats-proxy.ts";
+import { NatsServer } from "./nats-server.ts";
 
 /** What was reported by one node, in words, and a way to wait for it. */
 export class Reports {
@@ -27,6 +30,8 @@ export class Reports {
     await within(heard.promise, `report ${count}: ${words}; there was: ${this.told.join("; ")}`);
   }
 }
+
+type StreamSettings = Partial<Pick<StreamConfig, "subjects" | "max_bytes" | "discard">>;
 
 /** One node's part of the journal's copy, on a link of its own. */
 export class LogNode {
@@ -56,9 +61,79 @@ export class LogNode {
     });
   }
 
+  /** What the server has of all nodes' logs. */
+  async streamState(): Promise<{ readonly messages: number; readonly bytes: number }> {
+    const { messages, bytes } = (await (await this.#streams()).info(this.stream.name)).state;
+    return { messages, bytes };
+  }
+
+  async createStream(settings: StreamSettings): Promise<void> {
+    await (await this.#streams()).add({ ...settings, name: this.stream.name });
+  }
+
+  async updateStream(settings: StreamSettings): Promise<void> {
+    await (await this.#streams()).update(this.stream.name, settings);
+  }
+
+  async deleteStream(): Promise<void> {
+    await (await this.#streams()).delete(this.stream.name);
+  }
+
+  async #streams() {
+    if (this.link.connection === null) throw new Error("NATS was never there");
+    return (await jetstreamManager(this.link.connection)).streams;
+  }
+
   /** As a node is killed: nothing is written any more, and nothing is tidied up. */
   async kill(): Promise<void> {
     await this.link.stop();
+  }
+}
+
+/** A real nats-server, nodes that copy their journal to it, and proxies between. */
+export class LogStage {
+  readonly server: NatsServer;
+  readonly #nodes: LogNode[] = [];
+  readonly #proxies: NatsProxy[] = [];
+
+  private constructor(server: NatsServer) {
+    this.server = server;
+  }
+
+  static async start(options: { readonly config?: string } = {}): Promise<LogStage> {
+    return new LogStage(await NatsServer.start(options));
+  }
+
+  /** A node; its log may not have begun. */
+  node(options: { readonly url?: string; readonly nodeId?: string } = {}): LogNode {
+    const node = new LogNode(options.url ?? this.server.url, options);
+    this.#nodes.push(node);
+    return node;
+  }
+
+  /** A node whose log has begun. */
+  async startNode(options: { readonly url?: string; readonly nodeId?: string } = {}): Promise<LogNode> {
+    const node = this.node(options);
+    await node.reports.heard("copied");
+    return node;
+  }
+
+  async startProxy(): Promise<NatsProxy> {
+    const proxy = await NatsProxy.start(this.server.port);
+    this.#proxies.push(proxy);
+    return proxy;
+  }
+
+  /** What another node finds that takes over: `c1 due`. */
+  async seize(nodeId: string): Promise<string[]> {
+    const other = await this.startNode();
+    return statesOf(await other.logs.seize(nodeId));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const node of this.#nodes) await node.kill();
+    for (const proxy of this.#proxies) await proxy.stop();
+    await this.server[Symbol.asyncDispose]();
   }
 }
 
@@ -72,6 +147,15 @@ export function dueOf(connectionId: string, changes: Partial<DueDisconnect> = {}
   const facts = factsOf(connectionId);
   const end = { code: 1006, reason: "ping timeout" };
   return { facts, end, connectOutcomeUnknown: false, dueSinceMs: 1_700_000_000_000, ...changes };
+}
+
+/** Why a promise was rejected. Not `expect(…).rejects`: Bun waits within that call, where no immediate runs. */
+export function refusalOf(promise: Promise<unknown>): Promise<string> {
+  const settled = promise.then(
+    () => "it was not rejected",
+    (error: Error) => error.message,
+  );
+  return within(settled, "the promise");
 }
 
 /** The connections of entries, each with its state, in order: `c1 due`. */
