@@ -1,6 +1,8 @@
 import { jetstreamManager, type StreamConfig } from "@nats-io/jetstream";
 import type { DueDisconnect, JournalEntry } from "../../src/core/ports.ts";
 import { JetstreamJournal } from "../../src/journal/jetstream.ts";
+import { parseMessage } from "../../src/journal/log-message.ts";
+import { LogReplay } from "../../src/journal/log-replay.ts";
 import { LogStream } from "../../src/journal/log-stream.ts";
 import { NodeLogs } from "../../src/journal/node-logs.ts";
 import { NatsLink } from "../../src/nats/link.ts";
@@ -59,6 +61,18 @@ export class LogNode {
       whenCopied: () => this.journal.whenCopied(),
       skipped: (id, count) => this.reports.tell(`skipped ${id} ${count}`),
     });
+  }
+
+  /** What another node would find in this one's log, had it died now. */
+  async readLog(): Promise<JournalEntry[]> {
+    const last = await this.stream.last(this.journal.nodeId);
+    const replay = new LogReplay();
+    if (last === null) return [];
+    await this.stream.read(this.journal.nodeId, last.sequence, ({ bytes }) => {
+      const message = parseMessage(bytes);
+      if (message !== null) replay.read(message);
+    });
+    return replay.entries;
   }
 
   /** What the server has of all nodes' logs. */
