@@ -1,10 +1,16 @@
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { within } from "../../test/support/deadline.ts";
+import { NatsServer } from "../../test/support/nats-server.ts";
 import type { DueDisconnect, Journal } from "../core/ports.ts";
+import { NatsLink } from "../nats/link.ts";
 import { CLOSE } from "../protocol/close-causes.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
+import { CopiedJournal } from "./copied.ts";
+import { JetstreamJournal } from "./jetstream.ts";
+import { LogStream } from "./log-stream.ts";
 import { MemoryJournal } from "./memory.ts";
 import { SqliteJournal } from "./sqlite.ts";
 
@@ -14,12 +20,41 @@ const END = { code: 1006, reason: "gateway restarted" };
 const kinds: readonly (readonly [name: string, create: (folder: string) => Promise<Journal>])[] = [
   ["MemoryJournal", async () => new MemoryJournal()],
   ["SqliteJournal", (folder) => openSqlite(folder)],
+  ["JetstreamJournal", () => openJetstream()],
+  ["CopiedJournal", async (folder) => new CopiedJournal(await openSqlite(folder), await openJetstream())],
 ];
 
+let server: NatsServer;
+const links: NatsLink[] = [];
+
+beforeAll(async () => {
+  server = await NatsServer.start();
+});
+afterAll(async () => {
+  for (const link of links) await link.stop();
+  await server[Symbol.asyncDispose]();
+});
+
+function fail(...facts: readonly (string | number)[]): never {
+  throw new Error(`all is good, and yet: ${facts.join(", ")}`);
+}
+
+/** On a log that is new, as that of a node that starts. */
+async function openJetstream(): Promise<JetstreamJournal> {
+  const silent = { up: () => {}, down: () => {}, refused: fail };
+  const credentials = { user: null, password: null, token: null, credsFile: null, tls: null };
+  const link = NatsLink.start({ servers: [server.url], ...credentials }, silent);
+  links.push(link);
+  const stream = new LogStream({ link, prefix: "hubwire", replicas: 1, differs: fail });
+  const copied = Promise.withResolvers<number>();
+  const report = { stopped: fail, copied: copied.resolve, fenced: fail, tooLarge: fail };
+  const nodeId = crypto.randomUUID().slice(0, 8);
+  const journal = new JetstreamJournal({ nodeId, stream, report, onFenced: fail });
+  await within(copied.promise, "the log to begin");
+  return journal;
+}
+
 function openSqlite(folder: string): Promise<Journal> {
-  const fail = (...facts: string[]): never => {
-    throw new Error(`the disk is good, and yet: ${facts.join(", ")}`);
-  };
   const report = { damaged: fail, unwritable: fail, writable: fail };
   return SqliteJournal.open({ dataDir: join(folder, "data"), synchronous: "normal", report });
 }

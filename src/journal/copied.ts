@@ -1,0 +1,151 @@
+import type { DeadLetter, DueDisconnect, Journal, WaitingDisconnect } from "../core/ports.ts";
+import type { CloseCause } from "../protocol/close-causes.ts";
+import type { ConnectionFacts } from "../protocol/events.ts";
+import { copyDue, copyFacts, type JournalEntries } from "./entries.ts";
+import type { JetstreamJournal } from "./jetstream.ts";
+
+/** How many entries the copy is told of at once when it starts. */
+const PAGE_LENGTH = 1000;
+
+/** A call of which the copy has not heard yet. */
+interface Step {
+  /** Null where the local journal refused it. */
+  apply: ((entries: JournalEntries) => void) | null;
+  isOpen: boolean;
+  next: Step | null;
+}
+
+/**
+ * A node's own journal, with a copy of it for the node that takes over. Nobody waits for the copy.
+ *
+ *     call ─▶ local ─▶ [ steps, in the order of the calls ] ─▶ the copy's entries ─▶ its log, when NATS is there
+ *       ◀──────┘ resolves
+ *
+ * Promise: the local journal's. Reads, places and `isWritable` are its too.
+ * Order:   the copy is told what the local journal has done, in the order of the calls.
+ */
+export class CopiedJournal implements Journal {
+  readonly #local: Journal;
+  readonly #copy: JetstreamJournal;
+  #firstStep: Step | null = null;
+  #lastStep: Step | null = null;
+
+  constructor(local: Journal, copy: JetstreamJournal) {
+    this.#local = local;
+    this.#copy = copy;
+  }
+
+  get isWritable(): boolean {
+    return this.#local.isWritable;
+  }
+
+  connecting(facts: ConnectionFacts): Promise<void> {
+    const kept = copyFacts(facts);
+    return this.#follow(this.#local.connecting(facts), (entries) => entries.connecting(kept));
+  }
+
+  connected(connectionId: string, userId: string): Promise<void> {
+    const done = this.#local.connected(connectionId, userId);
+    return this.#follow(done, (entries) => entries.connected(connectionId, userId));
+  }
+
+  due(disconnect: DueDisconnect): Promise<number> {
+    const kept = copyDue(disconnect);
+    return this.#follow(this.#local.due(disconnect), (entries) => entries.due(kept));
+  }
+
+  settled(connectionId: string): Promise<void> {
+    return this.#follow(this.#local.settled(connectionId), (entries) => entries.settled(connectionId));
+  }
+
+  died(connectionId: string, diedAtMs: number, cause: string): Promise<void> {
+    const done = this.#local.died(connectionId, diedAtMs, cause);
+    return this.#follow(done, (entries) => entries.died(connectionId, diedAtMs, cause));
+  }
+
+  /** Also tells the copy of all that waits or is dead in the local journal. */
+  async recover(end: CloseCause, nowMs: number): Promise<number> {
+    const count = await this.#local.recover(end, nowMs);
+    // A file that cannot be read now has been reported, and what turns up in it later is this node's alone.
+    await this.#seed().catch(() => null);
+    return count;
+  }
+
+  waiting(afterPlace: number, limit: number): Promise<WaitingDisconnect[]> {
+    return this.#local.waiting(afterPlace, limit);
+  }
+
+  read(connectionId: string): Promise<DueDisconnect | null> {
+    return this.#local.read(connectionId);
+  }
+
+  deadLetters(afterPlace: number, limit: number): Promise<DeadLetter[]> {
+    return this.#local.deadLetters(afterPlace, limit);
+  }
+
+  revive(connectionIds: readonly string[] | null, nowMs: number): Promise<number> {
+    const done = this.#local.revive(connectionIds, nowMs);
+    return this.#follow(done, (entries) => entries.revive(connectionIds, nowMs));
+  }
+
+  drop(connectionIds: readonly string[] | null): Promise<number> {
+    return this.#follow(this.#local.drop(connectionIds), (entries) => entries.drop(connectionIds));
+  }
+
+  dropDiedBefore(timeMs: number): Promise<number> {
+    return this.#follow(this.#local.dropDiedBefore(timeMs), (entries) => entries.dropDiedBefore(timeMs));
+  }
+
+  /** These, which `JetstreamJournal.moveTo` has returned, are another node's business: nothing is owed for them here. */
+  async disown(connectionIds: readonly string[]): Promise<void> {
+    // Through the steps as well: a change that was on its way to the copy would bring back what was dropped there.
+    await Promise.all(connectionIds.map((connectionId) => this.settled(connectionId)));
+  }
+
+  /** The local one first, so that the copy hears of all it did; each gives up after some seconds. */
+  async close(): Promise<void> {
+    await this.#local.close();
+    await this.#copy.close();
+  }
+
+  async #seed(): Promise<void> {
+    const { entries } = this.#copy;
+    for (let place = 0; ; ) {
+      const page = await this.#local.waiting(place, PAGE_LENGTH);
+      const found = await Promise.all(page.map(({ connectionId }) => this.#local.read(connectionId)));
+      for (const due of found) if (due !== null) entries.due(due);
+      if (page.length < PAGE_LENGTH) break;
+      place = page.at(-1)?.place ?? place;
+    }
+    for (let place = 0; ; ) {
+      const page = await this.#local.deadLetters(place, PAGE_LENGTH);
+      for (const { place: _place, ...letter } of page) entries.buried(letter);
+      if (page.length < PAGE_LENGTH) break;
+      place = page.at(-1)?.place ?? place;
+    }
+  }
+
+  /** Has the copy do the same once the local journal has, and all that was called before is through. */
+  async #follow<T>(done: Promise<T>, apply: (entries: JournalEntries) => void): Promise<T> {
+    const step: Step = { apply, isOpen: true, next: null };
+    if (this.#lastStep === null) this.#firstStep = step;
+    else this.#lastStep.next = step;
+    this.#lastStep = step;
+    try {
+      return await done;
+    } catch (error) {
+      step.apply = null;
+      throw error;
+    } finally {
+      step.isOpen = false;
+      this.#drain();
+    }
+  }
+
+  #drain(): void {
+    for (; this.#firstStep?.isOpen === false; this.#firstStep = this.#firstStep.next) {
+      this.#firstStep.apply?.(this.#copy.entries);
+    }
+    if (this.#firstStep === null) this.#lastStep = null;
+  }
+}

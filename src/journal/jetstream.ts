@@ -1,0 +1,127 @@
+import type { DeadLetter, DueDisconnect, Journal, WaitingDisconnect } from "../core/ports.ts";
+import type { CloseCause } from "../protocol/close-causes.ts";
+import type { ConnectionFacts } from "../protocol/events.ts";
+import { copyDue, copyFacts, type JournalEntries } from "./entries.ts";
+import { LogWriter, type LogWriterOptions } from "./log-writer.ts";
+
+/**
+ * A journal whose disk is NATS: a log in JetStream, from which another node can take over. The state is in memory too.
+ *
+ * Promise: what was resolved is in the log.
+ * Errors:  while NATS is away, or another node has taken over the log, `connecting` and `connected` reject; the other writes
+ *          resolve and are kept in memory. All that is in memory is in the log again soon after NATS is back.
+ * Source:  decision 0012.
+ */
+export class JetstreamJournal implements Journal {
+  readonly #writer: LogWriter;
+
+  /** Begins to copy as soon as NATS can be reached. */
+  constructor(options: LogWriterOptions) {
+    this.#writer = new LogWriter(options);
+  }
+
+  /** For whoever does not wait: what is changed here is copied as soon as it can be. */
+  get entries(): JournalEntries {
+    return this.#writer.changes.entries;
+  }
+
+  /** Whose log it writes. */
+  get nodeId(): string {
+    return this.#writer.nodeId;
+  }
+
+  /** True where all but the last changes is in the log. */
+  get isCopying(): boolean {
+    return this.#writer.isCopying;
+  }
+
+  get isWritable(): boolean {
+    return this.#writer.isCopying;
+  }
+
+  /**
+   * Resolves when all that was called so far is in the log.
+   *
+   * Errors: rejects where NATS is away or goes away, and where the log was taken over. Need not be listened to.
+   */
+  whenCopied(): Promise<void> {
+    return this.#writer.whenCopied();
+  }
+
+  /**
+   * Gives up the log, which another node takes over or may have taken over, and goes on in a new one under another id.
+   *
+   * Returns the connections whose entry was in the old log when last heard of: they are the other node's business, and are
+   * forgotten here. What was written but not acked counts as not copied, so of a connection both may send the disconnect,
+   * and never neither.
+   */
+  moveTo(nodeId: string): string[] {
+    return this.#writer.moveTo(nodeId);
+  }
+
+  async connecting(facts: ConnectionFacts): Promise<void> {
+    this.entries.connecting(copyFacts(facts));
+    const held = this.entries.find(facts.connectionId);
+    try {
+      await this.whenCopied();
+    } catch (error) {
+      if (this.entries.find(facts.connectionId) === held) this.entries.settled(facts.connectionId);
+      throw error;
+    }
+  }
+
+  async connected(connectionId: string, userId: string): Promise<void> {
+    if (!this.entries.connected(connectionId, userId)) throw new Error(`the journal has no connection ${connectionId}`);
+    await this.whenCopied();
+  }
+
+  async due(disconnect: DueDisconnect): Promise<number> {
+    return this.#keep(this.entries.due(copyDue(disconnect)));
+  }
+
+  settled(connectionId: string): Promise<void> {
+    return this.#keep(this.entries.settled(connectionId));
+  }
+
+  died(connectionId: string, diedAtMs: number, cause: string): Promise<void> {
+    return this.#keep(this.entries.died(connectionId, diedAtMs, cause));
+  }
+
+  recover(end: CloseCause, nowMs: number): Promise<number> {
+    return this.#keep(this.entries.recover(end, nowMs));
+  }
+
+  async waiting(afterPlace: number, limit: number): Promise<WaitingDisconnect[]> {
+    return this.entries.waiting(afterPlace, limit);
+  }
+
+  async read(connectionId: string): Promise<DueDisconnect | null> {
+    return this.entries.read(connectionId);
+  }
+
+  async deadLetters(afterPlace: number, limit: number): Promise<DeadLetter[]> {
+    return this.entries.deadLetters(afterPlace, limit);
+  }
+
+  revive(connectionIds: readonly string[] | null, nowMs: number): Promise<number> {
+    return this.#keep(this.entries.revive(connectionIds, nowMs));
+  }
+
+  drop(connectionIds: readonly string[] | null): Promise<number> {
+    return this.#keep(this.entries.drop(connectionIds));
+  }
+
+  dropDiedBefore(timeMs: number): Promise<number> {
+    return this.#keep(this.entries.dropDiedBefore(timeMs));
+  }
+
+  /** Waits at most two seconds for NATS. A log in which nothing is owed is removed. */
+  close(): Promise<void> {
+    return this.#writer.close();
+  }
+
+  async #keep<T>(result: T): Promise<T> {
+    await this.whenCopied().catch(() => null);
+    return result;
+  }
+}

@@ -1,0 +1,190 @@
+import { type HeldEntry, JournalEntries } from "./entries.ts";
+import { formatEntry, formatNamed, formatSettled } from "./log-message.ts";
+
+/** How large the records of a message may be. */
+export interface RecordBounds {
+  /** A message is full past this, unless it has one record only. */
+  readonly fullBytes: number;
+  /** A larger record fits into no message. */
+  readonly maxBytes: number;
+}
+
+/** Records of one message, joined. */
+export interface Records {
+  readonly text: string;
+  readonly bytes: number;
+}
+
+/**
+ * The entries of this node, and of which of them the log has not heard yet.
+ *
+ *     change ─▶ changed, gone ─▶ takeBatch ─▶ [ in flight ] ─▶ acked: the log has them
+ *     all    ───────────────▶ startSnapshot ─▶ parts ────────────┘
+ *
+ * Shape:  not a queue: what changes twice before it is taken is taken once, and what comes and goes meanwhile never.
+ * Bound:  one id for each entry, and for each that the log has; none while nothing is copied: see `stop`.
+ */
+export class LogChanges {
+  readonly entries: JournalEntries;
+  readonly #bounds: RecordBounds;
+  readonly #tooLarge: (connectionId: string) => void;
+  /** In the order of the last change. */
+  readonly #changed = new Set<string>();
+  /** Settled, while the log may have them. */
+  readonly #gone = new Set<string>();
+  /** Of the message or the snapshot that is under way. */
+  #taken: HeldEntry[] = [];
+  #isCounting = false;
+
+  constructor(options: {
+    readonly bounds: RecordBounds;
+    /** Called after every change, also of what is not counted. */
+    readonly changed: () => void;
+    /** This entry cannot be copied. */
+    readonly tooLarge: (connectionId: string) => void;
+  }) {
+    this.#bounds = options.bounds;
+    this.#tooLarge = options.tooLarge;
+    this.entries = new JournalEntries((connectionId, before, now) => {
+      this.#note(connectionId, before, now);
+      options.changed();
+    });
+  }
+
+  /** Whether there is something that was not taken yet. */
+  get hasChanges(): boolean {
+    return this.#changed.size > 0 || this.#gone.size > 0;
+  }
+
+  /** What is not known to be in the log is left to the next snapshot. */
+  stop(): void {
+    this.#isCounting = false;
+    this.#changed.clear();
+    this.#gone.clear();
+    this.#taken = [];
+  }
+
+  /** The log is not the one that it was: it has nothing. */
+  forgetCopied(): void {
+    for (const [, held] of this.entries.all()) held.trace = "none";
+  }
+
+  /** Drops the entries that the log surely has, and returns their ids; of the others a new log has nothing. */
+  dropCopied(): string[] {
+    const copied: string[] = [];
+    for (const [connectionId, held] of this.entries.all()) {
+      if (held.trace === "copied") copied.push(connectionId);
+      held.trace = "none";
+    }
+    for (const connectionId of copied) this.entries.forget(connectionId);
+    return copied;
+  }
+
+  /** What the log has not heard of, as much as fits into one message. */
+  takeBatch(): Records {
+    const records = new RecordList(this.#bounds);
+    for (const connectionId of this.#gone) {
+      if (!records.add(formatSettled(connectionId))) return records.join();
+      this.#gone.delete(connectionId);
+    }
+    for (const connectionId of this.#changed) {
+      const held = this.entries.find(connectionId);
+      if (held !== undefined && !this.#take(connectionId, held, records, formatChange)) return records.join();
+      this.#changed.delete(connectionId);
+    }
+    return records.join();
+  }
+
+  /** All entries, as they are when their part is asked for. What changes behind their part is left to the next batch. */
+  startSnapshot(): { readonly size: number; next(): Records & { readonly isLast: boolean } } {
+    this.stop();
+    this.#isCounting = true;
+    const { size } = this.entries;
+    const iterator = this.entries.all();
+    let refused: [string, HeldEntry] | null = null;
+    const next = () => {
+      const records = new RecordList(this.#bounds);
+      // To the very end: what moved there meanwhile may be in no other part, and what is older is removed then.
+      for (;;) {
+        const step = refused === null ? iterator.next() : { done: false as const, value: refused };
+        refused = null;
+        if (step.done) return { ...records.join(), isLast: true };
+        const [connectionId, held] = step.value;
+        // What was refused by the part before may have ended since, or been begun anew.
+        if (this.entries.find(connectionId) !== held) continue;
+        if (!this.#take(connectionId, held, records, formatHeld)) {
+          refused = step.value;
+          return { ...records.join(), isLast: false };
+        }
+        this.#changed.delete(connectionId);
+      }
+    };
+    return { size, next };
+  }
+
+  /** What was taken last, a batch or a whole snapshot, is in the log. */
+  acked(): void {
+    for (const held of this.#taken) held.trace = "copied";
+    this.#taken = [];
+  }
+
+  #take(connectionId: string, held: HeldEntry, records: RecordList, format: typeof formatHeld): boolean {
+    const record = format(connectionId, held);
+    if (Buffer.byteLength(record) > this.#bounds.maxBytes) {
+      this.#tooLarge(connectionId);
+      // What the log has of it is gone with the next snapshot.
+      if (held.trace === "copied") held.trace = "perhaps";
+      return true;
+    }
+    if (!records.add(record)) return false;
+    if (held.trace === "none") held.trace = "perhaps";
+    this.#taken.push(held);
+    return true;
+  }
+
+  #note(connectionId: string, before: HeldEntry | undefined, now: HeldEntry | undefined): void {
+    if (now !== undefined && now !== before && before !== undefined && before.trace !== "none") now.trace = "perhaps";
+    if (!this.#isCounting) return;
+    this.#changed.delete(connectionId);
+    if (now === undefined) {
+      if (before?.trace !== "none") this.#gone.add(connectionId);
+      return;
+    }
+    if (this.#gone.delete(connectionId)) now.trace = "perhaps";
+    this.#changed.add(connectionId);
+  }
+}
+
+/** Records of a message that is being filled. */
+class RecordList {
+  readonly #bounds: RecordBounds;
+  readonly #records: string[] = [];
+  #bytes = 0;
+
+  constructor(bounds: RecordBounds) {
+    this.#bounds = bounds;
+  }
+
+  /** False where it has no room. */
+  add(record: string): boolean {
+    const bytes = Buffer.byteLength(record) + 1;
+    if (this.#bytes > 0 && this.#bytes + bytes > this.#bounds.fullBytes) return false;
+    this.#records.push(record);
+    this.#bytes += bytes;
+    return true;
+  }
+
+  join(): Records {
+    return { text: this.#records.join(","), bytes: this.#bytes };
+  }
+}
+
+function formatHeld(_connectionId: string, { entry }: HeldEntry): string {
+  return formatEntry(entry);
+}
+
+/** Of an entry that is in the log, and can only have been named since, the name is enough. */
+function formatChange(connectionId: string, { entry, trace }: HeldEntry): string {
+  if (entry.state === "connected" && trace === "copied") return formatNamed(connectionId, entry.facts.userId);
+  return formatEntry(entry);
+}

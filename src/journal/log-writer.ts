@@ -1,0 +1,354 @@
+import { randomBytes } from "node:crypto";
+import { LogChanges, type Records } from "./log-changes.ts";
+import { formatMessage, type LogMessageHead, parseMessage } from "./log-message.ts";
+import type { LogStream } from "./log-stream.ts";
+
+/** Changes gather this long: a few dozen messages a second, however many connect. */
+const GATHER_MS = 20;
+
+/** A message is full past this; see `LogStream.maxMessageBytes` for the server's own bound. */
+const FULL_BYTES = 256 * 1024;
+
+/** What a message costs in the stream beside its records: subject, headers, the server's own. */
+const MESSAGE_BYTES = 256;
+
+/** A snapshot is due when what was written since the last is larger than this, and than twice that one. */
+const MIN_BYTES_BETWEEN_SNAPSHOTS = 1024 * 1024;
+
+/** Pauses after a failure with NATS being there: the first, doubled each time, up to the last. */
+const FIRST_RETRY_MS = 250;
+const MAX_RETRY_MS = 5000;
+
+/** How long the end waits for what is not copied yet. */
+const CLOSE_LIMIT_MS = 2000;
+
+/** What the operator should hear of the copy. */
+export interface CopyReport {
+  /** Called once when it stops, or where it cannot begin: another node could not take over what changes from here on. */
+  stopped(cause: string): void;
+  /** Called when all is copied, at the start and after every stop. `count` is the number of connections. */
+  copied(count: number): void;
+  /** Another node has taken over this one's log. */
+  fenced(nodeId: string): void;
+  /** What is known of this connection does not fit into a message: no other node could take it over. */
+  tooLarge(connectionId: string): void;
+}
+
+/** What the writer needs. */
+export interface LogWriterOptions {
+  readonly nodeId: string;
+  readonly stream: LogStream;
+  readonly report: CopyReport;
+  /** Nothing more is written until `moveTo`. */
+  readonly onFenced: () => void;
+}
+
+/** Those who wait until what they have called is in the log. */
+type Waiters = PromiseWithResolvers<void>;
+
+/** The log goes to another node, or to nobody any more, while something was under way. */
+class Superseded extends Error {}
+class Fenced extends Error {}
+
+/**
+ * Writes this node's log: one message at a time, each behind the one that it knows to be last.
+ *
+ *     away ─▶ catching up: set-up, snapshot ─▶ copying: a message every 20 ms, now and then a snapshot
+ *      ▲                  │ failed                  │ failed           │
+ *      └── pause or link ─┴─────────────────────────┘                  └─▶ fenced ─ moveTo ─▶ catching up
+ *
+ * Errors: none: whatever fails ends in a new snapshot, so the log is whole again by its last part.
+ * Cost:   a snapshot is due when the log has grown to three times the last one, so it costs each change a constant share.
+ */
+export class LogWriter {
+  readonly changes: LogChanges;
+  readonly #stream: LogStream;
+  readonly #options: LogWriterOptions;
+  readonly #author = randomBytes(6).toString("base64url");
+  #nodeId: string;
+  #phase: "away" | "catching-up" | "copying" | "fenced" | "closed" = "away";
+  /** Raised whenever what is under way is not waited for any more. */
+  #life = 0;
+  #isWorking = false;
+  #isStopSaid = false;
+  #number = 0;
+  /** The stream that was written to, the log's last message there as far as it is known, and the last one acked. */
+  #streamId = "";
+  #lastSequence = 0;
+  #ackedSequence = 0;
+  #snapshotBytes = 0;
+  #bytesSinceSnapshot = 0;
+  #gathering: Waiters | null = null;
+  #flying: Waiters | null = null;
+  #isInFlight = false;
+  /** The last message was full, and there is more. */
+  #isBehind = false;
+  #retryMs = FIRST_RETRY_MS;
+  #retryTimer: ReturnType<typeof setTimeout> | null = null;
+  #endPause: (() => void) | null = null;
+  #closing: Promise<void> | null = null;
+
+  constructor(options: LogWriterOptions) {
+    this.#options = options;
+    this.#stream = options.stream;
+    this.#nodeId = options.nodeId;
+    const maxBytes = () => options.stream.maxMessageBytes - MESSAGE_BYTES;
+    this.changes = new LogChanges({
+      bounds: {
+        get fullBytes() {
+          return Math.min(FULL_BYTES, maxBytes());
+        },
+        get maxBytes() {
+          return maxBytes();
+        },
+      },
+      changed: () => this.#wake(),
+      tooLarge: (connectionId) => options.report.tooLarge(connectionId),
+    });
+    options.stream.onChange((isUp) => (isUp ? this.#begin() : this.#failed("the connection to NATS was lost")));
+  }
+
+  get nodeId(): string {
+    return this.#nodeId;
+  }
+
+  get isCopying(): boolean {
+    return this.#phase === "copying";
+  }
+
+  /** Resolves when all that has changed so far is in the log; rejects where NATS goes away or the node was fenced. */
+  whenCopied(): Promise<void> {
+    if (this.#phase !== "copying" && this.#phase !== "catching-up") return refusal(this.#refusalReason());
+    if (this.changes.hasChanges || (this.#phase === "catching-up" && !this.#isInFlight)) {
+      this.#gathering ??= waiters();
+      return this.#gathering.promise;
+    }
+    if (!this.#isInFlight) return Promise.resolve();
+    this.#flying ??= waiters();
+    return this.#flying.promise;
+  }
+
+  /** Goes on under another id, in a new log; see `JetstreamJournal.moveTo`. */
+  moveTo(nodeId: string): string[] {
+    this.#abandon("the node goes on under another id");
+    const copied = this.changes.dropCopied();
+    this.#nodeId = nodeId;
+    this.#ackedSequence = 0;
+    if (this.#phase !== "closed") {
+      this.#phase = "away";
+      if (this.#stream.isUp) this.#begin();
+    }
+    return copied;
+  }
+
+  /** Waits a while for what is not copied yet. Removes the log where nothing is owed. May be called twice. */
+  close(): Promise<void> {
+    this.#closing ??= this.#end();
+    return this.#closing;
+  }
+
+  async #end(): Promise<void> {
+    const copied = this.whenCopied();
+    this.#endPause?.();
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const limit = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, CLOSE_LIMIT_MS);
+    });
+    const end = copied.then(() => {
+      const isOver = this.isCopying && this.changes.entries.size === 0;
+      return isOver ? this.#stream.remove(this.#nodeId) : undefined;
+    });
+    await Promise.race([end.catch(() => null), limit]);
+    clearTimeout(timer);
+    this.#abandon("the journal is closed");
+    this.#phase = "closed";
+  }
+
+  #refusalReason(): string {
+    if (this.#phase === "fenced") return `another node has taken over the log of ${this.#nodeId}`;
+    return this.#phase === "closed" ? "the journal is closed" : "the journal is not being copied to NATS";
+  }
+
+  #begin(): void {
+    if (this.#phase !== "away") return;
+    if (this.#retryTimer !== null) clearTimeout(this.#retryTimer);
+    this.#retryTimer = null;
+    this.#phase = "catching-up";
+    this.#wake();
+  }
+
+  #wake(): void {
+    if (this.#isWorking || (this.#phase !== "catching-up" && this.#phase !== "copying")) return;
+    this.#isWorking = true;
+    void this.#work(this.#life);
+  }
+
+  async #work(life: number): Promise<void> {
+    try {
+      for (;;) {
+        if (this.#phase === "catching-up") await this.#catchUp(life);
+        else if (this.changes.hasChanges || this.#gathering !== null) await this.#copyChanges(life);
+        else break;
+      }
+      this.#isWorking = false;
+    } catch (error) {
+      if (life !== this.#life || error instanceof Superseded) return;
+      if (error instanceof Fenced) this.#fenced();
+      else this.#failed(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  async #catchUp(life: number): Promise<void> {
+    const streamId = await this.#stream.setUp();
+    const last = await this.#stream.last(this.#nodeId);
+    this.#check(life);
+    const message = last === null ? null : parseMessage(last.bytes);
+    if (message?.kind === "fence") throw new Fenced();
+    const isOurs = message?.author === this.#author && (last?.sequence ?? 0) >= this.#ackedSequence;
+    if (this.#ackedSequence > 0 && !(isOurs && streamId === this.#streamId)) this.changes.forgetCopied();
+    this.#streamId = streamId;
+    this.#lastSequence = last?.sequence ?? 0;
+    const { size } = this.changes.entries;
+    await this.#writeSnapshot(life, last === null);
+    this.#phase = "copying";
+    this.#retryMs = FIRST_RETRY_MS;
+    this.#isStopSaid = false;
+    this.#options.report.copied(size);
+  }
+
+  async #writeSnapshot(life: number, isLogEmpty: boolean): Promise<void> {
+    const snapshot = this.changes.startSnapshot();
+    this.#takeOff();
+    this.#snapshotBytes = 0;
+    this.#bytesSinceSnapshot = 0;
+    if (snapshot.size > 0 || !isLogEmpty) {
+      let firstSequence = 0;
+      for (let part = 0, isLast = false; !isLast; part++) {
+        const records = snapshot.next();
+        isLast = records.isLast;
+        await this.#publish(life, { kind: "snapshot", part, isLast }, records);
+        if (part === 0) firstSequence = this.#lastSequence;
+        this.#snapshotBytes += records.bytes + MESSAGE_BYTES;
+      }
+      this.changes.acked();
+      // What stays is removed behind the next snapshot.
+      if (!isLogEmpty) await this.#stream.purge(this.#nodeId, firstSequence).catch(() => null);
+      this.#check(life);
+    }
+    this.#land();
+  }
+
+  async #copyChanges(life: number): Promise<void> {
+    if (!this.#isBehind) await this.#pause();
+    this.#check(life);
+    const batch = this.changes.takeBatch();
+    this.#isBehind = this.changes.hasChanges;
+    if (!this.#isBehind) this.#takeOff();
+    if (batch.bytes > 0) {
+      await this.#publish(life, { kind: "batch", part: 0, isLast: true }, batch);
+      this.#bytesSinceSnapshot += batch.bytes + MESSAGE_BYTES;
+    }
+    this.changes.acked();
+    this.#land();
+    const bound = Math.max(MIN_BYTES_BETWEEN_SNAPSHOTS, 2 * this.#snapshotBytes);
+    if (this.#bytesSinceSnapshot > bound) await this.#writeSnapshot(life, false);
+  }
+
+  /** Where it was refused, or nobody answered, the log's last message tells whether it is this one. */
+  async #publish(
+    life: number,
+    kind: Pick<LogMessageHead, "kind" | "part" | "isLast">,
+    records: Records,
+  ): Promise<void> {
+    const head = { ...kind, author: this.#author, number: ++this.#number };
+    const nodeId = this.#nodeId;
+    let sequence: number;
+    try {
+      sequence = await this.#stream.append(nodeId, formatMessage(head, records.text), this.#lastSequence);
+    } catch (error) {
+      this.#check(life);
+      const last = await this.#stream.last(nodeId);
+      const message = last === null ? null : parseMessage(last.bytes);
+      if (message?.kind === "fence") throw new Fenced();
+      if (last === null || message?.author !== head.author || message.number !== head.number) throw error;
+      sequence = last.sequence;
+    }
+    this.#check(life);
+    this.#lastSequence = sequence;
+    this.#ackedSequence = sequence;
+  }
+
+  #check(life: number): void {
+    if (life !== this.#life) throw new Superseded();
+  }
+
+  /** All that has changed so far is in what is written now. */
+  #takeOff(): void {
+    this.#flying = this.#gathering;
+    this.#gathering = null;
+    this.#isInFlight = true;
+  }
+
+  #land(): void {
+    if (!this.#isInFlight) return;
+    this.#isInFlight = false;
+    this.#flying?.resolve();
+    this.#flying = null;
+  }
+
+  #pause(): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, GATHER_MS);
+      this.#endPause = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  #fenced(): void {
+    this.#abandon(`another node has taken over the log of ${this.#nodeId}`);
+    this.#phase = "fenced";
+    this.#options.report.fenced(this.#nodeId);
+    this.#options.onFenced();
+  }
+
+  #failed(cause: string): void {
+    if (this.#phase === "fenced" || this.#phase === "closed") return;
+    this.#abandon(`the journal's copy has stopped: ${cause}`);
+    this.#phase = "away";
+    if (!this.#isStopSaid) this.#options.report.stopped(cause);
+    this.#isStopSaid = true;
+    if (!this.#stream.isUp) return;
+    this.#retryTimer = setTimeout(() => this.#begin(), this.#retryMs);
+    this.#retryMs = Math.min(2 * this.#retryMs, MAX_RETRY_MS);
+  }
+
+  /** What is under way is not waited for any more, and nobody waits for it. */
+  #abandon(reason: string): void {
+    this.#life++;
+    this.#isWorking = false;
+    this.#isInFlight = false;
+    this.#isBehind = false;
+    this.#endPause?.();
+    if (this.#retryTimer !== null) clearTimeout(this.#retryTimer);
+    this.#retryTimer = null;
+    this.changes.stop();
+    for (const waiting of [this.#flying, this.#gathering]) waiting?.reject(new Error(reason));
+    this.#flying = null;
+    this.#gathering = null;
+  }
+}
+
+/** Rejected without anybody having to listen: most callers do not wait for the copy. */
+function refusal(reason: string): Promise<void> {
+  const { promise, reject } = waiters();
+  reject(new Error(reason));
+  return promise;
+}
+
+function waiters(): Waiters {
+  const made = Promise.withResolvers<void>();
+  made.promise.catch(() => null);
+  return made;
+}

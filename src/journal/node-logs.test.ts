@@ -1,0 +1,157 @@
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { within } from "../../test/support/deadline.ts";
+import { dueOf, factsOf, idOf, LogStage, refusalOf, statesOf } from "../../test/support/log-stage.ts";
+import { formatEntry, formatMessage } from "./log-message.ts";
+import { NodeLogs } from "./node-logs.ts";
+
+let stage: LogStage;
+
+beforeEach(async () => {
+  stage = await LogStage.start();
+});
+afterEach(() => stage[Symbol.asyncDispose]());
+
+const connecting = (id: string) => formatEntry({ state: "connecting", facts: factsOf(id) });
+function batchOf(...records: string[]): string {
+  const head = { kind: "batch", author: "a", number: 1, part: 0, isLast: true } as const;
+  return formatMessage(head, records.join(","));
+}
+
+describe("the logs of other nodes", () => {
+  test("have nothing of a node that nobody knows", async () => {
+    const { logs } = await stage.startNode();
+    expect(await logs.seize("nobody")).toEqual([]);
+    await logs.forget("nobody");
+    expect(await logs.seize("nobody")).toEqual([]);
+  });
+
+  test("give the same again to who seizes twice, and to another after the first has died", async () => {
+    const { journal } = await stage.startNode();
+    await Promise.all([journal.connecting(factsOf("c1")), journal.due(dueOf("c2"))]);
+    const first = await stage.startNode();
+    const found = await first.logs.seize(journal.nodeId);
+    expect(statesOf(found)).toEqual(["c1 connecting", "c2 due"]);
+    expect(await first.logs.seize(journal.nodeId)).toEqual(found);
+    await first.kill();
+    const second = await stage.startNode();
+    expect(await second.logs.seize(journal.nodeId)).toEqual(found);
+  });
+
+  test("are one for each node", async () => {
+    const one = await stage.startNode();
+    const other = await stage.startNode();
+    await one.journal.connecting(factsOf("c1"));
+    await other.journal.connecting(factsOf("c2"));
+    const { logs } = await stage.startNode();
+    expect(statesOf(await logs.seize(one.journal.nodeId))).toEqual(["c1 connecting"]);
+    await logs.forget(one.journal.nodeId);
+    await other.journal.connecting(factsOf("c3"));
+    expect(statesOf(await logs.seize(other.journal.nodeId))).toEqual(["c2 connecting", "c3 connecting"]);
+  });
+
+  test("are forgotten once what was taken over has been copied, and not before", async () => {
+    const { journal, stream } = await stage.startNode();
+    await journal.connecting(factsOf("c1"));
+    const copied = Promise.withResolvers<void>();
+    const logs = new NodeLogs({ stream, whenCopied: () => copied.promise, skipped: () => {} });
+    const other = await stage.startNode();
+    expect(await other.logs.seize(journal.nodeId)).toHaveLength(1);
+    const forgotten = logs.forget(journal.nodeId);
+    expect((await other.logs.seize(journal.nodeId)).map(idOf)).toEqual(["c1"]);
+    copied.resolve();
+    await forgotten;
+    expect(await other.logs.seize(journal.nodeId)).toEqual([]);
+  });
+
+  test("are not forgotten where the own copy has stopped, or NATS is away", async () => {
+    const { journal, stream, logs, reports } = await stage.startNode();
+    const dead = await stage.startNode();
+    await dead.journal.connecting(factsOf("c1"));
+    const whenCopied = () => Promise.reject(new Error("stopped"));
+    const stopped = new NodeLogs({ stream, whenCopied, skipped: () => {} });
+    expect(await refusalOf(stopped.forget(dead.journal.nodeId))).toBe("stopped");
+    expect(await logs.seize(dead.journal.nodeId)).toHaveLength(1);
+    await stage.server.stop();
+    await reports.heard("stopped");
+    expect(await refusalOf(logs.forget(dead.journal.nodeId))).toContain("not being copied");
+    expect(await refusalOf(logs.seize(dead.journal.nodeId))).toBe("NATS is away");
+    await stage.server.restart();
+    await reports.heard("copied", 2);
+    expect(journal.isCopying).toBe(true);
+    expect((await logs.seize(dead.journal.nodeId)).map(idOf)).toEqual(["c1"]);
+  });
+
+  test("keep one small message of a node that was forgotten: its fence", async () => {
+    const node = await stage.startNode();
+    const { journal } = await stage.startNode();
+    for (let index = 0; index < 5; index++) await journal.connecting(factsOf(`c${index}`));
+    await node.logs.seize(journal.nodeId);
+    await node.logs.forget(journal.nodeId);
+    const { messages, bytes } = await node.streamState();
+    expect(messages).toBe(1);
+    expect(bytes).toBeLessThan(300);
+  });
+
+  test("are read although there is rubbish in them, and it is said how much", async () => {
+    const { logs, stream, reports } = await stage.startNode();
+    await stream.append("dead", batchOf(connecting("c1"), connecting("c2")), null);
+    for (const rubbish of [
+      "",
+      "no JSON",
+      "[]",
+      batchOf("[7]"),
+      batchOf(connecting("c3")).slice(0, -9),
+      "\u0000\ufffd",
+    ]) {
+      await stream.append("dead", rubbish, null);
+    }
+    await stream.append("dead", batchOf('[5,"c1"]'), null);
+    expect(statesOf(await logs.seize("dead"))).toEqual(["c2 connecting"]);
+    expect(reports.told).toContain("skipped dead 6");
+  });
+
+  test("are read up to the fence, whatever comes behind it", async () => {
+    const { logs, stream } = await stage.startNode();
+    await stream.append("dead", batchOf(connecting("c1")), null);
+    const seizing = logs.seize("dead");
+    const behind = Array.from({ length: 20 }, (_, index) =>
+      stream.append("dead", batchOf(connecting(`b${index}`)), null),
+    );
+    await Promise.all(behind);
+    expect(statesOf(await seizing)).toEqual(["c1 connecting"]);
+  });
+
+  test("are read where they are long: many messages, and many connections", async () => {
+    const { logs, stream } = await stage.startNode();
+    for (let round = 0; round < 20; round++) {
+      const written = Array.from({ length: 100 }, (_, index) => {
+        return stream.append("dead", batchOf(connecting(`r${round}c${index}`)), null);
+      });
+      await Promise.all(written);
+    }
+    expect(await logs.seize("dead")).toHaveLength(2000);
+    const { journal } = await stage.startNode();
+    for (let index = 0; index < 50_000; index++) journal.entries.connecting(factsOf(`c${index}`));
+    await journal.whenCopied();
+    const found = await logs.seize(journal.nodeId);
+    expect(found).toHaveLength(50_000);
+    expect(found.map(idOf).at(-1)).toBe("c49999");
+  });
+
+  test("are not read any further where the connection is lost meanwhile", async () => {
+    const proxy = await stage.startProxy();
+    const { logs } = await stage.startNode({ url: proxy.url });
+    const { journal } = await stage.startNode();
+    for (let index = 0; index < 5000; index++) journal.entries.connecting(factsOf(`c${index}`));
+    await journal.whenCopied();
+    const reading = Promise.withResolvers<void>();
+    proxy.passes = (text) => {
+      if (text.includes('"snapshot"') || text.includes('"batch"')) reading.resolve();
+      return !text.includes('"batch"');
+    };
+    const refusal = refusalOf(logs.seize(journal.nodeId));
+    await within(reading.promise, "the log");
+    proxy.cut();
+    expect(await refusal).toContain("lost");
+  });
+});

@@ -1,0 +1,57 @@
+import { randomBytes } from "node:crypto";
+import type { JournalEntry, NodeJournals } from "../core/ports.ts";
+import { formatMessage, parseMessage } from "./log-message.ts";
+import { LogReplay } from "./log-replay.ts";
+import type { LogStream } from "./log-stream.ts";
+
+/** What reading the logs of others needs. */
+export interface NodeLogsOptions {
+  readonly stream: LogStream;
+  /** Of this node's own copy. */
+  readonly whenCopied: () => Promise<void>;
+  /** So many messages of a node's log were skipped: damaged, or written by no node of this version. */
+  readonly skipped: (nodeId: string, count: number) => void;
+}
+
+/**
+ * The other nodes' logs.
+ *
+ *     seize:  fence ─▶ the log up to the fence, replayed          its writer expects another last message: refused for ever
+ *     forget: own copy is complete ─▶ fence ─▶ all in front of the fence is removed
+ *
+ * A fence stays in each log that was ever seized: a node that was cut off for days must still find it.
+ */
+export class NodeLogs implements NodeJournals {
+  readonly #options: NodeLogsOptions;
+
+  constructor(options: NodeLogsOptions) {
+    this.#options = options;
+  }
+
+  async seize(nodeId: string): Promise<JournalEntry[]> {
+    const { stream, skipped } = this.#options;
+    const fence = await this.#fence(nodeId);
+    const replay = new LogReplay();
+    let skippedCount = 0;
+    await stream.read(nodeId, fence, ({ bytes }) => {
+      const message = parseMessage(bytes);
+      if (message === null) skippedCount++;
+      else replay.read(message);
+    });
+    if (skippedCount > 0) skipped(nodeId, skippedCount);
+    return replay.entries;
+  }
+
+  async forget(nodeId: string): Promise<void> {
+    const { stream, whenCopied } = this.#options;
+    await whenCopied();
+    await stream.purge(nodeId, await this.#fence(nodeId));
+  }
+
+  /** Resolves with its sequence. */
+  #fence(nodeId: string): Promise<number> {
+    const author = randomBytes(6).toString("base64url");
+    const text = formatMessage({ kind: "fence", author, number: 0, part: 0, isLast: true }, "");
+    return this.#options.stream.append(nodeId, text, null);
+  }
+}

@@ -1,0 +1,56 @@
+import { once } from "node:events";
+import { type AddressInfo, createServer, connect as dial, type Server, type Socket } from "node:net";
+
+/** Stands between a client and nats-server, and lets a test look at what the server says, drop it, or cut. */
+export class NatsProxy {
+  /** Asked about each piece that the server sends; false drops it. */
+  passes: (text: string) => boolean = () => true;
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+
+  private constructor(server: Server) {
+    this.#server = server;
+  }
+
+  static async start(port: number): Promise<NatsProxy> {
+    const server = createServer();
+    const proxy = new NatsProxy(server);
+    server.on("connection", (client) => proxy.#join(client, dial(port, "127.0.0.1")));
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    return proxy;
+  }
+
+  get url(): string {
+    return `nats://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  /** Ends all connections; the client may come again. */
+  cut(): void {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  async stop(): Promise<void> {
+    this.cut();
+    this.#server.close();
+    await once(this.#server, "close");
+  }
+
+  #join(client: Socket, server: Socket): void {
+    client.on("data", (bytes) => server.write(bytes));
+    server.on("data", (bytes: Buffer) => {
+      if (this.passes(bytes.toString("latin1"))) client.write(bytes);
+    });
+    for (const [one, other] of [
+      [client, server],
+      [server, client],
+    ] as const) {
+      this.#sockets.add(one);
+      one.on("error", () => {});
+      one.on("close", () => {
+        this.#sockets.delete(one);
+        other.destroy();
+      });
+    }
+  }
+}
