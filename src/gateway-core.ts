@@ -118,7 +118,7 @@ export function buildCore(
   const rulesOf = (hub: string, userId: string) => rules.groupsOf(hub, userId);
   const membership = new Membership({ registry, broker, options, rulesOf });
   const common = { options, upstream, journal, registry, membership, pressure, departure, outstanding, clock, report };
-  const admission = new Admission({ ...common, isOwn: node.isOwn });
+  const admission = new Admission({ ...common, isOwn: (connectionId) => node.isOwn(connectionId) });
   const lifecycle: Lifecycle = new Lifecycle(common);
   const fanout: Fanout = { publish: (topic, frame) => core.doors?.publish(topic, frame) };
   const rulesReached = (revision: number) => rules.reached(revision);

@@ -12,6 +12,7 @@ import { drain } from "./core/drain.ts";
 import type { Report } from "./core/ports.ts";
 import type { Registry } from "./core/registry.ts";
 
+import { buildClusterNode } from "./gateway-cluster.ts";
 import { buildCore, type Core, type LogReport, type NodeParts, type Running, StopStack } from "./gateway-core.ts";
 import { buildLoneNode } from "./gateway-node.ts";
 import { lockDataDir } from "./journal/data-dir-lock.ts";
@@ -143,7 +144,7 @@ async function buildNode(
   parts: { report: LogReport; stack: StopStack },
 ): Promise<{ node: NodeParts; core: Core }> {
   const { config } = running;
-  const node = await buildLoneNode(config, parts);
+  const node = config.cluster === null ? await buildLoneNode(config, parts) : await buildClusterNode(running, parts);
   const count = await node.journal.recover(CLOSE.gatewayRestarted, Date.now());
   if (count > 0) parts.report.recovered(count);
   return { node, core: buildCore(running, node, parts) };
@@ -203,7 +204,7 @@ function buildUpgrade(
       get clientCertHeader() {
         return running.config.clientCertHeader;
       },
-      newConnectionId: node.newConnectionId,
+      newConnectionId: () => node.newConnectionId(),
     },
     core.admission,
     report,

@@ -21,6 +21,7 @@ class Node {
   readonly clock = new FakeClock();
   readonly link = NatsLink.start({ ...OPTIONS, servers: [server.url] }, SILENT);
   readonly gone: string[] = [];
+  heldTimes = 0;
   lostTimes = 0;
   readonly leases: KvLeases;
 
@@ -34,6 +35,7 @@ class Node {
       clock: this.clock,
       report: { leasesUnavailable: () => {} },
       onGone: (nodeId) => void this.gone.push(nodeId),
+      onHeld: () => void this.heldTimes++,
       onLost: () => void this.lostTimes++,
     });
     nodes.push(this);
@@ -99,7 +101,7 @@ describe("a lease", () => {
     expect(await revisionOf("one")).toBe(before);
     await node.clock.advance(1);
     await until(async () => (await revisionOf("one")) > before, "the renewal");
-    expect([node.gone, node.lostTimes]).toEqual([[], 0]);
+    expect([node.gone, node.lostTimes, node.heldTimes]).toEqual([[], 0, 1]);
   });
 
   test("of a node that lives is never found over, however long the other watches", async () => {

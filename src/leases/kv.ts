@@ -28,6 +28,8 @@ export interface KvLeasesOptions {
   readonly report: LeaseReport;
   /** A node has not renewed its lease for its whole length. Called again every ten seconds while nobody ends it. */
   readonly onGone: (nodeId: string) => void;
+  /** This node's lease stands under its name, for the first time. */
+  readonly onHeld: () => void;
   /** Another node has taken over this one's. `rename` must follow. */
   readonly onLost: () => void;
 }
@@ -206,7 +208,10 @@ export class KvLeases implements Leases {
     const written = await this.#bucket.put(nodeId, JSON.stringify(lease), lastRevision);
     if (written === "unavailable") throw new Error("the bucket of leases is out of reach");
     if (written === "conflict") return written;
-    if (nodeId === this.#nodeId) this.#revision = written;
+    if (nodeId !== this.#nodeId) return "written";
+    const isFirst = this.#revision === null;
+    this.#revision = written;
+    if (isFirst && state === "held") this.#options.onHeld();
     return "written";
   }
 }

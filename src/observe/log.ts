@@ -37,6 +37,29 @@ export interface RestartReport {
   rulesDamaged(movedTo: string, reason: string): void;
 }
 
+/** What a node of a cluster reports of NATS and the other nodes; declared here for the same reason. */
+export interface ClusterReport {
+  readonly nats: {
+    up(server: string): void;
+    down(cause: string): void;
+    refused(cause: string): void;
+  };
+  /** The copy of the journal, which another node takes over from. */
+  readonly copy: {
+    stopped(cause: string): void;
+    copied(count: number): void;
+    fenced(nodeId: string): void;
+    tooLarge(connectionId: string): void;
+    differs(detail: string): void;
+    skipped(nodeId: string, count: number): void;
+  };
+  messagesDropped(count: number, reason: string): void;
+  leasesUnavailable(reason: string): void;
+  /** Another node has taken over this one's connections, `count` of them. */
+  leaseLost(nodeId: string, newNodeId: string, count: number): void;
+  rulesUnavailable(reason: string): void;
+}
+
 /**
  * Writes every fact as one log line.
  *
@@ -45,8 +68,9 @@ export interface RestartReport {
  */
 export function createLogReport(
   log: Logger,
-): Report & EntryReport & { readonly journal: JournalReport } & RestartReport {
+): Report & EntryReport & { readonly journal: JournalReport } & RestartReport & ClusterReport {
   return {
+    ...createClusterReport(log),
     connectionOpened: (connectionId, hub) => log.debug({ connectionId, hub }, "connection opened"),
     connectionClosed: (connectionId, hub, closeCode, closeReason) =>
       log.debug({ connectionId, hub, closeCode, closeReason }, "connection closed"),
@@ -70,5 +94,29 @@ export function createLogReport(
       unwritable: (reason) => log.error({ reason }, "journal cannot be written: nobody is let in"),
       writable: () => log.info("journal is written again"),
     },
+  };
+}
+
+function createClusterReport(log: Logger): ClusterReport {
+  return {
+    nats: {
+      up: (server) => log.info({ server }, "NATS reached"),
+      down: (cause) => log.warn({ cause }, "NATS out of reach: pushes and questions are answered 503"),
+      refused: (cause) => log.error({ cause }, "NATS refused something"),
+    },
+    copy: {
+      stopped: (cause) =>
+        log.warn({ cause }, "journal not copied: no other node could take over what changes from here on"),
+      copied: (count) => log.info({ count }, "journal copied"),
+      fenced: (nodeId) => log.warn({ nodeId }, "journal's copy taken over by another node"),
+      tooLarge: (connectionId) => log.warn({ connectionId }, "connection not copied: its entry is too large"),
+      differs: (detail) => log.warn({ detail }, "the journal's stream has other settings, which are left as they are"),
+      skipped: (nodeId, count) => log.error({ nodeId, count }, "messages of a lost node's journal could not be read"),
+    },
+    messagesDropped: (count, reason) => log.warn({ count, reason }, "messages between nodes dropped"),
+    leasesUnavailable: (reason) => log.warn({ reason }, "leases out of reach: lost nodes are not taken over"),
+    leaseLost: (nodeId, newNodeId, count) =>
+      log.error({ nodeId, newNodeId, count }, "lease lost: another node has taken over these connections"),
+    rulesUnavailable: (reason) => log.warn({ reason }, "group rules out of reach"),
   };
 }

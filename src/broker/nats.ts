@@ -1,0 +1,306 @@
+import { randomBytes } from "node:crypto";
+import { type Msg, RequestError } from "@nats-io/transport-node";
+import type { Answer, AnswerScope, Broker, BrokerHandler, Clock, Report } from "../core/ports.ts";
+import type { NatsLink } from "../nats/link.ts";
+import { beatSubject, memberSubject, nodeSubject } from "../nats/subjects.ts";
+import { nodeOf } from "../protocol/connection-id.ts";
+import type { Envelope, Question, Target } from "../protocol/envelope.ts";
+import { decodeNodeMessage, encodeEnvelope, encodeQuestion } from "../protocol/node-message.ts";
+import { NodeTable } from "./node-table.ts";
+import { cutIntoParts, isPart, PartJoiner } from "./parts.ts";
+import { Subscriptions } from "./subscriptions.ts";
+
+/** How long a node may take for an answer. Source: the issue of many machines, "Broker on NATS". */
+const ANSWER_MS = 500;
+
+/** How often unfinished messages are looked at, and how often at most what was dropped is reported. */
+const SWEEP_MS = 1000;
+const REPORT_MS = 10_000;
+
+/** Bytes that may be on their way to a server that does not take them; then it counts as out of reach. */
+const MAX_UNSENT_BYTES = 64 * 1024 * 1024;
+
+/** After so many bytes the server is asked whether it has them. */
+const FLUSH_BYTES = 1024 * 1024;
+
+/** Subjects and headers take part of what a server allows for a message. */
+const PAYLOAD_HEADROOM_BYTES = 1024;
+
+/** What a server allows that has not said it. */
+const DEFAULT_MAX_PAYLOAD_BYTES = 1_048_576;
+
+/** A node's word where it could not answer for a fault of its own. */
+const FAULT = "fault";
+
+/** What the operator should hear of messages between nodes; declared here since adapters do not know each other. */
+export interface BrokerReport extends Pick<Report, "fault"> {
+  /** So many messages of other nodes were no message or were lost in part, since this was last said; the reason of the last. */
+  messagesDropped(count: number, reason: string): void;
+}
+
+export interface NatsBrokerOptions {
+  readonly link: NatsLink;
+  readonly prefix: string;
+  readonly nodeId: string;
+  readonly handler: BrokerHandler;
+  readonly clock: Clock;
+  readonly report: BrokerReport;
+}
+
+/** What came of one question to one subject. */
+type Reply = Answer | "fault" | "nobody" | "silent";
+
+/**
+ * The broker between nodes, over core NATS.
+ *
+ *     publish ─▶ subject of hub, group, user ─▶ every node with a member ─▶ handler.receive
+ *             └▶ subject of the node that a connection's id names
+ *     ask ─▶ first yes: the members' subject; its "no responders" is no, at once
+ *         └▶ every node: each node's own subject, and all that the table knows must answer
+ *
+ * Order:  one connection each way, so what one node publishes arrives in its order, on whichever subjects; parts of a long message
+ *         stand together in it. Nothing is handed to this node's own members but what came from NATS.
+ * Errors: `unavailable` while NATS is away, for 1.2 s after it is back, and where a node that must answer has not. A fault of
+ *         ours at any node that is asked rejects.
+ * Source: decision 0014; the issue of many machines.
+ */
+export class NatsBroker implements Broker {
+  readonly #options: NatsBrokerOptions;
+  readonly #subscriptions: Subscriptions;
+  readonly #table: NodeTable;
+  readonly #joiner: PartJoiner;
+  readonly #publisher = randomBytes(8).readBigUInt64BE();
+  #sequence = 0;
+  #unsentBytes = 0;
+  #isAskingForReceipt = false;
+  /** Raised with every change of the link. */
+  #round = 0;
+  #isSubscribed = false;
+  #isStopped = false;
+  #droppedCount = 0;
+  #droppedReason = "";
+  #mayReportAtMs = Number.NEGATIVE_INFINITY;
+  #cancelSweep: (() => void) | null = null;
+
+  constructor(options: NatsBrokerOptions) {
+    const { link, clock } = options;
+    this.#options = options;
+    this.#subscriptions = new Subscriptions(link, (message) => this.#received(message));
+    this.#table = new NodeTable(options);
+    this.#joiner = new PartJoiner({ nowMs: () => clock.now(), onLost: (reason) => this.#dropped(reason) });
+  }
+
+  /** Whether all nodes can be reached: subscriptions hold, and everybody has had the time to be heard. */
+  get isReady(): boolean {
+    return this.#options.link.isUp && this.#isSubscribed && this.#table.isComplete && !this.#isStopped;
+  }
+
+  start(): void {
+    const { link, prefix, clock } = this.#options;
+    void this.#subscriptions.add(beatSubject(prefix));
+    void this.#subscriptions.add(nodeSubject(prefix, this.#table.nodeId));
+    this.#table.start();
+    this.#cancelSweep = clock.every(SWEEP_MS, () => {
+      this.#joiner.sweep();
+      this.#reportDropped();
+    });
+    link.onChange((isUp) => (isUp ? void this.#linkUp() : this.#linkDown()));
+  }
+
+  /** Goes on under another name: what is asked of the old one is answered by nobody. */
+  rename(nodeId: string): void {
+    const { prefix } = this.#options;
+    void this.#subscriptions.add(nodeSubject(prefix, nodeId));
+    this.#subscriptions.remove(nodeSubject(prefix, this.#table.nodeId));
+    this.#table.rename(nodeId);
+  }
+
+  async publish(envelope: Envelope): Promise<"sent" | "unavailable"> {
+    const { link, prefix } = this.#options;
+    const { connection } = link;
+    if (!this.isReady || connection === null || this.#unsentBytes > MAX_UNSENT_BYTES) return "unavailable";
+    const subject = this.#subjectOf(envelope.target);
+    if (subject === null) return "sent";
+    const bytes = encodeEnvelope(envelope);
+    const maxBytes = (connection.info?.max_payload ?? DEFAULT_MAX_PAYLOAD_BYTES) - PAYLOAD_HEADROOM_BYTES;
+    try {
+      if (bytes.length <= maxBytes) {
+        connection.publish(subject, bytes);
+      } else {
+        const parts = cutIntoParts(bytes, { maxBytes, publisher: this.#publisher, sequence: this.#sequence++ });
+        for (const part of parts) connection.publish(subject, part);
+      }
+    } catch {
+      // It was closed in this very moment.
+      return "unavailable";
+    }
+    this.#countUnsent(bytes.length + prefix.length);
+    return "sent";
+  }
+
+  async ask(question: Question, scope: AnswerScope): Promise<Answer | "unavailable"> {
+    if (!this.isReady) return "unavailable";
+    const bytes = encodeQuestion(question);
+    const { target } = question;
+    if (target.kind === "connection") return await this.#askItsNode(target.name, bytes);
+    if (scope === "first-yes") {
+      const reply = await this.#request(this.#subjectOf(target) ?? "", bytes);
+      if (reply === "nobody") return "no";
+      if (reply === "yes" || reply === "limit") return reply;
+      if (reply === FAULT) throw new Error("a node could not answer");
+      // The first said no, or nothing in time: only all of them can say that it is so.
+    }
+    return await this.#askAll(bytes);
+  }
+
+  join(target: Target): Promise<void> {
+    const subject = target.kind === "connection" ? null : this.#subjectOf(target);
+    return subject === null ? Promise.resolve() : this.#subscriptions.add(subject);
+  }
+
+  leave(target: Target): void {
+    const subject = target.kind === "connection" ? null : this.#subjectOf(target);
+    if (subject !== null) this.#subscriptions.remove(subject);
+  }
+
+  /** Says bye, and hears and answers nothing any more. May be called twice. */
+  async stop(): Promise<void> {
+    if (this.#isStopped) return;
+    this.#isStopped = true;
+    this.#cancelSweep?.();
+    this.#table.stop();
+    this.#subscriptions.stop();
+    const { link } = this.#options;
+    if (link.isUp) await link.connection?.flush().catch(() => {});
+  }
+
+  async #linkUp(): Promise<void> {
+    const round = ++this.#round;
+    const isKnown = await this.#subscriptions.linkUp();
+    if (!isKnown || round !== this.#round || this.#isStopped) return;
+    this.#isSubscribed = true;
+    this.#table.linkUp();
+  }
+
+  #linkDown(): void {
+    this.#round++;
+    this.#isSubscribed = false;
+    this.#subscriptions.linkDown();
+    this.#table.linkDown();
+  }
+
+  /** Null for the id of a connection that no node of a cluster made. */
+  #subjectOf(target: Target): string | null {
+    const { prefix } = this.#options;
+    if (target.kind === "hub") return memberSubject(prefix, target);
+    if (target.kind !== "connection") return memberSubject(prefix, { ...target, kind: target.kind });
+    const nodeId = nodeOf(target.name);
+    return nodeId === null ? null : nodeSubject(prefix, nodeId);
+  }
+
+  async #askItsNode(connectionId: string, bytes: Uint8Array): Promise<Answer | "unavailable"> {
+    const nodeId = nodeOf(connectionId);
+    if (nodeId === null) return "no";
+    const reply = await this.#request(nodeSubject(this.#options.prefix, nodeId), bytes);
+    if (reply === FAULT) throw new Error("a node could not answer");
+    if (reply !== "nobody" && reply !== "silent") return reply;
+    return this.#table.isKnown(nodeId) ? "unavailable" : "no";
+  }
+
+  async #askAll(bytes: Uint8Array): Promise<Answer | "unavailable"> {
+    const { prefix } = this.#options;
+    const replies = await Promise.all(
+      this.#table.all().map(async (nodeId) => {
+        const reply = await this.#request(nodeSubject(prefix, nodeId), bytes);
+        if (reply !== "nobody" && reply !== "silent") return reply;
+        // It has said bye meanwhile, and its connections are gone: that is an answer.
+        return this.#table.isKnown(nodeId) ? "unavailable" : "no";
+      }),
+    );
+    if (replies.includes(FAULT)) throw new Error("a node could not answer");
+    for (const answer of ["unavailable", "limit", "yes"] as const) if (replies.includes(answer)) return answer;
+    return "no";
+  }
+
+  async #request(subject: string, bytes: Uint8Array): Promise<Reply> {
+    const { connection } = this.#options.link;
+    if (connection === null) return "silent";
+    try {
+      const reply = await connection.request(subject, bytes, { timeout: ANSWER_MS });
+      return parseReply(reply.string());
+    } catch (error) {
+      if (error instanceof RequestError && error.isNoResponders()) return "nobody";
+      // Late, closed or lost meanwhile: whether it was done is not known.
+      return "silent";
+    }
+  }
+
+  #received(message: Msg): void {
+    const { prefix, handler } = this.#options;
+    if (this.#isStopped) return;
+    if (message.subject === beatSubject(prefix)) {
+      this.#table.heard(message.string());
+      return;
+    }
+    const bytes = isPart(message.data) ? this.#joiner.add(message.subject, message.data) : message.data;
+    if (bytes === null) return;
+    const read = decodeNodeMessage(bytes);
+    if (read === null) {
+      this.#dropped("it is none of this version");
+      return;
+    }
+    if (read.kind === "question") {
+      void this.#answer(message, read.question);
+      return;
+    }
+    try {
+      handler.receive(read.envelope);
+    } catch (error) {
+      this.#options.report.fault("a message of another node", error);
+    }
+  }
+
+  async #answer(message: Msg, question: Question): Promise<void> {
+    let word: Answer | typeof FAULT;
+    try {
+      word = await this.#options.handler.answer(question);
+    } catch (error) {
+      this.#options.report.fault("a question of another node", error);
+      word = FAULT;
+    }
+    // Nobody is left to hear it where the connection has gone meanwhile.
+    if (this.#options.link.isUp) message.respond(word);
+  }
+
+  #countUnsent(byteCount: number): void {
+    this.#unsentBytes += byteCount;
+    if (this.#isAskingForReceipt || this.#unsentBytes < FLUSH_BYTES) return;
+    const asked = this.#unsentBytes;
+    this.#isAskingForReceipt = true;
+    const answered = () => {
+      this.#isAskingForReceipt = false;
+      this.#unsentBytes -= asked;
+    };
+    // What was on its way when the connection broke is lost, and holds no memory either.
+    this.#options.link.connection?.flush().then(answered, answered);
+  }
+
+  #dropped(reason: string): void {
+    this.#droppedCount++;
+    this.#droppedReason = reason;
+    this.#reportDropped();
+  }
+
+  #reportDropped(): void {
+    const now = this.#options.clock.now();
+    if (this.#droppedCount === 0 || now < this.#mayReportAtMs) return;
+    this.#options.report.messagesDropped(this.#droppedCount, this.#droppedReason);
+    this.#droppedCount = 0;
+    this.#mayReportAtMs = now + REPORT_MS;
+  }
+}
+
+/** What is no word of ours counts as no answer. */
+function parseReply(text: string): Reply {
+  return text === "yes" || text === "no" || text === "limit" || text === FAULT ? text : "silent";
+}

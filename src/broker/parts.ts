@@ -1,0 +1,132 @@
+/** The first byte of a part; no message between nodes begins so. */
+const PART = 0xff;
+
+/** PART, then the publisher's number of 64 bits, the message's, the part's index and the count of parts, 32 bits each. */
+const HEAD_BYTES = 1 + 8 + 4 + 4 + 4;
+
+/** What all unfinished messages may hold together; past it the oldest are given up. */
+const MAX_HELD_BYTES = 64 * 1024 * 1024;
+
+/** How long a message may wait for its next part. */
+const MAX_AGE_MS = 10_000;
+
+/** More parts than a message of the largest size has at the smallest `max_payload` that makes sense. */
+const MAX_PARTS = 65_536;
+
+/** Whether these bytes are one part of a longer message. */
+export function isPart(bytes: Uint8Array): boolean {
+  return bytes[0] === PART;
+}
+
+/** Cuts a message into parts of at most `maxBytes` each, head and all. `publisher` is random; `sequence` counts its messages. */
+export function cutIntoParts(
+  bytes: Uint8Array,
+  { maxBytes, publisher, sequence }: { maxBytes: number; publisher: bigint; sequence: number },
+): Uint8Array[] {
+  const room = maxBytes - HEAD_BYTES;
+  const count = Math.ceil(bytes.length / room);
+  return Array.from({ length: count }, (_empty, index) => {
+    const piece = bytes.subarray(index * room, (index + 1) * room);
+    const part = new Uint8Array(HEAD_BYTES + piece.length);
+    const view = new DataView(part.buffer);
+    view.setUint8(0, PART);
+    view.setBigUint64(1, publisher);
+    view.setUint32(9, sequence % 2 ** 32);
+    view.setUint32(13, index);
+    view.setUint32(17, count);
+    part.set(piece, HEAD_BYTES);
+    return part;
+  });
+}
+
+interface Unfinished {
+  readonly sequence: number;
+  readonly count: number;
+  readonly pieces: Uint8Array[];
+  byteCount: number;
+  lastPartAtMs: number;
+}
+
+/**
+ * Joins parts to messages again.
+ *
+ * Order:  parts of one publisher come in order, one message after the other, since NATS keeps the order of a connection. So a
+ *         part that is not the next one of its message means that others are lost, and the message with them.
+ * Errors: what is given up is told by `onLost`, with the reason.
+ */
+export class PartJoiner {
+  readonly #nowMs: () => number;
+  readonly #onLost: (reason: string) => void;
+  /** By publisher and subject, oldest first. */
+  readonly #unfinished = new Map<string, Unfinished>();
+  #heldBytes = 0;
+
+  constructor({ nowMs, onLost }: { nowMs: () => number; onLost: (reason: string) => void }) {
+    this.#nowMs = nowMs;
+    this.#onLost = onLost;
+  }
+
+  /** How many messages wait for parts. */
+  get size(): number {
+    return this.#unfinished.size;
+  }
+
+  /** Takes a part that came on a subject; returns the whole message with its last one, else null. */
+  add(subject: string, part: Uint8Array): Uint8Array | null {
+    if (part.length < HEAD_BYTES) return this.#lost("a part is too short");
+    const view = new DataView(part.buffer, part.byteOffset, part.byteLength);
+    const key = `${view.getBigUint64(1)} ${subject}`;
+    const [sequence, index, count] = [view.getUint32(9), view.getUint32(13), view.getUint32(17)];
+    if (count > MAX_PARTS || index >= count) return this.#lost("a part says that it is none");
+    const piece = part.subarray(HEAD_BYTES);
+    let message = this.#unfinished.get(key);
+    if (message !== undefined && (message.sequence !== sequence || message.pieces.length !== index)) {
+      this.#giveUp(key, message, "parts of a message were lost");
+      message = undefined;
+    }
+    if (message === undefined) {
+      if (index > 0) return this.#lost("the first parts of a message were lost");
+      message = { sequence, count, pieces: [], byteCount: 0, lastPartAtMs: 0 };
+    }
+    // Behind the others: the one that was heard of longest ago is given up first.
+    this.#unfinished.delete(key);
+    message.pieces.push(piece);
+    message.byteCount += piece.length;
+    message.lastPartAtMs = this.#nowMs();
+    this.#heldBytes += piece.length;
+    if (message.pieces.length === count) {
+      this.#heldBytes -= message.byteCount;
+      return Buffer.concat(message.pieces);
+    }
+    this.#unfinished.set(key, message);
+    this.#bound();
+    return null;
+  }
+
+  /** Gives up what has waited too long. */
+  sweep(): void {
+    const oldestMs = this.#nowMs() - MAX_AGE_MS;
+    for (const [key, message] of this.#unfinished) {
+      if (message.lastPartAtMs > oldestMs) return;
+      this.#giveUp(key, message, `the rest of a message has not come for ${MAX_AGE_MS} ms`);
+    }
+  }
+
+  #bound(): void {
+    for (const [key, message] of this.#unfinished) {
+      if (this.#heldBytes <= MAX_HELD_BYTES) return;
+      this.#giveUp(key, message, `unfinished messages hold more than ${MAX_HELD_BYTES} bytes`);
+    }
+  }
+
+  #giveUp(key: string, message: Unfinished, reason: string): void {
+    this.#unfinished.delete(key);
+    this.#heldBytes -= message.byteCount;
+    this.#onLost(reason);
+  }
+
+  #lost(reason: string): null {
+    this.#onLost(reason);
+    return null;
+  }
+}

@@ -1,0 +1,132 @@
+import type { Msg, Subscription } from "@nats-io/transport-node";
+import type { NatsLink } from "../nats/link.ts";
+
+/** A subject with members here. */
+interface Subject {
+  memberCount: number;
+  subscription: Subscription | null;
+  /** Resolves when the server knows of it; null once it does. */
+  known: Promise<void> | null;
+}
+
+/**
+ * The subjects that this node listens on: one subscription each, however many members it has here.
+ *
+ *     add ─▶ SUB ─▶ [ those of one turn ] ─▶ PING ─▶ PONG: the server knows them, `add` resolves
+ *                          ▲ while one is under way the next gather
+ *     last remove ─▶ UNSUB
+ *
+ * Order:  what comes on any subject is handed on in the order of its arrival.
+ * Cost:   a join of a subject that is known costs a look; PINGs are bounded by round trips, not by joins.
+ */
+export class Subscriptions {
+  readonly #link: NatsLink;
+  readonly #receive: (message: Msg) => void;
+  readonly #subjects = new Map<string, Subject>();
+  /** Those whose SUB went out since the last flush began. */
+  #gathering: PromiseWithResolvers<void> | null = null;
+  #isFlushing = false;
+  #isStopped = false;
+
+  constructor(link: NatsLink, receive: (message: Msg) => void) {
+    this.#link = link;
+    this.#receive = receive;
+  }
+
+  /** How many subjects there are. */
+  get size(): number {
+    return this.#subjects.size;
+  }
+
+  /** One more member. Resolves when what is published for it arrives here; at once where the link is down. Never rejects. */
+  add(subject: string): Promise<void> {
+    const found = this.#subjects.get(subject);
+    if (found !== undefined) {
+      found.memberCount++;
+      return found.known ?? Promise.resolve();
+    }
+    const added: Subject = { memberCount: 1, subscription: this.#subscribe(subject), known: null };
+    this.#subjects.set(subject, added);
+    if (!this.#link.isUp) return Promise.resolve();
+    const known = this.#flushSoon().then(() => {
+      added.known = null;
+    });
+    added.known = known;
+    return known;
+  }
+
+  /** One member less. */
+  remove(subject: string): void {
+    const found = this.#subjects.get(subject);
+    if (found === undefined) return;
+    found.memberCount--;
+    if (found.memberCount > 0) return;
+    this.#subjects.delete(subject);
+    found.subscription?.unsubscribe();
+  }
+
+  /**
+   * The link is up: resolves when the server knows of every subject; false where the link was lost again meanwhile.
+   *
+   * What was subscribed before, the client has asked for again by itself; what was added before there was a connection, not.
+   */
+  async linkUp(): Promise<boolean> {
+    for (const [subject, found] of this.#subjects) found.subscription ??= this.#subscribe(subject);
+    try {
+      await this.#link.connection?.flush();
+      return this.#link.isUp;
+    } catch {
+      return false;
+    }
+  }
+
+  /** Nobody publishes any more: whoever waits need not. */
+  linkDown(): void {
+    this.#gathering?.resolve();
+    this.#gathering = null;
+  }
+
+  /** Listens no more; what is added from now on is only counted. */
+  stop(): void {
+    this.#isStopped = true;
+    for (const found of this.#subjects.values()) found.subscription?.unsubscribe();
+    this.linkDown();
+  }
+
+  #subscribe(subject: string): Subscription | null {
+    if (this.#isStopped) return null;
+    const { connection } = this.#link;
+    if (connection === null || connection.isClosed()) return null;
+    return connection.subscribe(subject, {
+      callback: (error, message) => {
+        // A refused subscription is reported by the link.
+        if (error === null) this.#receive(message);
+      },
+    });
+  }
+
+  #flushSoon(): Promise<void> {
+    if (this.#gathering === null) {
+      this.#gathering = Promise.withResolvers<void>();
+      // Behind all that is added in this turn.
+      if (!this.#isFlushing) setImmediate(() => void this.#flush());
+    }
+    return this.#gathering.promise;
+  }
+
+  async #flush(): Promise<void> {
+    const gathered = this.#gathering;
+    if (gathered === null || this.#isFlushing) return;
+    this.#gathering = null;
+    this.#isFlushing = true;
+    try {
+      await this.#link.connection?.flush();
+    } catch {
+      // The connection is gone, and nobody can publish; the next one begins with all subjects.
+    } finally {
+      this.#isFlushing = false;
+      gathered.resolve();
+      if (this.#gathering !== null) void this.#flush();
+    }
+  }
+}

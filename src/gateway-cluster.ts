@@ -1,0 +1,235 @@
+import { randomBytes } from "node:crypto";
+import { NatsBroker } from "./broker/nats.ts";
+import { countReplicas } from "./config/cluster-schema.ts";
+import type { Config } from "./config/schema.ts";
+import { endOldConnections } from "./core/lost-lease.ts";
+import type { Broker, BrokerHandler } from "./core/ports.ts";
+import { Takeover } from "./core/takeover.ts";
+import type { Core, LogReport, NodeParts, Running, StopStack } from "./gateway-core.ts";
+import { openLocalJournal, randomConnectionId } from "./gateway-node.ts";
+import { CopiedJournal } from "./journal/copied.ts";
+import { JetstreamJournal } from "./journal/jetstream.ts";
+import { LogStream } from "./journal/log-stream.ts";
+import { NodeLogs } from "./journal/node-logs.ts";
+import { KvLeases } from "./leases/kv.ts";
+import { readNodeId, writeNodeId } from "./leases/node-id-file.ts";
+import { NatsLink } from "./nats/link.ts";
+import { NODE_ID_LENGTH, nodeOf } from "./protocol/connection-id.ts";
+import { KvRuleStore } from "./rules/kv.ts";
+import { systemClock } from "./system-clock.ts";
+
+/** How long a node that has lost NATS is still ready. Source: the issue of many machines, "Faults of NATS". */
+const READY_GRACE_MS = 5000;
+
+/** 6 random bytes are eight characters of base64url. */
+const NODE_ID_BYTES = (NODE_ID_LENGTH * 3) / 4;
+
+type NatsConfig = NonNullable<Config["cluster"]>["nats"];
+
+interface Around {
+  readonly running: Running;
+  readonly report: LogReport;
+  readonly stack: StopStack;
+}
+
+/** Builds what a node of a cluster has of its own: the connection to NATS, and all that goes over it. */
+export async function buildClusterNode(
+  running: Running,
+  { report, stack }: { report: LogReport; stack: StopStack },
+): Promise<NodeParts> {
+  const { cluster } = running.config;
+  if (cluster === null) throw new Error("the configuration has no cluster");
+  const link = NatsLink.start(cluster.nats, report.nats);
+  stack.push(() => link.stop());
+  const node = new ClusterNode({ running, report, stack }, cluster.nats, link);
+  await node.openJournal();
+  return node;
+}
+
+/**
+ * This node among the others: its name, and the parts that go by it.
+ *
+ * Order: a name holds from the start, or the loss of a lease, to the next loss. It is written to `dataDir` before it is used, so
+ *        that the next process in the folder can reclaim its lease.
+ */
+class ClusterNode implements NodeParts {
+  readonly #around: Around;
+  readonly #prefix: string;
+  readonly #replicas: number;
+  readonly #link: NatsLink;
+  readonly #copy: JetstreamJournal;
+  readonly #logs: NodeLogs;
+  readonly ruleStore: KvRuleStore;
+  /** The name of the process before this one in the folder. */
+  readonly #nameBefore: string | null;
+  #nodeId = randomBytes(NODE_ID_BYTES).toString("base64url");
+  #openJournal: CopiedJournal | null = null;
+  #isDamaged = false;
+  #broker: NatsBroker | null = null;
+  #leases: KvLeases | null = null;
+  #core: Core | null = null;
+  #wasReady = false;
+  #unreadySinceMs: number | null = null;
+  #isStopping = false;
+
+  constructor(around: Around, nats: NatsConfig, link: NatsLink) {
+    const { running, report, stack } = around;
+    this.#around = around;
+    this.#link = link;
+    this.#prefix = nats.subjectPrefix;
+    this.#replicas = countReplicas(nats);
+    this.#nameBefore = readNodeId(running.config.dataDir);
+    writeNodeId(running.config.dataDir, this.#nodeId);
+    const common = { link, prefix: this.#prefix, replicas: this.#replicas };
+    const stream = new LogStream({ ...common, differs: report.copy.differs });
+    this.#copy = new JetstreamJournal({
+      nodeId: this.#nodeId,
+      stream,
+      report: report.copy,
+      onFenced: () => this.#leaseLost(),
+    });
+    const whenCopied = () => this.#copy.whenCopied();
+    this.#logs = new NodeLogs({ stream, whenCopied, skipped: report.copy.skipped });
+    this.ruleStore = new KvRuleStore({ ...common, onFailure: report.rulesUnavailable });
+    stack.push(() => this.ruleStore.close());
+  }
+
+  async openJournal(): Promise<void> {
+    const { running, report, stack } = this.#around;
+    const local = await openLocalJournal(running.config, {
+      report,
+      onWritable: () => this.#core?.redelivery.start(),
+      onDamaged: () => {
+        this.#isDamaged = true;
+      },
+    });
+    const journal = new CopiedJournal(local, this.#copy);
+    this.#openJournal = journal;
+    stack.push(() => journal.close());
+  }
+
+  get journal(): CopiedJournal {
+    return opened(this.#openJournal);
+  }
+
+  makeBroker(handler: BrokerHandler): Broker {
+    const { report } = this.#around;
+    this.#broker = new NatsBroker({
+      link: this.#link,
+      prefix: this.#prefix,
+      nodeId: this.#nodeId,
+      handler,
+      clock: systemClock,
+      report,
+    });
+    return this.#broker;
+  }
+
+  newConnectionId(): string {
+    return this.#nodeId + randomConnectionId();
+  }
+
+  isOwn(connectionId: string): boolean {
+    return nodeOf(connectionId) === this.#nodeId;
+  }
+
+  isReady(): boolean {
+    if (opened(this.#broker).isReady && this.ruleStore.isLoaded) {
+      this.#wasReady = true;
+      this.#unreadySinceMs = null;
+      return true;
+    }
+    this.#unreadySinceMs ??= systemClock.now();
+    return this.#wasReady && systemClock.now() - this.#unreadySinceMs < READY_GRACE_MS;
+  }
+
+  async start(core: Core): Promise<void> {
+    const { stack, report } = this.#around;
+    this.#core = core;
+    // The time without NATS counts from its loss, not from the first time that somebody asks.
+    this.#link.onChange((isUp) => {
+      if (!isUp) this.#unreadySinceMs = systemClock.now();
+    });
+    this.#leases = new KvLeases({
+      link: this.#link,
+      prefix: this.#prefix,
+      replicas: this.#replicas,
+      nodeId: this.#nodeId,
+      clock: systemClock,
+      report,
+      onGone: (nodeId) => void takeover.takeOver(nodeId),
+      onLost: () => this.#leaseLost(),
+      onHeld: () => this.#reclaimOnce(takeover),
+    });
+    const { journal, redelivery } = core;
+    const parts = {
+      leases: this.#leases,
+      nodeJournals: this.#logs,
+      journal,
+      redelivery,
+      timeOfDayMs: Date.now,
+      report,
+    };
+    const takeover = new Takeover(parts);
+    stack.push(() => this.#leave());
+    void core.rules.load();
+    opened(this.#broker).start();
+    this.#leases.start();
+  }
+
+  #isReclaimed = false;
+
+  /** What the process before left in this folder has been read by now: nobody else needs to take it over, unless it was damaged. */
+  #reclaimOnce(takeover: Takeover): void {
+    if (this.#isReclaimed || this.#nameBefore === null) return;
+    this.#isReclaimed = true;
+    void (this.#isDamaged ? takeover.takeOver(this.#nameBefore) : takeover.reclaim(this.#nameBefore));
+  }
+
+  /** Another node has taken over what this one owed. Both ways to notice lead here. */
+  #leaseLost(): void {
+    if (this.#isStopping) return;
+    const { running, report } = this.#around;
+    const before = this.#nodeId;
+    this.#nodeId = randomBytes(NODE_ID_BYTES).toString("base64url");
+    try {
+      writeNodeId(running.config.dataDir, this.#nodeId);
+    } catch (error) {
+      // The next start then finds the old name, whose lease is ended, and the other nodes take over the new one's.
+      report.fault("the node's name in dataDir", error);
+    }
+    const disowned = this.#copy.moveTo(this.#nodeId);
+    report.leaseLost(before, this.#nodeId, disowned.length);
+    this.#broker?.rename(this.#nodeId);
+    this.#leases?.rename(this.#nodeId);
+    this.journal.disown(disowned).catch((error) => report.fault("the journal of a lost lease", error));
+    const { spreadMs } = running.options;
+    if (this.#core === null) return;
+    endOldConnections({ ...this.#core, clock: systemClock }, { disowned: new Set(disowned), spreadMs }).catch((error) =>
+      report.fault("connections of a lost lease", error),
+    );
+  }
+
+  /** Where something is owed, the lease runs out and another node takes it over. */
+  async #leave(): Promise<void> {
+    this.#isStopping = true;
+    await this.#broker?.stop();
+    const isDone = this.#copy.entries.size === 0 && (await this.#isForgotten());
+    await this.#leases?.stop({ release: isDone });
+  }
+
+  async #isForgotten(): Promise<boolean> {
+    try {
+      await this.#logs.forget(this.#nodeId);
+      return true;
+    } catch {
+      // NATS is away: another node finds nothing in it when the lease is over.
+      return false;
+    }
+  }
+}
+
+function opened<Part>(part: Part | null): Part {
+  if (part === null) throw new Error("a part of the node was asked for before it was there");
+  return part;
+}

@@ -1,0 +1,118 @@
+import type { Envelope, Question } from "./envelope.ts";
+
+/** What one node says to others of an envelope or a question. */
+export type NodeMessage =
+  | { readonly kind: "envelope"; readonly envelope: Envelope }
+  | { readonly kind: "question"; readonly question: Question };
+
+/** The first byte: the version of this form. Another one is not read. */
+const VERSION = 1;
+
+/** The second byte. */
+const KIND = { textFrame: 1, binaryFrame: 2, close: 3, question: 4 } as const;
+
+/** Version, kind, and the head's length as 32 bits, the highest first. */
+const FIXED_BYTES = 6;
+
+const utf8 = new TextEncoder();
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/**
+ * Writes a message between nodes.
+ *
+ * Shape: version, kind, length of the head; the head as JSON: target, verb and the like; then the frame's bytes as they are.
+ * Cost:  a frame is copied once, whoever many nodes and sockets it is for.
+ */
+export function encodeEnvelope(envelope: Envelope): Uint8Array {
+  if (envelope.verb === "close") return join(KIND.close, envelope, new Uint8Array());
+  const { frame, target, excluded } = envelope;
+  const isText = typeof frame === "string";
+  return join(isText ? KIND.textFrame : KIND.binaryFrame, { target, excluded }, isText ? utf8.encode(frame) : frame);
+}
+
+/** Writes a question; its answer comes as one of the words of `Answer`. */
+export function encodeQuestion(question: Question): Uint8Array {
+  return join(KIND.question, question, new Uint8Array());
+}
+
+/** Reads a message; null for anything that no node of this version writes. */
+export function decodeNodeMessage(bytes: Uint8Array): NodeMessage | null {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (bytes.length < FIXED_BYTES || view.getUint8(0) !== VERSION) return null;
+  const headEnd = FIXED_BYTES + view.getUint32(2);
+  if (headEnd > bytes.length) return null;
+  try {
+    const head: unknown = JSON.parse(decoder.decode(bytes.subarray(FIXED_BYTES, headEnd)));
+    return readMessage(view.getUint8(1), head, bytes.subarray(headEnd));
+  } catch {
+    return null;
+  }
+}
+
+function join(kind: number, head: object, frame: Uint8Array): Uint8Array {
+  const headBytes = utf8.encode(JSON.stringify(head));
+  const bytes = new Uint8Array(FIXED_BYTES + headBytes.length + frame.length);
+  const view = new DataView(bytes.buffer);
+  view.setUint8(0, VERSION);
+  view.setUint8(1, kind);
+  view.setUint32(2, headBytes.length);
+  bytes.set(headBytes, FIXED_BYTES);
+  bytes.set(frame, FIXED_BYTES + headBytes.length);
+  return bytes;
+}
+
+function readMessage(kind: number, head: unknown, frame: Uint8Array): NodeMessage | null {
+  switch (kind) {
+    case KIND.textFrame:
+      return isSendHead(head)
+        ? { kind: "envelope", envelope: { verb: "send", ...head, frame: decoder.decode(frame) } }
+        : null;
+    case KIND.binaryFrame:
+      return isSendHead(head) ? { kind: "envelope", envelope: { verb: "send", ...head, frame } } : null;
+    case KIND.close:
+      return isClose(head) ? { kind: "envelope", envelope: head } : null;
+    case KIND.question:
+      return isQuestion(head) ? { kind: "question", question: head } : null;
+    default:
+      return null;
+  }
+}
+
+type SendHead = Pick<Extract<Envelope, { verb: "send" }>, "target" | "excluded">;
+
+function isSendHead(head: unknown): head is SendHead {
+  if (!isRecord(head) || !isRecord(head["target"])) return false;
+  const { target, excluded } = head;
+  const isHub = isRecord(target) && target["kind"] === "hub" && typeof target["hub"] === "string";
+  return (isHub || isMembers(target)) && Array.isArray(excluded) && excluded.every((id) => typeof id === "string");
+}
+
+function isClose(head: unknown): head is Extract<Envelope, { verb: "close" }> {
+  return isRecord(head) && head["verb"] === "close" && typeof head["reason"] === "string" && isMembers(head["target"]);
+}
+
+function isQuestion(head: unknown): head is Question {
+  if (!isRecord(head) || !isMembers(head["target"])) return false;
+  const { verb, group, afterRules } = head;
+  switch (verb) {
+    case "exists":
+      return true;
+    case "inGroup":
+      return typeof group === "string";
+    case "join":
+      return typeof group === "string" && typeof afterRules === "number";
+    case "leave":
+      return (typeof group === "string" || group === null) && typeof afterRules === "number";
+    default:
+      return false;
+  }
+}
+
+function isMembers(value: unknown): boolean {
+  if (!isRecord(value) || typeof value["hub"] !== "string" || typeof value["name"] !== "string") return false;
+  return value["kind"] === "user" || value["kind"] === "group" || value["kind"] === "connection";
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
