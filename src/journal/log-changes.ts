@@ -84,7 +84,8 @@ export class LogChanges {
   takeBatch(): Records {
     const records = new RecordList(this.#bounds);
     for (const connectionId of this.#gone) {
-      if (!records.add(formatSettled(connectionId))) return records.join();
+      const record = formatSettled(connectionId);
+      if (!records.add(record, Buffer.byteLength(record))) return records.join();
       this.#gone.delete(connectionId);
     }
     for (const connectionId of this.#changed) {
@@ -130,13 +131,14 @@ export class LogChanges {
 
   #take(connectionId: string, held: HeldEntry, records: RecordList, format: typeof formatHeld): boolean {
     const record = format(connectionId, held);
-    if (Buffer.byteLength(record) > this.#bounds.maxBytes) {
+    const bytes = Buffer.byteLength(record);
+    if (bytes > this.#bounds.maxBytes) {
       this.#tooLarge(connectionId);
       // What the log has of it is gone with the next snapshot.
       if (held.trace === "copied") held.trace = "perhaps";
       return true;
     }
-    if (!records.add(record)) return false;
+    if (!records.add(record, bytes)) return false;
     if (held.trace === "none") held.trace = "perhaps";
     this.#taken.push(held);
     return true;
@@ -166,11 +168,10 @@ class RecordList {
   }
 
   /** False where it has no room. */
-  add(record: string): boolean {
-    const bytes = Buffer.byteLength(record) + 1;
-    if (this.#bytes > 0 && this.#bytes + bytes > this.#bounds.fullBytes) return false;
+  add(record: string, bytes: number): boolean {
+    if (this.#bytes > 0 && this.#bytes + bytes >= this.#bounds.fullBytes) return false;
     this.#records.push(record);
-    this.#bytes += bytes;
+    this.#bytes += bytes + 1;
     return true;
   }
 

@@ -218,7 +218,7 @@ export class LogWriter {
 
   async #writeSnapshot(life: number, isLogEmpty: boolean): Promise<void> {
     const snapshot = this.changes.startSnapshot();
-    this.#takeOff();
+    this.#takeOff({ withAll: true });
     this.#snapshotBytes = 0;
     this.#bytesSinceSnapshot = 0;
     if (snapshot.size > 0 || !isLogEmpty) {
@@ -243,7 +243,7 @@ export class LogWriter {
     this.#check(life);
     const batch = this.changes.takeBatch();
     this.#isBehind = this.changes.hasChanges;
-    if (!this.#isBehind) this.#takeOff();
+    this.#takeOff({ withAll: !this.#isBehind });
     if (batch.bytes > 0) {
       await this.#publish(life, { kind: "batch", part: 0, isLast: true }, batch);
       this.#bytesSinceSnapshot += batch.bytes + MESSAGE_BYTES;
@@ -282,15 +282,15 @@ export class LogWriter {
     if (life !== this.#life) throw new Superseded();
   }
 
-  /** All that has changed so far is in what is written now. */
-  #takeOff(): void {
+  /** `withAll`: all that has changed so far is in what is written now. */
+  #takeOff({ withAll }: { withAll: boolean }): void {
+    this.#isInFlight = true;
+    if (!withAll) return;
     this.#flying = this.#gathering;
     this.#gathering = null;
-    this.#isInFlight = true;
   }
 
   #land(): void {
-    if (!this.#isInFlight) return;
     this.#isInFlight = false;
     this.#flying?.resolve();
     this.#flying = null;
