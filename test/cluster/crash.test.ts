@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { IS_LONG, recordFigure } from "../reliability/support/form.ts";
 import { LedgerBackend, orderly } from "../reliability/support/ledger-backend.ts";
-import { Cluster, callNode, health } from "../support/cluster.ts";
+import { Cluster, callNode } from "../support/cluster.ts";
 import type { CommandGateway } from "../support/command-gateway.ts";
 import { until, within } from "../support/deadline.ts";
 import { RawWebSocket } from "../support/raw-websocket.ts";
@@ -42,8 +42,8 @@ function userOf(query: string): string {
   return new URLSearchParams(query).get("user") ?? "nobody";
 }
 
-/** Connects clients to a node, each with a query of its own; resolves with their users. */
-async function connect(node: CommandGateway, count: number, name: string): Promise<string[]> {
+/** Connects clients to a node, each with a query of its own, and waits until another could take them over. */
+async function connect(node: CommandGateway, count: number, name: string): Promise<void> {
   const users = Array.from({ length: count }, (_empty, index) => `${name}-${index}`);
   for (let from = 0; from < count; from += 50) {
     const some = users.slice(from, from + 50).map((user) => {
@@ -51,7 +51,7 @@ async function connect(node: CommandGateway, count: number, name: string): Promi
     });
     clients.push(...(await Promise.all(some)));
   }
-  return users;
+  await cluster.copied(backend.ledger.accounts.keys());
 }
 
 /** Kills a node; resolves once it has ended. */
@@ -133,8 +133,6 @@ describe("kill -9 of a node", () => {
 
   test("all of them: the first that is started in an empty folder takes over what was copied", async () => {
     for (const [index, node] of cluster.nodes.entries()) await connect(node, 20, `all${index}`);
-    // What a node has written is in JetStream soon after; a push by NATS and back takes longer.
-    await until(async () => (await health(cluster.node(0).port)) === 200, "the nodes to be ready");
     await Promise.all([...cluster.nodes].map(kill));
     await cluster.add();
     for (const index of [0, 1, 2]) await allGone(`all${index}`, 20);

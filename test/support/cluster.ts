@@ -1,3 +1,5 @@
+import { jetstreamManager } from "@nats-io/jetstream";
+import { connect } from "@nats-io/transport-node";
 import { CommandGateway } from "./command-gateway.ts";
 import { until } from "./deadline.ts";
 import { KEYS } from "./gateway.ts";
@@ -53,6 +55,28 @@ export class Cluster {
     const node = this.nodes[index];
     if (node === undefined) throw new Error(`there is no node ${index}`);
     return node;
+  }
+
+  /** Waits until the copy of the journal in JetStream, from which other nodes take over, names each of these connections. */
+  async copied(connectionIds: Iterable<string>): Promise<void> {
+    const connection = await connect({ servers: this.nats.url });
+    try {
+      const manager = await jetstreamManager(connection);
+      const missing = new Set(connectionIds);
+      let next = 1;
+      const look = async () => {
+        const { last_seq: last } = (await manager.streams.info("hubwire_journal")).state;
+        for (; next <= last; next++) {
+          const text =
+            (await manager.streams.getMessage("hubwire_journal", { seq: next }).catch(() => null))?.string() ?? "";
+          for (const id of missing) if (text.includes(id)) missing.delete(id);
+        }
+        return missing.size === 0;
+      };
+      await until(look, "the copy of the journal");
+    } finally {
+      await connection.close();
+    }
   }
 
   /** Lines by which a node says that something of ours is broken. */
