@@ -1,4 +1,4 @@
-// npm run test:reliability: the tests of test/reliability in their long form, which hold times and ratios too. Prints
+// npm run test:reliability: the tests of test/reliability and test/cluster in their long form, which hold times and ratios too. Prints
 // their figures as a table for docs/reliability.md, then the last line of `npm test`: `N passed, N failed`.
 
 import { spawn } from "node:child_process";
@@ -12,7 +12,7 @@ const folder = mkdtempSync(join(tmpdir(), "hubwire-figures-"));
 const figuresFile = join(folder, "figures.md");
 writeFileSync(figuresFile, "");
 
-const paths = process.argv.length > 2 ? process.argv.slice(2) : ["test/reliability"];
+const paths = process.argv.length > 2 ? process.argv.slice(2) : ["test/reliability", "test/cluster"];
 const child = spawn(process.execPath, [join(ROOT, "scripts", "test.mjs"), ...paths], {
   stdio: ["inherit", "pipe", "inherit"],
   env: { ...process.env, HUBWIRE_RELIABILITY: "long", HUBWIRE_RELIABILITY_FIGURES: figuresFile },

@@ -14,7 +14,13 @@ const BUN = join(ROOT, "node_modules", "bun", "bin", "bun.exe");
 /** A run that hangs must end, or whoever waits for it waits for ever. */
 const LIMIT_MINUTES = 30;
 /** Programs that tests run, and the Debian package of each. */
-const PROGRAMS = ["openssl", "nginx", "chromium", "nats-server"];
+const PROGRAMS = new Map([
+  ["openssl", "openssl"],
+  ["nginx", "nginx"],
+  ["chromium", "chromium"],
+  ["nats-server", "nats-server"],
+  ["ip", "iproute2"],
+]);
 /** Debian's word for "do not start services", asked for by every package that has one. */
 const SERVICE_POLICY = "/usr/sbin/policy-rc.d";
 
@@ -100,9 +106,10 @@ function readCounts(xml) {
 
 /** Makes sure that the programs are there; returns a sentence where they are not and cannot be brought. */
 function installPrograms() {
-  const missing = PROGRAMS.filter((program) => !isInstalled(program));
+  const programs = [...PROGRAMS.keys()].filter((program) => !isInstalled(program));
+  const missing = programs.map((program) => PROGRAMS.get(program));
   if (missing.length === 0) return null;
-  const request = `the tests need ${missing.join(" and ")}: install with apt-get install ${missing.join(" ")}, or your system's way`;
+  const request = `the tests need ${programs.join(" and ")}: install with apt-get install ${missing.join(" ")}, or your system's way`;
   if (process.getuid?.() !== 0 || !isInstalled("apt-get")) return request;
   console.log(`Installing ${missing.join(", ")} for the tests.`);
   const ownPolicy = !existsSync(SERVICE_POLICY);
@@ -113,7 +120,7 @@ function installPrograms() {
   } finally {
     if (ownPolicy) rmSync(SERVICE_POLICY, { force: true });
   }
-  return missing.every(isInstalled) ? null : request;
+  return programs.every(isInstalled) ? null : request;
 }
 
 function aptGet(args) {

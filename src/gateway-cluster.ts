@@ -21,6 +21,9 @@ import { systemClock } from "./system-clock.ts";
 /** How long a node that has lost NATS is still ready. Source: the issue of many machines, "Faults of NATS". */
 const READY_GRACE_MS = 5000;
 
+/** How long the end waits for the copy of the journal. */
+const LEAVE_LIMIT_MS = 2000;
+
 /** 6 random bytes are eight characters of base64url. */
 const NODE_ID_BYTES = (NODE_ID_LENGTH * 3) / 4;
 
@@ -210,22 +213,19 @@ class ClusterNode implements NodeParts {
     );
   }
 
-  /** Where something is owed, the lease runs out and another node takes it over. */
+  /** Where something is owed, or the copy does not say yet that nothing is, the lease runs out and another node takes it over. */
   async #leave(): Promise<void> {
     this.#isStopping = true;
     await this.#broker?.stop();
-    const isDone = this.#copy.entries.size === 0 && (await this.#isForgotten());
-    await this.#leases?.stop({ release: isDone });
-  }
-
-  async #isForgotten(): Promise<boolean> {
-    try {
-      await this.#logs.forget(this.#nodeId);
-      return true;
-    } catch {
-      // NATS is away: another node finds nothing in it when the lease is over.
-      return false;
-    }
+    const late = Promise.withResolvers<false>();
+    const cancel = systemClock.after(LEAVE_LIMIT_MS, () => late.resolve(false));
+    const copied = this.#copy.whenCopied().then(
+      () => true,
+      () => false,
+    );
+    const isCopied = await Promise.race([copied, late.promise]);
+    cancel();
+    await this.#leases?.stop({ release: isCopied && this.#copy.entries.size === 0 });
   }
 }
 

@@ -11,6 +11,8 @@ export interface ClusterOptions {
   readonly urlTemplate: string;
   /** Keys of the configuration beside those of a cluster. */
   readonly config?: Readonly<Record<string, unknown>>;
+  /** Where NATS listens. Default: 127.0.0.1. */
+  readonly natsHost?: string;
 }
 
 /** Several gateways, each in a process of its own, on one real nats-server. */
@@ -32,7 +34,7 @@ export class Cluster {
 
   /** Starts NATS and the nodes, and waits until each is ready. */
   static async start(options: ClusterOptions): Promise<Cluster> {
-    const cluster = new Cluster(await NatsServer.start(), options);
+    const cluster = new Cluster(await NatsServer.start({ host: options.natsHost ?? "127.0.0.1" }), options);
     try {
       await Promise.all(Array.from({ length: options.nodeCount }, () => cluster.add()));
       return cluster;

@@ -18,6 +18,8 @@ export interface CommandGatewayOptions {
   /** Words behind `start`. */
   readonly flags?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** Words in front of the command, such as those that run it in another network. */
+  readonly within?: readonly string[];
 }
 
 /** A gateway in a process of its own, whose log can be waited for and whose file can be changed. */
@@ -28,14 +30,15 @@ export class CommandGateway {
   readonly #command: RunningCommand;
   #port = 0;
 
-  private constructor(folder: string, { through = "launcher", config, flags = [], env = {} }: CommandGatewayOptions) {
+  private constructor(folder: string, options: CommandGatewayOptions) {
+    const { through = "launcher", config, flags = [], env = {}, within: wrapper = [] } = options;
     this.folder = folder;
     this.configFile = join(folder, "hubwire.json");
     this.dataDir = join(folder, "data");
     if (config !== undefined) this.write(config);
     const words = through === "launcher" ? ["node", LAUNCHER] : [BUN, "--no-env-file", MAIN];
     const where = config === undefined ? ["--data-dir", this.dataDir] : ["--config", this.configFile];
-    const line = [...words, "start", ...where, "--listen-port", "0", ...flags].map(quote).join(" ");
+    const line = [...wrapper, ...words, "start", ...where, "--listen-port", "0", ...flags].map(quote).join(" ");
     // Without a shell in between, so that signals reach it; its log is read where its lines for people are.
     this.#command = startCommand(`exec ${line} 2>&1`, { cwd: folder, env });
     this.exitCode = once(this.#command.child, "exit").then(([code]) => code as number | null);
@@ -45,7 +48,7 @@ export class CommandGateway {
   static async start(options: CommandGatewayOptions): Promise<CommandGateway> {
     const gateway = new CommandGateway(mkdtempSync(join(tmpdir(), "hubwire-command-")), options);
     try {
-      const [, port] = await gateway.#command.printed(/^hubwire listens on http:\/\/127\.0\.0\.1:(\d+)$/m);
+      const [, port] = await gateway.#command.printed(/^hubwire listens on http:\/\/[\d.]+:(\d+)$/m);
       gateway.#port = Number(port);
       return gateway;
     } catch (fault) {

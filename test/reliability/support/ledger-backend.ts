@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { createServer, type Server, type Socket } from "node:net";
+import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 import { DEADLINE_MS, within } from "../../support/deadline.ts";
 
 /** An event as it was posted, read only as far as an account needs it. */
@@ -128,6 +128,8 @@ export interface LedgerBackendOptions {
   readonly ledger?: Ledger;
   /** Default: a free one. */
   readonly port?: number;
+  /** Default: 127.0.0.1. */
+  readonly host?: string;
 }
 
 /**
@@ -149,20 +151,19 @@ export class LedgerBackend {
 
   static async start(options: LedgerBackendOptions): Promise<LedgerBackend> {
     const backend = new LedgerBackend(options);
-    backend.#server.listen(options.port ?? 0, "127.0.0.1");
+    backend.#server.listen(options.port ?? 0, options.host ?? "127.0.0.1");
     await once(backend.#server, "listening");
     return backend;
   }
 
   get port(): number {
-    const address = this.#server.address();
-    if (address === null || typeof address === "string") throw new Error("the backend does not listen");
-    return address.port;
+    return this.#address().port;
   }
 
   /** The template that brings every event here. */
   get urlTemplate(): string {
-    return `http://127.0.0.1:${this.port}/{event}`;
+    const { address, port } = this.#address();
+    return `http://${address}:${port}/{event}`;
   }
 
   /** Stops listening and cuts every connection: to the gateway the backend is gone. */
@@ -175,6 +176,12 @@ export class LedgerBackend {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.stop();
+  }
+
+  #address(): AddressInfo {
+    const address = this.#server.address();
+    if (address === null || typeof address === "string") throw new Error("the backend does not listen");
+    return address;
   }
 
   #serve(socket: Socket): void {
