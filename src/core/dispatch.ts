@@ -125,7 +125,8 @@ export class Dispatch {
       let message: InboundMessage | undefined = first;
       while (message !== undefined) {
         const event = this.#eventFor(connection, message);
-        const outcome = await this.#call(event);
+        let outcome = await this.#upstream.call(event);
+        if (outcome.kind === "not-sent") outcome = await this.#repeat(event, outcome);
         this.#pressure.holdMessage(connection, -message.payload.length);
         const answered = this.#settle(connection, event, outcome);
         if (connection.closeAfterCall !== null) this.#close(connection, connection.closeAfterCall);
@@ -144,9 +145,9 @@ export class Dispatch {
     return { name: "message", eventId, facts: connection, payload, binary };
   }
 
-  /** Posts an event, again while it provably was not sent. */
-  async #call(event: MessageEvent): Promise<UpstreamOutcome> {
-    let outcome = await this.#upstream.call(event);
+  /** Posts an event that was not sent again, while that is so. */
+  async #repeat(event: MessageEvent, first: UpstreamOutcome): Promise<UpstreamOutcome> {
+    let outcome = first;
     for (const delayMs of REPEAT_AFTER_MS) {
       if (outcome.kind !== "not-sent" || this.#abandoning) break;
       await new Promise<void>((resolve) => this.#clock.after(delayMs, resolve));

@@ -20,6 +20,14 @@ export interface AsrsContext {
  * Source: the seed, the "HEAD" list of each event; spec section 5 for `connectEventName` and `X-Hubwire-*`.
  */
 export function formatAsrsHeaders(event: UpstreamEvent, context: AsrsContext): HeaderLine[] {
+  const lines = formatLastingHeaders(event, context);
+  lines.push(...formatPassingHeaders(event, context.date));
+  if (event.name === "disconnect") pushClose(lines, event);
+  return lines;
+}
+
+/** The first part of an event's headers: the same for all messages of a connection, for as long as the keys are. */
+export function formatLastingHeaders(event: UpstreamEvent, context: Omit<AsrsContext, "date">): HeaderLine[] {
   const { facts } = event;
   const lines: HeaderLine[] = [];
   if (event.name === "connect") {
@@ -36,11 +44,15 @@ export function formatAsrsHeaders(event: UpstreamEvent, context: AsrsContext): H
     ["X-ASRS-Signature", context.signature],
   );
   if (facts.clientQuery !== "") lines.push(["X-ASRS-Client-Query", facts.clientQuery]);
-  lines.push(["X-Forwarded-For", facts.forwardedFor], ["Date", context.date]);
-  if (event.name === "message") lines.push(["Content-Type", event.binary ? "application/octet-stream" : "text/plain"]);
-  lines.push(["X-Hubwire-Event-Id", event.eventId]);
-  if (event.name === "disconnect") pushClose(lines, event);
+  lines.push(["X-Forwarded-For", facts.forwardedFor]);
   return lines;
+}
+
+/** What stands behind: of this event alone, and of this try. */
+export function formatPassingHeaders(event: UpstreamEvent, date: string): HeaderLine[] {
+  const eventId: HeaderLine = ["X-Hubwire-Event-Id", event.eventId];
+  if (event.name !== "message") return [["Date", date], eventId];
+  return [["Date", date], ["Content-Type", event.binary ? "application/octet-stream" : "text/plain"], eventId];
 }
 
 /** What the seed does not tell of a disconnect. A client chooses the reason, so it is encoded like a claim. */

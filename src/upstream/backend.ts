@@ -7,7 +7,9 @@ import { Breaker, type Verdict } from "./breaker.ts";
 import type { Deadlines } from "./deadlines.ts";
 import type { ResolveHost } from "./destination.ts";
 import { HttpClient } from "./http-client.ts";
+import { HttpDate } from "./http-date.ts";
 import { Limiter } from "./limiter.ts";
+import { MessageStarts } from "./message-starts.ts";
 import { formatOpening } from "./request-bytes.ts";
 import { type EventPatterns, normalisePatterns } from "./routing.ts";
 import type { TlsFiles } from "./tls-files.ts";
@@ -63,6 +65,8 @@ export class Backend implements UpstreamLane {
   readonly client: HttpClient;
   /** The header lines that every request begins with. */
   readonly opening: string;
+  readonly messageStarts: MessageStarts;
+  readonly date = new HttpDate();
 
   /** Errors: throws where the entry names a host that may not be called, in words for whoever wrote the configuration. */
   constructor(entry: UpstreamEntry, position: number, parts: BackendParts, context: BackendContext) {
@@ -80,6 +84,7 @@ export class Backend implements UpstreamLane {
     const fault = allowed.hostFault(origin.hostname);
     if (fault !== null) throw new Error(`urlTemplate: ${fault}`);
     this.opening = formatOpening(origin.host, context.userAgent);
+    this.messageStarts = new MessageStarts(this.template, this.opening);
     const { clock, resolve, maxResponseBytes: maxBodyBytes } = context;
     const held = context.hold === undefined ? {} : { hold: context.hold };
     this.client = new HttpClient({ origin, tls, allowed, resolve, maxBodyBytes, clock, ...held });

@@ -1,6 +1,6 @@
 import { formatSignature } from "../auth/access-keys.ts";
 import type { UpstreamOutcome } from "../core/ports.ts";
-import { formatAsrsHeaders } from "../protocol/asrs.ts";
+import { formatAsrsHeaders, formatPassingHeaders } from "../protocol/asrs.ts";
 import type { UpstreamEvent } from "../protocol/events.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
 import type { AuthorizationFault } from "./authorization.ts";
@@ -10,12 +10,19 @@ import { NO_BYTES } from "./byte-gatherer.ts";
 import type { Waiting } from "./deadlines.ts";
 import type { Exchange, ExchangeOwner, HttpOutcome } from "./exchange.ts";
 import type { PlaceSeeker } from "./limiter.ts";
-import { formatRequest } from "./request-bytes.ts";
+import { formatRequest, formatRequestBehind } from "./request-bytes.ts";
 import { fillUrlTemplate } from "./url-template.ts";
 
 /** What a refused client is told to wait. The breaker lets one event try after as long. */
 const RETRY_AFTER_SECONDS = 1;
 const NO_DEADLINE = Number.POSITIVE_INFINITY;
+
+/** Who hears how a call ended: its entry first, then whoever waits. */
+export interface Settlement {
+  readonly leave: (backend: Backend) => void;
+  readonly resolve: (outcome: UpstreamOutcome) => void;
+  readonly reject: (bug: unknown) => void;
+}
 
 /**
  * One event's way through its entry.
@@ -31,23 +38,17 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
   deadlineMs = NO_DEADLINE;
   readonly event: UpstreamEvent;
   readonly #backend: Backend;
-  readonly #resolve: (outcome: UpstreamOutcome) => void;
-  readonly #reject: (bug: unknown) => void;
+  readonly #settlement: Settlement;
   #stage: "waiting" | "placed" | "authorizing" | "sending" | "settled" = "waiting";
   #isAdmitted = false;
   #isProbe = false;
   #authorization: HeaderLines = [];
   #exchange: Exchange | null = null;
 
-  constructor(
-    backend: Backend,
-    event: UpstreamEvent,
-    settlement: { readonly resolve: (outcome: UpstreamOutcome) => void; readonly reject: (bug: unknown) => void },
-  ) {
+  constructor(backend: Backend, event: UpstreamEvent, settlement: Settlement) {
     this.#backend = backend;
     this.event = event;
-    this.#resolve = settlement.resolve;
-    this.#reject = settlement.reject;
+    this.#settlement = settlement;
   }
 
   /** A message may have been acted on, so only events that a backend can tell apart and bear twice are repeated. */
@@ -120,21 +121,20 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
 
   formatRequest(): Uint8Array {
     const { event } = this;
-    const { context, entry, opening, template } = this.#backend;
+    const { context, entry, opening, template, messageStarts, date } = this.#backend;
+    const keys = context.keys();
+    if (event.name === "message") {
+      const start = messageStarts.startOf(event, keys, this.#authorization);
+      return formatRequestBehind(start, formatPassingHeaders(event, date.now()), event.payload);
+    }
     const headers = formatAsrsHeaders(event, {
-      signature: formatSignature(event.facts.connectionId, context.keys()),
-      date: new Date().toUTCString(),
+      signature: formatSignature(event.facts.connectionId, keys),
+      date: date.now(),
       connectEventName: entry.connectEventName,
     });
-    return formatRequest(
-      {
-        method: "POST",
-        target: fillUrlTemplate(template, event.facts.hub, event.name),
-        headers: this.#authorization.length === 0 ? headers : [...this.#authorization, ...headers],
-        body: event.name === "message" ? event.payload : NO_BYTES,
-      },
-      opening,
-    );
+    const target = fillUrlTemplate(template, event.facts.hub, event.name);
+    const all = [...this.#authorization, ...headers];
+    return formatRequest({ method: "POST", target, headers: all, body: NO_BYTES }, opening);
   }
 
   onExchangeEnd(outcome: HttpOutcome): void {
@@ -173,13 +173,15 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
   #settle(outcome: UpstreamOutcome): void {
     if (this.#stage === "settled") return;
     this.#giveBack(verdictOf(outcome));
-    this.#resolve(outcome);
+    this.#settlement.leave(this.#backend);
+    this.#settlement.resolve(outcome);
   }
 
   #fault(bug: unknown): void {
     if (this.#stage === "settled") return;
     this.#giveBack("none");
-    this.#reject(bug);
+    this.#settlement.leave(this.#backend);
+    this.#settlement.reject(bug);
   }
 
   #giveBack(verdict: Verdict): void {

@@ -21,15 +21,41 @@ export interface HttpRequest {
  * Source: RFC 9112 sections 3 and 6.2; spec section 5.
  */
 export function formatRequest(request: HttpRequest, opening: string): Buffer {
-  let head = `${request.method} ${request.target} HTTP/1.1\r\n${opening}`;
-  for (const [name, value] of request.headers) {
-    if (ENDS_A_LINE.test(value)) throw new Error(`the value of ${name} would end its header line`);
-    head += `${name}: ${value}\r\n`;
-  }
+  const { method, body } = request;
   // A GET has no content, and some servers balk at one that says so.
-  head += request.method === "GET" ? "\r\n" : `Content-Length: ${request.body.length}\r\n\r\n`;
-  const bytes = Buffer.allocUnsafe(Buffer.byteLength(head) + request.body.length);
-  bytes.set(request.body, bytes.write(head));
+  const end = method === "GET" ? "\r\n" : `Content-Length: ${body.length}\r\n\r\n`;
+  return join(NOTHING, formatStart(request, opening) + end, body);
+}
+
+/** Forms a request's bytes up to where its remaining headers are to stand. Errors: as `formatRequest`. */
+export function formatRequestStart(request: Omit<HttpRequest, "body">, opening: string): Buffer {
+  return Buffer.from(formatStart(request, opening), "utf8");
+}
+
+/** Forms a POST whose first part has been formed before. Errors: as `formatRequest`. */
+export function formatRequestBehind(start: Uint8Array, headers: HeaderLines, body: Uint8Array): Buffer {
+  return join(start, `${formatLines(headers)}Content-Length: ${body.length}\r\n\r\n`, body);
+}
+
+const NOTHING = new Uint8Array(0);
+
+function formatStart({ method, target, headers }: Omit<HttpRequest, "body">, opening: string): string {
+  return `${method} ${target} HTTP/1.1\r\n${opening}${formatLines(headers)}`;
+}
+
+function formatLines(headers: HeaderLines): string {
+  let lines = "";
+  for (const [name, value] of headers) {
+    if (ENDS_A_LINE.test(value)) throw new Error(`the value of ${name} would end its header line`);
+    lines += `${name}: ${value}\r\n`;
+  }
+  return lines;
+}
+
+function join(start: Uint8Array, text: string, body: Uint8Array): Buffer {
+  const bytes = Buffer.allocUnsafe(start.length + Buffer.byteLength(text) + body.length);
+  bytes.set(start);
+  bytes.set(body, start.length + bytes.write(text, start.length));
   return bytes;
 }
 

@@ -7,6 +7,10 @@ export const MAX_HEADER_LINES = 256;
 
 const STATUS_LINE = /^HTTP\/1\.([01]) ([1-5][0-9][0-9])(?: [^\u0000-\u0008\u000a-\u001f\u007f]*)?$/;
 const FIELD_NAME = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+const TOKEN_CHARACTER = /[!#$%&'*+\-.^_`|~0-9A-Za-z]/;
+const COLON = 0x3a;
+const TAB = 0x09;
+const DELETE = 0x7f;
 const NOT_IN_A_VALUE = /[\u0000-\u0008\u000a-\u001f\u007f]/;
 
 /** How the end of an answer's body is found: after so many bytes, by chunks, or at the end of the connection. */
@@ -15,7 +19,7 @@ export type BodyFraming = number | "chunked" | "until-close";
 /** The head of one answer, with what decides over its body and its connection worked out. */
 export interface ResponseHead {
   readonly status: number;
-  readonly headers: HeaderLines;
+  readonly headers: { readonly lines: HeaderLines };
   readonly framing: BodyFraming;
   /** Whether the connection may carry another request after the body. */
   readonly persistent: boolean;
@@ -57,24 +61,65 @@ function isBlank(code: number): boolean {
  * Shape:  status line and header lines joined by CRLF, one char a byte, without the empty line.
  * Errors: what RFC 9112 lets a client refuse is refused: folded lines, lengths that differ or are none, a length beside
  *         a transfer coding, any transfer coding but `chunked`.
+ * Cost:   every line is judged at once, in one pass over its characters; the list of headers is made when somebody asks.
  * Source: RFC 9112 sections 4, 5, 6.3, 9.3; the content coding: spec section 5, "Accept-Encoding".
  */
 export function parseResponseHead(head: string): ResponseHead | HeadFault {
-  const lines = head.split("\r\n");
-  const match = STATUS_LINE.exec(lines[0] ?? "");
+  const statusEnd = lineEndAt(head, 0);
+  const match = STATUS_LINE.exec(statusEnd === head.length ? head : head.slice(0, statusEnd));
   if (match === null) return { fault: "the answer begins with no HTTP/1 status line" };
-  if (lines.length - 1 > MAX_HEADER_LINES) return { fault: "the answer has too many header lines" };
-  const headers: HeaderLine[] = [];
-  for (let i = 1; i < lines.length; i++) {
-    const line = parseHeaderLine(lines[i] ?? "");
-    if (line === null) return { fault: "the answer's head holds a line that is no header" };
-    headers.push(line);
+  const control = new ControlHeaders();
+  let lineCount = 0;
+  for (let at = statusEnd + 2; at <= head.length; lineCount++) {
+    if (lineCount === MAX_HEADER_LINES) return { fault: "the answer has too many header lines" };
+    const end = lineEndAt(head, at);
+    const colon = endOfName(head, at, end);
+    if (colon === -1 || !isValue(head, colon + 1, end)) {
+      return { fault: "the answer's head holds a line that is no header" };
+    }
+    control.take(head, at, colon, end);
+    at = end + 2;
   }
-  return interpret(Number(match[2]), match[1] === "0", headers);
+  return interpret(Number(match[2]), match[1] === "0", { control, text: head, start: statusEnd + 2 });
 }
 
-function interpret(status: number, isHttp10: boolean, headers: HeaderLines): ResponseHead | HeadFault {
-  const control = controlHeaders(headers);
+function lineEndAt(text: string, at: number): number {
+  const end = text.indexOf("\r\n", at);
+  return end === -1 ? text.length : end;
+}
+
+/** Where a line's colon stands; -1 where what is in front of it is no name. */
+function endOfName(text: string, at: number, end: number): number {
+  for (let i = at; i < end; i++) {
+    const code = text.charCodeAt(i);
+    if (code === COLON) return i === at ? -1 : i;
+    if (!isTokenCharacter(code)) return -1;
+  }
+  return -1;
+}
+
+/** RFC 9110 section 5.6.2, the letters first: most are. */
+function isTokenCharacter(code: number): boolean {
+  if ((code >= 0x61 && code <= 0x7a) || code === 0x2d || (code >= 0x41 && code <= 0x5a)) return true;
+  return TOKEN_CHARACTER.test(String.fromCharCode(code));
+}
+
+function isValue(text: string, at: number, end: number): boolean {
+  for (let i = at; i < end; i++) {
+    const code = text.charCodeAt(i);
+    if (code < 0x20 ? code !== TAB : code === DELETE) return false;
+  }
+  return true;
+}
+
+interface HeadText {
+  readonly control: ControlHeaders;
+  readonly text: string;
+  /** Where the first header line begins; beyond the text where there is none. */
+  readonly start: number;
+}
+
+function interpret(status: number, isHttp10: boolean, { control, text, start }: HeadText): ResponseHead | HeadFault {
   const bodiless = status < 200 || status === 204 || status === 304;
   const framing = bodiless ? 0 : frameBody(control, isHttp10);
   if (typeof framing === "object") return framing;
@@ -83,40 +128,67 @@ function interpret(status: number, isHttp10: boolean, headers: HeaderLines): Res
   }
   const keeps = isHttp10 ? control.connection.includes("keep-alive") : !control.connection.includes("close");
   const persistent = keeps && framing !== "until-close" && status !== 101;
+  const headers = new LazyHeaders(text, start);
   return { status, headers, framing, persistent, keepAliveSeconds: keepAliveSeconds(control.keepAlive) };
 }
 
-/** The header lists that decide over framing and connection, lower-cased. */
-interface ControlHeaders {
-  readonly lengths: string[];
-  readonly transferCodings: string[];
-  readonly codings: string[];
-  readonly connection: string[];
-  readonly keepAlive: string[];
-}
+/** The header lines of a head that has been judged, made when they are asked for. */
+class LazyHeaders {
+  readonly #text: string;
+  readonly #start: number;
+  #lines: HeaderLines | null = null;
 
-function controlHeaders(headers: HeaderLines): ControlHeaders {
-  const control: ControlHeaders = { lengths: [], transferCodings: [], codings: [], connection: [], keepAlive: [] };
-  for (const [name, value] of headers) controlList(control, name)?.push(...listOf(value));
-  return control;
-}
+  constructor(text: string, start: number) {
+    this.#text = text;
+    this.#start = start;
+  }
 
-/** Where the values of a header go; most go nowhere, and their length alone tells. */
-function controlList(control: ControlHeaders, name: string): string[] | null {
-  switch (name.length) {
-    case 10: {
-      const lowerCase = name.toLowerCase();
-      if (lowerCase === "connection") return control.connection;
-      return lowerCase === "keep-alive" ? control.keepAlive : null;
+  get lines(): HeaderLines {
+    if (this.#lines !== null) return this.#lines;
+    const lines: HeaderLine[] = [];
+    for (let at = this.#start; at <= this.#text.length; ) {
+      const end = lineEndAt(this.#text, at);
+      const line = parseHeaderLine(this.#text.slice(at, end));
+      if (line !== null) lines.push(line);
+      at = end + 2;
     }
-    case 14:
-      return name.toLowerCase() === "content-length" ? control.lengths : null;
-    case 16:
-      return name.toLowerCase() === "content-encoding" ? control.codings : null;
-    case 17:
-      return name.toLowerCase() === "transfer-encoding" ? control.transferCodings : null;
-    default:
-      return null;
+    this.#lines = lines;
+    return lines;
+  }
+}
+
+const NOTHING: readonly string[] = [];
+
+/** The header lists that decide over framing and connection, lower-cased. */
+class ControlHeaders {
+  lengths = NOTHING;
+  transferCodings = NOTHING;
+  codings = NOTHING;
+  connection = NOTHING;
+  keepAlive = NOTHING;
+
+  /** Most headers are none of these, and their length alone tells. */
+  take(text: string, at: number, colon: number, end: number): void {
+    const length = colon - at;
+    if (length !== 10 && length !== 14 && length !== 16 && length !== 17) return;
+    const list = (known: readonly string[]) => [...known, ...listOf(text.slice(colon + 1, end).trim())];
+    switch (text.slice(at, colon).toLowerCase()) {
+      case "connection":
+        this.connection = list(this.connection);
+        break;
+      case "keep-alive":
+        this.keepAlive = list(this.keepAlive);
+        break;
+      case "content-length":
+        this.lengths = list(this.lengths);
+        break;
+      case "content-encoding":
+        this.codings = list(this.codings);
+        break;
+      case "transfer-encoding":
+        this.transferCodings = list(this.transferCodings);
+        break;
+    }
   }
 }
 

@@ -259,7 +259,15 @@ export class ResponseParser {
     const head = this.#head;
     if (head === null) throw new Error("an answer cannot end before its head");
     this.#part = "ended";
-    this.#result = { kind: "answer", status: head.status, headers: head.headers, body };
+    const { headers } = head;
+    this.#result = {
+      kind: "answer",
+      status: head.status,
+      get headers() {
+        return headers.lines;
+      },
+      body,
+    };
   }
 
   #failTooLarge(): void {

@@ -1,7 +1,7 @@
 import type { UpstreamEntry } from "../config/schema.ts";
 import type { Upstream, UpstreamLane, UpstreamOutcome } from "../core/ports.ts";
 import type { UpstreamEvent } from "../protocol/events.ts";
-import type { BackendContext } from "./backend.ts";
+import type { Backend, BackendContext } from "./backend.ts";
 import { Call } from "./call.ts";
 import { Deadlines } from "./deadlines.ts";
 import { type ResolveHost, resolveBySystem } from "./destination.ts";
@@ -53,19 +53,14 @@ export function createUpstream(options: UpstreamOptions): RunningUpstream {
   const { resolve = resolveBySystem } = options;
   const entries = new Entries(options, { ...options, deadlines, resolve, maxResponseBytes: () => maxResponseBytes });
   entries.replace(options.entries, allowedUpstreamHosts);
+  const leave = (backend: Backend) => entries.leave(backend);
   return {
     call(event: UpstreamEvent): Promise<UpstreamOutcome> {
       const backend = entries.find(event.facts.hub, event.name);
       if (backend === null) return Promise.resolve({ kind: "unrouted" });
-      return new Promise((settle, fail) => {
+      return new Promise((resolve, reject) => {
         entries.enter(backend);
-        const leaving =
-          <Value>(then: (value: Value) => void) =>
-          (value: Value) => {
-            entries.leave(backend);
-            then(value);
-          };
-        new Call(backend, event, { resolve: leaving(settle), reject: leaving(fail) }).start();
+        new Call(backend, event, { resolve, reject, leave }).start();
       });
     },
     laneFor: (hub: string): UpstreamLane | null => entries.find(hub, "disconnect"),
