@@ -22,16 +22,16 @@ const STATUSES: Readonly<Record<Operation, readonly number[]>> = {
   sendToUser: SEND,
   sendToConnection: SEND,
   sendToGroup: SEND,
-  addConnectionToGroup: [200, 404, 409],
-  removeConnectionFromGroup: [200, 404],
+  addConnectionToGroup: [200, 404, 409, 503],
+  removeConnectionFromGroup: [200, 404, 503],
   addUserToGroup: [202, 409, 503],
   removeUserFromGroup: [202, 503],
   removeUserFromAllGroups: [200, 503],
-  isUserInGroup: [200, 404],
-  closeConnection: [202],
-  connectionExists: [200, 404],
-  userExists: [200, 404],
-  groupExists: [200, 404],
+  isUserInGroup: [200, 404, 503],
+  closeConnection: [202, 503],
+  connectionExists: [200, 404, 503],
+  userExists: [200, 404, 503],
+  groupExists: [200, 404, 503],
 };
 
 const QUERY: Readonly<Partial<Record<Operation, readonly string[]>>> = {

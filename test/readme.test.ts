@@ -122,6 +122,7 @@ test.each([
   "SECURITY.md",
   "CHANGELOG.md",
   "docs/guides/deploy.md",
+  "docs/guides/many-cores.md",
   "examples/chat/README.md",
 ])("every link of %s within the repository leads somewhere", (name) => {
   const text = readFileSync(join(REPOSITORY, name), "utf8");
