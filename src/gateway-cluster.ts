@@ -67,7 +67,6 @@ class ClusterNode implements NodeParts {
   readonly #nameBefore: string | null;
   #nodeId = randomBytes(NODE_ID_BYTES).toString("base64url");
   #openJournal: CopiedJournal | null = null;
-  #isDamaged = false;
   #broker: NatsBroker | null = null;
   #leases: KvLeases | null = null;
   #core: Core | null = null;
@@ -102,9 +101,6 @@ class ClusterNode implements NodeParts {
     const local = await openLocalJournal(running.config, {
       report,
       onWritable: () => this.#core?.redelivery.start(),
-      onDamaged: () => {
-        this.#isDamaged = true;
-      },
     });
     const journal = new CopiedJournal(local, this.#copy);
     this.#openJournal = journal;
@@ -124,6 +120,7 @@ class ClusterNode implements NodeParts {
       handler,
       clock: systemClock,
       report,
+      isMember: () => this.ruleStore.isCurrent && this.#leases?.isHeld === true,
     });
     return this.#broker;
   }
@@ -137,7 +134,7 @@ class ClusterNode implements NodeParts {
   }
 
   isReady(): boolean {
-    if (opened(this.#broker).isReady && this.ruleStore.isLoaded) {
+    if (opened(this.#broker).isReady) {
       this.#wasReady = true;
       this.#unreadySinceMs = null;
       return true;
@@ -151,7 +148,7 @@ class ClusterNode implements NodeParts {
     this.#core = core;
     // The time without NATS counts from its loss, not from the first time that somebody asks.
     this.#link.onChange((isUp) => {
-      if (!isUp) this.#unreadySinceMs = systemClock.now();
+      if (!isUp) this.#unreadySinceMs ??= systemClock.now();
     });
     this.#leases = new KvLeases({
       link: this.#link,
@@ -182,11 +179,11 @@ class ClusterNode implements NodeParts {
 
   #isReclaimed = false;
 
-  /** What the process before left in this folder has been read by now: nobody else needs to take it over, unless it was damaged. */
+  /** Nobody else needs to take over what the process before has left in this folder. */
   #reclaimOnce(takeover: Takeover): void {
     if (this.#isReclaimed || this.#nameBefore === null) return;
     this.#isReclaimed = true;
-    void (this.#isDamaged ? takeover.takeOver(this.#nameBefore) : takeover.reclaim(this.#nameBefore));
+    void takeover.reclaim(this.#nameBefore);
   }
 
   /** Another node has taken over what this one owed. Both ways to notice lead here. */
@@ -217,6 +214,7 @@ class ClusterNode implements NodeParts {
   async #leave(): Promise<void> {
     this.#isStopping = true;
     await this.#broker?.stop();
+    await this.journal.whenFollowed();
     const late = Promise.withResolvers<false>();
     const cancel = systemClock.after(LEAVE_LIMIT_MS, () => late.resolve(false));
     const copied = this.#copy.whenCopied().then(

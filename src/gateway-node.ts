@@ -19,7 +19,7 @@ export async function buildLoneNode(
   { report, stack }: { report: LogReport; stack: StopStack },
 ): Promise<NodeParts> {
   const late: { onWritable: () => void } = { onWritable: () => {} };
-  const journal = await openLocalJournal(config, { report, onWritable: () => late.onWritable(), onDamaged: () => {} });
+  const journal = await openLocalJournal(config, { report, onWritable: () => late.onWritable() });
   stack.push(() => journal.close());
   const ruleStore = new SqliteRuleStore({
     dataDir: config.dataDir,
@@ -43,7 +43,7 @@ export async function buildLoneNode(
 /** Opens the journal in `dataDir`. `onWritable`: it could be opened or written only later; what was there turns up now. */
 export function openLocalJournal(
   { dataDir, journal: { synchronous } }: Config,
-  on: { readonly report: LogReport; readonly onWritable: () => void; readonly onDamaged: () => void },
+  on: { readonly report: LogReport; readonly onWritable: () => void },
 ): Promise<SqliteJournal> {
   const { journal } = on.report;
   return SqliteJournal.open({
@@ -51,10 +51,6 @@ export function openLocalJournal(
     synchronous,
     report: {
       ...journal,
-      damaged: (movedTo, reason) => {
-        journal.damaged(movedTo, reason);
-        on.onDamaged();
-      },
       writable: () => {
         journal.writable();
         on.onWritable();

@@ -45,6 +45,8 @@ export interface NatsBrokerOptions {
   readonly handler: BrokerHandler;
   readonly clock: Clock;
   readonly report: BrokerReport;
+  /** Whether this node belongs to the others: one whose lease has run out reaches a part of them at best. */
+  readonly isMember: () => boolean;
 }
 
 /** What came of one question to one subject. */
@@ -60,7 +62,8 @@ type Reply = Answer | "fault" | "nobody" | "silent";
  *
  * Order:  one connection each way, so what one node publishes arrives in its order, on whichever subjects; parts of a long message
  *         stand together in it. Nothing is handed to this node's own members but what came from NATS.
- * Errors: `unavailable` while NATS is away, for 1.2 s after it is back, and where a node that must answer has not. A fault of
+ * Errors: `unavailable` while NATS is away or this node is no member, for 1.2 s after NATS is back, and where a node that must
+ *         answer has not. A fault of
  *         ours at any node that is asked rejects.
  * Source: decision 0014; the issue of many machines.
  */
@@ -92,7 +95,8 @@ export class NatsBroker implements Broker {
 
   /** Whether all nodes can be reached: subscriptions hold, and everybody has had the time to be heard. */
   get isReady(): boolean {
-    return this.#options.link.isUp && this.#isSubscribed && this.#table.isComplete && !this.#isStopped;
+    const { link, isMember } = this.#options;
+    return link.isUp && this.#isSubscribed && this.#table.isComplete && !this.#isStopped && isMember();
   }
 
   start(): void {

@@ -69,6 +69,11 @@ export class Deliver implements BrokerHandler {
     }
   }
 
+  /** Adds members here to a group, as far as they may be in one more; nobody waits for it. */
+  begin(target: Members, group: string): void {
+    for (const connection of this.#members(target)) void this.#membership.join(connection, group);
+  }
+
   /** Takes members here out of a group, or of all; yes if there was one. */
   leave({ target, group }: { readonly target: Members; readonly group: string | null }): Answer {
     const members = this.#members(target);

@@ -92,6 +92,38 @@ describe("a group rule", () => {
   });
 });
 
+describe("a store that other nodes write too", () => {
+  test("tells of each rule that begins, those that were there at the start among them, and of none that had ended", async () => {
+    const stage = new GroupRulesStage();
+    await stage.rules.put("Chat", "ann", "red", 60);
+    await stage.rules.put("chat", "ann", "blue", 5);
+    expect(stage.begun).toEqual(["Chat/ann/red", "chat/ann/blue"]);
+    await stage.restart(10_000);
+    expect(stage.begun.slice(2)).toEqual(["Chat/ann/red"]);
+  });
+
+  test("that is not current takes no change, since what is to be ended may not have been heard of", async () => {
+    const stage = new GroupRulesStage();
+    await stage.rules.put("chat", "ann", "red", 60);
+    stage.store.isCurrent = false;
+    expect(await stage.rules.end("chat", "bob", null)).toEqual({ kind: "unavailable" });
+    expect(await stage.rules.put("chat", "ann", "red", 5)).toEqual({ kind: "unavailable" });
+    expect(stage.rules.has("chat", "ann", "red")).toBe(true);
+  });
+
+  test("is waited for until a revision has come, for five seconds at most", async () => {
+    const { rules, clock, store } = new GroupRulesStage();
+    expect(rules.reached(0)).toBeNull();
+    const [soon, never] = [rules.reached(1), rules.reached(7)];
+    const late = never?.catch((error: Error) => error.message);
+    await store.put({ hub: "chat", userId: "ann", group: "red", expiresAtMs: Number.MAX_SAFE_INTEGER });
+    await soon;
+    expect(rules.reached(1)).toBeNull();
+    await clock.advance(6000);
+    expect(await late).toBe("revision 7 of the group rules has not come");
+  });
+});
+
 describe("over a restart", () => {
   test("a rule goes on for what is left of it", async () => {
     const stage = new GroupRulesStage();

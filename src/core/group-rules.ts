@@ -10,6 +10,9 @@ const TICK_MS = 500;
 /** Rows of expired rules that are removed from the store in one tick. It is only tidying: more would hold the loop up. */
 const PURGED_PER_TICK = 500;
 
+/** How long a question may wait for rules. */
+const REACHED_LIMIT_MS = 5000;
+
 const NO_GROUPS: readonly string[] = [];
 
 /** What group rules need. The maker of the store closes it. */
@@ -21,6 +24,11 @@ export interface GroupRulesParts {
   readonly report: Pick<Report, "fault">;
   /** Called once at each rule's own end, not for `end`, on every node. `hub` as it was written. The rule no longer holds by then. */
   readonly onExpired: (hub: string, userId: string, group: string) => void;
+  /**
+   * Called for each rule that is put, on every node, once it is in force: for whoever has connected before it was heard of.
+   * `hub` as it was written.
+   */
+  readonly onBegun: (hub: string, userId: string, group: string) => void;
 }
 
 /** A rule in force. */
@@ -32,7 +40,9 @@ interface Rule extends RuleChange {
 /** Somebody who waits for a revision. */
 interface Waiter {
   readonly revision: number;
+  readonly sinceMs: number;
   readonly resolve: () => void;
+  readonly reject: (error: Error) => void;
 }
 
 /**
@@ -84,21 +94,25 @@ export class GroupRules {
     const isNew = this.#byUser.get(userKey(hub, userId))?.has(group) !== true;
     if (isNew && this.#count >= MAX_GROUP_RULES) return { kind: "full" };
     const { store, timeOfDayMs } = this.#parts;
+    if (!store.isCurrent) return { kind: "unavailable" };
     return await store.put({ hub, userId, group, expiresAtMs: Math.round(timeOfDayMs() + ttlSeconds * 1000) });
   }
 
   /** Ends a user's rule for a group, or for all groups where it is null. None is no error, and revision 0. */
   async end(hub: string, userId: string, group: string | null): Promise<RuleWrite> {
+    // What has not been heard of cannot be ended.
+    if (!this.#parts.store.isCurrent) return { kind: "unavailable" };
     const rules = this.#byUser.get(userKey(hub, userId));
     const ended = [...(rules?.values() ?? [])].filter((rule) => group === null || rule.group === group);
     if (ended.length === 0) return { kind: "written", revision: 0 };
     return await this.#parts.store.remove(ended);
   }
 
-  /** Null where every change up to this revision is in force here; else it resolves once it is. */
+  /** Null where every change up to this revision is in force here; else it resolves once it is. Rejects after five seconds. */
   reached(revision: number): Promise<void> | null {
     if (revision <= this.#revision) return null;
-    return new Promise((resolve) => this.#waiters.push({ revision, resolve }));
+    const sinceMs = this.#parts.clock.now();
+    return new Promise((resolve, reject) => this.#waiters.push({ revision, sinceMs, resolve, reject }));
   }
 
   /** Whether a rule holds now. */
@@ -137,7 +151,7 @@ export class GroupRules {
         revision,
         endsAt: clock.now() + expiresAtMs - timeOfDayMs(),
       };
-      if (this.#isInForce(rule)) this.#add(rule);
+      if (this.#isInForce(rule)) this.#begin(rule);
       else this.#purge.push(rule);
     }
     this.#revision = Math.max(this.#revision, revision);
@@ -145,6 +159,16 @@ export class GroupRules {
     const waiters = this.#waiters;
     this.#waiters = waiters.filter((waiter) => waiter.revision > this.#revision);
     for (const waiter of waiters) if (waiter.revision <= this.#revision) waiter.resolve();
+  }
+
+  #begin(rule: Rule): void {
+    const { onBegun, report } = this.#parts;
+    this.#add(rule);
+    try {
+      onBegun(rule.hub, rule.userId, rule.group);
+    } catch (error) {
+      report.fault("the beginning of a group rule", error);
+    }
   }
 
   #add(rule: Rule): void {
@@ -180,6 +204,16 @@ export class GroupRules {
     // This second is not over: rules may still end in it.
     this.#nextSecond = thisSecond;
     this.#purgeSome();
+    this.#forsake();
+  }
+
+  /** Whoever asked has long given up. */
+  #forsake(): void {
+    const oldestMs = this.#parts.clock.now() - REACHED_LIMIT_MS;
+    while (this.#waiters[0] !== undefined && this.#waiters[0].sinceMs < oldestMs) {
+      const waiter = this.#waiters.shift();
+      waiter?.reject(new Error(`revision ${waiter.revision} of the group rules has not come`));
+    }
   }
 
   #expire(rule: Rule): void {

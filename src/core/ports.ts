@@ -211,6 +211,8 @@ export type RuleWrite = { readonly kind: "written"; readonly revision: number } 
  * Errors: rejects where the disk does not take it; nothing is changed then.
  */
 export interface RuleStore {
+  /** Whether every change so far has been told, and changes can be written. */
+  readonly isCurrent: boolean;
   /** To be called once. Tells every rule that is kept, expired ones too, then every change; resolves after the former. */
   watch(listener: (change: RuleChange) => void): Promise<void>;
   /** Adds a rule or replaces the one of the same key. */

@@ -139,11 +139,29 @@ describe("taking over a node", () => {
     expect(others.steps).toContain("end other");
   });
 
-  test("that this process was itself only forgets: its own journal has all of it", async () => {
+  test("that this process was itself: what its own journal has stays as it is, the rest comes from the copy", async () => {
     others.left.set("before", LEFT);
+    const own = { end: { code: 1006, reason: "gateway restarted" }, connectOutcomeUnknown: false, dueSinceMs: 4 };
+    await stage.journal.due({ facts: someFacts({ connectionId: "a", userId: "ann" }), ...own });
+    await stage.journal.due({ facts: someFacts({ connectionId: "d" }), ...own });
+    await stage.journal.died("d", STAGE_BEGINS_MS, "its own cause");
     await takeover.reclaim("before");
-    expect(others.steps).toEqual(["claim before", "forget before", "end before"]);
-    expect(await stage.journal.waiting(0, 10)).toEqual([]);
+    stage.redelivery.start();
+    await stage.clock.advance(1000);
+    expect(disconnects()).toEqual([
+      ["a", 1006, "gateway restarted", false],
+      ["b", 1006, "gateway node lost", true],
+      ["c", 1001, "", false],
+    ]);
+    expect(await stage.journal.deadLetters(0, 10)).toMatchObject([{ cause: "its own cause" }]);
+    expect(others.steps).toEqual(["claim before", "seize before", "forget before", "end before"]);
+  });
+
+  test("that this process was itself, while its own journal cannot be read: all comes from the copy", async () => {
+    others.left.set("before", LEFT);
+    stage.journal.read = () => Promise.reject(new Error("its file is not open"));
+    await takeover.reclaim("before");
+    expect(await stage.journal.waiting(0, 10)).toHaveLength(3);
   });
 });
 

@@ -49,16 +49,37 @@ export class Takeover {
   }
 
   /**
-   * This node was that one before it was started again, so its own journal has all that the other's copy could tell.
-   * Never rejects.
+   * This node was that one before it was started again: its own journal has most of it, and what it has goes its own way.
+   * The rest, where its file was damaged, out of reach or behind after a power cut, comes from the copy. Never rejects.
    */
   async reclaim(nodeId: string): Promise<void> {
     await this.#once(nodeId, async () => {
-      const { leases, nodeJournals } = this.#parts;
+      const { leases, nodeJournals, redelivery } = this.#parts;
       if (!(await leases.claim(nodeId))) return;
+      const entries = await this.#unknown(await nodeJournals.seize(nodeId));
+      for (let from = 0; from < entries.length; from += CHUNK) await this.#adopt(entries.slice(from, from + CHUNK));
+      if (entries.length > 0) redelivery.start();
       await nodeJournals.forget(nodeId);
       await leases.end(nodeId);
     });
+  }
+
+  /** Those that this node's own journal does not have; all where it cannot say. */
+  async #unknown(entries: readonly JournalEntry[]): Promise<JournalEntry[]> {
+    const { journal } = this.#parts;
+    const dead = new Set<string>();
+    try {
+      for (let place = 0; ; ) {
+        const page = await journal.deadLetters(place, CHUNK);
+        for (const { facts } of page) dead.add(facts.connectionId);
+        place = page.at(-1)?.place ?? place;
+        if (page.length < CHUNK) break;
+      }
+      const known = await Promise.all(entries.map((entry) => journal.read(idOf(entry))));
+      return entries.filter((entry, index) => known[index] === null && !dead.has(idOf(entry)));
+    } catch {
+      return [...entries];
+    }
   }
 
   async #once(nodeId: string, work: () => Promise<void>): Promise<void> {
@@ -94,5 +115,16 @@ export class Takeover {
         }
       }),
     );
+  }
+}
+
+function idOf(entry: JournalEntry): string {
+  switch (entry.state) {
+    case "due":
+      return entry.due.facts.connectionId;
+    case "dead":
+      return entry.letter.facts.connectionId;
+    default:
+      return entry.facts.connectionId;
   }
 }

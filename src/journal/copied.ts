@@ -102,6 +102,12 @@ export class CopiedJournal implements Journal {
     await Promise.all(connectionIds.map((connectionId) => this.settled(connectionId)));
   }
 
+  /** Resolves when the copy has been told of all that was called before. Never rejects. */
+  async whenFollowed(): Promise<void> {
+    // The local journal works in order: behind the answer to a read are those to all writes before it.
+    await this.#follow(this.#local.waiting(0, 1), () => {}).catch(() => {});
+  }
+
   /** The local one first, so that the copy hears of all it did; each gives up after some seconds. */
   async close(): Promise<void> {
     await this.#local.close();

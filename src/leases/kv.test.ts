@@ -21,6 +21,7 @@ class Node {
   readonly clock = new FakeClock();
   readonly link = NatsLink.start({ ...OPTIONS, servers: [server.url] }, SILENT);
   readonly gone: string[] = [];
+  readonly said: string[] = [];
   heldTimes = 0;
   lostTimes = 0;
   readonly leases: KvLeases;
@@ -33,7 +34,10 @@ class Node {
       replicas: 1,
       nodeId: id,
       clock: this.clock,
-      report: { leasesUnavailable: () => {} },
+      report: {
+        leasesUnavailable: (reason) => void this.said.push(reason),
+        leasesAvailable: () => void this.said.push("available"),
+      },
       onGone: (nodeId) => void this.gone.push(nodeId),
       onHeld: () => void this.heldTimes++,
       onLost: () => void this.lostTimes++,

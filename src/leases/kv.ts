@@ -14,8 +14,10 @@ const TRACE_MS = 30 * 86_400_000;
 
 /** What the operator should hear of leases. */
 export interface LeaseReport {
-  /** The bucket of leases cannot be used: nobody would take over this node's connections. */
+  /** The bucket of leases cannot be used. Said once for each time. */
   leasesUnavailable(reason: string): void;
+  /** This node's lease is renewed again. */
+  leasesAvailable(): void;
 }
 
 export interface KvLeasesOptions {
@@ -55,7 +57,8 @@ interface Seen {
  *                                                            └─ not ended for 10 s ─▶ claimed by a third
  *
  * Order:  every step is a write that expects the revision before it, so of two that try one fails. A lease is judged by this
- *         node's own monotonic clock, and only after it has watched for the lease's whole length since NATS came back.
+ *         node's own monotonic clock, and only by a node whose own renewals have all succeeded for a lease's whole length: where
+ *         JetStream takes no writes, the living look dead.
  * Errors: none are thrown by what runs by itself.
  */
 export class KvLeases implements Leases {
@@ -67,6 +70,10 @@ export class KvLeases implements Leases {
   #nodeId: string;
   /** Of this node's own lease; null while it has none. */
   #revision: number | null = null;
+  #renewedAtMs = Number.NEGATIVE_INFINITY;
+  /** Since when every renewal has succeeded; null from one that failed to the next that did not. */
+  #renewingSinceMs: number | null = null;
+  #isFailureSaid = false;
   #isRenewing = false;
   #isLost = false;
   readonly #cancels: (() => void)[] = [];
@@ -84,8 +91,13 @@ export class KvLeases implements Leases {
         entry: (entry) => this.#heard(entry),
         caughtUp: () => void this.#renew(),
       },
-      onFailure: (reason) => options.report.leasesUnavailable(reason),
+      onFailure: (reason) => this.#notRenewed(reason),
     });
+  }
+
+  /** Whether this node's lease holds, by its own clock: else another may be taking over its connections. */
+  get isHeld(): boolean {
+    return this.#revision !== null && this.#options.clock.now() - this.#renewedAtMs < LEASE_MS;
   }
 
   /** Whether the others' leases are seen. */
@@ -114,7 +126,7 @@ export class KvLeases implements Leases {
     const entry = await this.#bucket.get(nodeId);
     const found = this.#gone.get(nodeId);
     this.#gone.delete(nodeId);
-    if (entry === null || parseLease(entry.value).state === "ended") return false;
+    if (entry === null || entry.value === null || parseLease(entry.value).state === "ended") return false;
     // Renewed since it was found gone: it lives, or another works at it.
     if (found !== undefined && found !== entry.revision) return false;
     return (await this.#write(nodeId, "claimed", entry.revision)) === "written";
@@ -132,13 +144,19 @@ export class KvLeases implements Leases {
     for (const cancel of this.#cancels.splice(0)) cancel();
     const revision = this.#revision;
     this.#revision = null;
-    if (release && revision !== null) await this.#write(this.#nodeId, "ended", revision);
-    this.#bucket.stop();
+    try {
+      if (release && revision !== null) await this.#write(this.#nodeId, "ended", revision);
+    } catch {
+      // It runs out, and whoever takes it over finds nothing to do.
+    } finally {
+      this.#bucket.stop();
+    }
   }
 
   #begin(lastRevision: number): void {
     // What was seen before says nothing: the others could not renew either.
     this.#others.clear();
+    this.#renewingSinceMs = null;
     // The bucket was lost and made anew, and this node's lease with it.
     if (this.#revision !== null && lastRevision < this.#revision) this.#revision = null;
   }
@@ -154,21 +172,27 @@ export class KvLeases implements Leases {
   }
 
   #look(): void {
-    if (!this.#bucket.isCaughtUp) return;
     const nowMs = this.#options.clock.now();
+    const sinceMs = this.#renewingSinceMs;
+    if (!this.#bucket.isCaughtUp || sinceMs === null || nowMs - sinceMs < LEASE_MS) return;
     for (const [nodeId, seen] of this.#others) {
-      if (nowMs - seen.sinceMs < LEASE_MS) continue;
+      if (nowMs - Math.max(seen.sinceMs, sinceMs) < LEASE_MS) continue;
       seen.sinceMs = nowMs;
-      void this.#judge(nodeId, seen);
+      void this.#judge(nodeId, seen, nowMs);
     }
   }
 
   /** Asks once more: a watch that has stopped telling must not make the living dead. */
-  async #judge(nodeId: string, seen: Seen): Promise<void> {
-    const entry = await this.#bucket.get(nodeId).catch(() => null);
-    if (entry === null || entry.revision !== seen.revision || this.#others.get(nodeId) !== seen) return;
-    this.#gone.set(nodeId, seen.revision);
-    this.#options.onGone(nodeId);
+  async #judge(nodeId: string, seen: Seen, atMs: number): Promise<void> {
+    try {
+      const entry = await this.#bucket.get(nodeId);
+      if (entry?.revision !== seen.revision || this.#others.get(nodeId) !== seen) return;
+      this.#gone.set(nodeId, seen.revision);
+      this.#options.onGone(nodeId);
+    } catch {
+      // Not known: the next look asks again.
+      if (seen.sinceMs === atMs) seen.sinceMs = atMs - LEASE_MS;
+    }
   }
 
   async #renew(): Promise<void> {
@@ -177,21 +201,35 @@ export class KvLeases implements Leases {
     try {
       const nodeId = this.#nodeId;
       const written = await this.#write(nodeId, "held", this.#revision ?? 0);
-      if (written === "conflict" && nodeId === this.#nodeId) await this.#lookAtOwn(nodeId);
-    } catch {
-      // The next renewal tries again.
+      if (written === "written") this.#renewed();
+      else if (nodeId === this.#nodeId) await this.#lookAtOwn(nodeId);
+    } catch (error) {
+      this.#notRenewed(error instanceof Error ? error.message : String(error));
     } finally {
       this.#isRenewing = false;
     }
+  }
+
+  #renewed(): void {
+    this.#renewedAtMs = this.#options.clock.now();
+    this.#renewingSinceMs ??= this.#renewedAtMs;
+    if (this.#isFailureSaid) this.#options.report.leasesAvailable();
+    this.#isFailureSaid = false;
+  }
+
+  #notRenewed(reason: string): void {
+    this.#renewingSinceMs = null;
+    if (!this.#isFailureSaid) this.#options.report.leasesUnavailable(reason);
+    this.#isFailureSaid = true;
   }
 
   /** A write that was refused: another has taken it, or an earlier write of ours was done and never acknowledged. */
   async #lookAtOwn(nodeId: string): Promise<void> {
     const entry = await this.#bucket.get(nodeId);
     if (nodeId !== this.#nodeId) return;
-    if (entry === null) {
-      // Gone with the bucket: it is written anew.
-      this.#revision = null;
+    if (entry === null || entry.value === null) {
+      // Gone with the bucket, or by somebody's hand: it is written anew.
+      this.#revision = entry?.revision ?? null;
       return;
     }
     const lease = parseLease(entry.value);

@@ -48,6 +48,9 @@ const REQUEST_TIMEOUT_MS = 2000;
 /** How soon a bucket that could not be read is tried again. */
 const RETRY_MS = 500;
 
+/** A watch that has told nothing for this long, and not all that was there, begins anew. */
+const STALL_MS = 2000;
+
 /** JetStream's code for a write that expected another last revision. */
 const WRONG_LAST_SEQUENCE = 10_071;
 
@@ -99,11 +102,11 @@ export class Bucket {
     return this.#write(key, null, undefined);
   }
 
-  /** What stands there now; null where nothing does, or it was deleted. Errors: rejects where the servers do not say. */
+  /** What stands there now, a deletion too; null where the key was never written. Errors: rejects where the servers do not say. */
   async get(key: string): Promise<BucketEntry | null> {
     const entry = await this.#open().kv.get(key);
-    if (entry === null || entry.operation !== "PUT") return null;
-    return { key, revision: entry.revision, value: entry.string() };
+    if (entry === null) return null;
+    return { key, revision: entry.revision, value: entry.operation === "PUT" ? entry.string() : null };
   }
 
   /** Takes one revision out as if it had never been written. Errors: rejects where the servers do not do it. */
@@ -165,10 +168,21 @@ export class Bucket {
     this.#stopWatch = () => watch.stop();
     this.#options.listener.begin(streamInfo.state.last_seq);
     if (values === 0) this.#sayCaughtUp();
-    for await (const entry of watch) {
-      if (round !== this.#round) return;
-      this.#options.listener.entry(toEntry(entry));
-      if (entry.delta === 0) this.#sayCaughtUp();
+    // The last of what was there may be erased before it is told: then nothing says that it was the last.
+    const stall = setInterval(() => {
+      if (!this.#caughtUp && !isTold) watch.stop();
+      isTold = false;
+    }, STALL_MS);
+    let isTold = true;
+    try {
+      for await (const entry of watch) {
+        if (round !== this.#round) return;
+        isTold = true;
+        this.#options.listener.entry(toEntry(entry));
+        if (entry.delta === 0) this.#sayCaughtUp();
+      }
+    } finally {
+      clearInterval(stall);
     }
     this.#session = null;
     this.#caughtUp = false;

@@ -55,6 +55,7 @@ export interface ClusterReport {
   };
   messagesDropped(count: number, reason: string): void;
   leasesUnavailable(reason: string): void;
+  leasesAvailable(): void;
   /** Another node has taken over this one's connections, `count` of them. */
   leaseLost(nodeId: string, newNodeId: string, count: number): void;
   rulesUnavailable(reason: string): void;
@@ -114,7 +115,8 @@ function createClusterReport(log: Logger): ClusterReport {
       skipped: (nodeId, count) => log.error({ nodeId, count }, "messages of a lost node's journal could not be read"),
     },
     messagesDropped: (count, reason) => log.warn({ count, reason }, "messages between nodes dropped"),
-    leasesUnavailable: (reason) => log.warn({ reason }, "leases out of reach: lost nodes are not taken over"),
+    leasesUnavailable: (reason) => log.warn({ reason }, "lease not renewed: lost nodes are not taken over"),
+    leasesAvailable: () => log.info("lease renewed again"),
     leaseLost: (nodeId, newNodeId, count) =>
       log.error({ nodeId, newNodeId, count }, "lease lost: another node has taken over these connections"),
     rulesUnavailable: (reason) => log.warn({ reason }, "group rules out of reach"),

@@ -59,8 +59,7 @@ export class KvRuleStore implements RuleStore {
     });
   }
 
-  /** Whether this node knows every rule. */
-  get isLoaded(): boolean {
+  get isCurrent(): boolean {
     return this.#bucket.isCaughtUp;
   }
 

@@ -67,6 +67,8 @@ export class SqliteRuleStore implements RuleStore {
     this.#onDamaged = onDamaged;
   }
 
+  readonly isCurrent = true;
+
   async watch(listener: (change: RuleChange) => void): Promise<void> {
     for (const rule of this.#openExisting()?.all.all() ?? []) listener({ ...rule, revision: ++this.#revision });
     this.#listener = listener;

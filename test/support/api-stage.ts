@@ -140,6 +140,7 @@ export class ApiStage {
       clock,
       timeOfDayMs: () => 1_700_000_000_000 + clock.now(),
       report,
+      onBegun: (hub, name, group) => deliver.begin({ kind: "user", hub, name }, group),
       onExpired: (hub, name, group) => {
         deliver.leave({ target: { kind: "user", hub, name }, group });
       },

@@ -8,6 +8,7 @@ const NOON_MS = Date.UTC(2025, 5, 1, 12);
 /** A disk that can be full: a real store that rejects instead of changing while `failing` is set. */
 export class FullDisk extends MemoryRuleStore {
   failing = false;
+  override isCurrent = true;
 
   override async put(rule: GroupRule): Promise<RuleWrite> {
     this.#check();
@@ -35,6 +36,7 @@ export class GroupRulesStage {
   readonly clock = new FakeClock();
   /** Moves the time of day against the clock, as an administrator or NTP does. */
   dayOffsetMs = 0;
+  readonly begun: string[] = [];
   readonly expired: string[] = [];
   readonly faults: unknown[] = [];
   /** Called at each end of a rule, after it was recorded. */
@@ -58,6 +60,7 @@ export class GroupRulesStage {
       clock: this.clock,
       timeOfDayMs: () => this.timeOfDayMs(),
       report: { fault: (_where, error) => void this.faults.push(error) },
+      onBegun: (hub, userId, group) => void this.begun.push([hub, userId, group].join("/")),
       onExpired: (hub, userId, group) => {
         this.expired.push([hub, userId, group].join("/"));
         this.onExpired(hub, userId, group);
