@@ -175,7 +175,9 @@ describe("when NATS is back", () => {
   });
 });
 
-test("a node that is started without NATS takes clients, and is not ready until it has reached it once", async () => {
+test("a node that is started without NATS takes clients, is not ready until it has reached it once, and has their rules then", async () => {
+  const rule = await call(cluster.node(0), "PUT", "users/early/groups/ruled?ttl=600");
+  expect(rule.status).toBe(202);
   await cluster.nats.stop("SIGKILL");
   const node = await CommandGateway.start({ through: "bun", config: cluster.config });
   cluster.nodes.push(node);
@@ -190,4 +192,6 @@ test("a node that is started without NATS takes clients, and is not ready until 
   await ready(cluster.node(0).port);
   await push(cluster.node(0), "users/early/messages", "found");
   expect(await client.nextText()).toBe("found");
+  await push(cluster.node(0), "groups/ruled/messages", "by the rule");
+  expect(await client.nextText()).toBe("by the rule");
 });

@@ -59,26 +59,9 @@ export class Cluster {
     return node;
   }
 
-  /** Waits until the copy of the journal in JetStream, from which other nodes take over, names each of these connections. */
+  /** Waits until other nodes could take over each of these connections. */
   async copied(connectionIds: Iterable<string>): Promise<void> {
-    const connection = await connect({ servers: this.nats.url });
-    try {
-      const manager = await jetstreamManager(connection);
-      const missing = new Set(connectionIds);
-      let next = 1;
-      const look = async () => {
-        const { last_seq: last } = (await manager.streams.info("hubwire_journal")).state;
-        for (; next <= last; next++) {
-          const text =
-            (await manager.streams.getMessage("hubwire_journal", { seq: next }).catch(() => null))?.string() ?? "";
-          for (const id of missing) if (text.includes(id)) missing.delete(id);
-        }
-        return missing.size === 0;
-      };
-      await until(look, "the copy of the journal");
-    } finally {
-      await connection.close();
-    }
+    await copied(connectionIds, this);
   }
 
   /** Lines by which a node says that something of ours is broken. */
@@ -117,4 +100,26 @@ export async function callNode(
   const text = body.toString("utf8");
   const code = text.startsWith("{") ? String((JSON.parse(text) as { code: unknown }).code) : "";
   return { status, retryAfter: head.all("retry-after").join(), code };
+}
+
+/** Waits until the copy of the journal in JetStream, from which other nodes take over, names each of these connections. */
+export async function copied(connectionIds: Iterable<string>, { nats }: { readonly nats: NatsServer }): Promise<void> {
+  const connection = await connect({ servers: nats.url });
+  try {
+    const manager = await jetstreamManager(connection);
+    const missing = new Set(connectionIds);
+    let next = 1;
+    const look = async () => {
+      const { last_seq: last } = (await manager.streams.info("hubwire_journal")).state;
+      for (; next <= last; next++) {
+        const found = await manager.streams.getMessage("hubwire_journal", { seq: next }).catch(() => null);
+        const text = found?.string() ?? "";
+        for (const id of missing) if (text.includes(id)) missing.delete(id);
+      }
+      return missing.size === 0;
+    };
+    await until(look, "the copy of the journal");
+  } finally {
+    await connection.close();
+  }
 }
