@@ -1,94 +1,149 @@
-import { describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { until } from "../../test/support/deadline.ts";
+import { NatsNode } from "../../test/support/nats-nodes.ts";
+import { NatsServer } from "../../test/support/nats-server.ts";
 import type { Answer, Broker, BrokerHandler } from "../core/ports.ts";
-import type { Envelope, Members, Question } from "../protocol/envelope.ts";
+import type { Envelope, Members, Question, Target } from "../protocol/envelope.ts";
 import { MemoryBroker } from "./memory.ts";
 
-/** Makes a broker whose only node is the handler. */
-type BrokerFactory = (handler: BrokerHandler) => Broker;
-
-/** What every broker keeps to; each implementation runs it. Source: `Broker` in core/ports.ts. */
-function brokerContract(name: string, make: BrokerFactory): void {
-  const ada: Members = { kind: "user", hub: "chat", name: "ada" };
-  const message = (frame: string): Envelope => ({ verb: "send", target: ada, excluded: ["c1"], frame });
-
-  function node(answer: Answer = "yes"): { broker: Broker; heard: (Envelope | Question)[] } {
-    const heard: (Envelope | Question)[] = [];
-    const handler: BrokerHandler = {
-      receive: (envelope) => void heard.push(envelope),
-      answer: async (question) => {
-        heard.push(question);
-        return answer;
-      },
-    };
-    return { broker: make(handler), heard };
-  }
-
-  describe(`the ${name} broker`, () => {
-    test("brings an envelope as it was published, once", async () => {
-      const { broker, heard } = node();
-      await broker.publish(message("hello"));
-      expect(heard).toEqual([message("hello")]);
-    });
-
-    test("keeps the order of one publisher", async () => {
-      const { broker, heard } = node();
-      const frames = Array.from({ length: 100 }, (_, index) => String(index));
-      await Promise.all(frames.map((frame) => broker.publish(message(frame))));
-      expect(heard.map((each) => "frame" in each && each.frame)).toEqual(frames);
-    });
-
-    test("answers a question after what was published before it was received", async () => {
-      const { broker, heard } = node();
-      void broker.publish(message("first"));
-      await broker.ask({ verb: "exists", target: ada }, "first-yes");
-      expect(heard.map(({ verb }) => verb)).toEqual(["send", "exists"]);
-    });
-
-    test("carries text as text and bytes as the same bytes", async () => {
-      const { broker, heard } = node();
-      for (const frame of ["", "grüße \u0000", new Uint8Array(), Uint8Array.of(0, 255)]) {
-        await broker.publish({ verb: "send", target: { kind: "hub", hub: "Chat" }, excluded: [], frame });
-      }
-      expect(heard.map((each) => "frame" in each && each.frame)).toEqual([
-        "",
-        "grüße \u0000",
-        new Uint8Array(),
-        Uint8Array.of(0, 255),
-      ]);
-    });
-
-    test("keeps names as they are, whatever they hold", async () => {
-      const { broker, heard } = node();
-      const target: Members = { kind: "group", hub: "a.b,[c]", name: "größe > * . / %2F" };
-      await broker.publish({ verb: "close", target, reason: "tschüß 🙂" });
-      await broker.ask({ verb: "leave", target, group: null, afterRules: 0 }, "every-node");
-      expect(heard).toEqual([
-        { verb: "close", target, reason: "tschüß 🙂" },
-        { verb: "leave", target, group: null, afterRules: 0 },
-      ]);
-    });
-
-    test("rejects where a question could not be answered, and throws at nobody", async () => {
-      const fault = new Error("a bug of ours");
-      const broker = make({
-        receive: () => {},
-        answer: async () => {
-          throw fault;
-        },
-      });
-      const asking = broker.ask({ verb: "exists", target: ada }, "first-yes");
-      await expect(asking).rejects.toThrow();
-    });
-
-    for (const answer of ["yes", "no", "limit"] as const) {
-      for (const scope of ["first-yes", "every-node"] as const) {
-        test(`a single node's ${answer} is the answer to a question for ${scope}`, async () => {
-          const { broker } = node(answer);
-          expect(await broker.ask({ verb: "join", target: ada, group: "g", afterRules: 0 }, scope)).toBe(answer);
-        });
-      }
-    }
-  });
+/** A broker whose only node writes down what it gets. */
+interface Place extends AsyncDisposable {
+  readonly broker: Broker;
+  readonly heard: (Envelope | Question)[];
+  /** What it says to questions. */
+  says: Answer | Error;
 }
 
-brokerContract("memory", (handler) => new MemoryBroker(handler));
+let server: NatsServer;
+let nodeCount = 0;
+beforeAll(async () => {
+  server = await NatsServer.start();
+});
+afterAll(() => server[Symbol.asyncDispose]());
+
+function memoryPlace(): Place {
+  const heard: (Envelope | Question)[] = [];
+  const handler: BrokerHandler = {
+    receive: (envelope) => void heard.push(envelope),
+    answer: async (question) => {
+      heard.push(question);
+      if (place.says instanceof Error) throw place.says;
+      return place.says;
+    },
+  };
+  const place: Place = { broker: new MemoryBroker(handler), heard, says: "yes", [Symbol.asyncDispose]: async () => {} };
+  return place;
+}
+
+async function natsPlace(): Promise<Place> {
+  const [node] = await NatsNode.start(server, `node-${++nodeCount}`);
+  if (node === undefined) throw new Error("there is one");
+  return {
+    broker: node.broker,
+    heard: node.heard,
+    get says() {
+      return node.says ?? "no";
+    },
+    set says(answer) {
+      node.says = answer;
+    },
+    [Symbol.asyncDispose]: () => node[Symbol.asyncDispose](),
+  };
+}
+
+const ADA: Members = { kind: "user", hub: "chat", name: "ada" };
+
+function message(frame: string | Uint8Array, target: Target = ADA): Envelope {
+  return { verb: "send", target, excluded: ["c1"], frame };
+}
+
+/** What every broker keeps to. Source: `Broker` in core/ports.ts. */
+describe.each([
+  ["memory", async () => memoryPlace()],
+  ["NATS", natsPlace],
+] as const)("the broker over %s", (_name, make) => {
+  /** A place with a member of everything that these tests send to. */
+  async function open(...targets: readonly Target[]): Promise<Place> {
+    const place = await make();
+    for (const target of [ADA, ...targets]) await place.broker.join(target);
+    return place;
+  }
+
+  async function hears(place: Place, count: number): Promise<void> {
+    await until(() => place.heard.length >= count, `${count} to be heard`);
+  }
+
+  test("brings an envelope as it was published, once", async () => {
+    await using place = await open();
+    expect(await place.broker.publish(message("hello"))).toBe("sent");
+    // What is asked behind it is answered behind it, so nothing more is on its way then.
+    await place.broker.ask({ verb: "exists", target: ADA }, "first-yes");
+    expect(place.heard).toEqual([message("hello"), { verb: "exists", target: ADA }]);
+  });
+
+  test("keeps the order of one publisher", async () => {
+    await using place = await open();
+    const frames = Array.from({ length: 100 }, (_, index) => String(index));
+    await Promise.all(frames.map((frame) => place.broker.publish(message(frame))));
+    await hears(place, 100);
+    expect(place.heard.map((each) => "frame" in each && each.frame)).toEqual(frames);
+  });
+
+  test("answers a question after what was published before it was received", async () => {
+    await using place = await open();
+    void place.broker.publish(message("first"));
+    await place.broker.ask({ verb: "exists", target: ADA }, "first-yes");
+    expect(place.heard.map(({ verb }) => verb)).toEqual(["send", "exists"]);
+  });
+
+  test("carries text as text and bytes as the same bytes", async () => {
+    const hub: Target = { kind: "hub", hub: "Chat" };
+    await using place = await open(hub);
+    const frames = ["", "grüße \u0000", "\ufeffwith a mark", new Uint8Array(), Uint8Array.of(0, 255)];
+    for (const frame of frames) await place.broker.publish({ verb: "send", target: hub, excluded: [], frame });
+    await hears(place, frames.length);
+    const got = place.heard.map((each) => "frame" in each && each.frame);
+    expect(got.map((frame) => (typeof frame === "string" ? frame : [...(frame || [])]))).toEqual(
+      frames.map((frame) => (typeof frame === "string" ? frame : [...frame])),
+    );
+  });
+
+  test("keeps names as they are, whatever they hold", async () => {
+    const target: Members = { kind: "group", hub: "a.b,[c]", name: "größe > * . / %2F" };
+    await using place = await open(target);
+    await place.broker.publish({ verb: "close", target, reason: "tschüß 🙂" });
+    await place.broker.ask({ verb: "leave", target, group: null, afterRules: 7 }, "every-node");
+    expect(place.heard).toEqual([
+      { verb: "close", target, reason: "tschüß 🙂" },
+      { verb: "leave", target, group: null, afterRules: 7 },
+    ]);
+  });
+
+  test("rejects where a question could not be answered for a fault of ours", async () => {
+    await using place = await open();
+    place.says = new Error("a bug of ours");
+    await expect(place.broker.ask({ verb: "exists", target: ADA }, "first-yes")).rejects.toThrow();
+    await expect(place.broker.ask({ verb: "exists", target: ADA }, "every-node")).rejects.toThrow();
+  });
+
+  test("may be joined and left in any number, and says nothing of it", async () => {
+    await using place = await open();
+    for (let time = 0; time < 3; time++) await place.broker.join({ kind: "group", hub: "chat", name: "g" });
+    for (let time = 0; time < 3; time++) place.broker.leave({ kind: "group", hub: "chat", name: "g" });
+    place.broker.leave({ kind: "group", hub: "chat", name: "never joined" });
+    await place.broker.join({ kind: "connection", hub: "chat", name: "c" });
+    place.broker.leave({ kind: "connection", hub: "chat", name: "c" });
+    expect(await place.broker.publish(message("still there"))).toBe("sent");
+    await hears(place, 1);
+  });
+
+  for (const answer of ["yes", "no", "limit"] as const) {
+    for (const scope of ["first-yes", "every-node"] as const) {
+      test(`a single node's ${answer} is the answer to a question for ${scope}`, async () => {
+        await using place = await open();
+        place.says = answer;
+        expect(await place.broker.ask({ verb: "join", target: ADA, group: "g", afterRules: 0 }, scope)).toBe(answer);
+      });
+    }
+  }
+});

@@ -71,7 +71,9 @@ export class Subscriptions {
    * What was subscribed before, the client has asked for again by itself; what was added before there was a connection, not.
    */
   async linkUp(): Promise<boolean> {
-    for (const [subject, found] of this.#subjects) found.subscription ??= this.#subscribe(subject);
+    for (const [subject, found] of this.#subjects) {
+      if (found.subscription?.isClosed() !== false) found.subscription = this.#subscribe(subject);
+    }
     try {
       await this.#link.connection?.flush();
       return this.#link.isUp;

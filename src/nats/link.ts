@@ -97,14 +97,23 @@ export class NatsLink {
   }
 
   async #run(options: Parameters<typeof connect>[0]): Promise<void> {
-    const connection = await this.#connectFirst(options);
-    if (connection === null) return;
-    if (this.#stopped) {
-      await connection.close();
-      return;
+    while (!this.#stopped) {
+      const connection = await this.#connectFirst(options);
+      if (connection === null) return;
+      if (this.#stopped) {
+        await connection.close();
+        return;
+      }
+      this.#connection = connection;
+      this.#changed(true, connection.getServer());
+      await this.#follow(connection);
+      // The client has given up, which it should not: with another one it goes on.
+      this.#changed(false, "the connection was closed");
     }
-    this.#connection = connection;
-    this.#changed(true, connection.getServer());
+  }
+
+  /** Resolves when the connection is closed for good. */
+  async #follow(connection: NatsConnection): Promise<void> {
     for await (const status of connection.status()) {
       switch (status.type) {
         case "disconnect":

@@ -16,6 +16,8 @@ export interface NatsServerOptions {
   readonly config?: string;
   /** The address it listens on; 127.0.0.1 when left out. */
   readonly host?: string;
+  /** The port, where another server had it before; a free one when left out. */
+  readonly port?: number;
   /** Variables that the configuration names. */
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -47,7 +49,7 @@ export class NatsServer {
     const server = new NatsServer(options);
     try {
       for (let tries = 1; server.#child === null; tries++) {
-        server.#port = randomPort();
+        server.#port = options.port ?? randomPort();
         const isTaken = !(await server.#run());
         if (isTaken && tries === MAX_TRIES) throw new Error(`no free port for nats-server:\n${server.#output}`);
       }

@@ -1,0 +1,91 @@
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { cutIntoParts, isPart, PartJoiner } from "./parts.ts";
+
+class Stage {
+  nowMs = 0;
+  readonly lost: string[] = [];
+  readonly joiner = new PartJoiner({ nowMs: () => this.nowMs, onLost: (reason) => void this.lost.push(reason) });
+
+  /** Adds parts in order; what became whole. */
+  add(...parts: readonly Uint8Array[]): string[] {
+    return parts.flatMap((part) => {
+      const whole = this.joiner.add("s", part);
+      return whole === null ? [] : [Buffer.from(whole).toString()];
+    });
+  }
+}
+
+function cut(text: string, options: { publisher?: bigint; sequence?: number; maxBytes?: number } = {}): Uint8Array[] {
+  const { publisher = 1n, sequence = 0, maxBytes = 24 } = options;
+  return cutIntoParts(Buffer.from(text), { maxBytes, publisher, sequence });
+}
+
+test("however a message is cut, its parts fit and make it again", () => {
+  fc.assert(
+    fc.property(fc.string({ minLength: 1, maxLength: 300 }), fc.integer({ min: 22, max: 400 }), (text, maxBytes) => {
+      const stage = new Stage();
+      const parts = cut(text, { maxBytes });
+      for (const part of parts) expect([isPart(part), part.length <= maxBytes]).toEqual([true, true]);
+      expect(stage.add(...parts)).toEqual([text]);
+      expect([stage.joiner.size, stage.lost]).toEqual([0, []]);
+    }),
+  );
+});
+
+test("parts of several publishers, and of one on several subjects, do not mix", () => {
+  const stage = new Stage();
+  const [one, other] = [cut("from the one"), cut("from the other", { publisher: 2n })];
+  const mixed = Array.from({ length: 10 }, (_empty, index) => [one[index], other[index]]).flat();
+  expect(stage.add(...mixed.filter((part) => part !== undefined))).toEqual(["from the one", "from the other"]);
+  const [first, ...rest] = cut("xyzxyz");
+  if (first === undefined) throw new Error("there are parts");
+  expect(stage.joiner.add("a", first)).toBeNull();
+  for (const part of rest) expect(stage.joiner.add("b", part)).toBeNull();
+  expect(stage.lost).toEqual(["the first parts of a message were lost"]);
+});
+
+describe("what does not come", () => {
+  test("costs its message and no other", () => {
+    const stage = new Stage();
+    const parts = cut("lost on the way");
+    expect(stage.add(...parts.slice(0, 2), ...parts.slice(3))).toEqual([]);
+    expect(stage.add(...cut("the next", { sequence: 1 }))).toEqual(["the next"]);
+    expect(stage.joiner.size).toBe(0);
+    expect(stage.lost[0]).toBe("parts of a message were lost");
+  });
+
+  test("a message whose end is missing ends with the next of its publisher, or after ten seconds", () => {
+    const stage = new Stage();
+    stage.add(...cut("without its end").slice(0, -1));
+    expect(stage.add(...cut("the next", { sequence: 1 }))).toEqual(["the next"]);
+    expect(stage.lost).toHaveLength(1);
+    stage.add(...cut("without its end", { sequence: 2 }).slice(0, -1));
+    stage.nowMs = 9999;
+    stage.joiner.sweep();
+    expect(stage.joiner.size).toBe(1);
+    stage.nowMs = 10_000;
+    stage.joiner.sweep();
+    expect([stage.joiner.size, stage.lost.length]).toEqual([0, 2]);
+  });
+
+  test("unfinished messages hold 64 MiB at most: the one that was heard of longest ago is given up", () => {
+    const stage = new Stage();
+    const piece = "x".repeat(16 * 1024 * 1024);
+    const begin = (publisher: bigint) => cut(piece + piece, { publisher, maxBytes: piece.length + 21 })[0];
+    for (const publisher of [1n, 2n, 3n, 4n]) stage.add(begin(publisher) ?? new Uint8Array());
+    expect([stage.joiner.size, stage.lost]).toEqual([4, []]);
+    stage.add(begin(5n) ?? new Uint8Array());
+    expect([stage.joiner.size, stage.lost.length]).toEqual([4, 1]);
+  });
+});
+
+test("bytes that only look like a part are told of, and never throw", () => {
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 60 }), (bytes) => {
+      const stage = new Stage();
+      stage.add(Uint8Array.of(255, ...bytes));
+      expect(stage.joiner.size + stage.lost.length).toBeLessThanOrEqual(1);
+    }),
+  );
+});

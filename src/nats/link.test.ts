@@ -1,0 +1,215 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Certificates, makeCertificates } from "../../test/support/certificates.ts";
+import { until } from "../../test/support/deadline.ts";
+import { makeNatsCredentials } from "../../test/support/nats-creds.ts";
+import { NatsServer } from "../../test/support/nats-server.ts";
+import { NatsLink, type NatsOptions } from "./link.ts";
+
+const NOTHING = { user: null, password: null, token: null, credsFile: null, tls: null } as const;
+
+let certificates: Certificates;
+let folder: string;
+const open: (NatsServer | { stop(): Promise<void> })[] = [];
+
+beforeAll(() => {
+  certificates = makeCertificates();
+  folder = mkdtempSync(join(tmpdir(), "hubwire-link-"));
+});
+afterAll(() => {
+  certificates.remove();
+  rmSync(folder, { recursive: true, force: true });
+});
+afterEach(async () => {
+  for (const one of open.splice(0).reverse())
+    await (one instanceof NatsServer ? one[Symbol.asyncDispose]() : one.stop());
+});
+
+async function startServer(config = ""): Promise<NatsServer> {
+  const server = await NatsServer.start({ config });
+  open.push(server);
+  return server;
+}
+
+/** A link, and what it reports: `up`, `down`, `refused`. */
+function startLink(options: Partial<NatsOptions> & Pick<NatsOptions, "servers">): { link: NatsLink; said: string[] } {
+  const said: string[] = [];
+  const link = NatsLink.start(
+    { ...NOTHING, ...options },
+    {
+      up: () => void said.push("up"),
+      down: (cause) => void said.push(`down: ${cause}`),
+      refused: (cause) => void said.push(`refused: ${cause}`),
+    },
+  );
+  open.push(link);
+  return { link, said };
+}
+
+/** Waits until the server lets it do something. */
+async function works({ link }: { link: NatsLink }): Promise<void> {
+  // The server it had may be gone, and the loss not noticed yet.
+  const isAnswered = async () =>
+    link.isUp &&
+    (await link.connection?.flush().then(
+      () => true,
+      () => false,
+    )) === true;
+  await until(isAnswered, "an answer");
+}
+
+describe("proving who asks", () => {
+  const ways: readonly (readonly [string, string, Partial<NatsOptions>, Partial<NatsOptions>])[] = [
+    ["a token", 'authorization { token: "t0ken" }', { token: "t0ken" }, { token: "other" }],
+    [
+      "user and password",
+      'authorization { user: "hub", password: "pa ss" }',
+      { user: "hub", password: "pa ss" },
+      { user: "hub", password: "pass" },
+    ],
+  ];
+  test.each(ways)(
+    "by %s is let in; a wrong one is not, is told of once, and is let in when it is right",
+    async (...way) => {
+      const [, config, right, wrong] = way;
+      const server = await startServer(config);
+      await works(startLink({ servers: [server.url], ...right }));
+      const refused = startLink({ servers: [server.url], ...wrong });
+      await until(() => refused.said.length > 0, "the refusal");
+      expect(refused.said.join()).toMatch(/^down: .*Authorization Violation/i);
+      expect(refused.said.join()).not.toContain(Object.values(wrong).at(-1) ?? "?");
+      expect(refused.link.connection).toBeNull();
+      // Whoever runs the server changes its mind.
+      await server.stop();
+      const other = await NatsServer.start({ config: wrongConfig(config, wrong), port: server.port });
+      open.push(other);
+      await works(refused);
+      expect(refused.said.filter((text) => text.startsWith("down"))).toHaveLength(1);
+    },
+  );
+
+  function wrongConfig(config: string, { token, password }: Partial<NatsOptions>): string {
+    return config.replace(/"t0ken"/, JSON.stringify(token ?? "")).replace(/"pa ss"/, JSON.stringify(password ?? ""));
+  }
+
+  test("by a credentials file is let in, without one not", async () => {
+    const { config, creds } = makeNatsCredentials();
+    const server = await startServer(config);
+    const credsFile = join(folder, "hubwire.creds");
+    writeFileSync(credsFile, creds);
+    await works(startLink({ servers: [server.url], credsFile }));
+    const without = startLink({ servers: [server.url] });
+    await until(() => without.said.length > 0, "the refusal");
+    expect(without.said[0]).toStartWith("down: ");
+  });
+
+  test("by a file that is not there throws at the start", () => {
+    expect(() => startLink({ servers: ["127.0.0.1:1"], credsFile: join(folder, "none") })).toThrow("ENOENT");
+  });
+});
+
+describe("TLS", () => {
+  function tlsConfig(verify: boolean): string {
+    const { server, authority } = certificates;
+    return `tls { cert_file: "${server.certFile}", key_file: "${server.keyFile}", ca_file: "${authority.certFile}", verify: ${verify} }`;
+  }
+
+  test("with a private authority that is named is trusted, without it is not", async () => {
+    const server = await startServer(tlsConfig(false));
+    const tls = { caFile: certificates.authority.certFile, certFile: null, keyFile: null };
+    await works(startLink({ servers: [server.url], tls }));
+    await works(startLink({ servers: [server.url.replace("nats:", "tls:")], tls }));
+    const foreign = startLink({
+      servers: [server.url],
+      tls: { ...tls, caFile: certificates.foreignAuthority.certFile },
+    });
+    const unnamed = startLink({ servers: [server.url.replace("nats:", "tls:")] });
+    for (const { said } of [foreign, unnamed]) await until(() => said.length > 0, "the refusal");
+    expect([foreign.link.connection, unnamed.link.connection]).toEqual([null, null]);
+  });
+
+  test("that asks for a client certificate lets in who has one, and nobody else", async () => {
+    const server = await startServer(tlsConfig(true));
+    const caFile = certificates.authority.certFile;
+    const { certFile, keyFile } = certificates.client;
+    await works(startLink({ servers: [server.url], tls: { caFile, certFile, keyFile } }));
+    const without = startLink({ servers: [server.url], tls: { caFile, certFile: null, keyFile: null } });
+    await until(() => without.said.length > 0, "the refusal");
+    expect(without.link.connection).toBeNull();
+  });
+
+  test("that is asked for is not done without", async () => {
+    const server = await startServer();
+    const asked = startLink({ servers: [server.url.replace("nats:", "tls:")] });
+    await until(() => asked.said.length > 0, "the refusal");
+    expect(asked.link.connection).toBeNull();
+  });
+});
+
+describe("a server that goes away", () => {
+  test("and comes back is told of, each time once, listeners in the order in which they came", async () => {
+    const server = await startServer();
+    const { link, said } = startLink({ servers: [server.url] });
+    const heard: string[] = [];
+    for (const name of ["a", "b"]) link.onChange((isUp) => void heard.push(`${name} ${isUp}`));
+    await works({ link });
+    for (let time = 0; time < 2; time++) {
+      await server.stop("SIGKILL");
+      await until(() => !link.isUp, "the loss");
+      await server.restart();
+      await works({ link });
+    }
+    expect(said.map((text) => text.split(":")[0])).toEqual(["up", "down", "up", "down", "up"]);
+    expect(heard).toEqual(["true", "false", "true", "false", "true"].flatMap((isUp) => [`a ${isUp}`, `b ${isUp}`]));
+    link.onChange((isUp) => void heard.push(`late ${isUp}`));
+    expect(heard.at(-1)).toBe("late true");
+  });
+
+  test("without a word is found out, and the link is back when it answers again", async () => {
+    const server = await startServer();
+    const { link } = startLink({ servers: [server.url] });
+    await works({ link });
+    process.kill(server.pid, "SIGSTOP");
+    await until(() => !link.isUp, "the silence to be noticed");
+    process.kill(server.pid, "SIGCONT");
+    await works({ link });
+  });
+
+  test("for good is followed by the next of the list", async () => {
+    const [first, second] = [await startServer(), await startServer()];
+    const { link } = startLink({ servers: [first.url, second.url] });
+    await works({ link });
+    for (const server of [first, second]) {
+      await server.stop("SIGKILL");
+      await works({ link });
+      await server.restart();
+    }
+  });
+
+  test("while the client gives up is reached again by another client", async () => {
+    const server = await startServer();
+    const { link, said } = startLink({ servers: [server.url] });
+    await works({ link });
+    const before = link.connection;
+    await before?.close();
+    await until(() => link.connection !== before && link.isUp, "another connection");
+    await works({ link });
+    expect(said.map((text) => text.split(":")[0])).toEqual(["up", "down", "up"]);
+  });
+});
+
+test("stop ends a link that never was, and one that is; it may be called twice", async () => {
+  const never = startLink({ servers: ["127.0.0.1:1"] });
+  await until(() => never.said.length > 0, "the first failure");
+  await never.link.stop();
+  const server = await startServer();
+  const { link, said } = startLink({ servers: [server.url] });
+  await works({ link });
+  await link.stop();
+  await link.stop();
+  expect(link.isUp).toBe(false);
+  expect(link.connection?.isClosed()).toBe(true);
+  expect(said).toEqual(["up"]);
+});

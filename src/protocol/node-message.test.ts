@@ -1,0 +1,115 @@
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import type { Envelope, Members, Question, Target } from "./envelope.ts";
+import { decodeNodeMessage, encodeEnvelope, encodeQuestion } from "./node-message.ts";
+
+const text = fc.string({ unit: "grapheme", maxLength: 40 }).filter((value) => value.isWellFormed());
+const members: fc.Arbitrary<Members> = fc.record({
+  kind: fc.constantFrom("user" as const, "group" as const, "connection" as const),
+  hub: text,
+  name: text,
+});
+const target: fc.Arbitrary<Target> = fc.oneof(members, fc.record({ kind: fc.constant("hub" as const), hub: text }));
+const envelope: fc.Arbitrary<Envelope> = fc.oneof(
+  fc.record({
+    verb: fc.constant("send" as const),
+    target,
+    excluded: fc.array(text, { maxLength: 5 }),
+    frame: fc.oneof(text, fc.uint8Array({ maxLength: 300 })),
+  }),
+  fc.record({ verb: fc.constant("close" as const), target: members, reason: text }),
+);
+const question: fc.Arbitrary<Question> = fc.oneof(
+  fc.record({ verb: fc.constant("exists" as const), target: members }),
+  fc.record({ verb: fc.constant("inGroup" as const), target: members, group: text }),
+  fc.record({ verb: fc.constant("join" as const), target: members, group: text, afterRules: fc.nat() }),
+  fc.record({ verb: fc.constant("leave" as const), target: members, group: fc.option(text), afterRules: fc.nat() }),
+);
+
+/** As an object whose bytes compare: a frame may be a view of a longer buffer. */
+function plain(value: Envelope): unknown {
+  return "frame" in value && typeof value.frame !== "string" ? { ...value, frame: [...value.frame] } : value;
+}
+
+describe("a message between nodes", () => {
+  test("comes back as it was, wherever in a buffer it stands", () => {
+    fc.assert(
+      fc.property(envelope, fc.nat(9), (sent, offset) => {
+        const bytes = encodeEnvelope(sent);
+        const shifted = new Uint8Array(bytes.length + offset).subarray(offset);
+        shifted.set(bytes);
+        const read = decodeNodeMessage(shifted);
+        if (read?.kind !== "envelope") throw new Error("no envelope");
+        expect(plain(read.envelope)).toEqual(plain(sent));
+      }),
+    );
+    fc.assert(
+      fc.property(question, (asked) => {
+        expect(decodeNodeMessage(encodeQuestion(asked))).toEqual({ kind: "question", question: asked });
+      }),
+    );
+  });
+
+  test("carries a frame's bytes as they are: a long text costs its UTF-8, and bytes themselves", () => {
+    for (const frame of ["ä".repeat(1000), new Uint8Array(2000)]) {
+      const bytes = encodeEnvelope({ verb: "send", target: { kind: "hub", hub: "c" }, excluded: [], frame });
+      expect(bytes.length).toBeLessThan(2100);
+    }
+  });
+});
+
+describe("bytes that are no message", () => {
+  const isWhole = (bytes: Uint8Array): boolean => {
+    const read = decodeNodeMessage(bytes);
+    if (read === null) return false;
+    const { target: of } = read.kind === "envelope" ? read.envelope : read.question;
+    return typeof of.hub === "string" && (of.kind === "hub" || typeof of.name === "string");
+  };
+
+  test("random ones, and cut ones, are none", () => {
+    fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => decodeNodeMessage(bytes) === null));
+    const close = encodeEnvelope({ verb: "close", target: { kind: "user", hub: "c", name: "u" }, reason: "r" });
+    for (let length = 0; length < close.length; length++)
+      expect(decodeNodeMessage(close.subarray(0, length))).toBeNull();
+  });
+
+  test("changed ones are none, or whole: nothing throws and nothing half comes of them", () => {
+    const sent = fc.oneof(envelope.map(encodeEnvelope), question.map(encodeQuestion));
+    fc.assert(
+      fc.property(sent, fc.array(fc.tuple(fc.nat(), fc.nat(255)), { minLength: 1, maxLength: 4 }), (bytes, changes) => {
+        for (const [at, value] of changes) bytes[at % bytes.length] = value;
+        expect(decodeNodeMessage(bytes) === null || isWhole(bytes)).toBe(true);
+      }),
+      { numRuns: 2000 },
+    );
+  });
+
+  test("heads of another shape are none", () => {
+    const good = { verb: "join", target: { kind: "user", hub: "c", name: "u" }, group: "g", afterRules: 0 };
+    const bad = [
+      null,
+      [],
+      1,
+      { ...good, target: null },
+      { ...good, target: { kind: "hub", hub: "c" } },
+      { ...good, target: { kind: "user", hub: "c" } },
+      { ...good, target: { kind: "nobody", hub: "c", name: "u" } },
+      { ...good, group: null },
+      { ...good, afterRules: "0" },
+      { ...good, verb: "kill" },
+    ];
+    expect(decodeNodeMessage(question4(good))).not.toBeNull();
+    for (const head of bad) expect(decodeNodeMessage(question4(head))).toBeNull();
+  });
+
+  /** A question with any head. */
+  function question4(head: unknown): Uint8Array {
+    const json = Buffer.from(JSON.stringify(head));
+    const bytes = Buffer.alloc(6 + json.length);
+    bytes[0] = 1;
+    bytes[1] = 4;
+    bytes.writeUInt32BE(json.length, 2);
+    json.copy(bytes, 6);
+    return bytes;
+  }
+});
