@@ -1,0 +1,85 @@
+import { cpus } from "node:os";
+import { parseArgs } from "node:util";
+import { Load } from "./load.ts";
+import { type Measured, measureRow, type Row } from "./row.ts";
+import { echoRow } from "./rows/echo.ts";
+
+const ROWS: readonly Row[] = [echoRow];
+
+const USAGE = `npm run bench -- [--seconds 3] [--pairs 3] [rows]
+
+Rows: ${ROWS.map(({ name }) => name).join(" ")}`;
+
+/** Runs the rows that are named, or all, and prints the table. Returns the exit code. */
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      seconds: { type: "string", default: "3" },
+      pairs: { type: "string", default: "3" },
+      help: { type: "boolean", default: false },
+    },
+  });
+  const seconds = Number(values.seconds);
+  const pairs = Number(values.pairs);
+  const unknown = positionals.filter((name) => !ROWS.some((row) => row.name === name));
+  if (values.help || unknown.length > 0 || !(seconds > 0) || !(pairs >= 1)) {
+    console.error(unknown.length > 0 ? `no row ${unknown.join(", ")}\n${USAGE}` : USAGE);
+    return values.help ? 0 : 2;
+  }
+  const rows = ROWS.filter(({ name }) => positionals.length === 0 || positionals.includes(name));
+  using load = new Load();
+  const lines: string[] = [];
+  const notes: string[] = [];
+  for (const row of rows) {
+    console.error(`${row.name}: ${row.what}`);
+    try {
+      const measured = await measureRow(row, { load, seconds }, pairs);
+      lines.push(lineOf(row, measured));
+      notes.push(...notesOf(row, measured));
+    } catch (fault) {
+      console.error(fault);
+      lines.push(`| ${row.name} | ${row.what} | failed |  |  |  |  | ${row.target} | missed |`);
+    }
+  }
+  console.log(`${cpus().length} × ${cpus()[0]?.model}, ${pairs} pairs of ${seconds} s\n`);
+  console.log("| row | what | ours | theirs | ratio | spread | lost | target | |");
+  console.log("| --- | --- | ---: | ---: | ---: | --- | ---: | --- | --- |");
+  console.log(`${lines.join("\n")}\n\n${notes.join("\n")}`);
+  return 0;
+}
+
+function lineOf(row: Row, { figures }: Measured): string {
+  const isMet = row.isMet(figures);
+  const theirs = figures.theirs === null ? "" : `${figure(figures.theirs)} (${row.theirs})`;
+  return `| ${[
+    row.name,
+    row.what,
+    `${figure(figures.ours)} ${row.unit}`,
+    theirs,
+    figures.theirs === null ? "" : figures.ratio.toFixed(2),
+    figures.spread.map((ratio) => ratio.toFixed(2)).join("–"),
+    String(figures.lost),
+    row.target,
+    isMet === null ? "said" : isMet ? "met" : "missed",
+  ].join(" | ")} |`;
+}
+
+function notesOf(row: Row, { ours, theirs }: Measured): string[] {
+  const text = (details: Readonly<Record<string, number>>) =>
+    Object.entries(details)
+      .map(([name, value]) => `${name} ${figure(value)}`)
+      .join(", ");
+  return [
+    ...(Object.keys(ours).length === 0 ? [] : [`- ${row.name}, ours: ${text(ours)}`]),
+    ...(Object.keys(theirs).length === 0 ? [] : [`- ${row.name}, theirs: ${text(theirs)}`]),
+  ];
+}
+
+function figure(value: number): string {
+  if (!Number.isFinite(value)) return "-";
+  if (Math.abs(value) >= 1000) return Math.round(value).toLocaleString("en");
+  return String(Number(value.toPrecision(3)));
+}
+
+process.exit(await main());
