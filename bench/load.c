@@ -13,7 +13,7 @@
 //
 // Prints {"ready":...} once all connections are open or refused, and one line of JSON in the end. Times are microseconds. With
 // --rate a time counts from when the message was due, not from when a connection was free for it: a stall counts for all that it
-// delays. `lost`: sent without an answer when the time was over and two more seconds had passed, or the connection was closed.
+// delays. `messages` are those of the counted time, `answers` all that came. `lost`: sent without an answer when the time was over and two more seconds had passed, or the connection was closed.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -54,7 +54,7 @@ static struct {
 static Histogram latency, opening;
 static Conn *conns, **idle;
 static int idle_count, epoll_fd, opened, failed, closed, shaking, created, is_sending, is_counting;
-static long messages, bad, lost, waiting;
+static long messages, answers, bad, lost, waiting;
 static double first_at, last_at;
 static char *request_bytes, **requests;
 static size_t *request_lens;
@@ -185,7 +185,7 @@ static void answered(Conn *c) {
     return;
   }
   if (!c->is_waiting) return;
-  c->is_waiting = 0, waiting--;
+  c->is_waiting = 0, waiting--, answers++;
   if (is_sending && opt.rate == 0) kick(c, t);
   else idle[idle_count++] = c;
 }
@@ -245,7 +245,8 @@ static size_t take_answer(Conn *c, unsigned char *p, size_t len) {
   if (len < head + size) return 0;
   if (p[9] != '2') {
     if (bad == 0) fprintf(stderr, "load: answered: %.*s\n", (int)(len < 400 ? len : 400), p);
-    if (is_counting) bad++, messages--;
+    bad++, answers--;
+    if (is_counting) messages--;
   }
   answered(c);
   return head + size;
@@ -380,8 +381,8 @@ int main(int argc, char **argv) {
   while (opt.hold && !has_line()) turn(0.02);
   double took = opt.mode == RECV ? receive() : send_and_count();
   printf("{\"opened\":%d,\"failed\":%d,\"closed\":%d,\"openSeconds\":%.6f,\"openRate\":%.1f,\"openP50\":%.1f,\"openP99\":%.1f,"
-    "\"messages\":%ld,\"bad\":%ld,\"lost\":%ld,\"seconds\":%.6f,\"rate\":%.1f,\"p50\":%.1f,\"p99\":%.1f,\"p999\":%.1f}\n",
+    "\"messages\":%ld,\"answers\":%ld,\"bad\":%ld,\"lost\":%ld,\"seconds\":%.6f,\"rate\":%.1f,\"p50\":%.1f,\"p99\":%.1f,\"p999\":%.1f}\n",
     opened, failed, closed, opening_took, opening_took > 0 ? opened / opening_took : 0, quantile(&opening, 0.5), quantile(&opening, 0.99),
-    messages, bad, lost, took, took > 0 ? messages / took : 0, quantile(&latency, 0.5), quantile(&latency, 0.99), quantile(&latency, 0.999));
+    messages, answers, bad, lost, took, took > 0 ? messages / took : 0, quantile(&latency, 0.5), quantile(&latency, 0.99), quantile(&latency, 0.999));
   return 0;
 }

@@ -16,7 +16,9 @@ export interface LoadReport {
   readonly openP50: number;
   readonly openP99: number;
   readonly messages: number;
-  /** Answers other than 2xx; not among `messages`. */
+  /** All answers, those before and after the counted time too. */
+  readonly answers: number;
+  /** Answers other than 2xx; not among the others. */
   readonly bad: number;
   readonly lost: number;
   readonly seconds: number;

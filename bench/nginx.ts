@@ -5,7 +5,7 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { findFreePort } from "../test/support/command.ts";
-import { untilDone, within } from "../test/support/deadline.ts";
+import { until, untilDone, within } from "../test/support/deadline.ts";
 
 /**
  * An nginx of one worker in a folder of its own.
@@ -104,6 +104,17 @@ export async function startBackend(): Promise<Nginx> {
     location /message { default_type text/plain; return 200 "${REPLY}"; }
     location /disconnect { return 204; }
   }`);
+}
+
+/** The ids of all connections that the backend was asked about, in the order of their connects; waits until it has written them. */
+export async function connectionIds(backend: Nginx, count: number): Promise<string[]> {
+  let ids: string[] = [];
+  const look = () => {
+    ids = backend.read("ids.log").trim().split("\n");
+    return ids.length >= count;
+  };
+  await until(look, `${count} connection ids`);
+  return ids;
 }
 
 /** One HTTP hop in C before the same backend. */

@@ -2,9 +2,24 @@ import { cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { Load } from "./load.ts";
 import { type Measured, measureRow, type Row } from "./row.ts";
-import { echoRow } from "./rows/echo.ts";
+import { broadcastRow, fanOutCostRow } from "./rows/broadcast.ts";
+import { connectRow, idleRow, memoryRow } from "./rows/connections.ts";
+import { echoManyRow, echoRow, latencyRow } from "./rows/echo.ts";
+import { sendRows } from "./rows/sends.ts";
+import { startRow } from "./rows/start.ts";
 
-const ROWS: readonly Row[] = [echoRow];
+const ROWS: readonly Row[] = [
+  echoRow,
+  echoManyRow,
+  latencyRow,
+  broadcastRow,
+  fanOutCostRow,
+  ...sendRows,
+  connectRow,
+  memoryRow,
+  idleRow,
+  startRow,
+];
 
 const USAGE = `npm run bench -- [--seconds 3] [--pairs 3] [rows]
 

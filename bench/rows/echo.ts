@@ -3,14 +3,15 @@ import type { LoadReport } from "../load.ts";
 import { startBackend, startProxy } from "../nginx.ts";
 import type { Row, Sample } from "../row.ts";
 
-const CONNECTIONS = 64;
+const ACTIVE = 64;
+const MANY = 5000;
 const BYTES = 64;
 const WARMUP_SECONDS = 1;
 
 /** Message → POST → reply, against one bare HTTP hop. */
 export const echoRow: Row = {
   name: "echo",
-  what: `message → POST → reply, ${CONNECTIONS} connections, ${BYTES} B`,
+  what: `message → POST → reply, ${ACTIVE} connections, ${BYTES} B`,
   unit: "replies/s",
   theirs: "nginx proxy_pass, one worker",
   target: "≥ 1.0 ×",
@@ -20,10 +21,61 @@ export const echoRow: Row = {
     const proxy = stack.use(await startProxy(backend));
     const gateway = stack.use(await startBenchGateway(backend));
     const requests = load.requests([messageRequest(proxy.port, BYTES)]);
-    const flags = { conns: CONNECTIONS, bytes: BYTES, seconds, warmup: WARMUP_SECONDS };
+    const flags = { conns: ACTIVE, bytes: BYTES, seconds, warmup: WARMUP_SECONDS };
     return {
       ours: async () => sampleOf(await load.run("echo", { ...flags, port: gateway.port, path: "/ws/client" })),
       theirs: async () => sampleOf(await load.run("http", { ...flags, port: proxy.port, requests })),
+    };
+  },
+};
+
+/** The same with many connections that only stay open, against itself without them. */
+export const echoManyRow: Row = {
+  name: "echo-many",
+  what: `the same, ${ACTIVE} of ${MANY} connections active`,
+  unit: "replies/s",
+  theirs: `${ACTIVE} connections alone`,
+  target: "≥ 0.95 ×",
+  isMet: ({ ratio, lost }) => ratio >= 0.95 && lost === 0,
+  prepare: async ({ load, seconds }, stack) => {
+    const backend = stack.use(await startBackend());
+    const [many, few] = [stack.use(await startBenchGateway(backend)), stack.use(await startBenchGateway(backend))];
+    // A gateway of its own each: opening and closing thousands is no part of what is measured.
+    const idle = stack.use(await load.start("recv", { conns: MANY - ACTIVE, port: many.port, path: "/ws/client" }));
+    const flags = { conns: ACTIVE, bytes: BYTES, seconds, warmup: WARMUP_SECONDS, path: "/ws/client" };
+    return {
+      ours: async () => {
+        const { lost, ...sample } = sampleOf(await load.run("echo", { ...flags, port: many.port }));
+        return { ...sample, lost: lost + MANY - ACTIVE - idle.opened };
+      },
+      theirs: async () => sampleOf(await load.run("echo", { ...flags, port: few.port })),
+    };
+  },
+};
+
+/** At half the rate of nginx and less, how long one waits more than at the backend itself. */
+export const latencyRow: Row = {
+  name: "latency",
+  what: `added latency p99, open loop at half of our own rate, ${ACTIVE} connections`,
+  unit: "µs",
+  theirs: "the backend called directly",
+  target: "p99 ≤ 1 ms more",
+  isMet: ({ ours, theirs, lost }) => ours - (theirs ?? 0) <= 1000 && lost === 0,
+  prepare: async ({ load, seconds }, stack) => {
+    const backend = stack.use(await startBackend());
+    const gateway = stack.use(await startBenchGateway(backend));
+    const requests = load.requests([messageRequest(backend.port, BYTES)]);
+    const flags = { conns: ACTIVE, bytes: BYTES, seconds, warmup: WARMUP_SECONDS };
+    const ours = { ...flags, port: gateway.port, path: "/ws/client" };
+    const rate = Math.round((await load.run("echo", ours)).rate / 2);
+    const byP99 = ({ p50, p99, p999, rate: held, lost, bad, failed }: LoadReport): Sample => ({
+      value: p99,
+      lost: lost + bad + failed,
+      details: { "messages/s": held, "p50 µs": p50, "p99.9 µs": p999 },
+    });
+    return {
+      ours: async () => byP99(await load.run("echo", { ...ours, rate })),
+      theirs: async () => byP99(await load.run("http", { ...flags, port: backend.port, requests, rate })),
     };
   },
 };
