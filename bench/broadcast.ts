@@ -46,15 +46,16 @@ export async function broadcast(load: Load, options: BroadcastOptions): Promise<
   const [first = { port: 0, pid: 0 }] = gateways;
   const requests = load.requests(sendRequests(first.port, [""]));
   const cpuOf = (pids: readonly number[]) => pids.reduce((sum, pid) => sum + cpuSeconds(pid), 0);
-  const pids = gateways.map(({ pid }) => pid);
+  const pids = [...new Set(gateways.map(({ pid }) => pid))];
   const [before, othersBefore] = [cpuOf(pids), cpuOf(others)];
   const pace = rate === undefined ? {} : { rate };
   const calls = await load.run("http", { conns: callers, port: first.port, requests, seconds, ...pace });
   const reports = await Promise.all(receivers.map((receiver) => receiver.stop()));
   const [used, othersUsed] = [cpuOf(pids) - before, cpuOf(others) - othersBefore];
   const deliveries = reports.reduce((sum, { messages }) => sum + messages, 0);
+  const [starts, ends] = [reports.map(({ firstAt }) => firstAt), reports.map(({ lastAt }) => lastAt)];
   return {
-    deliveriesPerSecond: reports.reduce((sum, report) => sum + report.rate, 0),
+    deliveriesPerSecond: deliveries / (Math.max(...ends) - Math.min(...starts)),
     deliveries,
     lost:
       calls.answers * share * gateways.length -

@@ -381,8 +381,8 @@ int main(int argc, char **argv) {
   while (opt.hold && !has_line()) turn(0.02);
   double took = opt.mode == RECV ? receive() : send_and_count();
   printf("{\"opened\":%d,\"failed\":%d,\"closed\":%d,\"openSeconds\":%.6f,\"openRate\":%.1f,\"openP50\":%.1f,\"openP99\":%.1f,"
-    "\"messages\":%ld,\"answers\":%ld,\"bad\":%ld,\"lost\":%ld,\"seconds\":%.6f,\"rate\":%.1f,\"p50\":%.1f,\"p99\":%.1f,\"p999\":%.1f}\n",
+    "\"firstAt\":%.6f,\"lastAt\":%.6f,\"messages\":%ld,\"answers\":%ld,\"bad\":%ld,\"lost\":%ld,\"seconds\":%.6f,\"rate\":%.1f,\"p50\":%.1f,\"p99\":%.1f,\"p999\":%.1f}\n",
     opened, failed, closed, opening_took, opening_took > 0 ? opened / opening_took : 0, quantile(&opening, 0.5), quantile(&opening, 0.99),
-    messages, answers, bad, lost, took, took > 0 ? messages / took : 0, quantile(&latency, 0.5), quantile(&latency, 0.99), quantile(&latency, 0.999));
+    first_at, last_at, messages, answers, bad, lost, took, took > 0 ? messages / took : 0, quantile(&latency, 0.5), quantile(&latency, 0.99), quantile(&latency, 0.999));
   return 0;
 }

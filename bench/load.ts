@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface, type Interface } from "node:readline";
+import { createInterface } from "node:readline";
 
 /** The last line that the generator prints; times in microseconds. */
 export interface LoadReport {
@@ -16,6 +16,9 @@ export interface LoadReport {
   readonly openP50: number;
   readonly openP99: number;
   readonly messages: number;
+  /** Of `recv`: the first and the last arrival, by the machine's monotonic clock. Units: s. */
+  readonly firstAt: number;
+  readonly lastAt: number;
   /** All answers, those before and after the counted time too. */
   readonly answers: number;
   /** Answers other than 2xx; not among the others. */
@@ -75,28 +78,28 @@ export class RunningLoad {
   /** How many of its connections are open. */
   opened = 0;
   readonly #child: ChildProcess;
-  readonly #lines: Interface;
+  readonly #ready: Promise<string>;
 
-  private constructor(child: ChildProcess, lines: Interface) {
+  private constructor(child: ChildProcess & { stdout: NonNullable<ChildProcess["stdout"]> }) {
     this.#child = child;
-    this.#lines = lines;
-    this.report = once(lines, "line").then(([line]) => JSON.parse(line as string) as LoadReport);
+    const [ready, report] = [Promise.withResolvers<string>(), Promise.withResolvers<string>()];
+    const unused = [ready, report];
+    // Both lines may come at once.
+    createInterface({ input: child.stdout })
+      .on("line", (line) => unused.shift()?.resolve(line))
+      .on("close", () => {
+        for (const { reject } of unused) reject(new Error("the load generator ended early"));
+      });
+    this.#ready = ready.promise;
+    this.report = report.promise.then((line) => JSON.parse(line) as LoadReport);
     // Whoever ends it early does not ask.
     this.report.catch(() => {});
   }
 
   static async start(child: ChildProcess & { stdout: NonNullable<ChildProcess["stdout"]> }): Promise<RunningLoad> {
-    const lines = createInterface({ input: child.stdout });
-    const ended = once(child, "exit").then(([code]) => Promise.reject(new Error(`the load generator ended: ${code}`)));
-    ended.catch(() => {});
-    const [first] = (await Promise.race([once(lines, "line"), ended])) as [string];
-    const running = new RunningLoad(child, lines);
-    running.opened = (JSON.parse(first) as { ready: number }).ready;
+    const running = new RunningLoad(child);
+    running.opened = (JSON.parse(await running.#ready) as { ready: number }).ready;
     return running;
-  }
-
-  get pid(): number {
-    return this.#child.pid ?? 0;
   }
 
   /** Begins what `--hold` holds back, or ends `recv`. */
@@ -111,7 +114,6 @@ export class RunningLoad {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#lines.close();
     if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
     const ended = once(this.#child, "exit");
     this.#child.kill("SIGKILL");

@@ -110,7 +110,7 @@ export async function startBackend(): Promise<Nginx> {
 export async function connectionIds(backend: Nginx, count: number): Promise<string[]> {
   let ids: string[] = [];
   const look = () => {
-    ids = backend.read("ids.log").trim().split("\n");
+    ids = backend.read("ids.log").split("\n").filter(Boolean);
     return ids.length >= count;
   };
   await until(look, `${count} connection ids`);

@@ -1,4 +1,5 @@
 import type { Load } from "./load.ts";
+import { median } from "./median.ts";
 
 /** One measurement of one side. */
 export interface Sample {
@@ -89,12 +90,4 @@ function detailsOf(samples: readonly Sample[]): Record<string, number> {
   return Object.fromEntries(
     [...names].map((name) => [name, median(samples.map(({ details }) => details?.[name] ?? Number.NaN))]),
   );
-}
-
-/** The middle value; of an even number the mean of the two in the middle. */
-export function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const half = sorted.length >> 1;
-  const upper = sorted[half] ?? Number.NaN;
-  return sorted.length % 2 === 1 ? upper : ((sorted[half - 1] ?? Number.NaN) + upper) / 2;
 }

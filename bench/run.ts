@@ -3,10 +3,12 @@ import { parseArgs } from "node:util";
 import { Load } from "./load.ts";
 import { type Measured, measureRow, type Row } from "./row.ts";
 import { broadcastRow, fanOutCostRow } from "./rows/broadcast.ts";
+import { clusterBroadcastRow, clusterCallRow, clusterCostRow } from "./rows/cluster.ts";
 import { connectRow, idleRow, memoryRow } from "./rows/connections.ts";
 import { echoManyRow, echoRow, latencyRow } from "./rows/echo.ts";
 import { sendRows } from "./rows/sends.ts";
 import { startRow } from "./rows/start.ts";
+import { millionRow, subscriptionsRow } from "./rows/subscriptions.ts";
 
 const ROWS: readonly Row[] = [
   echoRow,
@@ -19,11 +21,19 @@ const ROWS: readonly Row[] = [
   memoryRow,
   idleRow,
   startRow,
+  clusterBroadcastRow,
+  clusterCostRow,
+  clusterCallRow,
+  subscriptionsRow,
 ];
+
+/** They take long and hold no target: only where they are named. */
+const MORE_ROWS: readonly Row[] = [millionRow];
 
 const USAGE = `npm run bench -- [--seconds 3] [--pairs 3] [rows]
 
-Rows: ${ROWS.map(({ name }) => name).join(" ")}`;
+Rows: ${ROWS.map(({ name }) => name).join(" ")}
+Only where named: ${MORE_ROWS.map(({ name }) => name).join(" ")}`;
 
 /** Runs the rows that are named, or all, and prints the table. Returns the exit code. */
 async function main(): Promise<number> {
@@ -37,12 +47,13 @@ async function main(): Promise<number> {
   });
   const seconds = Number(values.seconds);
   const pairs = Number(values.pairs);
-  const unknown = positionals.filter((name) => !ROWS.some((row) => row.name === name));
+  const unknown = positionals.filter((name) => ![...ROWS, ...MORE_ROWS].some((row) => row.name === name));
   if (values.help || unknown.length > 0 || !(seconds > 0) || !(pairs >= 1)) {
     console.error(unknown.length > 0 ? `no row ${unknown.join(", ")}\n${USAGE}` : USAGE);
     return values.help ? 0 : 2;
   }
-  const rows = ROWS.filter(({ name }) => positionals.length === 0 || positionals.includes(name));
+  const rows =
+    positionals.length === 0 ? ROWS : [...ROWS, ...MORE_ROWS].filter(({ name }) => positionals.includes(name));
   using load = new Load();
   const lines: string[] = [];
   const notes: string[] = [];
