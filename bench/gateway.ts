@@ -32,10 +32,10 @@ export async function startBenchGateway(
   return gateway;
 }
 
-/** A request to a backend like those of a gateway: POST, text, so many bytes. */
+/** A request of a peer to the backend, like a gateway's: POST, text, so many bytes. */
 export function messageRequest(port: number, byteCount: number): string {
   return [
-    "POST /message HTTP/1.1",
+    "POST /plain HTTP/1.1",
     `Host: 127.0.0.1:${port}`,
     "Content-Type: text/plain; charset=utf-8",
     `Content-Length: ${byteCount}`,

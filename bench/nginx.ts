@@ -81,17 +81,21 @@ ${http}
 }
 
 /** What the backend answers to a message: 64 bytes. */
-const REPLY = "0123456789abcdef".repeat(4);
+export const REPLY = "0123456789abcdef".repeat(4);
 
 /**
  * The backend of all systems: it answers every event at once.
  *
- * Shape: a connection's user is `u-` and its id; its groups are `all`, and one named by the last two characters of its id: 256
+ * Shape: one in a thousand messages is answered by the checker on a port, where there is one; `/plain` does the same for peers.
+ *        A connection's user is `u-` and its id; its groups are `all`, and one named by the last two characters of its id: 256
  *        groups, since those hold 8 of its 128 random bits. `ids.log` holds the ids.
  */
-export async function startBackend(): Promise<Nginx> {
+export async function startBackend(checkerPort?: number): Promise<Nginx> {
+  const check = checkerPort === undefined ? "" : `if ($is_checked) { proxy_pass http://127.0.0.1:${checkerPort}; }`;
+  const answer = `default_type text/plain; ${check} return 200 "${REPLY}";`;
   return await Nginx.start(`
   map $http_x_asrs_connection_id $pair { "~(?<last>..)$" $last; }
+  split_clients "$connection.$connection_requests" $is_checked { 0.1% 1; * 0; }
   log_format ids "$http_x_asrs_connection_id";
   server {
     listen 127.0.0.1:PORT backlog=4096;
@@ -101,7 +105,8 @@ export async function startBackend(): Promise<Nginx> {
       add_header X-ASRS-Connection-Group "all, $pair";
       return 200;
     }
-    location /message { default_type text/plain; return 200 "${REPLY}"; }
+    location /message { ${answer} }
+    location /plain { ${answer} }
     location /disconnect { return 204; }
   }`);
 }

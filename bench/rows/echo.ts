@@ -1,6 +1,7 @@
+import { Checker } from "../checker.ts";
 import { messageRequest, startBenchGateway } from "../gateway.ts";
 import type { LoadReport } from "../load.ts";
-import { startBackend, startProxy } from "../nginx.ts";
+import { REPLY, startBackend, startProxy } from "../nginx.ts";
 import type { Row, Sample } from "../row.ts";
 
 const ACTIVE = 64;
@@ -17,13 +18,15 @@ export const echoRow: Row = {
   target: "≥ 1.0 ×",
   isMet: ({ ratio, lost }) => ratio >= 1 && lost === 0,
   prepare: async ({ load, seconds }, stack) => {
-    const backend = stack.use(await startBackend());
+    const checker = stack.use(new Checker(REPLY));
+    const backend = stack.use(await startBackend(checker.port));
     const proxy = stack.use(await startProxy(backend));
     const gateway = stack.use(await startBenchGateway(backend));
     const requests = load.requests([messageRequest(proxy.port, BYTES)]);
     const flags = { conns: ACTIVE, bytes: BYTES, seconds, warmup: WARMUP_SECONDS };
     return {
-      ours: async () => sampleOf(await load.run("echo", { ...flags, port: gateway.port, path: "/ws/client" })),
+      ours: async () =>
+        checkedSample(await load.run("echo", { ...flags, port: gateway.port, path: "/ws/client" }), checker),
       theirs: async () => sampleOf(await load.run("http", { ...flags, port: proxy.port, requests })),
     };
   },
@@ -38,22 +41,23 @@ export const echoManyRow: Row = {
   target: "≥ 0.95 ×",
   isMet: ({ ratio, lost }) => ratio >= 0.95 && lost === 0,
   prepare: async ({ load, seconds }, stack) => {
-    const backend = stack.use(await startBackend());
+    const checker = stack.use(new Checker(REPLY));
+    const backend = stack.use(await startBackend(checker.port));
     const [many, few] = [stack.use(await startBenchGateway(backend)), stack.use(await startBenchGateway(backend))];
     // A gateway of its own each: opening and closing thousands is no part of what is measured.
     const idle = stack.use(await load.start("recv", { conns: MANY - ACTIVE, port: many.port, path: "/ws/client" }));
     const flags = { conns: ACTIVE, bytes: BYTES, seconds, warmup: WARMUP_SECONDS, path: "/ws/client" };
     return {
       ours: async () => {
-        const { lost, ...sample } = sampleOf(await load.run("echo", { ...flags, port: many.port }));
+        const { lost, ...sample } = checkedSample(await load.run("echo", { ...flags, port: many.port }), checker);
         return { ...sample, lost: lost + MANY - ACTIVE - idle.opened };
       },
-      theirs: async () => sampleOf(await load.run("echo", { ...flags, port: few.port })),
+      theirs: async () => checkedSample(await load.run("echo", { ...flags, port: few.port }), checker),
     };
   },
 };
 
-/** At half the rate of nginx and less, how long one waits more than at the backend itself. */
+/** At half of what we can, how long one waits more than at the backend itself. */
 export const latencyRow: Row = {
   name: "latency",
   what: `added latency p99, open loop at half of our own rate, ${ACTIVE} connections`,
@@ -62,7 +66,8 @@ export const latencyRow: Row = {
   target: "p99 ≤ 1 ms more",
   isMet: ({ ours, theirs, lost }) => ours - (theirs ?? 0) <= 1000 && lost === 0,
   prepare: async ({ load, seconds }, stack) => {
-    const backend = stack.use(await startBackend());
+    const checker = stack.use(new Checker(REPLY));
+    const backend = stack.use(await startBackend(checker.port));
     const gateway = stack.use(await startBenchGateway(backend));
     const requests = load.requests([messageRequest(backend.port, BYTES)]);
     const flags = { conns: ACTIVE, bytes: BYTES, seconds, warmup: WARMUP_SECONDS };
@@ -74,13 +79,22 @@ export const latencyRow: Row = {
       details: { "messages/s": held, "p50 µs": p50, "p99.9 µs": p999 },
     });
     return {
-      ours: async () => byP99(await load.run("echo", { ...ours, rate })),
+      ours: async () => {
+        const sample = byP99(await load.run("echo", { ...ours, rate }));
+        return { ...sample, lost: sample.lost + checker.takeFaults() };
+      },
       theirs: async () => byP99(await load.run("http", { ...flags, port: backend.port, requests, rate })),
     };
   },
 };
 
+function checkedSample(report: LoadReport, checker: Checker): Sample {
+  const { details, ...sample } = sampleOf(report);
+  const lost = sample.lost + checker.takeFaults();
+  return { ...sample, lost, details: { ...details, checked: checker.takeChecked() } };
+}
+
 /** Rate, what was lost, and how long an answer took. */
-export function sampleOf({ rate, lost, bad, failed, p50, p99, p999 }: LoadReport): Sample {
+function sampleOf({ rate, lost, bad, failed, p50, p99, p999 }: LoadReport): Sample {
   return { value: rate, lost: lost + bad + failed, details: { "p50 µs": p50, "p99 µs": p99, "p99.9 µs": p999 } };
 }
