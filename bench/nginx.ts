@@ -91,7 +91,8 @@ export const REPLY = "0123456789abcdef".repeat(4);
  *        groups, since those hold 8 of its 128 random bits. `ids.log` holds the ids.
  */
 export async function startBackend(checkerPort?: number): Promise<Nginx> {
-  const check = checkerPort === undefined ? "" : `if ($is_checked) { proxy_pass http://127.0.0.1:${checkerPort}; }`;
+  const check =
+    checkerPort === undefined ? "" : `if ($is_checked) { proxy_pass http://127.0.0.1:${checkerPort}; break; }`;
   const answer = `default_type text/plain; ${check} return 200 "${REPLY}";`;
   return await Nginx.start(`
   map $http_x_asrs_connection_id $pair { "~(?<last>..)$" $last; }

@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { Load } from "./load.ts";
@@ -55,6 +56,7 @@ async function main(): Promise<number> {
   const rows =
     positionals.length === 0 ? ROWS : [...ROWS, ...MORE_ROWS].filter(({ name }) => positionals.includes(name));
   using load = new Load();
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => endEarly(load));
   const lines: string[] = [];
   const notes: string[] = [];
   for (const row of rows) {
@@ -73,6 +75,27 @@ async function main(): Promise<number> {
   console.log("| --- | --- | ---: | ---: | ---: | --- | ---: | --- | --- |");
   console.log(`${lines.join("\n")}\n\n${notes.join("\n")}`);
   return 0;
+}
+
+/** Gateways have process groups of their own: neither the terminal's signal nor the end of this process reaches them. */
+function endEarly(load: Load): never {
+  for (const pid of descendants(process.pid)) {
+    try {
+      process.kill(pid, "SIGTERM");
+    } catch {
+      // It ended with its parent.
+    }
+  }
+  load[Symbol.dispose]();
+  process.exit(1);
+}
+
+function descendants(pid: number): number[] {
+  const tasks = readdirSync(`/proc/${pid}/task`);
+  const children = tasks.flatMap(
+    (task) => readFileSync(`/proc/${pid}/task/${task}/children`, "utf8").match(/\d+/g) ?? [],
+  );
+  return children.map(Number).flatMap((child) => [...descendants(child), child]);
 }
 
 function lineOf(row: Row, { figures }: Measured): string {

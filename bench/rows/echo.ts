@@ -8,6 +8,8 @@ const ACTIVE = 64;
 const MANY = 5000;
 const BYTES = 64;
 const WARMUP_SECONDS = 1;
+/** One in a thousand is looked at, by chance: among so many it is one at least. */
+const MESSAGES_WITH_A_CHECK = 20_000;
 
 /** Message → POST → reply, against one bare HTTP hop. */
 export const echoRow: Row = {
@@ -91,7 +93,9 @@ export const latencyRow: Row = {
 function checkedSample(report: LoadReport, checker: Checker): Sample {
   const { details, ...sample } = sampleOf(report);
   const lost = sample.lost + checker.takeFaults();
-  return { ...sample, lost, details: { ...details, checked: checker.takeChecked() } };
+  const checked = checker.takeChecked();
+  if (checked === 0 && report.messages > MESSAGES_WITH_A_CHECK) throw new Error("no message was looked at");
+  return { ...sample, lost, details: { ...details, checked } };
 }
 
 /** Rate, what was lost, and how long an answer took. */
