@@ -151,6 +151,20 @@ describe("a question", () => {
     expect(await one.broker.ask(EXISTS, "first-yes")).toBe("no");
   });
 
+  test("for the first yes does not wait for a node that is silent, where another says yes after a no", async () => {
+    const started = await start("node-one", "node-two", "node-thr");
+    const [one, two, three] = started as [NatsNode, NatsNode, NatsNode];
+    await two.broker.join(user("ann"));
+    two.says = "no";
+    one.says = "yes";
+    three.says = null;
+    expect(await one.broker.ask(EXISTS, "first-yes")).toBe("yes");
+    await three.crash();
+    expect(await one.broker.ask(EXISTS, "first-yes")).toBe("yes");
+    one.says = "no";
+    expect(await one.broker.ask(EXISTS, "first-yes")).toBe("unavailable");
+  });
+
   test("for every node goes to all, members or not, and any limit or yes counts", async () => {
     const started = await start("node-one", "node-two", "node-thr");
     const [one, two, three] = started as [NatsNode, NatsNode, NatsNode];
@@ -175,6 +189,14 @@ describe("a question", () => {
     await one.clock.advance(12_000);
     expect(await one.broker.ask(EXISTS, "every-node")).toBe("yes");
     expect(await one.broker.ask({ verb: "exists", target: id }, "first-yes")).toBe("no");
+  });
+
+  test("to a node of which nothing was heard yet, and that listens and is silent, is not guessed either", async () => {
+    const [one, other] = await two();
+    other.link.connection?.subscribe(nodeSubject("t", "node-new"), { callback: () => {} });
+    await other.link.connection?.flush();
+    const target = { ...user(`node-new${"x".repeat(22)}`), kind: "connection" } as const;
+    expect(await one.broker.ask({ verb: "exists", target }, "first-yes")).toBe("unavailable");
   });
 
   test("to a node that has said bye counts as answered", async () => {
@@ -286,6 +308,17 @@ describe("messages larger than the server carries", () => {
     expect(ofTwo).toEqual([long("two"), Buffer.from(bytes), "behind two"]);
   });
 
+  test("arrive whatever little the server carries", async () => {
+    await server[Symbol.asyncDispose]();
+    server = await NatsServer.start({ config: "max_payload: 1024" });
+    const [one, other] = await two();
+    await other.broker.join(HUB);
+    const frame = "x".repeat(100_000);
+    expect(await send(one, HUB, frame)).toBe("sent");
+    await other.hears(1);
+    expect(other.texts).toEqual([frame]);
+  });
+
   test("with ten thousand excluded arrive too", async () => {
     const [one, other] = await two();
     await other.broker.join(HUB);
@@ -306,6 +339,21 @@ test("what a server does not take is bounded: past 64 MiB on their way, publishi
     while (sent < 100 && (await send(one, HUB, frame)) === "sent") sent++;
     expect(sent).toBeGreaterThan(60);
     expect(sent).toBeLessThan(75);
+  } finally {
+    process.kill(server.pid, "SIGCONT");
+  }
+  await until(async () => (await send(one, HUB, "again")) === "sent", "the server to take more");
+});
+
+test("large messages that filled the bound do not keep it closed when the server takes them", async () => {
+  const [one] = await two();
+  process.kill(server.pid, "SIGSTOP");
+  try {
+    // The first is what the server is asked about; all others wait behind it.
+    await send(one, HUB, new Uint8Array(1_060_000));
+    let sent = 0;
+    while (sent < 100 && (await send(one, HUB, new Uint8Array(1_500_000))) === "sent") sent++;
+    expect(sent).toBeLessThan(50);
   } finally {
     process.kill(server.pid, "SIGCONT");
   }
