@@ -46,6 +46,12 @@ export interface NatsBrokerOptions {
   readonly isMember: () => boolean;
 }
 
+/** Which word of several nodes is the answer. */
+const STRONGEST = {
+  "first-yes": ["yes", "limit", FAULT, "unavailable"],
+  "every-node": [FAULT, "unavailable", "limit", "yes"],
+} as const;
+
 /** What came of one question to one subject. */
 type Reply = Answer | "fault" | "nobody" | "silent";
 
@@ -209,12 +215,13 @@ export class NatsBroker implements Broker {
 
   async #askAll(bytes: Uint8Array, scope: AnswerScope): Promise<Answer | "unavailable"> {
     const asked = this.#table.all().map((nodeId) => this.#askNode(nodeId, bytes));
-    const all = Promise.all(asked);
     // One yes is enough there, whatever is wrong with the others.
-    const replies = await (scope === "first-yes" ? Promise.race([firstYes(asked), all]) : all);
-    if (replies.includes(FAULT)) throw new Error("a node could not answer");
-    for (const answer of ["unavailable", "limit", "yes"] as const) if (replies.includes(answer)) return answer;
-    return "no";
+    const replies = await (scope === "first-yes"
+      ? Promise.race([firstYes(asked), Promise.all(asked)])
+      : Promise.all(asked));
+    const strongest = STRONGEST[scope].find((word) => replies.includes(word)) ?? "no";
+    if (strongest === FAULT) throw new Error("a node could not answer");
+    return strongest;
   }
 
   async #askNode(nodeId: string, bytes: Uint8Array): Promise<Answer | "fault" | "unavailable"> {
