@@ -250,7 +250,7 @@ describe("while NATS is away", () => {
 
   test("a join that waits for the server resolves", async () => {
     const [one] = await start("node-one");
-    process.kill(server.pid, "SIGSTOP");
+    await server.freeze();
     const joining = one?.broker.join(user("ann"));
     await server.stop("SIGKILL");
     await joining;
@@ -332,7 +332,7 @@ describe("messages larger than the server carries", () => {
 
 test("what a server does not take is bounded: past 64 MiB on their way, publishing is unavailable", async () => {
   const [one] = await two();
-  process.kill(server.pid, "SIGSTOP");
+  await server.freeze();
   try {
     const frame = new Uint8Array(1_000_000);
     let sent = 0;
@@ -340,14 +340,14 @@ test("what a server does not take is bounded: past 64 MiB on their way, publishi
     expect(sent).toBeGreaterThan(60);
     expect(sent).toBeLessThan(75);
   } finally {
-    process.kill(server.pid, "SIGCONT");
+    server.thaw();
   }
   await until(async () => (await send(one, HUB, "again")) === "sent", "the server to take more");
 });
 
 test("large messages that filled the bound do not keep it closed when the server takes them", async () => {
   const [one] = await two();
-  process.kill(server.pid, "SIGSTOP");
+  await server.freeze();
   try {
     // The first is what the server is asked about; all others wait behind it.
     await send(one, HUB, new Uint8Array(1_060_000));
@@ -355,7 +355,7 @@ test("large messages that filled the bound do not keep it closed when the server
     while (sent < 100 && (await send(one, HUB, new Uint8Array(1_500_000))) === "sent") sent++;
     expect(sent).toBeLessThan(50);
   } finally {
-    process.kill(server.pid, "SIGCONT");
+    server.thaw();
   }
   await until(async () => (await send(one, HUB, "again")) === "sent", "the server to take more");
 });

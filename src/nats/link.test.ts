@@ -190,9 +190,9 @@ describe("a server that goes away", () => {
     const server = await startServer();
     const { link } = startLink({ servers: [server.url] });
     await works({ link });
-    process.kill(server.pid, "SIGSTOP");
+    await server.freeze();
     await until(() => !link.isUp, "the silence to be noticed");
-    process.kill(server.pid, "SIGCONT");
+    server.thaw();
     await works({ link });
   });
 
