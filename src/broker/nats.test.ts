@@ -308,6 +308,26 @@ describe("messages larger than the server carries", () => {
     expect(ofTwo).toEqual([long("two"), Buffer.from(bytes), "behind two"]);
   });
 
+  test("are told apart by their publisher's count; one whose rest does not come is told of", async () => {
+    const [one, other] = await two();
+    await other.broker.join(HUB);
+    const parts: Uint8Array[] = [];
+    other.link.connection?.subscribe(memberSubject("t", HUB), {
+      callback: (_error, { data }) => void parts.push(data),
+    });
+    await other.link.connection?.flush();
+    for (let time = 0; time < 2; time++) await send(one, HUB, new Uint8Array(1_048_576));
+    await settled(one, other);
+    const counts = parts.map((part) => Buffer.from(part).readUInt32BE(9));
+    expect(counts).toEqual([0, 0, 1, 1]);
+    one.link.connection?.publish(memberSubject("t", HUB), parts[0]);
+    await settled(one, other);
+    await other.clock.advance(9000);
+    expect(other.dropped).toEqual([]);
+    await other.clock.advance(2000);
+    expect(other.dropped).toEqual([{ count: 1, reason: "the rest of a message has not come for 10000 ms" }]);
+  });
+
   test("arrive whatever little the server carries", async () => {
     await server[Symbol.asyncDispose]();
     server = await NatsServer.start({ config: "max_payload: 1024" });
