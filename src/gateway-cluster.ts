@@ -72,6 +72,7 @@ class ClusterNode implements NodeParts {
   #core: Core | null = null;
   #wasReady = false;
   #unreadySinceMs: number | null = null;
+  #isReclaimed = false;
   #isStopping = false;
 
   constructor(around: Around, nats: NatsConfig, link: NatsLink) {
@@ -81,7 +82,7 @@ class ClusterNode implements NodeParts {
     this.#prefix = nats.subjectPrefix;
     this.#replicas = countReplicas(nats);
     this.#nameBefore = readNodeId(running.config.dataDir);
-    writeNodeId(running.config.dataDir, this.#nodeId);
+    this.#keepName();
     const common = { link, prefix: this.#prefix, replicas: this.#replicas };
     const stream = new LogStream({ ...common, differs: report.copy.differs });
     this.#copy = new JetstreamJournal({
@@ -177,13 +178,21 @@ class ClusterNode implements NodeParts {
     this.#leases.start();
   }
 
-  #isReclaimed = false;
-
   /** Nobody else needs to take over what the process before has left in this folder. */
   #reclaimOnce(takeover: Takeover): void {
     if (this.#isReclaimed || this.#nameBefore === null) return;
     this.#isReclaimed = true;
     void takeover.reclaim(this.#nameBefore);
+  }
+
+  /** A full disk is no reason not to start: the next process then knows an older name, and other nodes take this one's lease over. */
+  #keepName(): void {
+    const { running, report } = this.#around;
+    try {
+      writeNodeId(running.config.dataDir, this.#nodeId);
+    } catch (error) {
+      report.fault("the node's name in dataDir", error);
+    }
   }
 
   /** Another node has taken over what this one owed. Both ways to notice lead here. */
@@ -192,12 +201,7 @@ class ClusterNode implements NodeParts {
     const { running, report } = this.#around;
     const before = this.#nodeId;
     this.#nodeId = randomBytes(NODE_ID_BYTES).toString("base64url");
-    try {
-      writeNodeId(running.config.dataDir, this.#nodeId);
-    } catch (error) {
-      // The next start then finds the old name, whose lease is ended, and the other nodes take over the new one's.
-      report.fault("the node's name in dataDir", error);
-    }
+    this.#keepName();
     const disowned = this.#copy.moveTo(this.#nodeId);
     report.leaseLost(before, this.#nodeId, disowned.length);
     this.#broker?.rename(this.#nodeId);

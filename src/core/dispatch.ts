@@ -174,7 +174,7 @@ export class Dispatch {
   #reply(connection: Connection, outcome: UpstreamOutcome & { kind: "answer" }): void {
     // An answer after the client has left is dropped (spec section 5.2).
     if (connection.socket === null) return;
-    const frame = replyFrame(outcome.headers, outcome.body);
+    const frame = replyFrame(outcome.contentType, outcome.body);
     if (frame === null) return;
     if (connection.socket.send(frame) === "full") this.#close(connection, CLOSE.slowConsumer);
     this.#pressure.moved(frame.length);

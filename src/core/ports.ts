@@ -19,6 +19,8 @@ export type UpstreamOutcome =
       readonly kind: "answer";
       readonly status: number;
       readonly headers: HeaderLines;
+      /** The first `Content-Type` among them, empty where there is none: all that a message's answer is asked for. */
+      readonly contentType: string;
       readonly body: Uint8Array;
       /** Set where this answers a repeat: the first request may have been acted on, and its answer was lost. */
       readonly wasRepeated?: true;

@@ -31,11 +31,16 @@ export class ByteGatherer {
     this.#length = needed;
   }
 
-  /** Hands the gathered bytes over and starts anew. */
-  take(): Uint8Array {
-    const taken = this.view;
+  clear(): void {
     this.#bytes = NO_BYTES;
     this.#length = 0;
+  }
+
+  /** Hands the gathered bytes over and starts anew. */
+  take(): Uint8Array {
+    if (this.#length === 0) return NO_BYTES;
+    const taken = this.view;
+    this.clear();
     return taken;
   }
 }

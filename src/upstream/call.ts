@@ -68,7 +68,7 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
     if (breaker.wouldRefuse(now)) {
       this.#refuse("breaker");
     } else if (limiter.tryEnter()) {
-      this.onPlace();
+      this.onPlace(now);
     } else if (entry.maxWaitMs === 0) {
       this.#refuse("concurrency");
     } else {
@@ -77,12 +77,12 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
     }
   }
 
-  onPlace(): void {
-    const { authorizer, breaker, context } = this.#backend;
+  onPlace(nowMs = this.#backend.context.clock.now()): void {
+    const { authorizer, breaker } = this.#backend;
     this.#stage = "placed";
     this.deadlineMs = NO_DEADLINE;
     // Asked again, since the breaker may have opened while the call waited.
-    const admission = breaker.admit(context.clock.now());
+    const admission = breaker.admit(nowMs);
     if (admission === "refuse") {
       this.#refuse("breaker");
       return;
@@ -91,7 +91,7 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
     this.#isProbe = admission === "probe";
     const headers = authorizer.current();
     if (headers !== null) {
-      this.#send(headers);
+      this.#send(headers, nowMs);
       return;
     }
     this.#stage = "authorizing";
@@ -150,16 +150,16 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
     // Abandoned in the meantime.
     if (this.#stage !== "authorizing") return;
     if ("fault" in obtained) this.onExchangeEnd({ kind: "not-sent", detail: obtained.fault });
-    else this.#send(obtained);
+    else this.#send(obtained, this.#backend.context.clock.now());
   }
 
-  #send(authorization: HeaderLines): void {
+  #send(authorization: HeaderLines, nowMs: number): void {
     this.#authorization = authorization;
     this.#stage = "sending";
-    const { client, context, entry } = this.#backend;
-    this.deadlineMs = context.clock.now() + entry.timeoutMs;
+    const { client, entry } = this.#backend;
+    this.deadlineMs = nowMs + entry.timeoutMs;
     try {
-      this.#exchange = client.send(this, this.formatRequest());
+      this.#exchange = client.send(this, this.formatRequest(), nowMs);
     } catch (bug) {
       this.#fault(bug);
     }

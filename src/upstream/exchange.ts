@@ -3,7 +3,13 @@ import type { HeaderLines } from "../protocol/headers.ts";
 
 /** How one exchange ended: the port's outcomes, as far as HTTP knows them. */
 export type HttpOutcome =
-  | { readonly kind: "answer"; readonly status: number; readonly headers: HeaderLines; readonly body: Uint8Array }
+  | {
+      readonly kind: "answer";
+      readonly status: number;
+      readonly headers: HeaderLines;
+      readonly contentType: string;
+      readonly body: Uint8Array;
+    }
   | { readonly kind: "not-sent"; readonly detail: string }
   | {
       readonly kind: "unknown";

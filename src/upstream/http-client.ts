@@ -60,9 +60,9 @@ export class HttpClient implements HttpSocketPool {
   }
 
   /** Sends one request. The owner hears of its end, unless it cuts the exchange before; it has no deadline of its own. */
-  send(owner: ExchangeOwner, bytes: Uint8Array): Exchange {
+  send(owner: ExchangeOwner, bytes: Uint8Array, nowMs = this.#clock.now()): Exchange {
     const exchange = new Exchange(owner, bytes);
-    const idle = this.#takeIdle();
+    const idle = this.#takeIdle(nowMs);
     if (idle === null) this.#sendFresh(exchange);
     else idle.start(exchange);
     return exchange;
@@ -127,12 +127,11 @@ export class HttpClient implements HttpSocketPool {
     for (const socket of sockets) socket.flush();
   }
 
-  #takeIdle(): HttpSocket | null {
-    const now = this.#clock.now();
+  #takeIdle(nowMs: number): HttpSocket | null {
     for (;;) {
       const socket = this.#idle.pop();
       if (socket === undefined) return null;
-      if (socket.idleUntilMs > now) return socket;
+      if (socket.idleUntilMs > nowMs) return socket;
       socket.drop();
     }
   }

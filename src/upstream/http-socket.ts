@@ -47,6 +47,8 @@ export class HttpSocket implements ExchangeCarrier {
   #socket: Socket<HttpSocket> | null = null;
   #state: "connecting" | "busy" | "idle" | "closed" = "connecting";
   #exchange: Exchange | null;
+  readonly #ownParser: ResponseParser;
+  /** Its own while an answer is awaited. */
   #parser: ResponseParser | null = null;
   #unsent: Uint8Array | null = null;
   /** Whether an earlier exchange ended well here, so that the server may have closed it in the meantime. */
@@ -61,6 +63,7 @@ export class HttpSocket implements ExchangeCarrier {
     this.#pool = pool;
     this.#peer = peer;
     this.#exchange = exchange;
+    this.#ownParser = new ResponseParser(pool.maxBodyBytes);
     exchange.carrier = this;
   }
 
@@ -207,7 +210,8 @@ export class HttpSocket implements ExchangeCarrier {
     const exchange = this.#exchange;
     if (exchange === null) return;
     this.#state = "busy";
-    this.#parser = new ResponseParser(this.#pool.maxBodyBytes);
+    this.#parser = this.#ownParser;
+    this.#parser.begin(this.#pool.maxBodyBytes);
     this.#written = false;
     this.#answered = false;
     this.#unsent = exchange.bytes;

@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import { someFacts } from "../../test/support/core-stage.ts";
+import { until } from "../../test/support/deadline.ts";
 import type { UpstreamEvent } from "../protocol/events.ts";
 import { MessageStarts } from "./message-starts.ts";
 import { formatOpening } from "./request-bytes.ts";
@@ -27,20 +28,41 @@ test("the start of a connection's requests is formed once, while keys and author
   expect(Buffer.from(rotated).toString()).toMatch(/X-ASRS-Signature: sha256=[0-9a-f]{64},sha256=[0-9a-f]{64}\r\n/);
   const authorized = made.startOf(event, KEYS, [["Authorization", "Bearer x"]]);
   expect(Buffer.from(authorized).toString()).toContain("\r\nAuthorization: Bearer x\r\n");
-  expect(made.size).toBe(1);
 });
 
-test("connections have their own, and no more than 16,384 are kept however many talk", () => {
+test("connections have their own; who goes on talking keeps its, and who has not talked for long is forgotten", () => {
   const made = starts();
-  const kept = message("kept");
-  const first = made.startOf(kept, KEYS, NONE);
-  for (let index = 0; index < 40_000; index++) {
-    const { connectionId } = message(`c${index}`).facts;
-    const start = Buffer.from(made.startOf(message(connectionId), KEYS, NONE)).toString();
-    if (index % 1000 === 0) expect(start).toContain(`X-ASRS-Connection-Id: ${connectionId}\r\n`);
-    if (index % 4000 === 0) expect(made.startOf(kept, KEYS, NONE)).toBe(first);
+  const [talking, silent] = [message("talking"), message("silent")];
+  const kept = made.startOf(talking, KEYS, NONE);
+  const forgotten = made.startOf(silent, KEYS, NONE);
+  const others = Array.from({ length: 40_000 }, (_empty, index) => message(`c${index}`));
+  for (const [index, other] of others.entries()) {
+    const start = Buffer.from(made.startOf(other, KEYS, NONE)).toString();
+    if (index % 1000 === 0) expect(start).toContain(`X-ASRS-Connection-Id: ${other.facts.connectionId}\r\n`);
+    if (index % 4000 === 0) expect(made.startOf(talking, KEYS, NONE)).toBe(kept);
   }
-  expect(made.size).toBeLessThanOrEqual(16_384);
+  expect(made.startOf(silent, KEYS, NONE)).not.toBe(forgotten);
+  expect(made.startOf(silent, KEYS, NONE)).toEqual(forgotten);
+});
+
+test("a connection that has ended is not kept alive", async () => {
+  const made = starts();
+  let isGone = false;
+  const registry = new FinalizationRegistry(() => {
+    isGone = true;
+  });
+  (() => {
+    for (let index = 0; index < 100; index++) {
+      const event = message(`c${index}`);
+      registry.register(event.facts, null);
+      made.startOf(event, KEYS, NONE);
+    }
+  })();
+  const isCollected = () => {
+    Bun.gc(true);
+    return isGone;
+  };
+  await until(isCollected, "one of them to be collected");
 });
 
 test("a fact that would end its line is a bug that throws", () => {

@@ -6,7 +6,7 @@ import type { HeaderLines } from "../protocol/headers.ts";
 import { formatRequestStart } from "./request-bytes.ts";
 import { fillUrlTemplate, type UrlTemplate } from "./url-template.ts";
 
-/** How many connections' are kept at least; at most twice as many, each about 700 bytes. */
+/** How many connections' are kept at least, as long as these live; at most twice as many, each about 700 bytes. */
 const KEPT = 8192;
 
 type MessageEvent = Extract<UpstreamEvent, { name: "message" }>;
@@ -21,22 +21,19 @@ interface Start {
 /**
  * The first part of message requests, which is the same for all messages of a connection: it is formed once for each that talks.
  *
- * Cost: those that have not talked for long are forgotten. Where more talk in turns than are kept, each is formed anew.
+ * Cost: those that have ended, or not talked for long, are forgotten. Where more talk in turns than are kept, each is formed anew.
  */
 export class MessageStarts {
   readonly #template: UrlTemplate;
   readonly #opening: string;
-  #recent = new Map<ConnectionFacts, Start>();
-  #older = new Map<ConnectionFacts, Start>();
+  /** They keep no connection alive. */
+  #recent = new WeakMap<ConnectionFacts, Start>();
+  #older = new WeakMap<ConnectionFacts, Start>();
+  #recentCount = 0;
 
   constructor(template: UrlTemplate, opening: string) {
     this.#template = template;
     this.#opening = opening;
-  }
-
-  /** How many are kept. */
-  get size(): number {
-    return this.#recent.size + this.#older.size;
   }
 
   /** Everything up to `Date`. The keys and the authorization in force are compared as objects. */
@@ -61,11 +58,12 @@ export class MessageStarts {
   }
 
   #keep(facts: ConnectionFacts, start: Start): void {
-    if (this.#recent.size >= KEPT) {
+    if (this.#recentCount >= KEPT) {
       this.#older = this.#recent;
-      this.#recent = new Map();
+      this.#recent = new WeakMap();
+      this.#recentCount = 0;
     }
-    this.#older.delete(facts);
+    if (!this.#recent.has(facts)) this.#recentCount++;
     this.#recent.set(facts, start);
   }
 }

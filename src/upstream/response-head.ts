@@ -20,6 +20,8 @@ export type BodyFraming = number | "chunked" | "until-close";
 export interface ResponseHead {
   readonly status: number;
   readonly headers: { readonly lines: HeaderLines };
+  /** The first `Content-Type`; empty where there is none. */
+  readonly contentType: string;
   readonly framing: BodyFraming;
   /** Whether the connection may carry another request after the body. */
   readonly persistent: boolean;
@@ -43,12 +45,17 @@ export function parseHeaderLine(line: string): HeaderLine | null {
   const colon = line.indexOf(":");
   const name = line.slice(0, colon === -1 ? 0 : colon);
   if (!FIELD_NAME.test(name)) return null;
-  let start = colon + 1;
-  let end = line.length;
-  while (start < end && isBlank(line.charCodeAt(start))) start++;
-  while (end > start && isBlank(line.charCodeAt(end - 1))) end--;
-  const value = line.slice(start, end);
+  const value = trimmed(line, colon + 1, line.length);
   return NOT_IN_A_VALUE.test(value) ? null : [name, decodeHeaderValue(value)];
+}
+
+/** A part of a text without the blanks at its ends. */
+function trimmed(text: string, from: number, to: number): string {
+  let start = from;
+  let end = to;
+  while (start < end && isBlank(text.charCodeAt(start))) start++;
+  while (end > start && isBlank(text.charCodeAt(end - 1))) end--;
+  return text.slice(start, end);
 }
 
 function isBlank(code: number): boolean {
@@ -129,7 +136,8 @@ function interpret(status: number, isHttp10: boolean, { control, text, start }: 
   const keeps = isHttp10 ? control.connection.includes("keep-alive") : !control.connection.includes("close");
   const persistent = keeps && framing !== "until-close" && status !== 101;
   const headers = new LazyHeaders(text, start);
-  return { status, headers, framing, persistent, keepAliveSeconds: keepAliveSeconds(control.keepAlive) };
+  const { contentType } = control;
+  return { status, headers, contentType, framing, persistent, keepAliveSeconds: keepAliveSeconds(control.keepAlive) };
 }
 
 /** The header lines of a head that has been judged, made when they are asked for. */
@@ -166,13 +174,17 @@ class ControlHeaders {
   codings = NOTHING;
   connection = NOTHING;
   keepAlive = NOTHING;
+  contentType = "";
 
   /** Most headers are none of these, and their length alone tells. */
   take(text: string, at: number, colon: number, end: number): void {
     const length = colon - at;
-    if (length !== 10 && length !== 14 && length !== 16 && length !== 17) return;
-    const list = (known: readonly string[]) => [...known, ...listOf(text.slice(colon + 1, end).trim())];
+    if (length !== 10 && length !== 12 && length !== 14 && length !== 16 && length !== 17) return;
+    const list = (known: readonly string[]) => [...known, ...listOf(trimmed(text, colon + 1, end))];
     switch (text.slice(at, colon).toLowerCase()) {
+      case "content-type":
+        if (this.contentType === "") this.contentType = decodeHeaderValue(trimmed(text, colon + 1, end));
+        break;
       case "connection":
         this.connection = list(this.connection);
         break;

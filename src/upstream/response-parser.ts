@@ -15,6 +15,8 @@ const HEAD_END = Buffer.from("\r\n\r\n");
 const HEAD_START = Buffer.from("HTTP/1.");
 /** Longest line that announces a chunk, with its extensions and CRLF. */
 const MAX_CHUNK_LINE_BYTES = 4096;
+/** Pieces up to this are copied out of what has arrived. */
+const SMALL_BYTES = 4096;
 const CHUNK_LINE = /^([0-9A-Fa-f]+)[ \t]*(?:;[^\u0000-\u0008\u000a-\u001f\u007f]*)?$/;
 
 type Part = "head" | "body" | "until-close" | "chunk-line" | "chunk-data" | "chunk-end" | "trailers" | "ended";
@@ -24,6 +26,7 @@ export interface ParsedAnswer {
   readonly kind: "answer";
   readonly status: number;
   readonly headers: HeaderLines;
+  readonly contentType: string;
   readonly body: Uint8Array;
 }
 
@@ -48,7 +51,7 @@ export interface ParsedFault {
  * Source: RFC 9112 sections 4 to 7. Lines end with CRLF only.
  */
 export class ResponseParser {
-  readonly #maxBodyBytes: number;
+  #maxBodyBytes: number;
   readonly #gathered = new ByteGatherer();
   readonly #body = new ByteGatherer();
   #part: Part = "head";
@@ -63,6 +66,21 @@ export class ResponseParser {
 
   constructor(maxBodyBytes: number) {
     this.#maxBodyBytes = maxBodyBytes;
+  }
+
+  /** Forgets the last answer and reads another one: a connection has one parser for all of its answers. */
+  begin(maxBodyBytes: number): void {
+    this.#maxBodyBytes = maxBodyBytes;
+    this.#gathered.clear();
+    this.#body.clear();
+    this.#part = "head";
+    this.#head = null;
+    this.#remaining = 0;
+    this.#headBytes = 0;
+    this.#trailerLines = 0;
+    this.#result = null;
+    this.#surplus = false;
+    this.#brokenHeadStatus = null;
   }
 
   /** The answer or what is wrong with it; null while more bytes are needed. */
@@ -126,7 +144,7 @@ export class ResponseParser {
       this.#gathered.append(bytes);
       bytes = this.#gathered.view;
     }
-    const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+    const view = asBuffer(bytes);
     const end = view.indexOf(HEAD_END, Math.max(0, gatheredBefore - HEAD_END.length + 1));
     if (end === -1) {
       this.#keepPartialHead(view, gatheredBefore);
@@ -181,7 +199,8 @@ export class ResponseParser {
 
   #readCounted(chunk: Uint8Array, at: number): number {
     const end = Math.min(chunk.length, at + this.#remaining);
-    const piece = chunk.subarray(at, end);
+    // A view of it would keep the whole chunk, and costs more than to copy a few bytes.
+    const piece = end - at <= SMALL_BYTES ? Uint8Array.prototype.slice.call(chunk, at, end) : chunk.subarray(at, end);
     this.#remaining -= piece.length;
     const whole = this.#part === "body" && this.#remaining === 0 && this.#body.length === 0;
     if (whole) {
@@ -266,6 +285,7 @@ export class ResponseParser {
       get headers() {
         return headers.lines;
       },
+      contentType: head.contentType,
       body,
     };
   }
@@ -285,7 +305,12 @@ function isFinal(status: number): boolean {
 }
 
 function latin1(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1");
+  return asBuffer(bytes).toString("latin1");
+}
+
+/** Sockets give Buffers: to ask one for its `buffer` would cost more than all the rest of a short answer. */
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
 }
 
 function lineEnd(text: string): number {

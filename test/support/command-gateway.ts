@@ -61,6 +61,11 @@ export class CommandGateway {
     return this.#port;
   }
 
+  /** The id of the process that was started: the launcher's, or the gateway's own. */
+  get pid(): number {
+    return this.#command.child.pid ?? 0;
+  }
+
   /** The exit code, once it and all that it started have ended. */
   get ended(): Promise<number | null> {
     return this.#command.ended;

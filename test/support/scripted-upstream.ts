@@ -1,6 +1,6 @@
 import type { Upstream, UpstreamLane, UpstreamOutcome } from "../../src/core/ports.ts";
 import type { UpstreamEvent } from "../../src/protocol/events.ts";
-import type { HeaderLines } from "../../src/protocol/headers.ts";
+import { type HeaderLines, headerValues } from "../../src/protocol/headers.ts";
 
 /** A call as it was made; what is live in the event (user, facts) is kept as it was then. */
 export interface Call {
@@ -85,7 +85,8 @@ export class ScriptedUpstream implements Upstream {
 
 export function answer(status: number, headers: HeaderLines = [], body: string | Uint8Array = ""): UpstreamOutcome {
   const bytes = typeof body === "string" ? new TextEncoder().encode(body) : body;
-  return { kind: "answer", status, headers, body: bytes };
+  const [contentType = ""] = headerValues(headers, "content-type");
+  return { kind: "answer", status, headers, contentType, body: bytes };
 }
 
 export function notSent(onMessageFailure: "close" | "ignore" = "close"): UpstreamOutcome {
