@@ -4,7 +4,7 @@ import { countReplicas } from "./config/cluster-schema.ts";
 import type { Config } from "./config/schema.ts";
 import { endOldConnections } from "./core/lost-lease.ts";
 import type { Broker, BrokerHandler } from "./core/ports.ts";
-import { Takeover } from "./core/takeover.ts";
+import { listKnown, Takeover } from "./core/takeover.ts";
 import type { Core, LogReport, NodeParts, Running, StopStack } from "./gateway-core.ts";
 import { openLocalJournal, randomConnectionId } from "./gateway-node.ts";
 import { CopiedJournal } from "./journal/copied.ts";
@@ -147,6 +147,8 @@ class ClusterNode implements NodeParts {
   async start(core: Core): Promise<void> {
     const { stack, report } = this.#around;
     this.#core = core;
+    // Before any of it is sent: what has been is in the journal no more.
+    let known: ReadonlySet<string> = this.#nameBefore === null ? new Set() : await listKnown(core.journal);
     // The time without NATS counts from its loss, not from the first time that somebody asks.
     this.#link.onChange((isUp) => {
       if (!isUp) this.#unreadySinceMs ??= systemClock.now();
@@ -160,7 +162,10 @@ class ClusterNode implements NodeParts {
       report,
       onGone: (nodeId) => void takeover.takeOver(nodeId),
       onLost: () => this.#leaseLost(),
-      onHeld: () => this.#reclaimOnce(takeover),
+      onHeld: () => {
+        this.#reclaimOnce(takeover, known);
+        known = new Set();
+      },
     });
     const { journal, redelivery } = core;
     const parts = {
@@ -179,10 +184,10 @@ class ClusterNode implements NodeParts {
   }
 
   /** Nobody else needs to take over what the process before has left in this folder. */
-  #reclaimOnce(takeover: Takeover): void {
+  #reclaimOnce(takeover: Takeover, known: ReadonlySet<string>): void {
     if (this.#isReclaimed || this.#nameBefore === null) return;
     this.#isReclaimed = true;
-    void takeover.reclaim(this.#nameBefore);
+    void takeover.reclaim(this.#nameBefore, known);
   }
 
   /** A full disk is no reason not to start: the next process then knows an older name, and other nodes take this one's lease over. */

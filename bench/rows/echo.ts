@@ -1,35 +1,104 @@
-import { median, perSecond, type Row, times, withSpread } from "../tools.ts";
+import { Checker } from "../checker.ts";
+import { messageRequest, startBenchGateway } from "../gateway.ts";
+import type { LoadReport } from "../load.ts";
+import { REPLY, startBackend, startProxy } from "../nginx.ts";
+import type { Row, Sample } from "../row.ts";
 
-const CLIENTS = 64;
+const ACTIVE = 64;
+const MANY = 5000;
 const BYTES = 64;
+const WARMUP_SECONDS = 1;
+/** One in a thousand is looked at, by chance: among so many it is one at least. */
+const MESSAGES_WITH_A_CHECK = 20_000;
 
-/** A message's whole way, against one bare HTTP hop in C, by the same generator and to the same backend. */
-export const echo: Row = {
+/** Message → POST → reply, against one bare HTTP hop. */
+export const echoRow: Row = {
   name: "echo",
-  what: `message → POST → reply, ${CLIENTS} connections, ${BYTES} B, against nginx proxy_pass`,
-  target: "≥ 1.00 ×",
-  run: async (tools) => {
-    const backend = await tools.backend();
-    const proxy = await tools.proxy(backend);
-    const gateway = await tools.gateway(backend);
-    const { seconds, pairs } = tools.effort;
-    const ours = () => tools.load("echo", gateway.port, "/ws/client/hubs/chat", CLIENTS, seconds, BYTES);
-    const theirs = () => tools.load("http", proxy, "/chat/api/message", CLIENTS, seconds, BYTES);
-    await ours();
-    const rates: [number, number][] = [];
-    let lost = 0;
-    for (let pair = 0; pair < pairs; pair++) {
-      const [one, other] = [await ours(), await theirs()];
-      lost += one.failed + other.failed;
-      rates.push([one.messages / one.seconds, other.messages / other.seconds]);
-    }
-    const ratios = rates.map(([one, other]) => one / other);
+  what: `message → POST → reply, ${ACTIVE} connections, ${BYTES} B`,
+  unit: "replies/s",
+  theirs: "nginx proxy_pass, one worker",
+  target: "≥ 1.0 ×",
+  isMet: ({ ratio, lost }) => ratio >= 1 && lost === 0,
+  prepare: async ({ load, seconds }, stack) => {
+    const checker = stack.use(new Checker(REPLY));
+    const backend = stack.use(await startBackend(checker.port));
+    const proxy = stack.use(await startProxy(backend));
+    const gateway = stack.use(await startBenchGateway(backend));
+    const requests = load.requests([messageRequest(proxy.port, BYTES)]);
+    const flags = { conns: ACTIVE, bytes: BYTES, seconds, warmup: WARMUP_SECONDS };
     return {
-      ours: perSecond(median(rates.map(([one]) => one))),
-      theirs: perSecond(median(rates.map(([, other]) => other))),
-      ratio: withSpread(ratios, times),
-      lost: String(lost),
-      isMet: median(ratios) >= 1,
+      ours: async () =>
+        checkedSample(await load.run("echo", { ...flags, port: gateway.port, path: "/ws/client" }), checker),
+      theirs: async () => sampleOf(await load.run("http", { ...flags, port: proxy.port, requests })),
     };
   },
 };
+
+/** The same with many connections that only stay open, against itself without them. */
+export const echoManyRow: Row = {
+  name: "echo-many",
+  what: `the same, ${ACTIVE} of ${MANY} connections active`,
+  unit: "replies/s",
+  theirs: `${ACTIVE} connections alone`,
+  target: "≥ 0.95 ×",
+  isMet: ({ ratio, lost }) => ratio >= 0.95 && lost === 0,
+  prepare: async ({ load, seconds }, stack) => {
+    const checker = stack.use(new Checker(REPLY));
+    const backend = stack.use(await startBackend(checker.port));
+    const [many, few] = [stack.use(await startBenchGateway(backend)), stack.use(await startBenchGateway(backend))];
+    // A gateway of its own each: opening and closing thousands is no part of what is measured.
+    const idle = stack.use(await load.start("recv", { conns: MANY - ACTIVE, port: many.port, path: "/ws/client" }));
+    const flags = { conns: ACTIVE, bytes: BYTES, seconds, warmup: WARMUP_SECONDS, path: "/ws/client" };
+    return {
+      ours: async () => {
+        const { lost, ...sample } = checkedSample(await load.run("echo", { ...flags, port: many.port }), checker);
+        return { ...sample, lost: lost + MANY - ACTIVE - idle.opened };
+      },
+      theirs: async () => checkedSample(await load.run("echo", { ...flags, port: few.port }), checker),
+    };
+  },
+};
+
+/** At half of what we can, how long one waits more than at the backend itself. */
+export const latencyRow: Row = {
+  name: "latency",
+  what: `added latency p99, open loop at half of our own rate, ${ACTIVE} connections`,
+  unit: "µs",
+  theirs: "the backend called directly",
+  target: "p99 ≤ 1 ms more",
+  isMet: ({ ours, theirs, lost }) => ours - (theirs ?? 0) <= 1000 && lost === 0,
+  prepare: async ({ load, seconds }, stack) => {
+    const checker = stack.use(new Checker(REPLY));
+    const backend = stack.use(await startBackend(checker.port));
+    const gateway = stack.use(await startBenchGateway(backend));
+    const requests = load.requests([messageRequest(backend.port, BYTES)]);
+    const flags = { conns: ACTIVE, bytes: BYTES, seconds, warmup: WARMUP_SECONDS };
+    const ours = { ...flags, port: gateway.port, path: "/ws/client" };
+    const rate = Math.round((await load.run("echo", ours)).rate / 2);
+    const byP99 = ({ p50, p99, p999, rate: held, lost, bad, failed }: LoadReport): Sample => ({
+      value: p99,
+      lost: lost + bad + failed,
+      details: { "messages/s": held, "p50 µs": p50, "p99.9 µs": p999 },
+    });
+    return {
+      ours: async () => {
+        const sample = byP99(await load.run("echo", { ...ours, rate }));
+        return { ...sample, lost: sample.lost + checker.takeFaults() };
+      },
+      theirs: async () => byP99(await load.run("http", { ...flags, port: backend.port, requests, rate })),
+    };
+  },
+};
+
+function checkedSample(report: LoadReport, checker: Checker): Sample {
+  const { details, ...sample } = sampleOf(report);
+  const lost = sample.lost + checker.takeFaults();
+  const checked = checker.takeChecked();
+  if (checked === 0 && report.messages > MESSAGES_WITH_A_CHECK) throw new Error("no message was looked at");
+  return { ...sample, lost, details: { ...details, checked } };
+}
+
+/** Rate, what was lost, and how long an answer took. */
+function sampleOf({ rate, lost, bad, failed, p50, p99, p999 }: LoadReport): Sample {
+  return { value: rate, lost: lost + bad + failed, details: { "p50 µs": p50, "p99 µs": p99, "p99.9 µs": p999 } };
+}

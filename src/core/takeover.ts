@@ -49,37 +49,20 @@ export class Takeover {
   }
 
   /**
-   * This node was that one before it was started again: its own journal has most of it, and what it has goes its own way.
-   * The rest, where its file was damaged, out of reach or behind after a power cut, comes from the copy. Never rejects.
+   * This node was that one before it was started again. What its own journal had at the start goes its own way, and may have
+   * gone by now; the rest, where its file was damaged, out of reach or behind after a power cut, comes from the copy.
+   * `known` is what `listKnown` said then. Never rejects.
    */
-  async reclaim(nodeId: string): Promise<void> {
+  async reclaim(nodeId: string, known: ReadonlySet<string>): Promise<void> {
     await this.#once(nodeId, async () => {
       const { leases, nodeJournals, redelivery } = this.#parts;
       if (!(await leases.claim(nodeId))) return;
-      const entries = await this.#unknown(await nodeJournals.seize(nodeId));
+      const entries = (await nodeJournals.seize(nodeId)).filter((entry) => !known.has(idOf(entry)));
       for (let from = 0; from < entries.length; from += CHUNK) await this.#adopt(entries.slice(from, from + CHUNK));
       if (entries.length > 0) redelivery.start();
       await nodeJournals.forget(nodeId);
       await leases.end(nodeId);
     });
-  }
-
-  /** Those that this node's own journal does not have; all where it cannot say. */
-  async #unknown(entries: readonly JournalEntry[]): Promise<JournalEntry[]> {
-    const { journal } = this.#parts;
-    const dead = new Set<string>();
-    try {
-      for (let place = 0; ; ) {
-        const page = await journal.deadLetters(place, CHUNK);
-        for (const { facts } of page) dead.add(facts.connectionId);
-        place = page.at(-1)?.place ?? place;
-        if (page.length < CHUNK) break;
-      }
-      const known = await Promise.all(entries.map((entry) => journal.read(idOf(entry))));
-      return entries.filter((entry, index) => known[index] === null && !dead.has(idOf(entry)));
-    } catch {
-      return [...entries];
-    }
   }
 
   async #once(nodeId: string, work: () => Promise<void>): Promise<void> {
@@ -115,6 +98,28 @@ export class Takeover {
         }
       }),
     );
+  }
+}
+
+/** The connections that a journal has waiting or dead; of a journal that cannot be read: none. */
+export async function listKnown(journal: Journal): Promise<Set<string>> {
+  const known = new Set<string>();
+  try {
+    for (let place = 0, isMore = true; isMore; ) {
+      const page = await journal.waiting(place, CHUNK);
+      for (const { connectionId } of page) known.add(connectionId);
+      place = page.at(-1)?.place ?? place;
+      isMore = page.length === CHUNK;
+    }
+    for (let place = 0, isMore = true; isMore; ) {
+      const page = await journal.deadLetters(place, CHUNK);
+      for (const { facts } of page) known.add(facts.connectionId);
+      place = page.at(-1)?.place ?? place;
+      isMore = page.length === CHUNK;
+    }
+    return known;
+  } catch {
+    return new Set();
   }
 }
 

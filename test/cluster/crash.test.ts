@@ -51,7 +51,8 @@ async function connect(node: CommandGateway, count: number, name: string): Promi
     });
     clients.push(...(await Promise.all(some)));
   }
-  await cluster.copied(backend.ledger.accounts.keys());
+  // Its user is written behind the connection itself: without it the disconnect would name nobody.
+  await cluster.copied([...backend.ledger.accounts.keys(), ...users.map((user) => JSON.stringify(user))]);
 }
 
 /** Kills a node; resolves once it has ended. */

@@ -154,7 +154,7 @@ describe("when NATS is back", () => {
   test("a node that died meanwhile is taken over; what nobody could know of, it sends when it is started again", async () => {
     const one = cluster.node(0);
     await join(one, "before");
-    await cluster.copied(backend.ledger.accounts.keys());
+    await cluster.copied([...backend.ledger.accounts.keys(), '"before"']);
     await takeNatsAway();
     await join(one, "meanwhile");
     one.kill("SIGKILL");

@@ -59,9 +59,9 @@ export class Cluster {
     return node;
   }
 
-  /** Waits until other nodes could take over each of these connections. */
-  async copied(connectionIds: Iterable<string>): Promise<void> {
-    await copied(connectionIds, this);
+  /** Waits until other nodes could take over what these words stand for: ids of connections, or their users in JSON. */
+  async copied(words: Iterable<string>): Promise<void> {
+    await copied(words, this);
   }
 
   /** Lines by which a node says that something of ours is broken. */
@@ -102,19 +102,19 @@ export async function callNode(
   return { status, retryAfter: head.all("retry-after").join(), code };
 }
 
-/** Waits until the copy of the journal in JetStream, from which other nodes take over, names each of these connections. */
-export async function copied(connectionIds: Iterable<string>, { nats }: { readonly nats: NatsServer }): Promise<void> {
+/** Waits until the copy of the journal in JetStream, from which other nodes take over, holds each of these words. */
+export async function copied(words: Iterable<string>, { nats }: { readonly nats: NatsServer }): Promise<void> {
   const connection = await connect({ servers: nats.url });
   try {
     const manager = await jetstreamManager(connection);
-    const missing = new Set(connectionIds);
+    const missing = new Set(words);
     let next = 1;
     const look = async () => {
       const { last_seq: last } = (await manager.streams.info("hubwire_journal")).state;
       for (; next <= last; next++) {
         const found = await manager.streams.getMessage("hubwire_journal", { seq: next }).catch(() => null);
         const text = found?.string() ?? "";
-        for (const id of missing) if (text.includes(id)) missing.delete(id);
+        for (const word of missing) if (text.includes(word)) missing.delete(word);
       }
       return missing.size === 0;
     };

@@ -61,7 +61,7 @@ export class CommandGateway {
     return this.#port;
   }
 
-  /** The id of the process that was started: the launcher's, or the gateway's own. */
+  /** The id of the process: the gateway's, or the launcher's. */
   get pid(): number {
     return this.#command.child.pid ?? 0;
   }

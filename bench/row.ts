@@ -1,0 +1,93 @@
+import type { Load } from "./load.ts";
+import { median } from "./median.ts";
+
+/** One measurement of one side. */
+export interface Sample {
+  readonly value: number;
+  /** What was sent and did not arrive, or was refused. */
+  readonly lost: number;
+  /** Further figures of this side, printed below the table as medians. */
+  readonly details?: Readonly<Record<string, number>>;
+}
+
+/** What a row compares: each call measures anew, on systems that stand ready. */
+export interface Sides {
+  readonly ours: () => Promise<Sample>;
+  /** Left out: the row has an absolute target and nothing to be compared with. */
+  readonly theirs?: () => Promise<Sample>;
+}
+
+/** What all rows share. */
+export interface Bench {
+  readonly load: Load;
+  /** Counted time of one side of one pair. */
+  readonly seconds: number;
+}
+
+/** What came of the pairs. */
+export interface Figures {
+  /** Medians of the samples. */
+  readonly ours: number;
+  readonly theirs: number | null;
+  /** Median of ours / theirs of each pair, and the smallest and largest; of ours / median where nothing is compared. */
+  readonly ratio: number;
+  readonly spread: readonly [number, number];
+  readonly lost: number;
+}
+
+/**
+ * A row of the table.
+ *
+ * Order: `prepare` starts what both sides need and puts the end of it on the stack; then the sides are measured in turn, ours and
+ *        theirs, as often as there are pairs.
+ */
+export interface Row {
+  readonly name: string;
+  readonly what: string;
+  readonly unit: string;
+  /** What it is compared with, in words. */
+  readonly theirs: string;
+  readonly target: string;
+  /** Null: there is no target, the figure is only said. */
+  readonly isMet: (figures: Figures) => boolean | null;
+  readonly prepare: (bench: Bench, stack: AsyncDisposableStack) => Promise<Sides>;
+}
+
+/** Measures a row's sides in turn. */
+export async function measureRow(row: Row, bench: Bench, pairs: number): Promise<Measured> {
+  await using stack = new AsyncDisposableStack();
+  const sides = await row.prepare(bench, stack);
+  const ours: Sample[] = [];
+  const theirs: Sample[] = [];
+  for (let pair = 0; pair < pairs; pair++) {
+    ours.push(await sides.ours());
+    if (sides.theirs !== undefined) theirs.push(await sides.theirs());
+  }
+  return { figures: figuresOf(ours, theirs), ours: detailsOf(ours), theirs: detailsOf(theirs) };
+}
+
+/** A row's figures and the medians of its further ones. */
+export interface Measured {
+  readonly figures: Figures;
+  readonly ours: Readonly<Record<string, number>>;
+  readonly theirs: Readonly<Record<string, number>>;
+}
+
+function figuresOf(ours: readonly Sample[], theirs: readonly Sample[]): Figures {
+  const middle = median(ours.map(({ value }) => value));
+  const ratios = ours.map(({ value }, pair) => value / (theirs[pair]?.value ?? middle));
+  return {
+    ours: middle,
+    theirs: theirs.length === 0 ? null : median(theirs.map(({ value }) => value)),
+    ratio: median(ratios),
+    spread: [Math.min(...ratios), Math.max(...ratios)],
+    lost: [...ours, ...theirs].reduce((sum, { lost }) => sum + lost, 0),
+  };
+}
+
+function detailsOf(samples: readonly Sample[]): Record<string, number> {
+  const names = new Set(samples.flatMap(({ details = {} }) => Object.keys(details)));
+  return Object.fromEntries(
+    [...names].map((name) => [name, median(samples.map(({ details }) => details?.[name] ?? Number.NaN))]),
+  );
+}
