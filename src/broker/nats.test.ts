@@ -151,6 +151,20 @@ describe("a question", () => {
     expect(await one.broker.ask(EXISTS, "first-yes")).toBe("no");
   });
 
+  test("for the first yes does not wait for a node that is silent, where another says yes after a no", async () => {
+    const started = await start("node-one", "node-two", "node-thr");
+    const [one, two, three] = started as [NatsNode, NatsNode, NatsNode];
+    await two.broker.join(user("ann"));
+    two.says = "no";
+    one.says = "yes";
+    three.says = null;
+    expect(await one.broker.ask(EXISTS, "first-yes")).toBe("yes");
+    await three.crash();
+    expect(await one.broker.ask(EXISTS, "first-yes")).toBe("yes");
+    one.says = "no";
+    expect(await one.broker.ask(EXISTS, "first-yes")).toBe("unavailable");
+  });
+
   test("for every node goes to all, members or not, and any limit or yes counts", async () => {
     const started = await start("node-one", "node-two", "node-thr");
     const [one, two, three] = started as [NatsNode, NatsNode, NatsNode];
@@ -175,6 +189,14 @@ describe("a question", () => {
     await one.clock.advance(12_000);
     expect(await one.broker.ask(EXISTS, "every-node")).toBe("yes");
     expect(await one.broker.ask({ verb: "exists", target: id }, "first-yes")).toBe("no");
+  });
+
+  test("to a node of which nothing was heard yet, and that listens and is silent, is not guessed either", async () => {
+    const [one, other] = await two();
+    other.link.connection?.subscribe(nodeSubject("t", "node-new"), { callback: () => {} });
+    await other.link.connection?.flush();
+    const target = { ...user(`node-new${"x".repeat(22)}`), kind: "connection" } as const;
+    expect(await one.broker.ask({ verb: "exists", target }, "first-yes")).toBe("unavailable");
   });
 
   test("to a node that has said bye counts as answered", async () => {
@@ -228,7 +250,7 @@ describe("while NATS is away", () => {
 
   test("a join that waits for the server resolves", async () => {
     const [one] = await start("node-one");
-    process.kill(server.pid, "SIGSTOP");
+    await server.freeze();
     const joining = one?.broker.join(user("ann"));
     await server.stop("SIGKILL");
     await joining;
@@ -286,6 +308,37 @@ describe("messages larger than the server carries", () => {
     expect(ofTwo).toEqual([long("two"), Buffer.from(bytes), "behind two"]);
   });
 
+  test("are told apart by their publisher's count; one whose rest does not come is told of", async () => {
+    const [one, other] = await two();
+    await other.broker.join(HUB);
+    const parts: Uint8Array[] = [];
+    other.link.connection?.subscribe(memberSubject("t", HUB), {
+      callback: (_error, { data }) => void parts.push(data),
+    });
+    await other.link.connection?.flush();
+    for (let time = 0; time < 2; time++) await send(one, HUB, new Uint8Array(1_048_576));
+    await settled(one, other);
+    const counts = parts.map((part) => Buffer.from(part).readUInt32BE(9));
+    expect(counts).toEqual([0, 0, 1, 1]);
+    one.link.connection?.publish(memberSubject("t", HUB), parts[0]);
+    await settled(one, other);
+    await other.clock.advance(9000);
+    expect(other.dropped).toEqual([]);
+    await other.clock.advance(2000);
+    expect(other.dropped).toEqual([{ count: 1, reason: "the rest of a message has not come for 10000 ms" }]);
+  });
+
+  test("arrive whatever little the server carries", async () => {
+    await server[Symbol.asyncDispose]();
+    server = await NatsServer.start({ config: "max_payload: 1024" });
+    const [one, other] = await two();
+    await other.broker.join(HUB);
+    const frame = "x".repeat(100_000);
+    expect(await send(one, HUB, frame)).toBe("sent");
+    await other.hears(1);
+    expect(other.texts).toEqual([frame]);
+  });
+
   test("with ten thousand excluded arrive too", async () => {
     const [one, other] = await two();
     await other.broker.join(HUB);
@@ -299,7 +352,7 @@ describe("messages larger than the server carries", () => {
 
 test("what a server does not take is bounded: past 64 MiB on their way, publishing is unavailable", async () => {
   const [one] = await two();
-  process.kill(server.pid, "SIGSTOP");
+  await server.freeze();
   try {
     const frame = new Uint8Array(1_000_000);
     let sent = 0;
@@ -307,7 +360,22 @@ test("what a server does not take is bounded: past 64 MiB on their way, publishi
     expect(sent).toBeGreaterThan(60);
     expect(sent).toBeLessThan(75);
   } finally {
-    process.kill(server.pid, "SIGCONT");
+    server.thaw();
+  }
+  await until(async () => (await send(one, HUB, "again")) === "sent", "the server to take more");
+});
+
+test("large messages that filled the bound do not keep it closed when the server takes them", async () => {
+  const [one] = await two();
+  await server.freeze();
+  try {
+    // The first is what the server is asked about; all others wait behind it.
+    await send(one, HUB, new Uint8Array(1_060_000));
+    let sent = 0;
+    while (sent < 100 && (await send(one, HUB, new Uint8Array(1_500_000))) === "sent") sent++;
+    expect(sent).toBeLessThan(50);
+  } finally {
+    server.thaw();
   }
   await until(async () => (await send(one, HUB, "again")) === "sent", "the server to take more");
 });

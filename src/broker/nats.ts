@@ -23,9 +23,6 @@ const MAX_UNSENT_BYTES = 64 * 1024 * 1024;
 /** After so many bytes the server is asked whether it has them. */
 const FLUSH_BYTES = 1024 * 1024;
 
-/** Subjects and headers take part of what a server allows for a message. */
-const PAYLOAD_HEADROOM_BYTES = 1024;
-
 /** What a server allows that has not said it. */
 const DEFAULT_MAX_PAYLOAD_BYTES = 1_048_576;
 
@@ -48,6 +45,12 @@ export interface NatsBrokerOptions {
   /** Whether this node belongs to the others: one whose lease has run out reaches a part of them at best. */
   readonly isMember: () => boolean;
 }
+
+/** Which word of several nodes is the answer. */
+const STRONGEST = {
+  "first-yes": ["yes", "limit", FAULT, "unavailable"],
+  "every-node": [FAULT, "unavailable", "limit", "yes"],
+} as const;
 
 /** What came of one question to one subject. */
 type Reply = Answer | "fault" | "nobody" | "silent";
@@ -126,7 +129,7 @@ export class NatsBroker implements Broker {
     const subject = this.#subjectOf(envelope.target);
     if (subject === null) return "sent";
     const bytes = encodeEnvelope(envelope);
-    const maxBytes = (connection.info?.max_payload ?? DEFAULT_MAX_PAYLOAD_BYTES) - PAYLOAD_HEADROOM_BYTES;
+    const maxBytes = connection.info?.max_payload ?? DEFAULT_MAX_PAYLOAD_BYTES;
     try {
       if (bytes.length <= maxBytes) {
         connection.publish(subject, bytes);
@@ -154,7 +157,7 @@ export class NatsBroker implements Broker {
       if (reply === FAULT) throw new Error("a node could not answer");
       // The first said no, or nothing in time: only all of them can say that it is so.
     }
-    return await this.#askAll(bytes);
+    return await this.#askAll(bytes, scope);
   }
 
   join(target: Target): Promise<void> {
@@ -205,24 +208,30 @@ export class NatsBroker implements Broker {
   async #askItsNode(connectionId: string, bytes: Uint8Array): Promise<Answer | "unavailable"> {
     const nodeId = nodeOf(connectionId);
     if (nodeId === null) return "no";
-    const reply = await this.#request(nodeSubject(this.#options.prefix, nodeId), bytes);
+    const reply = await this.#askNode(nodeId, bytes);
     if (reply === FAULT) throw new Error("a node could not answer");
-    if (reply !== "nobody" && reply !== "silent") return reply;
-    return this.#table.isKnown(nodeId) ? "unavailable" : "no";
+    return reply;
   }
 
-  async #askAll(bytes: Uint8Array): Promise<Answer | "unavailable"> {
-    const { prefix } = this.#options;
-    const replies = await Promise.all(
-      this.#table.all().map(async (nodeId) => {
-        const reply = await this.#request(nodeSubject(prefix, nodeId), bytes);
-        if (reply !== "nobody" && reply !== "silent") return reply;
-        // It has said bye meanwhile, and its connections are gone: that is an answer.
-        return this.#table.isKnown(nodeId) ? "unavailable" : "no";
-      }),
-    );
-    if (replies.includes(FAULT)) throw new Error("a node could not answer");
-    for (const answer of ["unavailable", "limit", "yes"] as const) if (replies.includes(answer)) return answer;
+  async #askAll(bytes: Uint8Array, scope: AnswerScope): Promise<Answer | "unavailable"> {
+    const asked = this.#table.all().map((nodeId) => this.#askNode(nodeId, bytes));
+    // One yes is enough there, whatever is wrong with the others.
+    const replies = await (scope === "first-yes"
+      ? Promise.race([firstYes(asked), Promise.all(asked)])
+      : Promise.all(asked));
+    const strongest = STRONGEST[scope].find((word) => replies.includes(word)) ?? "no";
+    if (strongest === FAULT) throw new Error("a node could not answer");
+    return strongest;
+  }
+
+  async #askNode(nodeId: string, bytes: Uint8Array): Promise<Answer | "fault" | "unavailable"> {
+    const wasKnown = this.#table.isKnown(nodeId);
+    const reply = await this.#request(nodeSubject(this.#options.prefix, nodeId), bytes);
+    if (reply !== "nobody" && reply !== "silent") return reply;
+    if (this.#table.isKnown(nodeId)) return "unavailable";
+    // Somebody listens there of whom nothing has been heard yet.
+    if (reply === "silent" && !wasKnown) return "unavailable";
+    // It never was, or has said bye meanwhile, and its connections are gone: that is an answer.
     return "no";
   }
 
@@ -278,12 +287,18 @@ export class NatsBroker implements Broker {
 
   #countUnsent(byteCount: number): void {
     this.#unsentBytes += byteCount;
+    this.#askForReceipt();
+  }
+
+  #askForReceipt(): void {
     if (this.#isAskingForReceipt || this.#unsentBytes < FLUSH_BYTES) return;
     const asked = this.#unsentBytes;
     this.#isAskingForReceipt = true;
     const answered = () => {
       this.#isAskingForReceipt = false;
       this.#unsentBytes -= asked;
+      // Nothing may be published past the bound, and nothing else would ask about what has come since.
+      this.#askForReceipt();
     };
     // What was on its way when the connection broke is lost, and holds no memory either.
     this.#options.link.connection?.flush().then(answered, answered);
@@ -302,6 +317,13 @@ export class NatsBroker implements Broker {
     this.#droppedCount = 0;
     this.#mayReportAtMs = now + REPORT_MS;
   }
+}
+
+/** Resolves with the first yes or limit, and never where there is none. */
+function firstYes<Word>(asked: readonly Promise<Word>[]): Promise<Word[]> {
+  const { promise, resolve } = Promise.withResolvers<Word[]>();
+  for (const reply of asked) void reply.then((word) => (word === "yes" || word === "limit") && resolve([word]));
+  return promise;
 }
 
 /** What is no word of ours counts as no answer. */

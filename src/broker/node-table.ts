@@ -86,7 +86,7 @@ export class NodeTable {
     const [word, nodeId = ""] = text.split(" ");
     if (nodeId === this.#nodeId || !/^[A-Za-z0-9_-]{1,64}$/.test(nodeId)) return;
     if (word === "bye") this.#lastBeatMs.delete(nodeId);
-    else this.#lastBeatMs.set(nodeId, this.#options.clock.now());
+    if (word === "hello" || word === "beat") this.#lastBeatMs.set(nodeId, this.#options.clock.now());
     if (word === "hello") this.#say("beat");
   }
 
@@ -99,9 +99,11 @@ export class NodeTable {
   }
 
   #tick(): void {
+    // Nobody can be heard, so nobody is silent.
+    if (this.#helloAtMs === null) return;
     const oldestMs = this.#options.clock.now() - KNOWN_MS;
     for (const [nodeId, atMs] of this.#lastBeatMs) if (atMs < oldestMs) this.#lastBeatMs.delete(nodeId);
-    if (this.#helloAtMs !== null) this.#say("beat");
+    this.#say("beat");
   }
 
   #say(word: "hello" | "beat" | "bye"): void {

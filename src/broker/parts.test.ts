@@ -55,6 +55,26 @@ describe("what does not come", () => {
     expect(stage.lost[0]).toBe("parts of a message were lost");
   });
 
+  test("no message is made of the parts of two, or of one part twice", () => {
+    const stage = new Stage();
+    const [one, other] = [cut("123456789"), cut("abcdefghi", { sequence: 1 })];
+    expect(stage.add(...one.slice(0, 2), ...other.slice(2))).toEqual([]);
+    const again = cut("123456789", { sequence: 2 });
+    expect(again).toHaveLength(3);
+    expect(stage.add(...again.slice(0, 1), ...again.slice(2), ...again.slice(2))).toEqual([]);
+    expect(stage.joiner.size).toBe(0);
+  });
+
+  test("what has become whole holds nothing any more", () => {
+    const stage = new Stage();
+    const large = "x".repeat(40 * 1024 * 1024);
+    for (let sequence = 0; sequence < 2; sequence++) {
+      expect(stage.add(...cut(large, { sequence, maxBytes: 30 * 1024 * 1024 }))).toHaveLength(1);
+    }
+    stage.add(...cut("unfinished", { sequence: 2 }).slice(0, 1));
+    expect([stage.joiner.size, stage.lost]).toEqual([1, []]);
+  });
+
   test("a message whose end is missing ends with the next of its publisher, or after ten seconds", () => {
     const stage = new Stage();
     stage.add(...cut("without its end").slice(0, -1));

@@ -47,7 +47,7 @@ export class Subscriptions {
     }
     const added: Subject = { memberCount: 1, subscription: this.#subscribe(subject), known: null };
     this.#subjects.set(subject, added);
-    if (!this.#link.isUp) return Promise.resolve();
+    if (!this.#link.isUp || this.#isStopped) return Promise.resolve();
     const known = this.#flushSoon().then(() => {
       added.known = null;
     });

@@ -1,5 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { type AddressInfo, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Certificates, makeCertificates } from "../../test/support/certificates.ts";
@@ -90,6 +92,27 @@ describe("proving who asks", () => {
     },
   );
 
+  test("by a password that is taken back is told of once, however often it is tried", async () => {
+    const config = (password: string) => `authorization { user: "hub", password: "${password}" }`;
+    const server = await startServer(config("old"));
+    const one = startLink({ servers: [server.url], user: "hub", password: "old" });
+    await works(one);
+    await server.stop("SIGKILL");
+    const other = await NatsServer.start({ config: config("new"), port: server.port });
+    open.push(other);
+    const refusals = () => other.output().split("authentication error").length - 1;
+    await until(() => refusals() >= 4, "several refusals");
+    const words = () => one.said.map((text) => text.split(":")[0]);
+    expect(words()).toEqual(["up", "down", "refused"]);
+    await other.stop("SIGKILL");
+    await server.restart();
+    await works(one);
+    await server.stop("SIGKILL");
+    await other.restart();
+    await until(() => words().length >= 6, "the next refusal");
+    expect(words()).toEqual(["up", "down", "refused", "up", "down", "refused"]);
+  });
+
   function wrongConfig(config: string, { token, password }: Partial<NatsOptions>): string {
     return config.replace(/"t0ken"/, JSON.stringify(token ?? "")).replace(/"pa ss"/, JSON.stringify(password ?? ""));
   }
@@ -171,9 +194,9 @@ describe("a server that goes away", () => {
     const server = await startServer();
     const { link } = startLink({ servers: [server.url] });
     await works({ link });
-    process.kill(server.pid, "SIGSTOP");
+    await server.freeze();
     await until(() => !link.isUp, "the silence to be noticed");
-    process.kill(server.pid, "SIGCONT");
+    server.thaw();
     await works({ link });
   });
 
@@ -197,6 +220,55 @@ describe("a server that goes away", () => {
     await until(() => link.connection !== before && link.isUp, "another connection");
     await works({ link });
     expect(said.map((text) => text.split(":")[0])).toEqual(["up", "down", "up"]);
+    await server.stop("SIGKILL");
+    await link.connection?.close();
+    await until(() => said.length > 3, "the loss");
+    await server.restart();
+    await works({ link });
+    expect(said.map((text) => text.split(":")[0])).toEqual(["up", "down", "up", "down", "up"]);
+  });
+});
+
+describe("a server that takes connections and says nothing", () => {
+  /** Its sockets that are open. */
+  async function startMute(): Promise<{ url: string; sockets: Set<Socket>; accepted: () => number }> {
+    const sockets = new Set<Socket>();
+    let count = 0;
+    const server = createServer((socket) => {
+      count++;
+      sockets.add(socket.resume());
+      socket.on("error", () => {});
+      socket.on("close", () => sockets.delete(socket));
+    });
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    open.push({
+      stop: async () => {
+        for (const socket of sockets) socket.destroy();
+        server.close();
+      },
+    });
+    const url = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+    return { url, sockets, accepted: () => count };
+  }
+
+  test("costs no socket for each try, and does not keep from the next of the list", async () => {
+    const mute = await startMute();
+    const { said } = startLink({ servers: [mute.url] });
+    await until(() => mute.accepted() >= 3, "three tries");
+    expect(mute.sockets.size).toBeLessThanOrEqual(1);
+    expect(said).toEqual(["down: timeout"]);
+    const server = await startServer();
+    await works(startLink({ servers: [mute.url, server.url] }));
+  });
+
+  test("while it is waited for is left by stop, before that resolves", async () => {
+    const mute = await startMute();
+    const { link, said } = startLink({ servers: [mute.url] });
+    await until(() => mute.sockets.size > 0, "the client");
+    await link.stop();
+    await until(() => mute.sockets.size === 0, "its end");
+    expect([mute.accepted(), said, link.connection]).toEqual([1, [], null]);
   });
 });
 

@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import {
   type Authenticator,
   connect,
@@ -7,6 +8,7 @@ import {
   tokenAuthenticator,
   usernamePasswordAuthenticator,
 } from "@nats-io/transport-node";
+import { greeted } from "./greeting.ts";
 
 /** How to reach the servers; files by absolute paths. */
 export interface NatsOptions {
@@ -55,7 +57,10 @@ export class NatsLink {
   readonly #listeners: ((isUp: boolean) => void)[] = [];
   #connection: NatsConnection | null = null;
   #isUp = false;
-  #stopped = false;
+  readonly #end = new AbortController();
+  #running: Promise<void> = Promise.resolve();
+  /** What was refused last while it was away: each try may be refused again. */
+  #refusal: string | null = null;
 
   private constructor(report: NatsReport) {
     this.#report = report;
@@ -64,7 +69,7 @@ export class NatsLink {
   /** Returns at once; the first connection may come much later. */
   static start(options: NatsOptions, report: NatsReport): NatsLink {
     const link = new NatsLink(report);
-    void link.#run(connectOptions(options));
+    link.#running = link.#run(options.servers, connectOptions(options));
     return link;
   }
 
@@ -84,23 +89,24 @@ export class NatsLink {
     if (this.#isUp) listener(true);
   }
 
-  /** What has been published goes out first. May be called twice. */
+  /** What has been published goes out first. Nothing is tried any more when it resolves. May be called twice. */
   async stop(): Promise<void> {
-    this.#stopped = true;
+    this.#end.abort();
     const connection = this.#connection;
-    if (connection === null) return;
     const limit = new Promise((resolve) => setTimeout(resolve, CLOSE_LIMIT_MS).unref());
     const wasUp = this.#isUp;
     this.#isUp = false;
-    if (wasUp) await Promise.race([connection.flush().catch(() => null), limit]);
-    await Promise.race([connection.close().catch(() => null), limit]);
+    if (wasUp) await Promise.race([connection?.flush().catch(() => null), limit]);
+    await Promise.race([connection?.close().catch(() => null), limit]);
+    await Promise.race([this.#running.catch(() => null), limit]);
   }
 
-  async #run(options: Parameters<typeof connect>[0]): Promise<void> {
-    while (!this.#stopped) {
-      const connection = await this.#connectFirst(options);
+  async #run(servers: readonly string[], options: Parameters<typeof connect>[0]): Promise<void> {
+    let isSaid = false;
+    for (;;) {
+      const connection = await this.#connectFirst(servers, { options, isSaid });
       if (connection === null) return;
-      if (this.#stopped) {
+      if (this.#end.signal.aborted) {
         await connection.close();
         return;
       }
@@ -109,7 +115,27 @@ export class NatsLink {
       await this.#follow(connection);
       // The client has given up, which it should not: with another one it goes on.
       this.#changed(false, "the connection was closed");
+      isSaid = true;
     }
+  }
+
+  /** Tried by hand, since the client's own first try gives up where the server refuses it. Null where the end came first. */
+  async #connectFirst(
+    servers: readonly string[],
+    { options, isSaid }: { options: Parameters<typeof connect>[0]; isSaid: boolean },
+  ): Promise<NatsConnection | null> {
+    const { signal } = this.#end;
+    for (let isQuiet = isSaid; !signal.aborted; isQuiet = true) {
+      try {
+        await greeted(servers, CONNECT_TIMEOUT_MS, signal);
+        return await connect(options);
+      } catch (error) {
+        if (!isQuiet && !signal.aborted) this.#report.down(error instanceof Error ? error.message : String(error));
+        const waitMs = RECONNECT_WAIT_MS + Math.random() * RECONNECT_JITTER_MS;
+        await sleep(waitMs, undefined, { signal }).catch(() => {});
+      }
+    }
+    return null;
   }
 
   /** Resolves when the connection is closed for good. */
@@ -123,30 +149,22 @@ export class NatsLink {
           this.#changed(true, status.server);
           break;
         case "error":
-          this.#report.refused(status.error.message);
+          this.#refused(status.error.message);
           break;
       }
     }
   }
 
-  /** Tried by hand, since the client's own first try gives up where the server refuses it. */
-  async #connectFirst(options: Parameters<typeof connect>[0]): Promise<NatsConnection | null> {
-    let isSaid = false;
-    while (!this.#stopped) {
-      try {
-        return await connect(options);
-      } catch (error) {
-        if (!isSaid) this.#report.down(error instanceof Error ? error.message : String(error));
-        isSaid = true;
-        await new Promise((resolve) => setTimeout(resolve, RECONNECT_WAIT_MS + Math.random() * RECONNECT_JITTER_MS));
-      }
-    }
-    return null;
+  #refused(cause: string): void {
+    if (!this.#isUp && cause === this.#refusal) return;
+    if (!this.#isUp) this.#refusal = cause;
+    this.#report.refused(cause);
   }
 
   #changed(isUp: boolean, detail: string): void {
-    if (isUp === this.#isUp || (!isUp && this.#stopped)) return;
+    if (isUp === this.#isUp || (!isUp && this.#end.signal.aborted)) return;
     this.#isUp = isUp;
+    this.#refusal = null;
     if (isUp) this.#report.up(detail);
     else this.#report.down(detail);
     for (const listener of this.#listeners) listener(isUp);

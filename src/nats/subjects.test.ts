@@ -50,6 +50,8 @@ describe("a name as a token", () => {
     expect(encodeToken("plain_Name-1")).toBe("plain_Name-1");
     expect(encodeToken("x".repeat(64))).toBe("x".repeat(64));
     expect(encodeToken("x".repeat(65))).toMatch(/^==[A-Za-z0-9_-]{43}$/);
+    expect(encodeToken("ä".repeat(32))).toBe("=C3=A4".repeat(32));
+    expect(encodeToken("ä".repeat(33))).toMatch(/^==/);
     expect(encodeToken("==abc")).toBe("=3D=3Dabc");
   });
 });

@@ -98,16 +98,33 @@ describe("bytes that are no message", () => {
       { ...good, afterRules: "0" },
       { ...good, verb: "kill" },
     ];
-    expect(decodeNodeMessage(question4(good))).not.toBeNull();
-    for (const head of bad) expect(decodeNodeMessage(question4(head))).toBeNull();
+    expect(decodeNodeMessage(withHead(QUESTION, good))).not.toBeNull();
+    for (const head of bad) expect(decodeNodeMessage(withHead(QUESTION, head))).toBeNull();
   });
 
-  /** A question with any head. */
-  function question4(head: unknown): Uint8Array {
-    const json = Buffer.from(JSON.stringify(head));
+  test("a revision that no rule can have is none: a node would wait for it for ever", () => {
+    const head = { verb: "join", target: { kind: "user", hub: "c", name: "u" }, group: "g", afterRules: 0 };
+    for (const afterRules of ["1e999", "-1", "0.5"]) {
+      const json = JSON.stringify(head).replace('"afterRules":0', `"afterRules":${afterRules}`);
+      expect(decodeNodeMessage(withHead(QUESTION, json))).toBeNull();
+    }
+  });
+
+  test("what a head holds beside its own does not become part of the message", () => {
+    const head = { target: { kind: "hub", hub: "c" }, excluded: [], verb: "close", reason: 1, frame: 7 };
+    const envelope: Envelope = { verb: "send", target: { kind: "hub", hub: "c" }, excluded: [], frame: "" };
+    expect(decodeNodeMessage(withHead(TEXT_FRAME, head))).toEqual({ kind: "envelope", envelope });
+  });
+
+  const TEXT_FRAME = 1;
+  const QUESTION = 4;
+
+  /** A message without a frame, of any head; a string stands as it is. */
+  function withHead(kind: number, head: unknown): Uint8Array {
+    const json = Buffer.from(typeof head === "string" ? head : JSON.stringify(head));
     const bytes = Buffer.alloc(6 + json.length);
     bytes[0] = 1;
-    bytes[1] = 4;
+    bytes[1] = kind;
     bytes.writeUInt32BE(json.length, 2);
     json.copy(bytes, 6);
     return bytes;

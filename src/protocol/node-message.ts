@@ -64,11 +64,9 @@ function join(kind: number, head: object, frame: Uint8Array): Uint8Array {
 function readMessage(kind: number, head: unknown, frame: Uint8Array): NodeMessage | null {
   switch (kind) {
     case KIND.textFrame:
-      return isSendHead(head)
-        ? { kind: "envelope", envelope: { verb: "send", ...head, frame: decoder.decode(frame) } }
-        : null;
+      return isSendHead(head) ? { kind: "envelope", envelope: toSend(head, decoder.decode(frame)) } : null;
     case KIND.binaryFrame:
-      return isSendHead(head) ? { kind: "envelope", envelope: { verb: "send", ...head, frame } } : null;
+      return isSendHead(head) ? { kind: "envelope", envelope: toSend(head, frame) } : null;
     case KIND.close:
       return isClose(head) ? { kind: "envelope", envelope: head } : null;
     case KIND.question:
@@ -79,6 +77,11 @@ function readMessage(kind: number, head: unknown, frame: Uint8Array): NodeMessag
 }
 
 type SendHead = Pick<Extract<Envelope, { verb: "send" }>, "target" | "excluded">;
+
+/** Field by field: what else a head holds would stand in for the message's own. */
+function toSend({ target, excluded }: SendHead, frame: string | Uint8Array): Envelope {
+  return { verb: "send", target, excluded, frame };
+}
 
 function isSendHead(head: unknown): head is SendHead {
   if (!isRecord(head) || !isRecord(head["target"])) return false;
@@ -100,12 +103,16 @@ function isQuestion(head: unknown): head is Question {
     case "inGroup":
       return typeof group === "string";
     case "join":
-      return typeof group === "string" && typeof afterRules === "number";
+      return typeof group === "string" && isRevision(afterRules);
     case "leave":
-      return (typeof group === "string" || group === null) && typeof afterRules === "number";
+      return (typeof group === "string" || group === null) && isRevision(afterRules);
     default:
       return false;
   }
+}
+
+function isRevision(value: unknown): boolean {
+  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
 }
 
 function isMembers(value: unknown): boolean {

@@ -36,3 +36,17 @@ test("its process and folder are gone in the end", async () => {
 test("what the server says is told when it does not start", async () => {
   await expect(NatsServer.start({ config: "nonsense: {" })).rejects.toThrow("nats-server does not start");
 });
+
+test("answers nobody while it is frozen, and goes on when it is thawed", async () => {
+  await using server = await NatsServer.start();
+  const connection = await connect({ servers: server.url });
+  for (let time = 0; time < 20; time++) {
+    await server.freeze();
+    const flushed = connection.flush().then(() => "answered");
+    const turns = new Promise<string>((resolve) => setImmediate(() => setImmediate(resolve, "silent")));
+    expect(await Promise.race([flushed, turns])).toBe("silent");
+    server.thaw();
+    expect(await flushed).toBe("answered");
+  }
+  await connection.close();
+});

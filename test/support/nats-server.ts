@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
-import { within } from "./deadline.ts";
+import { until, within } from "./deadline.ts";
 
 /** The first port that is tried; below are those of well-known services. */
 const LOWEST_PORT = 10_000;
@@ -88,6 +88,20 @@ export class NatsServer {
     const ended = once(child, "exit");
     child.kill(signal);
     await within(ended, `nats-server to end by ${signal}`);
+  }
+
+  /** Stops it where it is; resolves when every thread stands still, which takes the system a moment. Linux only. */
+  async freeze(): Promise<void> {
+    const { pid } = this;
+    process.kill(pid, "SIGSTOP");
+    const stateOf = (thread: string) => readFileSync(`/proc/${pid}/task/${thread}/stat`, "latin1").split(") ")[1]?.[0];
+    const isStill = () => readdirSync(`/proc/${pid}/task`).every((thread) => stateOf(thread) === "T");
+    await until(isStill, "nats-server to stand still");
+  }
+
+  /** Lets it go on after `freeze`. */
+  thaw(): void {
+    process.kill(this.pid, "SIGCONT");
   }
 
   /** Starts it again on the same port with the same streams, and waits until it takes connections. */
