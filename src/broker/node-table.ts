@@ -87,7 +87,8 @@ export class NodeTable {
     if (nodeId === this.#nodeId || !/^[A-Za-z0-9_-]{1,64}$/.test(nodeId)) return;
     if (word === "bye") this.#lastBeatMs.delete(nodeId);
     if (word === "hello" || word === "beat") this.#lastBeatMs.set(nodeId, this.#options.clock.now());
-    if (word === "hello") this.#say("beat");
+    // Not behind its bye, after which it would be known for ten seconds more.
+    if (word === "hello" && this.#cancel !== null) this.#say("beat");
   }
 
   /** Says bye. May be called twice. */

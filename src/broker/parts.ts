@@ -80,7 +80,8 @@ export class PartJoiner {
     if (count > MAX_PARTS || index >= count) return this.#lost("a part says that it is none");
     const piece = part.subarray(HEAD_BYTES);
     let message = this.#unfinished.get(key);
-    if (message !== undefined && (message.sequence !== sequence || message.pieces.length !== index)) {
+    const isNext = message?.sequence === sequence && message.count === count && message.pieces.length === index;
+    if (message !== undefined && !isNext) {
       this.#giveUp(key, message, "parts of a message were lost");
       message = undefined;
     }
