@@ -51,6 +51,8 @@ beforeEach(async () => {
           accessKeys: KEYS,
           upstreams: [{ urlTemplate: backend.urlTemplate }],
           shutdown: { spreadMs: 0, drainTimeoutMs: 8000 },
+          // The clients here read nothing, so answer no ping, while the servers look for their leaders.
+          websocket: { pingAfterMs: 2 * PATIENCE_MS },
           cluster: { nats: { servers: urls } },
         },
       });
