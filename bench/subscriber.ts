@@ -68,9 +68,10 @@ async function startBroker(url: string, nodeId: string, handler: BrokerHandler):
     link: NatsLink.start(options, report),
     prefix: PREFIX,
     nodeId,
+    nodeIdBefore: null,
     handler,
     clock: systemClock,
-    report: { fault: console.error, messagesDropped: console.error },
+    report: { fault: console.error, messagesDropped: console.error, nodesAwaited: console.error },
     isMember: () => true,
   });
   broker.start();

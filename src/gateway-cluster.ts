@@ -118,6 +118,7 @@ class ClusterNode implements NodeParts {
       link: this.#link,
       prefix: this.#prefix,
       nodeId: this.#nodeId,
+      nodeIdBefore: this.#nameBefore,
       handler,
       clock: systemClock,
       report,

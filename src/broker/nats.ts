@@ -2,11 +2,11 @@ import { randomBytes } from "node:crypto";
 import { type Msg, RequestError } from "@nats-io/transport-node";
 import type { Answer, AnswerScope, Broker, BrokerHandler, Clock, Report } from "../core/ports.ts";
 import type { NatsLink } from "../nats/link.ts";
-import { beatSubject, memberSubject, nodeSubject } from "../nats/subjects.ts";
+import { answerSubject, beatSubject, memberSubject, nodeSubject } from "../nats/subjects.ts";
 import { nodeOf } from "../protocol/connection-id.ts";
 import type { Envelope, Question, Target } from "../protocol/envelope.ts";
 import { decodeNodeMessage, encodeEnvelope, encodeQuestion } from "../protocol/node-message.ts";
-import { NodeTable } from "./node-table.ts";
+import { NodeTable, type NodeTableReport } from "./node-table.ts";
 import { cutIntoParts, isPart, PartJoiner } from "./parts.ts";
 import { Subscriptions } from "./subscriptions.ts";
 
@@ -30,7 +30,7 @@ const DEFAULT_MAX_PAYLOAD_BYTES = 1_048_576;
 const FAULT = "fault";
 
 /** What the operator should hear of messages between nodes; declared here since adapters do not know each other. */
-export interface BrokerReport extends Pick<Report, "fault"> {
+export interface BrokerReport extends Pick<Report, "fault">, NodeTableReport {
   /** So many messages of other nodes were no message or were lost in part, since this was last said; the reason of the last. */
   messagesDropped(count: number, reason: string): void;
 }
@@ -39,6 +39,8 @@ export interface NatsBrokerOptions {
   readonly link: NatsLink;
   readonly prefix: string;
   readonly nodeId: string;
+  /** The name of the process before this one in its folder, if any. */
+  readonly nodeIdBefore: string | null;
   readonly handler: BrokerHandler;
   readonly clock: Clock;
   readonly report: BrokerReport;
@@ -65,9 +67,9 @@ type Reply = Answer | "fault" | "nobody" | "silent";
  *
  * Order:  one connection each way, so what one node publishes arrives in its order, on whichever subjects; parts of a long message
  *         stand together in it. Nothing is handed to this node's own members but what came from NATS.
- * Errors: `unavailable` while NATS is away or this node is no member, for 1.2 s after NATS is back, and where a node that must
- *         answer has not. A fault of
- *         ours at any node that is asked rejects.
+ * Errors: `unavailable` while NATS is away or this node is no member; after NATS is back until 1.2 s have passed and every node
+ *         that was known has answered or is silent for 10 s; and where a node that must answer has not. A fault of ours at any
+ *         node that is asked rejects.
  * Source: decision 0014; the issue of many machines.
  */
 export class NatsBroker implements Broker {
@@ -105,7 +107,7 @@ export class NatsBroker implements Broker {
   start(): void {
     const { link, prefix, clock } = this.#options;
     void this.#subscriptions.add(beatSubject(prefix));
-    void this.#subscriptions.add(nodeSubject(prefix, this.#table.nodeId));
+    for (const subject of ownSubjects(prefix, this.#table.nodeId)) void this.#subscriptions.add(subject);
     this.#table.start();
     this.#cancelSweep = clock.every(SWEEP_MS, () => {
       this.#joiner.sweep();
@@ -117,8 +119,8 @@ export class NatsBroker implements Broker {
   /** Goes on under another name: what is asked of the old one is answered by nobody. */
   rename(nodeId: string): void {
     const { prefix } = this.#options;
-    void this.#subscriptions.add(nodeSubject(prefix, nodeId));
-    this.#subscriptions.remove(nodeSubject(prefix, this.#table.nodeId));
+    for (const subject of ownSubjects(prefix, nodeId)) void this.#subscriptions.add(subject);
+    for (const subject of ownSubjects(prefix, this.#table.nodeId)) this.#subscriptions.remove(subject);
     this.#table.rename(nodeId);
   }
 
@@ -251,7 +253,7 @@ export class NatsBroker implements Broker {
   #received(message: Msg): void {
     const { prefix, handler } = this.#options;
     if (this.#isStopped) return;
-    if (message.subject === beatSubject(prefix)) {
+    if (message.subject === beatSubject(prefix) || message.subject === answerSubject(prefix, this.#table.nodeId)) {
       this.#table.heard(message.string());
       return;
     }
@@ -317,6 +319,10 @@ export class NatsBroker implements Broker {
     this.#droppedCount = 0;
     this.#mayReportAtMs = now + REPORT_MS;
   }
+}
+
+function ownSubjects(prefix: string, nodeId: string): string[] {
+  return [nodeSubject(prefix, nodeId), answerSubject(prefix, nodeId)];
 }
 
 /** Resolves with the first yes or limit, and never where there is none. */

@@ -12,6 +12,7 @@ let link: NatsLink;
 let clock: FakeClock;
 let table: NodeTable;
 let said: string[];
+let awaited: (readonly string[])[];
 
 /** The table of `node-one`; what it says is heard by a subscription on its own connection. */
 beforeEach(async () => {
@@ -20,8 +21,13 @@ beforeEach(async () => {
   await until(() => link.isUp, "the link");
   said = [];
   link.connection?.subscribe("t.beat", { callback: (_error, message) => void said.push(message.string()) });
+  link.connection?.subscribe("t.here.*", {
+    callback: (_error, message) => void said.push(`${message.subject.slice("t.here.".length)}: ${message.string()}`),
+  });
   clock = new FakeClock();
-  table = new NodeTable({ link, prefix: "t", nodeId: "node-one", clock });
+  awaited = [];
+  const report = { nodesAwaited: (nodeIds: readonly string[]) => void awaited.push(nodeIds) };
+  table = new NodeTable({ link, prefix: "t", nodeId: "node-one", nodeIdBefore: "node-old", clock, report });
   table.start();
 });
 afterEach(async () => {
@@ -29,6 +35,11 @@ afterEach(async () => {
   await link.stop();
   await server[Symbol.asyncDispose]();
 });
+
+/** The number of the last hello. */
+function lastHello(texts: readonly string[]): number {
+  return Number(texts.findLast((text) => text.startsWith("hello"))?.split(" ")[2]);
+}
 
 /** All that it has said so far. */
 async function heardOfIt(): Promise<string[]> {
@@ -96,38 +107,127 @@ describe("a table of nodes", () => {
   });
 });
 
-describe("a node says", () => {
-  test("hello at once when the link is up, and a beat each second while it is", async () => {
-    await clock.advance(1000);
-    expect(await heardOfIt()).toEqual([]);
+describe("a table of nodes, when the link is up again", () => {
+  beforeEach(async () => {
     table.linkUp();
-    await clock.advance(2000);
-    expect(await heardOfIt()).toEqual(["hello node-one", "beat node-one", "beat node-one"]);
+    table.heard("beat node-two");
+    table.heard("beat node-thr");
     table.linkDown();
-    await clock.advance(2000);
-    expect(await heardOfIt()).toHaveLength(3);
+    await clock.advance(60_000);
+    table.linkUp();
   });
 
-  test("a beat at once to whoever says hello, and nothing to a beat or to its own hello", async () => {
-    table.heard("hello node-two");
-    expect(await heardOfIt()).toEqual(["beat node-one"]);
+  test("is not complete before all that it knew have answered a hello that was said after a second", async () => {
+    await clock.advance(900);
+    const early = lastHello(await heardOfIt());
+    for (const name of ["node-two", "node-thr"]) table.heard(`here ${name} ${early}`);
+    await clock.advance(2100);
+    expect(table.isComplete).toBe(false);
+    const late = lastHello(await heardOfIt());
+    table.heard(`here node-two ${late}`);
+    table.heard("beat node-thr");
+    table.heard("hello node-thr 7");
+    table.heard("here node-thr");
+    table.heard("here node-thr x");
+    expect(table.isComplete).toBe(false);
+    table.heard(`here node-thr ${late}`);
+    expect(table.isComplete).toBe(true);
+  });
+
+  test("asks again each second until then, and says once whom it waits for", async () => {
+    await clock.advance(6000);
+    expect((await heardOfIt()).filter((text) => text.startsWith("hello")).length).toBeGreaterThanOrEqual(6);
+    expect(awaited).toEqual([["node-two", "node-thr"]]);
+  });
+
+  test("waits for nobody who has said bye, and ten seconds for who is silent", async () => {
+    table.heard("bye node-two");
+    await clock.advance(9500);
+    expect(table.isComplete).toBe(false);
+    await clock.advance(2000);
+    expect(table.isComplete).toBe(true);
+    expect(table.all()).toEqual(["node-one"]);
+  });
+
+  test("stays complete when others come and go", async () => {
+    await clock.advance(12_000);
+    expect(table.isComplete).toBe(true);
+    table.heard("hello node-new 1");
+    await clock.advance(3000);
+    expect(table.isComplete).toBe(true);
+    expect((await heardOfIt()).at(-1)).toBe("beat node-one");
+  });
+});
+
+test("a process that was held up forgets nobody whom it could not hear meanwhile", async () => {
+  table.linkUp();
+  await clock.advance(2000);
+  table.heard("beat node-two");
+  clock.skip(60_000);
+  await clock.advance(1000);
+  expect(table.isKnown("node-two")).toBe(true);
+  await clock.advance(11_000);
+  expect(table.isKnown("node-two")).toBe(false);
+});
+
+describe("a node says", () => {
+  test("hello when the link is up and a second later, and then a beat each second while it is", async () => {
+    await clock.advance(500);
+    expect(await heardOfIt()).toEqual([]);
+    table.linkUp();
+    await clock.advance(2500);
+    expect(await heardOfIt()).toEqual([
+      "bye node-old",
+      "hello node-one 1",
+      "hello node-one 2",
+      "hello node-one 3",
+      "beat node-one",
+      "beat node-one",
+    ]);
+    table.linkDown();
+    await clock.advance(2000);
+    expect(await heardOfIt()).toHaveLength(6);
+  });
+
+  test("that it is here to whoever says hello, with the hello's number, and nothing to a beat or to its own hello", async () => {
+    table.linkUp();
+    said.length = 0;
+    table.heard("hello node-two 5");
+    expect((await heardOfIt()).slice(-1)).toEqual(["node-two: here node-one 5"]);
+    const count = said.length;
     table.heard("beat node-two");
-    table.heard("hello node-one");
-    expect(await heardOfIt()).toHaveLength(1);
+    table.heard("here node-two 1");
+    table.heard("hello node-one 1");
+    expect(await heardOfIt()).toHaveLength(count);
+  });
+
+  test("not that it is here before its own subscriptions hold", async () => {
+    table.heard("hello node-two 5");
+    expect(await heardOfIt()).toEqual([]);
+    expect(table.isKnown("node-two")).toBe(true);
   });
 
   test("bye under its old name and hello under its new one; its old name is not known any more", async () => {
     table.linkUp();
     table.rename("node-new");
-    expect(await heardOfIt()).toEqual(["hello node-one", "bye node-one", "hello node-new"]);
+    expect(await heardOfIt()).toEqual(["bye node-old", "hello node-one 1", "bye node-one", "hello node-new 2"]);
     for (const text of said) table.heard(text);
     expect([table.nodeId, table.all()]).toEqual(["node-new", ["node-new"]]);
   });
 
+  test("bye for a name that it gave up without a link, once there is one", async () => {
+    table.rename("node-new");
+    expect(await heardOfIt()).toEqual([]);
+    table.linkUp();
+    expect(await heardOfIt()).toEqual(["bye node-old", "bye node-one", "hello node-new 1"]);
+  });
+
   test("bye once when it stops, and no timer is left", async () => {
+    table.linkUp();
     table.stop();
     table.stop();
-    expect(await heardOfIt()).toEqual(["bye node-one"]);
+    expect((await heardOfIt()).slice(-1)).toEqual(["bye node-one"]);
+    expect(said).toHaveLength(3);
     expect(clock.timerCount).toBe(0);
     expect(table.isComplete).toBe(false);
   });

@@ -1,6 +1,6 @@
 import type { Clock } from "../core/ports.ts";
 import type { NatsLink } from "../nats/link.ts";
-import { beatSubject } from "../nats/subjects.ts";
+import { answerSubject, beatSubject } from "../nats/subjects.ts";
 
 /** How often a node says that it is there. */
 const BEAT_MS = 1000;
@@ -8,35 +8,78 @@ const BEAT_MS = 1000;
 /** How long a node is known after its last beat: as long as its lease may hold, and its connections with it. */
 const KNOWN_MS = 10_000;
 
+/**
+ * When the hello is said whose answers count. A server that has just come back asks the others for their interest first; what
+ * is answered after that comes behind it.
+ */
+const SETTLED_MS = 1000;
+
 /** How long everybody's beat is waited for before what is known counts as all there is. */
 const LISTEN_MS = 1200;
+
+/** After so long the operator hears for whom a node still waits. */
+const AWAITED_MS = 3000;
+
+/** Between two ticks lie so many: this process was held up, and heard nobody though they spoke. */
+const STALLED_MS = 3000;
 
 export interface NodeTableOptions {
   readonly link: NatsLink;
   readonly prefix: string;
   readonly nodeId: string;
+  /** The name of the process before this one, which is gone for certain: nobody needs to wait for it. */
+  readonly nodeIdBefore: string | null;
   readonly clock: Clock;
+  readonly report: NodeTableReport;
+}
+
+/** What the operator should hear of it. */
+export interface NodeTableReport {
+  /** Pushes and questions are refused since these have not answered: said once after each return of NATS. */
+  nodesAwaited(nodeIds: readonly string[]): void;
+}
+
+/** What is known of another node. */
+interface OtherNode {
+  lastBeatMs: number;
+  /** Whether it has answered a hello of now that counts: what either publishes arrives at the other. */
+  isConfirmed: boolean;
 }
 
 /**
  * The nodes that there are, by what each says of itself once a second.
  *
- *     hello ─▶ beat, beat, … ─▶ bye, or ten seconds of silence
- *       └─▶ the others beat at once
+ *     hello ─▶ hello ─▶ (until all have answered) hello, … ─▶ beat, beat, … ─▶ bye, or ten seconds of silence
+ *       └─▶ the others answer at once, on the subject of the asker's answers
+ *
+ * An answer says more than that somebody is there. The hello went out behind all subscriptions of its node, the answer behind
+ * all of the other's, and servers hand on interest and messages over one route in their order: so both servers know of both
+ * nodes' subscriptions.
  *
  * Order: to be told of the link's changes by whoever owns it, so that subscriptions come first.
  */
 export class NodeTable {
   readonly #options: NodeTableOptions;
-  readonly #lastBeatMs = new Map<string, number>();
+  readonly #others = new Map<string, OtherNode>();
+  /** Former names of which the others may not have heard yet that they are gone. */
+  readonly #gone = new Set<string>();
   #nodeId: string;
   /** When this node said hello on the connection of now; null while there is none. */
   #helloAtMs: number | null = null;
+  /** Counts the hellos of this process; an answer repeats the number. */
+  #helloNumber = 0;
+  /** The first hello of now whose answers count. */
+  #firstThatCounts = Number.POSITIVE_INFINITY;
+  #isComplete = false;
+  #isAwaitedSaid = false;
+  #lastTickMs = Number.NEGATIVE_INFINITY;
   #cancel: (() => void) | null = null;
+  #cancelSettled: (() => void) | null = null;
 
   constructor(options: NodeTableOptions) {
     this.#options = options;
     this.#nodeId = options.nodeId;
+    if (options.nodeIdBefore !== null) this.#gone.add(options.nodeIdBefore);
   }
 
   /** This node's own name. */
@@ -44,18 +87,20 @@ export class NodeTable {
     return this.#nodeId;
   }
 
-  /** Whether everybody has had the time to say that they are there. */
+  /** Whether everybody has had the time to say that they are there, and all that are known have answered. */
   get isComplete(): boolean {
-    return this.#helloAtMs !== null && this.#options.clock.now() - this.#helloAtMs >= LISTEN_MS;
+    // Asked for with every message.
+    if (!this.#isComplete) this.#isComplete = this.#hasHeardAll();
+    return this.#isComplete;
   }
 
   /** The names of all nodes, this one's among them. */
   all(): string[] {
-    return [...new Set([this.#nodeId, ...this.#lastBeatMs.keys()])];
+    return [...new Set([this.#nodeId, ...this.#others.keys()])];
   }
 
   isKnown(nodeId: string): boolean {
-    return nodeId === this.#nodeId || this.#lastBeatMs.has(nodeId);
+    return nodeId === this.#nodeId || this.#others.has(nodeId);
   }
 
   start(): void {
@@ -64,51 +109,103 @@ export class NodeTable {
 
   /** The link is up and subscriptions hold: everybody is to speak up. What was known stays so for ten seconds more. */
   linkUp(): void {
-    const now = this.#options.clock.now();
-    for (const nodeId of this.#lastBeatMs.keys()) this.#lastBeatMs.set(nodeId, now);
-    this.#helloAtMs = now;
-    this.#say("hello");
+    const { clock } = this.#options;
+    this.linkDown();
+    this.#restartSilence();
+    for (const other of this.#others.values()) other.isConfirmed = false;
+    this.#helloAtMs = clock.now();
+    this.#isAwaitedSaid = false;
+    for (const nodeId of this.#gone) this.#say(`bye ${nodeId}`);
+    this.#gone.clear();
+    this.#sayHello();
+    this.#cancelSettled = clock.after(SETTLED_MS, () => {
+      this.#firstThatCounts = this.#helloNumber + 1;
+      this.#sayHello();
+    });
   }
 
   linkDown(): void {
     this.#helloAtMs = null;
+    this.#firstThatCounts = Number.POSITIVE_INFINITY;
+    this.#isComplete = false;
+    this.#cancelSettled?.();
+    this.#cancelSettled = null;
   }
 
-  /** Goes on under another name. */
+  /** Goes on under another name. Without a link the others hear of it when it is up. */
   rename(nodeId: string): void {
-    this.#say("bye");
+    const before = this.#nodeId;
     this.#nodeId = nodeId;
-    if (this.#helloAtMs !== null) this.#say("hello");
+    if (this.#helloAtMs === null) {
+      this.#gone.add(before);
+      return;
+    }
+    this.#say(`bye ${before}`);
+    this.#sayHello();
   }
 
-  /** Takes what another node says of itself. */
+  /** Takes what another node says of itself: `hello NAME NUMBER`, `beat NAME`, `bye NAME`, `here NAME NUMBER`. */
   heard(text: string): void {
-    const [word, nodeId = ""] = text.split(" ");
+    const [word, nodeId = "", number = ""] = text.split(" ");
     if (nodeId === this.#nodeId || !/^[A-Za-z0-9_-]{1,64}$/.test(nodeId)) return;
-    if (word === "bye") this.#lastBeatMs.delete(nodeId);
-    if (word === "hello" || word === "beat") this.#lastBeatMs.set(nodeId, this.#options.clock.now());
-    // Not behind its bye, after which it would be known for ten seconds more.
-    if (word === "hello" && this.#cancel !== null) this.#say("beat");
+    if (word === "bye") this.#others.delete(nodeId);
+    if (word !== "hello" && word !== "beat" && word !== "here") return;
+    const other = this.#others.get(nodeId) ?? { lastBeatMs: 0, isConfirmed: false };
+    other.lastBeatMs = this.#options.clock.now();
+    if (word === "here" && Number(number) >= this.#firstThatCounts) other.isConfirmed = true;
+    this.#others.set(nodeId, other);
+    // Not before its own subscriptions hold, and not behind its bye, after which it would be known for ten seconds more.
+    if (word !== "hello" || this.#helloAtMs === null || this.#cancel === null) return;
+    this.#say(`here ${this.#nodeId} ${number}`, answerSubject(this.#options.prefix, nodeId));
   }
 
   /** Says bye. May be called twice. */
   stop(): void {
     this.#cancel?.();
-    if (this.#cancel !== null) this.#say("bye");
+    if (this.#cancel !== null) this.#say(`bye ${this.#nodeId}`);
     this.#cancel = null;
-    this.#helloAtMs = null;
+    this.linkDown();
+  }
+
+  #hasHeardAll(): boolean {
+    if (this.#helloAtMs === null || this.#options.clock.now() - this.#helloAtMs < LISTEN_MS) return false;
+    for (const { isConfirmed } of this.#others.values()) if (!isConfirmed) return false;
+    return true;
   }
 
   #tick(): void {
     // Nobody can be heard, so nobody is silent.
     if (this.#helloAtMs === null) return;
-    const oldestMs = this.#options.clock.now() - KNOWN_MS;
-    for (const [nodeId, atMs] of this.#lastBeatMs) if (atMs < oldestMs) this.#lastBeatMs.delete(nodeId);
-    this.#say("beat");
+    const now = this.#options.clock.now();
+    if (now - this.#lastTickMs >= STALLED_MS) this.#restartSilence();
+    this.#lastTickMs = now;
+    for (const [nodeId, { lastBeatMs }] of this.#others) {
+      if (lastBeatMs < now - KNOWN_MS) this.#others.delete(nodeId);
+    }
+    if (this.isComplete) {
+      this.#say(`beat ${this.#nodeId}`);
+      return;
+    }
+    this.#sayHello();
+    if (this.#isAwaitedSaid || now - this.#helloAtMs < AWAITED_MS) return;
+    this.#isAwaitedSaid = true;
+    const awaited = [...this.#others].filter(([, { isConfirmed }]) => !isConfirmed);
+    this.#options.report.nodesAwaited(awaited.map(([nodeId]) => nodeId));
   }
 
-  #say(word: "hello" | "beat" | "bye"): void {
-    const { link, prefix } = this.#options;
-    if (link.isUp) link.connection?.publish(beatSubject(prefix), `${word} ${this.#nodeId}`);
+  #restartSilence(): void {
+    const now = this.#options.clock.now();
+    for (const other of this.#others.values()) other.lastBeatMs = now;
+    this.#lastTickMs = now;
+  }
+
+  #sayHello(): void {
+    this.#helloNumber++;
+    this.#say(`hello ${this.#nodeId} ${this.#helloNumber}`);
+  }
+
+  #say(text: string, subject = beatSubject(this.#options.prefix)): void {
+    const { link } = this.#options;
+    if (link.isUp) link.connection?.publish(subject, text);
   }
 }

@@ -40,6 +40,11 @@ export function beatSubject(prefix: string): string {
   return `${prefix}.beat`;
 }
 
+/** The subject on which one node hears who answers its hello. */
+export function answerSubject(prefix: string, nodeId: string): string {
+  return `${prefix}.here.${nodeId}`;
+}
+
 /** The subject under which one node's part of the journal's copy is stored. */
 export function journalSubject(prefix: string, nodeId: string): string {
   return `${prefix}.journal.${nodeId}`;

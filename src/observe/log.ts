@@ -54,6 +54,7 @@ export interface ClusterReport {
     skipped(nodeId: string, count: number): void;
   };
   messagesDropped(count: number, reason: string): void;
+  nodesAwaited(nodeIds: readonly string[]): void;
   leasesUnavailable(reason: string): void;
   leasesAvailable(): void;
   /** Another node has taken over this one's connections, `count` of them. */
@@ -115,6 +116,11 @@ function createClusterReport(log: Logger): ClusterReport {
       skipped: (nodeId, count) => log.error({ nodeId, count }, "messages of a lost node's journal could not be read"),
     },
     messagesDropped: (count, reason) => log.warn({ count, reason }, "messages between nodes dropped"),
+    nodesAwaited: (nodeIds) =>
+      log.warn(
+        { nodeIds },
+        "nodes have not answered since NATS is back: pushes and questions are answered 503 till then",
+      ),
     leasesUnavailable: (reason) => log.warn({ reason }, "lease not renewed: lost nodes are not taken over"),
     leasesAvailable: () => log.info("lease renewed again"),
     leaseLost: (nodeId, newNodeId, count) =>

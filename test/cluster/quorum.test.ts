@@ -1,11 +1,10 @@
 import { afterEach, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
-import { createServer } from "node:net";
 import { LedgerBackend, orderly } from "../reliability/support/ledger-backend.ts";
 import { callNode, copied, health } from "../support/cluster.ts";
 import { CommandGateway } from "../support/command-gateway.ts";
 import { until, within } from "../support/deadline.ts";
 import { KEYS } from "../support/gateway.ts";
-import { NatsServer } from "../support/nats-server.ts";
+import { freePort, NatsServer } from "../support/nats-server.ts";
 import { RawWebSocket } from "../support/raw-websocket.ts";
 
 /**
@@ -67,16 +66,6 @@ afterEach(async () => {
   for (const server of servers) await server[Symbol.asyncDispose]();
   await backend.stop();
 });
-
-/** A port that is free now; the servers must know each other's before they start. */
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === "string") throw new Error("no port");
-  return address.port;
-}
 
 function nth<Item>(items: readonly Item[], index: number): Item {
   const item = items[index];

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { NatsBroker } from "../../src/broker/nats.ts";
 import type { Answer, BrokerHandler } from "../../src/core/ports.ts";
 import { NatsLink } from "../../src/nats/link.ts";
@@ -10,6 +11,7 @@ const OPTIONS = { user: null, password: null, token: null, credsFile: null, tls:
 
 /** How long a node listens for the others before it is ready. */
 const LISTEN_MS = 1200;
+const ANSWERS_MS = 20;
 
 /** A broker on NATS with a connection, a clock and a handler of its own, which writes down what it gets. */
 export class NatsNode implements BrokerHandler, AsyncDisposable {
@@ -19,6 +21,7 @@ export class NatsNode implements BrokerHandler, AsyncDisposable {
   readonly broker: NatsBroker;
   readonly heard: (Envelope | Question)[] = [];
   readonly faults: unknown[] = [];
+  readonly awaited: (readonly string[])[] = [];
   readonly dropped: { count: number; reason: string }[] = [];
   /** What it says to questions; null: nothing, ever. */
   says: Answer | Error | null = "yes";
@@ -34,10 +37,12 @@ export class NatsNode implements BrokerHandler, AsyncDisposable {
       link: this.link,
       prefix: "t",
       nodeId: id,
+      nodeIdBefore: null,
       handler: this,
       clock: this.clock,
       report: {
         fault: (_where, error) => void this.faults.push(error),
+        nodesAwaited: (nodeIds) => void this.awaited.push(nodeIds),
         messagesDropped: (count, reason) => void this.dropped.push({ count, reason }),
       },
       isMember: () => this.isMember,
@@ -59,7 +64,10 @@ export class NatsNode implements BrokerHandler, AsyncDisposable {
   async ready(): Promise<void> {
     await until(() => this.link.isUp, `the link of ${this.id}`);
     const isReady = async () => {
-      if (!this.broker.isReady) await this.clock.advance(LISTEN_MS);
+      if (this.broker.isReady) return true;
+      await this.clock.advance(LISTEN_MS);
+      // The others' answers take a moment of real time.
+      await sleep(ANSWERS_MS);
       return this.broker.isReady;
     };
     await until(isReady, `${this.id} to be ready`);

@@ -5,6 +5,7 @@ import { type AddressInfo, createServer, connect as dial, type Server, type Sock
 export class NatsProxy {
   /** Asked about each piece that the server sends; false drops it. */
   passes: (text: string) => boolean = () => true;
+  #isHolding = false;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
 
@@ -21,8 +22,23 @@ export class NatsProxy {
     return proxy;
   }
 
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port;
+  }
+
   get url(): string {
-    return `nats://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+    return `nats://127.0.0.1:${this.port}`;
+  }
+
+  /** Lets nothing pass, in either direction, until `release`; connections stand. */
+  hold(): void {
+    this.#isHolding = true;
+    for (const socket of this.#sockets) socket.pause();
+  }
+
+  release(): void {
+    this.#isHolding = false;
+    for (const socket of this.#sockets) socket.resume();
   }
 
   /** Ends all connections; the client may come again. */
@@ -46,6 +62,7 @@ export class NatsProxy {
       [server, client],
     ] as const) {
       this.#sockets.add(one);
+      if (this.#isHolding) one.pause();
       one.on("error", () => {});
       one.on("close", () => {
         this.#sockets.delete(one);
