@@ -38,7 +38,7 @@ test("parts of several publishers, and of one on several subjects, do not mix", 
   const [one, other] = [cut("from the one"), cut("from the other", { publisher: 2n })];
   const mixed = Array.from({ length: 10 }, (_empty, index) => [one[index], other[index]]).flat();
   expect(stage.add(...mixed.filter((part) => part !== undefined))).toEqual(["from the one", "from the other"]);
-  const [first, ...rest] = cut("xyzxyz");
+  const [first, ...rest] = cut("xyzxyzxyzxyz");
   if (first === undefined) throw new Error("there are parts");
   expect(stage.joiner.add("a", first)).toBeNull();
   for (const part of rest) expect(stage.joiner.add("b", part)).toBeNull();

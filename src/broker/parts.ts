@@ -60,6 +60,8 @@ export class PartJoiner {
   /** By publisher and subject, oldest first. */
   readonly #unfinished = new Map<string, Unfinished>();
   #heldBytes = 0;
+  /** The message whose first parts were missed last: its other parts are no loss of their own. */
+  #withoutBeginning = "";
 
   constructor({ nowMs, onLost }: { nowMs: () => number; onLost: (reason: string) => void }) {
     this.#nowMs = nowMs;
@@ -86,7 +88,7 @@ export class PartJoiner {
       message = undefined;
     }
     if (message === undefined) {
-      if (index > 0) return this.#lost("the first parts of a message were lost");
+      if (index > 0) return this.#lostBeginning(`${key} ${sequence}`);
       message = { sequence, count, pieces: [], byteCount: 0, lastPartAtMs: 0 };
     }
     // Behind the others: the one that was heard of longest ago is given up first.
@@ -124,6 +126,12 @@ export class PartJoiner {
     this.#unfinished.delete(key);
     this.#heldBytes -= message.byteCount;
     this.#onLost(reason);
+  }
+
+  #lostBeginning(message: string): null {
+    if (message === this.#withoutBeginning) return null;
+    this.#withoutBeginning = message;
+    return this.#lost("the first parts of a message were lost");
   }
 
   #lost(reason: string): null {

@@ -43,7 +43,7 @@ function startLink(options: Partial<NatsOptions> & Pick<NatsOptions, "servers">)
     {
       up: () => void said.push("up"),
       down: (cause) => void said.push(`down: ${cause}`),
-      refused: (cause) => void said.push(`refused: ${cause}`),
+      refused: (cause, unsaidCount) => void said.push(`refused: ${cause} (${unsaidCount} unsaid)`),
     },
   );
   open.push(link);
@@ -229,6 +229,20 @@ describe("a server that goes away", () => {
   });
 });
 
+test("a thousand refusals while it is up are told of once, not one line each", async () => {
+  const server = await startServer(
+    'authorization { users: [{ user: u, password: p, permissions: { subscribe: "ok.>" } }] }',
+  );
+  const { link, said } = startLink({ servers: [server.url], user: "u", password: "p" });
+  await works({ link });
+  for (let index = 0; index < 1000; index++) link.connection?.subscribe(`no.${index}`, { callback: () => {} });
+  await link.connection?.flush();
+  await until(() => said.length > 1, "the first");
+  await link.connection?.flush();
+  expect(said.map((text) => text.split(":")[0])).toEqual(["up", "refused"]);
+  expect(said[1]).toContain("no.0");
+});
+
 describe("a server that takes connections and says nothing", () => {
   /** Its sockets that are open. */
   async function startMute(): Promise<{ url: string; sockets: Set<Socket>; accepted: () => number }> {
@@ -279,7 +293,9 @@ test("stop ends a link that never was, and one that is; it may be called twice",
   const server = await startServer();
   const { link, said } = startLink({ servers: [server.url] });
   await works({ link });
-  await link.stop();
+  const stopping = link.stop();
+  expect(link.stop()).toBe(stopping);
+  await stopping;
   await link.stop();
   expect(link.isUp).toBe(false);
   expect(link.connection?.isClosed()).toBe(true);

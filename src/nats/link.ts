@@ -29,8 +29,8 @@ export interface NatsReport {
   up(server: string): void;
   /** Called once when it is lost, and where it could not be made at first. */
   down(cause: string): void;
-  /** A server refused something, and which: a subject that the account may not use, for example. */
-  refused(cause: string): void;
+  /** A server refused something, and which: a subject that the account may not use, for example. So many others were left unsaid. */
+  refused(cause: string, unsaidCount: number): void;
 }
 
 /** A server that has gone without a word is found out after two of these without an answer. */
@@ -41,6 +41,9 @@ const MAX_PINGS_OUT = 2;
 const RECONNECT_WAIT_MS = 250;
 const RECONNECT_JITTER_MS = 250;
 const CONNECT_TIMEOUT_MS = 2000;
+
+/** Refusals that come while it is up, one for each subject that the account may not use, are told of once in so long. */
+const REFUSED_EVERY_MS = 10_000;
 
 /** How long the end waits for what is under way to reach the server. */
 const CLOSE_LIMIT_MS = 1000;
@@ -61,6 +64,9 @@ export class NatsLink {
   #running: Promise<void> = Promise.resolve();
   /** What was refused last while it was away: each try may be refused again. */
   #refusal: string | null = null;
+  #mayTellRefusalAtMs = Number.NEGATIVE_INFINITY;
+  #unsaidCount = 0;
+  #stopping: Promise<void> | null = null;
 
   private constructor(report: NatsReport) {
     this.#report = report;
@@ -90,7 +96,12 @@ export class NatsLink {
   }
 
   /** What has been published goes out first. Nothing is tried any more when it resolves. May be called twice. */
-  async stop(): Promise<void> {
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop();
+    return this.#stopping;
+  }
+
+  async #stop(): Promise<void> {
     this.#end.abort();
     const connection = this.#connection;
     const limit = new Promise((resolve) => setTimeout(resolve, CLOSE_LIMIT_MS).unref());
@@ -116,6 +127,7 @@ export class NatsLink {
       // The client has given up, which it should not: with another one it goes on.
       this.#changed(false, "the connection was closed");
       isSaid = true;
+      await this.#pause();
     }
   }
 
@@ -131,11 +143,16 @@ export class NatsLink {
         return await connect(options);
       } catch (error) {
         if (!isQuiet && !signal.aborted) this.#report.down(error instanceof Error ? error.message : String(error));
-        const waitMs = RECONNECT_WAIT_MS + Math.random() * RECONNECT_JITTER_MS;
-        await sleep(waitMs, undefined, { signal }).catch(() => {});
+        await this.#pause();
       }
     }
     return null;
+  }
+
+  /** Ends early with the end of it all. */
+  async #pause(): Promise<void> {
+    const waitMs = RECONNECT_WAIT_MS + Math.random() * RECONNECT_JITTER_MS;
+    await sleep(waitMs, undefined, { signal: this.#end.signal }).catch(() => {});
   }
 
   /** Resolves when the connection is closed for good. */
@@ -158,11 +175,18 @@ export class NatsLink {
   #refused(cause: string): void {
     if (!this.#isUp && cause === this.#refusal) return;
     if (!this.#isUp) this.#refusal = cause;
-    this.#report.refused(cause);
+    const now = performance.now();
+    if (this.#isUp && now < this.#mayTellRefusalAtMs) {
+      this.#unsaidCount++;
+      return;
+    }
+    this.#report.refused(cause, this.#unsaidCount);
+    this.#unsaidCount = 0;
+    this.#mayTellRefusalAtMs = now + REFUSED_EVERY_MS;
   }
 
   #changed(isUp: boolean, detail: string): void {
-    if (isUp === this.#isUp || (!isUp && this.#end.signal.aborted)) return;
+    if (isUp === this.#isUp || this.#end.signal.aborted) return;
     this.#isUp = isUp;
     this.#refusal = null;
     if (isUp) this.#report.up(detail);

@@ -42,7 +42,7 @@ export interface ClusterReport {
   readonly nats: {
     up(server: string): void;
     down(cause: string): void;
-    refused(cause: string): void;
+    refused(cause: string, unsaidCount: number): void;
   };
   /** The copy of the journal, which another node takes over from. */
   readonly copy: {
@@ -104,7 +104,7 @@ function createClusterReport(log: Logger): ClusterReport {
     nats: {
       up: (server) => log.info({ server }, "NATS reached"),
       down: (cause) => log.warn({ cause }, "NATS out of reach: pushes and questions are answered 503"),
-      refused: (cause) => log.error({ cause }, "NATS refused something"),
+      refused: (cause, unsaidCount) => log.error({ cause, unsaidCount }, "NATS refused something"),
     },
     copy: {
       stopped: (cause) =>

@@ -73,6 +73,12 @@ describe("bytes that are no message", () => {
       expect(decodeNodeMessage(close.subarray(0, length))).toBeNull();
   });
 
+  test("with bytes behind a question or a close are none", () => {
+    const target = { kind: "user", hub: "c", name: "u" } as const;
+    const whole = [encodeQuestion({ verb: "exists", target }), encodeEnvelope({ verb: "close", target, reason: "r" })];
+    for (const bytes of whole) expect(decodeNodeMessage(Buffer.concat([bytes, Buffer.from("x")]))).toBeNull();
+  });
+
   test("changed ones are none, or whole: nothing throws and nothing half comes of them", () => {
     const sent = fc.oneof(envelope.map(encodeEnvelope), question.map(encodeQuestion));
     fc.assert(

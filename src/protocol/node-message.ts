@@ -68,9 +68,9 @@ function readMessage(kind: number, head: unknown, frame: Uint8Array): NodeMessag
     case KIND.binaryFrame:
       return isSendHead(head) ? { kind: "envelope", envelope: toSend(head, frame) } : null;
     case KIND.close:
-      return isClose(head) ? { kind: "envelope", envelope: head } : null;
+      return isClose(head) && frame.length === 0 ? { kind: "envelope", envelope: head } : null;
     case KIND.question:
-      return isQuestion(head) ? { kind: "question", question: head } : null;
+      return isQuestion(head) && frame.length === 0 ? { kind: "question", question: head } : null;
     default:
       return null;
   }
