@@ -16,8 +16,7 @@ function bytesOf(text: string): Uint8Array {
 }
 
 /** Feeds the pieces and then, unless the answer was whole, the end of the connection. */
-function parse(pieces: readonly Uint8Array[]): Told {
-  const parser = new ResponseParser(MAX_BODY);
+function parse(pieces: readonly Uint8Array[], parser = new ResponseParser(MAX_BODY)): Told {
   for (const piece of pieces) parser.push(piece);
   parser.end();
   const { result, status, keepAliveSeconds } = parser;
@@ -49,6 +48,18 @@ describe("ResponseParser", () => {
       const bytes = bytesOf(text);
       const single = Array.from(bytes, (byte) => Uint8Array.of(byte));
       expect(parse(single)).toEqual(parse([bytes]));
+    }
+  });
+
+  test("reads every answer alike, whatever it has read before", () => {
+    const parser = new ResponseParser(0);
+    for (const [text] of [...Object.values(ANSWERS), ...Object.values(FAULTS)]) {
+      for (const before of [text, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nKeep-Alive: timeout=5\r\n\r\nhel"]) {
+        parser.begin(MAX_BODY);
+        parse([bytesOf(before)], parser);
+        parser.begin(MAX_BODY);
+        expect(parse([bytesOf(text)], parser)).toEqual(parseText(text));
+      }
     }
   });
 

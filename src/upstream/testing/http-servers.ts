@@ -24,7 +24,8 @@ export const CHUNKED_BYTES = 300_000;
  *   /until-close      `until close`, ended by the end of the connection (not Bun's)
  *   /204, /304        no body
  *   /close            `last`, with Connection: close
- * All close a connection that has been idle for a second or a few; `/counted` says `Keep-Alive: timeout=3`.
+ * `/counted` says `Keep-Alive: timeout=3`. All close a connection that has been idle for some 4 s: after less, a busy machine
+ * might not be quick enough to use it again.
  */
 export interface HttpServer {
   readonly port: number;
@@ -74,7 +75,7 @@ const NODE_SERVER = `
   };
   const http = require("node:http").createServer(answer);
   const https = require("node:https").createServer({ cert: readFileSync(certFile), key: readFileSync(keyFile) }, answer);
-  for (const server of [http, https]) server.keepAliveTimeout = 2000;
+  for (const server of [http, https]) server.keepAliveTimeout = 3000;
   http.listen(0, "127.0.0.1", () => {
     https.listen(0, "127.0.0.1", () => console.log(http.address().port, https.address().port));
   });
@@ -108,7 +109,7 @@ export async function startBunServer({ cert, key }: Certificate): Promise<HttpSe
     if (pathname !== "/echo") await request.bytes();
     return (await routes[pathname]?.(request)) ?? new Response(null, { status: 404 });
   };
-  const options = { hostname: "127.0.0.1", port: 0, idleTimeout: 1, fetch };
+  const options = { hostname: "127.0.0.1", port: 0, idleTimeout: 4, fetch };
   const servers = [Bun.serve(options), Bun.serve({ ...options, tls: { cert, key } })] as const;
   const [port, tlsPort] = servers.map((server) => server.port);
   if (port === undefined || tlsPort === undefined) throw new Error("no two ports");
@@ -153,7 +154,7 @@ export async function startNginx({ certFile, keyFile }: Certificate): Promise<Ht
   const file = (name: string) => `alias ${folder}/${name}; error_page 405 =200 /${name};`;
   const included = "ssi on; ssi_types text/plain;";
   const config = `daemon off; master_process off; pid ${folder}/pid; error_log ${folder}/error.log; events {}
-    http { access_log off; ${temporary} client_max_body_size 16m; default_type text/plain; keepalive_timeout 1s 3s;
+    http { access_log off; ${temporary} client_max_body_size 16m; default_type text/plain; keepalive_timeout 4s 3s;
       server { listen 127.0.0.1:${port}; listen 127.0.0.1:${tlsPort} ssl;
         ssl_certificate ${certFile}; ssl_certificate_key ${keyFile};
         location = /event { return 200 $http_x_asrs_event; }
