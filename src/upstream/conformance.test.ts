@@ -1,6 +1,16 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { type Certificates, makeCertificates } from "../../test/support/certificates.ts";
 import { within } from "../../test/support/deadline.ts";
+import {
+  CHUNKED_BYTES,
+  type HttpServer,
+  hasNginx,
+  LARGE_BODY,
+  startBunServer,
+  startNginx,
+  startNodeServer,
+} from "../../test/support/http-servers.ts";
+import { Relay } from "../../test/support/relay.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
 import { resolveBySystem } from "./destination.ts";
 import type { HttpOutcome } from "./exchange.ts";
@@ -14,17 +24,7 @@ import {
   startUpstream,
   upstreamEntry,
 } from "./testing/fixture.ts";
-import {
-  CHUNKED_BYTES,
-  type HttpServer,
-  hasNginx,
-  LARGE_BODY,
-  startBunServer,
-  startNginx,
-  startNodeServer,
-} from "./testing/http-servers.ts";
 import { ManualClock } from "./testing/manual-clock.ts";
-import { Relay } from "./testing/relay.ts";
 import { parseOrigin } from "./url-template.ts";
 
 const SCHEMES = ["http", "https"] as const;

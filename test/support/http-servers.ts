@@ -5,9 +5,9 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import type { Certificate } from "../../../test/support/certificates.ts";
-import { within } from "../../../test/support/deadline.ts";
-import { unusedPort } from "../../../test/support/raw-backend.ts";
+import type { Certificate } from "./certificates.ts";
+import { within } from "./deadline.ts";
+import { unusedPort } from "./raw-backend.ts";
 
 /** The body of `/large`, 4 MB, counted; its first `CHUNKED_BYTES` are that of `/chunked`, in several chunks. */
 export const LARGE_BODY = new Uint8Array(4_000_000).map((_, index) => index % 251);
