@@ -3,7 +3,7 @@ import { listOptions, type Option, optionName } from "./options.ts";
 import { expandPath, replaceAt, type Tree } from "./tree.ts";
 
 /** Options that a later version brings. Their defaults may be written; any other value must not be ignored silently. */
-const LATER_OPTIONS: ReadonlySet<string> = new Set(["upstreams[].dialect", "upstreams[].repeatOnStaleSocket"]);
+const LATER_OPTIONS: ReadonlySet<string> = new Set(["upstreams[].dialect"]);
 
 /** Whether an option is read and checked, but does nothing in this version. */
 export function isLater(option: Option): boolean {

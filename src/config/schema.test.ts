@@ -136,7 +136,6 @@ describe("options of a later version", () => {
   const message = "not in this version of hubwire; leave it out";
   for (const [raw, path] of [
     [{ upstreams: [{ urlTemplate: "http://h/", dialect: "cloudevents" }] }, "upstreams[0].dialect"],
-    [{ upstreams: [{ urlTemplate: "http://h/", repeatOnStaleSocket: true }] }, "upstreams[0].repeatOnStaleSocket"],
   ] as const) {
     test(`say so instead of being ignored: ${path}`, () => {
       expect(faultsOf(raw)).toEqual([{ path, message, where: null }]);
@@ -144,7 +143,7 @@ describe("options of a later version", () => {
   }
 
   test("may be written with their defaults", () => {
-    const upstreams = [{ urlTemplate: "http://h/", dialect: "asrs", repeatOnStaleSocket: false }];
+    const upstreams = [{ urlTemplate: "http://h/", dialect: "asrs" }];
     expect(faultsOf({ upstreams })).toEqual([]);
   });
 });

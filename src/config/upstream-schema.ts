@@ -123,7 +123,7 @@ export const upstreamSchema = z.strictObject({
   }),
   repeatOnStaleSocket: z.boolean().default(false).register(optionDocs, {
     unit: "",
-    doc: "Repeat a message when a pooled socket died without a byte of answer; comes with a later version.",
+    doc: "Send a message once more, over a fresh socket, when a kept one died without a byte of answer. Its price: the backend may act on it twice; both have the same X-Hubwire-Event-Id.",
   }),
   maxConcurrency: z.int().min(1).max(1_000_000).default(1024).register(optionDocs, {
     unit: "count",

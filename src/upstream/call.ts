@@ -51,9 +51,9 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
     this.#settlement = settlement;
   }
 
-  /** A message may have been acted on, so only events that a backend can tell apart and bear twice are repeated. */
+  /** A message may have been acted on: its entry says whether the backend bears it twice. The other events it must. */
   get mayRepeat(): boolean {
-    return this.event.name !== "message";
+    return this.event.name !== "message" || this.#backend.entry.repeatOnStaleSocket;
   }
 
   /** Whether it waits for a place. */

@@ -133,8 +133,12 @@ function interpret(status: number, isHttp10: boolean, { control, text, start }: 
   if (!bodiless && control.codings.some((coding) => coding !== "identity" && coding !== "")) {
     return { fault: "the answer's content is coded although identity was asked for" };
   }
-  const keeps = isHttp10 ? control.connection.includes("keep-alive") : !control.connection.includes("close");
-  const persistent = keeps && framing !== "until-close" && status !== 101;
+  const { connection } = control;
+  const keeps = !connection.includes("close") && (!isHttp10 || connection.includes("keep-alive"));
+  // A server that announces content where there is none may send it all the same, as the next answer's first bytes.
+  const announces =
+    status === 204 && (control.transferCodings.length > 0 || control.lengths.some((text) => text !== "0"));
+  const persistent = keeps && framing !== "until-close" && status !== 101 && !announces;
   const headers = new LazyHeaders(text, start);
   const { contentType } = control;
   return { status, headers, contentType, framing, persistent, keepAliveSeconds: keepAliveSeconds(control.keepAlive) };

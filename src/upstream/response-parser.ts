@@ -14,7 +14,7 @@ const LF = 0x0a;
 const HEAD_END = Buffer.from("\r\n\r\n");
 const HEAD_START = Buffer.from("HTTP/1.");
 /** Longest line that announces a chunk, with its extensions and CRLF. */
-const MAX_CHUNK_LINE_BYTES = 4096;
+export const MAX_CHUNK_LINE_BYTES = 4096;
 /** Pieces up to this are copied out of what has arrived. */
 const SMALL_BYTES = 4096;
 const CHUNK_LINE = /^([0-9A-Fa-f]+)[ \t]*(?:;[^\u0000-\u0008\u000a-\u001f\u007f]*)?$/;

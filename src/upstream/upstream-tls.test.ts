@@ -3,9 +3,16 @@ import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { type Certificates, makeCertificates } from "../../test/support/certificates.ts";
-import { type BackendTls, RawBackend } from "../../test/support/raw-backend.ts";
+import { type BackendTls, RawBackend, type Script } from "../../test/support/raw-backend.ts";
 import type { UpstreamTls } from "../config/schema.ts";
-import { bodyOf, connectEvent, messageEvent, startUpstream, upstreamEntry } from "./testing/fixture.ts";
+import {
+  bodyOf,
+  connectEvent,
+  disconnectEvent,
+  messageEvent,
+  startUpstream,
+  upstreamEntry,
+} from "./testing/fixture.ts";
 
 let certificates: Certificates;
 let elsewhere: { cert: string; key: string };
@@ -59,6 +66,22 @@ describe("an https template", () => {
     }
     expect(backend.requests[2]?.header("Host")).toBe(`localhost:${backend.port}`);
   });
+
+  for (const death of ["end", "reset"] as const) {
+    for (const event of [connectEvent(), messageEvent(), disconnectEvent()]) {
+      test(`has ${event.name} sent again where its pooled socket dies without a byte of answer (${death})`, async () => {
+        await startBackend();
+        await using upstream = startUpstream([{ ...entryOf(trusting()), repeatOnStaleSocket: true }]);
+        await upstream.call(messageEvent());
+        const script: Script = (exchange) => (exchange.request.ordinal === 1 ? exchange[death]() : exchange.reply(204));
+        backend.onConnect = script;
+        backend.onMessage = script;
+        backend.onDisconnect = script;
+        expect(await upstream.call(event)).toMatchObject({ kind: "answer", status: 204, wasRepeated: true });
+        expect(backend.requests.map((request) => request.connection)).toEqual([0, 0, 1]);
+      });
+    }
+  }
 
   test("sends nothing to a server that the system's authorities do not vouch for", async () => {
     await startBackend();

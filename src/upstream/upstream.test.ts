@@ -131,51 +131,6 @@ describe("routing", () => {
   });
 });
 
-describe("a pooled socket that died", () => {
-  /** Answers the first request of the test and lets the second one's connection die. */
-  const dieOnce = (): void => {
-    let count = 0;
-    const script: Script = (exchange) => (++count === 2 ? exchange.reset() : exchange.reply(204));
-    backend.onConnect = script;
-    backend.onMessage = script;
-    backend.onDisconnect = script;
-  };
-
-  test("has connect and disconnect sent again, with the same event id", async () => {
-    await using upstream = startUpstream([upstreamEntry(`${backend.url}/{event}`)]);
-    for (const event of [connectEvent(), disconnectEvent()]) {
-      dieOnce();
-      await upstream.call(event);
-      expect(await upstream.call(event)).toMatchObject({ kind: "answer" });
-      const ids = backend.of(event.name).map((request) => request.header("X-Hubwire-Event-Id"));
-      expect(ids).toEqual([event.eventId, event.eventId, event.eventId]);
-    }
-  });
-
-  test("says so with the answer: what was sent first may have been acted on", async () => {
-    await using upstream = startUpstream([upstreamEntry(`${backend.url}/{event}`)]);
-    dieOnce();
-    const { wasRepeated: first } = (await upstream.call(connectEvent())) as { wasRepeated?: true };
-    expect(await upstream.call(connectEvent())).toMatchObject({ kind: "answer", wasRepeated: true });
-    const { wasRepeated: third } = (await upstream.call(connectEvent())) as { wasRepeated?: true };
-    expect([first, third]).toEqual([undefined, undefined]);
-  });
-
-  test("leaves a message unknown, since it may have been acted on", async () => {
-    dieOnce();
-    await using upstream = startUpstream([upstreamEntry(`${backend.url}/{event}`, { onMessageFailure: "ignore" })]);
-    await upstream.call(messageEvent());
-    expect(await upstream.call(messageEvent())).toEqual({
-      kind: "unknown",
-      cause: "reset",
-      status: null,
-      detail: "the connection broke: ECONNRESET",
-      onMessageFailure: "ignore",
-    });
-    expect(backend.requests).toHaveLength(2);
-  });
-});
-
 describe("timeoutMs", () => {
   const entryOf = (url: string) => upstreamEntry(`${url}/{event}`, { timeoutMs: 1000 });
 

@@ -212,6 +212,21 @@ describe("no answer", () => {
     expect(late.requests.length).toBe(1);
   });
 
+  test("one whose kept connection ended without an answer is sent again with repeatOnStaleSocket, with its id", async () => {
+    await using stack = await Stack.start({ upstreams: [{ repeatOnStaleSocket: true }] });
+    const { client } = await stack.connect();
+    stack.backend.onMessage = (exchange) => {
+      stack.behave();
+      exchange.reset();
+    };
+    client.text("again", "and the next");
+    expect([await client.nextText(), await client.nextText()]).toEqual(["again", "and the next"]);
+    expect(bodies(stack)).toEqual(["again", "again", "and the next"]);
+    const [first, second, third] = stack.backend.of("message").map((r) => r.header("X-Hubwire-Event-Id"));
+    expect(second).toBe(first ?? "");
+    expect(third).not.toBe(first);
+  });
+
   test("where it cannot be sent at all, onMessageFailure says", async () => {
     const urlTemplate = `http://127.0.0.1:${await unusedPort()}/{event}`;
     const entry = { hubPattern: "chat", eventPattern: "message", urlTemplate, timeoutMs: 1000 };

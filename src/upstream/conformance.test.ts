@@ -1,0 +1,259 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { type Certificates, makeCertificates } from "../../test/support/certificates.ts";
+import { within } from "../../test/support/deadline.ts";
+import {
+  CHUNKED_BYTES,
+  type HttpServer,
+  hasNginx,
+  LARGE_BODY,
+  startBunServer,
+  startNginx,
+  startNodeServer,
+} from "../../test/support/http-servers.ts";
+import { Relay } from "../../test/support/relay.ts";
+import type { HeaderLines } from "../protocol/headers.ts";
+import { resolveBySystem } from "./destination.ts";
+import type { HttpOutcome } from "./exchange.ts";
+import { HttpClient } from "./http-client.ts";
+import { formatRequest, type HttpRequest } from "./request-bytes.ts";
+import {
+  bodyOf,
+  connectEvent,
+  disconnectEvent,
+  messageEvent,
+  startUpstream,
+  upstreamEntry,
+} from "./testing/fixture.ts";
+import { ManualClock } from "./testing/manual-clock.ts";
+import { parseOrigin } from "./url-template.ts";
+
+const SCHEMES = ["http", "https"] as const;
+type Scheme = (typeof SCHEMES)[number];
+
+/** What a server does that not all can be made to do. */
+type Extra = "until-close" | "interim" | "continue" | "trailers" | "echo" | "small";
+
+interface Kind {
+  readonly name: string;
+  readonly start: (certificate: Certificates["server"]) => Promise<HttpServer>;
+  readonly isThere: boolean;
+  readonly extras: readonly Extra[];
+}
+
+const KINDS: readonly Kind[] = [
+  { name: "nginx", start: startNginx, isThere: hasNginx(), extras: ["until-close", "continue", "small"] },
+  {
+    name: "Node",
+    start: startNodeServer,
+    isThere: true,
+    extras: ["until-close", "interim", "continue", "trailers", "echo"],
+  },
+  { name: "Bun", start: startBunServer, isThere: true, extras: ["continue", "echo"] },
+];
+
+const CHUNKED_BODY = LARGE_BODY.subarray(0, CHUNKED_BYTES);
+
+let certificates: Certificates;
+const servers = new Map<Kind, HttpServer>();
+
+beforeAll(async () => {
+  certificates = makeCertificates();
+  for (const kind of KINDS) if (kind.isThere) servers.set(kind, await kind.start(certificates.server));
+});
+
+afterAll(async () => {
+  for (const server of servers.values()) await server.stop();
+  certificates.remove();
+});
+
+/** A client of one server, and the relay between the two. */
+class Stand implements AsyncDisposable {
+  readonly relay: Relay;
+  /** Stands still, so that nothing but the server ends a socket. */
+  readonly clock = new ManualClock();
+  readonly url: string;
+  readonly #client: HttpClient;
+
+  private constructor(relay: Relay, scheme: Scheme) {
+    this.relay = relay;
+    this.url = `${scheme}://127.0.0.1:${relay.port}`;
+    const origin = parseOrigin(this.url);
+    if (origin === null) throw new Error(`${this.url} has no origin`);
+    this.#client = new HttpClient({
+      origin,
+      tls: { ca: certificates.authority.cert, cert: null, key: null },
+      allowed: null,
+      resolve: resolveBySystem,
+      maxBodyBytes: () => LARGE_BODY.length,
+      clock: this.clock,
+    });
+  }
+
+  static async start(kind: Kind, scheme: Scheme): Promise<Stand> {
+    const server = servers.get(kind);
+    if (server === undefined) throw new Error(`${kind.name} was not started`);
+    return new Stand(await Relay.start(scheme === "http" ? server.port : server.tlsPort), scheme);
+  }
+
+  ask(target: string, over: Partial<HttpRequest> = {}): Promise<HttpOutcome> {
+    const { promise, resolve } = Promise.withResolvers<HttpOutcome>();
+    const request = { method: "POST", target, headers: [], body: new Uint8Array(), ...over } as const;
+    const bytes = () => formatRequest(request, "Host: test\r\n");
+    this.#client.send({ mayRepeat: false, formatRequest: bytes, onExchangeEnd: resolve }, bytes());
+    return within(promise, `the answer to ${target}`);
+  }
+
+  async expectAnswer(
+    target: string,
+    status: number,
+    body: string | Uint8Array,
+    over: Partial<HttpRequest> = {},
+  ): Promise<void> {
+    const outcome = await this.ask(target, over);
+    expect(outcome).toMatchObject({ kind: "answer", status });
+    expect(bodyOf(outcome).equals(Buffer.from(body))).toBe(true);
+  }
+
+  /** Waits until the client has closed every connection that there was. */
+  async closed(): Promise<void> {
+    await within(Promise.all(this.relay.connections.map(({ closed }) => closed)), "the client to close its side");
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#client.stop();
+    await this.relay.stop();
+  }
+}
+
+for (const kind of KINDS) {
+  for (const scheme of SCHEMES) {
+    describe.skipIf(!kind.isThere)(`${kind.name}, ${scheme}`, () => conforms(kind, scheme));
+  }
+}
+
+test("a server may close its idle connections: the client notices, and no request is lost", async () => {
+  const closes = async (kind: Kind, scheme: Scheme): Promise<void> => {
+    await using stand = await Stand.start(kind, scheme);
+    const askOne = () => stand.expectAnswer("/counted", 200, "counted");
+    await Promise.all([askOne(), askOne()]);
+    await stand.closed();
+    expect(stand.relay.connections.map(({ endedByServer }) => endedByServer)).toEqual([true, true]);
+    await askOne();
+    expect(stand.relay.connections).toHaveLength(3);
+  };
+  // All together, since each takes its seconds.
+  await Promise.all([...servers.keys()].flatMap((kind) => SCHEMES.map((scheme) => closes(kind, scheme))));
+});
+
+/** What every server and the client do together, whoever wrote the server. */
+function conforms(kind: Kind, scheme: Scheme): void {
+  const { extras } = kind;
+  let stand: Stand;
+
+  beforeEach(async () => {
+    stand = await Stand.start(kind, scheme);
+  });
+
+  afterEach(() => stand[Symbol.asyncDispose]());
+
+  const testWith = (extra: Extra) => test.skipIf(!extras.includes(extra));
+
+  test("is asked by POST and GET over one socket, whatever kind of answer comes", async () => {
+    for (const method of ["POST", "GET"] as const) {
+      await stand.expectAnswer("/counted", 200, "counted", { method });
+      await stand.expectAnswer("/204", 204, "", { method });
+      await stand.expectAnswer("/chunked", 200, CHUNKED_BODY, { method });
+      await stand.expectAnswer("/304", 304, "", { method });
+      await stand.expectAnswer("/large", 200, LARGE_BODY, { method });
+    }
+    await stand.expectAnswer("/counted", 200, "counted");
+    expect(stand.relay.connections).toHaveLength(1);
+  });
+
+  test("has its Transfer-Encoding and Content-Length told as it wrote them", async () => {
+    const linesOf = async (target: string): Promise<HeaderLines> => {
+      const outcome = await stand.ask(target);
+      return outcome.kind === "answer" ? outcome.headers : [];
+    };
+    expect(await linesOf("/chunked")).toContainEqual(["Transfer-Encoding", "chunked"]);
+    expect(await linesOf("/counted")).toContainEqual(["Content-Length", "7"]);
+  });
+
+  test("gets no second request over a connection for which it says Connection: close", async () => {
+    await stand.expectAnswer("/close", 200, "last");
+    await stand.closed();
+    await stand.expectAnswer("/counted", 200, "counted");
+    expect(stand.relay.connections).toHaveLength(2);
+  });
+
+  test("gets no request over a connection a second before the end that Keep-Alive: timeout=3 names", async () => {
+    await stand.expectAnswer("/counted", 200, "counted");
+    stand.clock.advance(1999);
+    await stand.expectAnswer("/counted", 200, "counted");
+    stand.clock.advance(2000);
+    await stand.expectAnswer("/counted", 200, "counted");
+    expect(stand.relay.connections).toHaveLength(2);
+  });
+
+  test("takes a large body, and its socket is used again", async () => {
+    await stand.expectAnswer("/taken", 200, "counted", { body: LARGE_BODY });
+    await stand.expectAnswer("/counted", 200, "counted");
+    expect(stand.relay.connections).toHaveLength(1);
+  });
+
+  test("answers many at once, each its own", async () => {
+    const targets = ["/counted", "/chunked", "/large", "/204"];
+    const outcomes = await Promise.all(Array.from({ length: 40 }, (_, index) => stand.ask(targets[index % 4] ?? "")));
+    const lengths = outcomes.map((outcome) => bodyOf(outcome).length);
+    expect(lengths).toEqual(Array.from({ length: 10 }, () => [7, CHUNKED_BYTES, LARGE_BODY.length, 0]).flat());
+    expect(stand.relay.connections).toHaveLength(40);
+  });
+
+  testWith("until-close")("may end an answer by closing the connection", async () => {
+    await stand.expectAnswer("/until-close", 200, "until close");
+    await stand.expectAnswer("/counted", 200, "counted");
+    expect(stand.relay.connections).toHaveLength(2);
+  });
+
+  testWith("interim")("may send 100, 102 and 103 before its answer", async () => {
+    await stand.expectAnswer("/interim", 200, "after all");
+    await stand.expectAnswer("/counted", 200, "counted");
+    expect(stand.relay.connections).toHaveLength(1);
+  });
+
+  testWith("continue")("may be asked for 100 Continue", async () => {
+    const headers = [["Expect", "100-continue"]] as const;
+    await stand.expectAnswer("/taken", 200, "counted", { headers, body: new Uint8Array(100_000) });
+    await stand.expectAnswer("/counted", 200, "counted");
+    expect(stand.relay.connections).toHaveLength(1);
+  });
+
+  testWith("trailers")("may send trailers", async () => {
+    await stand.expectAnswer("/trailers", 200, "with trailers");
+    await stand.expectAnswer("/counted", 200, "counted");
+    expect(stand.relay.connections).toHaveLength(1);
+  });
+
+  testWith("echo")("gets a body byte for byte", async () => {
+    await stand.expectAnswer("/echo", 200, LARGE_BODY, { body: LARGE_BODY });
+  });
+
+  testWith("small")("may refuse a body that is too large while it comes", async () => {
+    expect(await stand.ask("/small", { body: LARGE_BODY })).toMatchObject({ kind: "answer", status: 413 });
+    await stand.expectAnswer("/counted", 200, "counted");
+  });
+
+  test("understands all events", async () => {
+    const { certFile: caFile } = certificates.authority;
+    const entry = upstreamEntry(`${stand.url}/event`, {
+      tls: { caFile, certFile: null, keyFile: null },
+    });
+    await using upstream = startUpstream([entry]);
+    const names = [];
+    for (const event of [connectEvent(), messageEvent(), disconnectEvent()]) {
+      names.push(bodyOf(await upstream.call(event)).toString());
+    }
+    expect(names).toEqual(["handshake", "message", "disconnect"]);
+    expect(stand.relay.connections).toHaveLength(1);
+  });
+}
