@@ -8,7 +8,7 @@ import type { Backend } from "./backend.ts";
 import type { Verdict } from "./breaker.ts";
 import { NO_BYTES } from "./byte-gatherer.ts";
 import type { Waiting } from "./deadlines.ts";
-import type { Exchange, ExchangeOwner, HttpOutcome } from "./exchange.ts";
+import type { Exchange, ExchangeOwner, HttpAnswer, HttpOutcome } from "./exchange.ts";
 import type { PlaceSeeker } from "./limiter.ts";
 import { formatRequest, formatRequestBehind } from "./request-bytes.ts";
 import { fillUrlTemplate } from "./url-template.ts";
@@ -140,7 +140,7 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
   onExchangeEnd(outcome: HttpOutcome): void {
     if (outcome.kind === "answer") {
       if (outcome.status === 401) this.#backend.authorizer.rejected(this.#authorization);
-      this.#settle(this.#exchange?.repeated === true ? { ...outcome, wasRepeated: true } : outcome);
+      this.#settle(this.#exchange?.repeated === true ? asRepeated(outcome) : outcome);
     } else {
       this.#settle({ ...outcome, onMessageFailure: this.#backend.entry.onMessageFailure });
     }
@@ -194,6 +194,10 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
     if (hadPlace) limiter.release();
     else limiter.leave(this);
   }
+}
+
+function asRepeated({ kind, status, headers, contentType, body }: HttpAnswer): UpstreamOutcome {
+  return { kind, status, headers, contentType, body, wasRepeated: true };
 }
 
 /** What an outcome says of the upstream's health. Source: spec section 5.1, the breaker's row. */

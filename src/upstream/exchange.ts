@@ -1,15 +1,18 @@
 import type { UnknownCause } from "../core/ports.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
 
+/** A whole answer, as the port has it. */
+export interface HttpAnswer {
+  readonly kind: "answer";
+  readonly status: number;
+  readonly headers: HeaderLines;
+  readonly contentType: string;
+  readonly body: Uint8Array;
+}
+
 /** How one exchange ended: the port's outcomes, as far as HTTP knows them. */
 export type HttpOutcome =
-  | {
-      readonly kind: "answer";
-      readonly status: number;
-      readonly headers: HeaderLines;
-      readonly contentType: string;
-      readonly body: Uint8Array;
-    }
+  | HttpAnswer
   | { readonly kind: "not-sent"; readonly detail: string }
   | {
       readonly kind: "unknown";

@@ -21,8 +21,10 @@ function parse(pieces: readonly Uint8Array[], parser = new ResponseParser(MAX_BO
   parser.end();
   const { result, status, keepAliveSeconds } = parser;
   if (result?.kind === "fault") return { result: result.cause, status, persistent: false, keepAliveSeconds: null };
-  const body = result === null ? null : Buffer.from(result.body).toString("latin1");
-  return { result: { ...result, body }, status, persistent: parser.persistent, keepAliveSeconds };
+  if (result === null) return { result, status, persistent: parser.persistent, keepAliveSeconds };
+  const { kind, headers, contentType, body } = result;
+  const told = { kind, status: result.status, headers, contentType, body: Buffer.from(body).toString("latin1") };
+  return { result: told, status, persistent: parser.persistent, keepAliveSeconds };
 }
 
 function parseText(text: string): Told {

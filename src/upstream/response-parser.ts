@@ -1,5 +1,6 @@
 import type { HeaderLines } from "../protocol/headers.ts";
 import { ByteGatherer, NO_BYTES } from "./byte-gatherer.ts";
+import { asBuffer, textOf } from "./header-bytes.ts";
 import {
   MAX_HEAD_BYTES,
   MAX_HEADER_LINES,
@@ -11,23 +12,40 @@ import {
 
 const CR = 0x0d;
 const LF = 0x0a;
-const HEAD_END = Buffer.from("\r\n\r\n");
+const HEAD_END_BYTES = 4;
 const HEAD_START = Buffer.from("HTTP/1.");
 /** Longest line that announces a chunk, with its extensions and CRLF. */
 export const MAX_CHUNK_LINE_BYTES = 4096;
 /** Pieces up to this are copied out of what has arrived. */
 const SMALL_BYTES = 4096;
+/** Copies up to this are made by hand: a call out of the compiled code costs more. */
+const TINY_BYTES = 256;
 const CHUNK_LINE = /^([0-9A-Fa-f]+)[ \t]*(?:;[^\u0000-\u0008\u000a-\u001f\u007f]*)?$/;
 
 type Part = "head" | "body" | "until-close" | "chunk-line" | "chunk-data" | "chunk-end" | "trailers" | "ended";
 
-/** A whole answer. */
-export interface ParsedAnswer {
-  readonly kind: "answer";
-  readonly status: number;
-  readonly headers: HeaderLines;
-  readonly contentType: string;
+/** A whole answer. Its headers are made when they are asked for. */
+export class ParsedAnswer {
+  readonly kind = "answer";
   readonly body: Uint8Array;
+  readonly #head: ResponseHead;
+
+  constructor(head: ResponseHead, body: Uint8Array) {
+    this.#head = head;
+    this.body = body;
+  }
+
+  get status(): number {
+    return this.#head.status;
+  }
+
+  get headers(): HeaderLines {
+    return this.#head.headers.lines;
+  }
+
+  get contentType(): string {
+    return this.#head.contentType;
+  }
 }
 
 /** Why there will be no answer. `detail` quotes nothing of it. */
@@ -100,7 +118,7 @@ export class ResponseParser {
   /** The final status, as soon as its whole line has been seen, whatever went wrong behind it. */
   get status(): number | null {
     if (this.#head !== null) return this.#head.status;
-    return this.#brokenHeadStatus ?? finalStatus(this.#gathered.view);
+    return this.#brokenHeadStatus ?? finalStatus(this.#gathered.view, 0, this.#gathered.length, true);
   }
 
   push(chunk: Uint8Array): void {
@@ -139,20 +157,19 @@ export class ResponseParser {
 
   #readHead(chunk: Uint8Array, at: number): number {
     const gatheredBefore = this.#gathered.length;
-    let bytes: Uint8Array = at === 0 ? chunk : chunk.subarray(at);
+    let [bytes, start] = [chunk, at];
     if (gatheredBefore > 0) {
-      this.#gathered.append(bytes);
-      bytes = this.#gathered.view;
+      this.#gathered.append(at === 0 ? chunk : chunk.subarray(at));
+      [bytes, start] = [this.#gathered.view, 0];
     }
-    const view = asBuffer(bytes);
-    const end = view.indexOf(HEAD_END, Math.max(0, gatheredBefore - HEAD_END.length + 1));
+    const end = headEnd(bytes, Math.max(start, start + gatheredBefore - HEAD_END_BYTES + 1));
     if (end === -1) {
-      this.#keepPartialHead(view, gatheredBefore);
+      this.#keepPartialHead(asBuffer(start === 0 ? bytes : bytes.subarray(start)), gatheredBefore);
       return chunk.length;
     }
     this.#gathered.take();
-    this.#takeHead(view.toString("latin1", 0, end), end + HEAD_END.length);
-    return at + end + HEAD_END.length - gatheredBefore;
+    this.#takeHead(bytes, start, end);
+    return at + end - start + HEAD_END_BYTES - gatheredBefore;
   }
 
   /** Garbage is refused at once: waiting for the end of a head that never comes would look like a slow backend. */
@@ -168,13 +185,15 @@ export class ResponseParser {
     }
   }
 
-  #takeHead(text: string, length: number): void {
-    this.#headBytes += length;
+  #takeHead(bytes: Uint8Array, start: number, end: number): void {
+    this.#headBytes += end - start + HEAD_END_BYTES;
     const head =
-      this.#headBytes > MAX_HEAD_BYTES ? { fault: "the answer's head is too long" } : parseResponseHead(text);
+      this.#headBytes > MAX_HEAD_BYTES
+        ? { fault: "the answer's head is too long" }
+        : parseResponseHead(bytes, start, end);
     if ("fault" in head) {
-      const status = parseStatus(text.slice(0, lineEnd(text)));
-      this.#brokenHeadStatus = status !== null && isFinal(status) ? status : null;
+      const status = finalStatus(bytes, start, end);
+      this.#brokenHeadStatus = status;
       this.#fail("malformed", head.fault);
     } else if (isFinal(head.status)) {
       this.#head = head;
@@ -200,7 +219,7 @@ export class ResponseParser {
   #readCounted(chunk: Uint8Array, at: number): number {
     const end = Math.min(chunk.length, at + this.#remaining);
     // A view of it would keep the whole chunk, and costs more than to copy a few bytes.
-    const piece = end - at <= SMALL_BYTES ? Uint8Array.prototype.slice.call(chunk, at, end) : chunk.subarray(at, end);
+    const piece = end - at <= SMALL_BYTES ? copied(chunk, at, end) : chunk.subarray(at, end);
     this.#remaining -= piece.length;
     const whole = this.#part === "body" && this.#remaining === 0 && this.#body.length === 0;
     if (whole) {
@@ -237,14 +256,13 @@ export class ResponseParser {
   }
 
   #takeLine(line: Uint8Array): void {
-    const text = line.at(-2) === CR ? latin1(line.subarray(0, -2)) : null;
-    if (text === null) {
+    if (line.at(-2) !== CR) {
       this.#fail("malformed", "the answer's chunks are framed wrongly");
     } else if (this.#part === "trailers") {
-      this.#takeTrailer(text, line.length);
+      this.#takeTrailer(line);
     } else if (this.#part === "chunk-line") {
-      this.#takeChunkLine(text);
-    } else if (text === "") {
+      this.#takeChunkLine(textOf(line, 0, line.length - 2));
+    } else if (line.length === 2) {
       this.#part = "chunk-line";
     } else {
       this.#fail("malformed", "the answer's chunks are framed wrongly");
@@ -264,12 +282,12 @@ export class ResponseParser {
   }
 
   /** Trailers are read past and dropped: nothing that the gateway heeds may stand there. */
-  #takeTrailer(text: string, length: number): void {
-    this.#headBytes += length;
+  #takeTrailer(line: Uint8Array): void {
+    this.#headBytes += line.length;
     this.#trailerLines++;
-    if (text === "") {
+    if (line.length === 2) {
       this.#finish(this.#body.take());
-    } else if (this.#trailerLines > MAX_HEADER_LINES || parseHeaderLine(text) === null) {
+    } else if (this.#trailerLines > MAX_HEADER_LINES || parseHeaderLine(line, 0, line.length - 2) === null) {
       this.#fail("malformed", "the answer's trailers are malformed");
     }
   }
@@ -278,16 +296,7 @@ export class ResponseParser {
     const head = this.#head;
     if (head === null) throw new Error("an answer cannot end before its head");
     this.#part = "ended";
-    const { headers } = head;
-    this.#result = {
-      kind: "answer",
-      status: head.status,
-      get headers() {
-        return headers.lines;
-      },
-      contentType: head.contentType,
-      body,
-    };
+    this.#result = new ParsedAnswer(head, body);
   }
 
   #failTooLarge(): void {
@@ -304,26 +313,33 @@ function isFinal(status: number): boolean {
   return status >= 200 || status === 101;
 }
 
-function latin1(bytes: Uint8Array): string {
-  return asBuffer(bytes).toString("latin1");
+/** Where the empty line that ends a head begins, with the CRLF before it; -1 where it has not come. */
+function headEnd(bytes: Uint8Array, from: number): number {
+  for (let i = from; i + HEAD_END_BYTES <= bytes.length; ) {
+    const last = bytes[i + 3];
+    // From what the last of four bytes is follows how far the end is away at least.
+    if (last !== LF && last !== CR) i += 4;
+    else if (last === CR) i += 1;
+    else if (bytes[i] === CR && bytes[i + 1] === LF && bytes[i + 2] === CR) return i;
+    else i += 2;
+  }
+  return -1;
 }
 
-/** Sockets give Buffers: to ask one for its `buffer` would cost more than all the rest of a short answer. */
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-}
-
-function lineEnd(text: string): number {
-  const end = text.indexOf("\r\n");
-  return end === -1 ? text.length : end;
-}
-
-/** The status of a head that has not all come, if its first line has and is that of a final answer. */
-function finalStatus(partialHead: Uint8Array): number | null {
-  const text = latin1(partialHead);
-  const end = text.indexOf("\r\n");
-  const status = end === -1 ? null : parseStatus(text.slice(0, end));
+/** The status of a head, if its first line has all come and is that of a final answer. */
+function finalStatus(bytes: Uint8Array, start: number, end: number, isPartial = false): number | null {
+  let lineEnd = start;
+  while (lineEnd < end && (bytes[lineEnd] !== CR || bytes[lineEnd + 1] !== LF)) lineEnd++;
+  if (isPartial && lineEnd + 1 >= end) return null;
+  const status = parseStatus(bytes, start, lineEnd);
   return status !== null && isFinal(status) ? status : null;
+}
+
+function copied(bytes: Uint8Array, at: number, end: number): Uint8Array {
+  if (end - at > TINY_BYTES) return Uint8Array.prototype.slice.call(bytes, at, end);
+  const copy = new Uint8Array(end - at);
+  for (let i = at; i < end; i++) copy[i - at] = bytes[i] ?? 0;
+  return copy;
 }
 
 function hasBareLineFeed(head: Buffer, from: number): boolean {

@@ -1,0 +1,128 @@
+import { decodeHeaderValue } from "../protocol/headers.ts";
+import { equalsLowerCase, startOfValue, textOf, trimmedEnd } from "./header-bytes.ts";
+
+const NOTHING: readonly string[] = [];
+const DIGIT_0 = 0x30;
+/** So many digits always make a safe integer. */
+const MAX_DIGITS = 15;
+
+/**
+ * The headers that decide over framing and connection, and the type of the content.
+ *
+ * Cost: most headers are none of these, which their length alone tells; those that nearly all answers have make no string.
+ * Source: RFC 9112 sections 6 and 9; RFC 9110 section 8.
+ */
+export class ControlHeaders {
+  /** The body's length; -1 where what is said is none, or twice and not the same; null where nothing is said. */
+  length: number | null = null;
+  /** Lower-cased, in their order. */
+  transferCodings = NOTHING;
+  /** Whether the content is coded in any other way than `identity`. */
+  isContentCoded = false;
+  saysClose = false;
+  saysKeepAlive = false;
+  /** The first; empty where there is none. */
+  contentType = "";
+  /** `timeout=` of `Keep-Alive`; null where there is none. */
+  keepAliveSeconds: number | null = null;
+  /** As they were written, where that is not once and in plain digits. */
+  #lengths = NOTHING;
+
+  /** Whether a length that is not 0 is announced. */
+  get announcesLength(): boolean {
+    return this.length !== null && (this.length !== 0 || this.#lengths.some((text) => text !== "0"));
+  }
+
+  /** Takes a line whose name stands from `at` to `colon` and whose value goes on to `end`. */
+  take(bytes: Uint8Array, at: number, colon: number, end: number): void {
+    const is = (name: string) => equalsLowerCase(bytes, at, colon, name);
+    switch (colon - at) {
+      case 10:
+        if (is("connection")) this.#takeConnection(bytes, colon + 1, end);
+        else if (is("keep-alive")) this.#takeKeepAlive(bytes, colon + 1, end);
+        break;
+      case 12:
+        if (is("content-type")) this.#takeType(bytes, colon + 1, end);
+        break;
+      case 14:
+        if (is("content-length")) this.#takeLength(bytes, colon + 1, end);
+        break;
+      case 16:
+        if (is("content-encoding")) this.#takeEncoding(bytes, colon + 1, end);
+        break;
+      case 17:
+        if (is("transfer-encoding")) {
+          this.transferCodings = [...this.transferCodings, ...listOf(bytes, colon + 1, end)];
+        }
+        break;
+    }
+  }
+
+  #takeConnection(bytes: Uint8Array, at: number, end: number): void {
+    const start = startOfValue(bytes, at, end);
+    const last = trimmedEnd(bytes, start, end);
+    if (equalsLowerCase(bytes, start, last, "keep-alive")) {
+      this.saysKeepAlive = true;
+      return;
+    }
+    const options = listOf(bytes, start, last);
+    if (options.includes("close")) this.saysClose = true;
+    if (options.includes("keep-alive")) this.saysKeepAlive = true;
+  }
+
+  #takeKeepAlive(bytes: Uint8Array, at: number, end: number): void {
+    for (const parameter of listOf(bytes, at, end)) {
+      const seconds = /(?:^|;|\s)timeout\s*=\s*"?(\d{1,9})/.exec(parameter)?.[1];
+      if (seconds !== undefined) this.keepAliveSeconds ??= Number(seconds);
+    }
+  }
+
+  #takeType(bytes: Uint8Array, at: number, end: number): void {
+    if (this.contentType !== "") return;
+    const start = startOfValue(bytes, at, end);
+    this.contentType = decodeHeaderValue(textOf(bytes, start, trimmedEnd(bytes, start, end)));
+  }
+
+  #takeEncoding(bytes: Uint8Array, at: number, end: number): void {
+    if (listOf(bytes, at, end).some((coding) => coding !== "identity" && coding !== "")) this.isContentCoded = true;
+  }
+
+  #takeLength(bytes: Uint8Array, at: number, end: number): void {
+    const start = startOfValue(bytes, at, end);
+    const last = trimmedEnd(bytes, start, end);
+    const isFirst = this.length === null;
+    // Said once and in plain digits, as nearly always.
+    if (isFirst) this.length = wholeNumber(bytes, start, last);
+    if (isFirst && this.length !== -1) return;
+    this.#takeLengths(listOf(bytes, start, last), isFirst);
+  }
+
+  /** They must be the same as they are written. */
+  #takeLengths(texts: readonly string[], isFirst: boolean): void {
+    if (!isFirst && this.#lengths.length === 0) this.#lengths = [String(this.length)];
+    this.#lengths = [...this.#lengths, ...texts];
+    const [text = ""] = this.#lengths;
+    const length = Number(text);
+    const isValid = /^[0-9]+$/.test(text) && this.#lengths.every((other) => other === text);
+    this.length = isValid && Number.isSafeInteger(length) ? length : -1;
+  }
+}
+
+/** The number whose digits these bytes are, without leading zeros; -1 where they are no such digits, or too many. */
+function wholeNumber(bytes: Uint8Array, start: number, end: number): number {
+  if (start === end || end - start > MAX_DIGITS || (bytes[start] === DIGIT_0 && end - start > 1)) return -1;
+  let number = 0;
+  for (let i = start; i < end; i++) {
+    const digit = (bytes[i] ?? 0) - DIGIT_0;
+    if (digit < 0 || digit > 9) return -1;
+    number = number * 10 + digit;
+  }
+  return number;
+}
+
+/** The elements of a list, lower-cased. */
+function listOf(bytes: Uint8Array, at: number, end: number): string[] {
+  return textOf(bytes, at, end)
+    .split(",")
+    .map((element) => element.trim().toLowerCase());
+}

@@ -1,0 +1,70 @@
+const COLON = 0x3a;
+const TAB = 0x09;
+const SPACE = 0x20;
+const DELETE = 0x7f;
+
+/** Which bytes may stand in a header's name. Source: RFC 9110 section 5.6.2. */
+const IS_TOKEN = Uint8Array.from({ length: 256 }, (_empty, code) =>
+  /[!#$%&'*+\-.^_`|~0-9A-Za-z]/.test(String.fromCharCode(code)) ? 1 : 0,
+);
+
+/** Where a header line's colon stands; -1 where what is in front of it is no name. */
+export function endOfName(bytes: Uint8Array, at: number, end: number): number {
+  let i = at;
+  while (i < end && IS_TOKEN[bytes[i] ?? 0] === 1) i++;
+  return i > at && i < end && bytes[i] === COLON ? i : -1;
+}
+
+/** The first byte from `at` on that cannot stand in a value, or `end`. Source: RFC 9110 section 5.5. */
+export function endOfValue(bytes: Uint8Array, at: number, end: number): number {
+  let i = at;
+  while (i < end) {
+    const code = bytes[i] ?? 0;
+    if (code < SPACE ? code !== TAB : code === DELETE) break;
+    i++;
+  }
+  return i;
+}
+
+/** Whether a name, or a whole value, is this one in whatever case; `lowerCase` has letters, digits and hyphens only. */
+export function equalsLowerCase(bytes: Uint8Array, at: number, end: number, lowerCase: string): boolean {
+  if (end - at !== lowerCase.length) return false;
+  // In letters this is the case; hyphens and digits have it set, and no other byte of a token becomes one of these.
+  for (let i = 0; i < lowerCase.length; i++)
+    if (((bytes[at + i] ?? 0) | 0x20) !== lowerCase.charCodeAt(i)) return false;
+  return true;
+}
+
+/** The first byte of a value that is no blank. */
+export function startOfValue(bytes: Uint8Array, at: number, end: number): number {
+  let start = at;
+  while (start < end && isBlank(bytes[start])) start++;
+  return start;
+}
+
+/** Behind the last byte of a value that is no blank. */
+export function trimmedEnd(bytes: Uint8Array, start: number, end: number): number {
+  let last = end;
+  while (last > start && isBlank(bytes[last - 1])) last--;
+  return last;
+}
+
+/** A value without the blanks at its ends, one char a byte. */
+export function trimmedText(bytes: Uint8Array, at: number, end: number): string {
+  const start = startOfValue(bytes, at, end);
+  return textOf(bytes, start, trimmedEnd(bytes, start, end));
+}
+
+/** Bytes as text, one char a byte. */
+export function textOf(bytes: Uint8Array, at: number, end: number): string {
+  return asBuffer(bytes).toString("latin1", at, end);
+}
+
+/** Sockets give Buffers: to ask one for its `buffer` would cost more than all the rest of a short answer. */
+export function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+}
+
+function isBlank(code: number | undefined): boolean {
+  return code === SPACE || code === TAB;
+}
