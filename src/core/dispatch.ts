@@ -1,10 +1,10 @@
 import { CLOSE, type CloseCause } from "../protocol/close-causes.ts";
-import type { MessageEvent } from "../protocol/events.ts";
 import { replyFrame } from "../protocol/reply-frame.ts";
 import type { Connection } from "./connection.ts";
 import { type InboundMessage, Inbox } from "./inbox.ts";
 import { describeOutcome } from "./outcome.ts";
 import type { Clock, Report, Upstream, UpstreamOutcome } from "./ports.ts";
+import { type MessageOwner, PostedMessage } from "./posted-message.ts";
 import type { Pressure } from "./pressure.ts";
 
 export interface DispatchOptions {
@@ -30,7 +30,7 @@ const MAX_PAUSE_SWEEP_MS = 1000;
  *
  * Order:  never two calls at once for one connection. Source: the seed, "Send Messages"; spec section 5.2.
  */
-export class Dispatch {
+export class Dispatch implements MessageOwner {
   readonly #options: DispatchOptions;
   readonly #upstream: Upstream;
   readonly #clock: Clock;
@@ -75,10 +75,32 @@ export class Dispatch {
     }
     connection.inFlight = true;
     this.#pressure.holdMessage(connection, message.payload.length);
-    this.#run(connection, message).catch((error) => {
-      this.#report.fault("message event", error);
-      this.#close(connection, CLOSE.internalError);
-    });
+    this.#post(connection, message);
+  }
+
+  /** A message's call is over. */
+  onOutcome(message: PostedMessage, outcome: UpstreamOutcome): void {
+    if (outcome.kind === "not-sent" && this.#repeatLater(message, outcome)) return;
+    const connection = message.facts;
+    let next: InboundMessage | undefined;
+    try {
+      this.#pressure.holdMessage(connection, -message.payload.length);
+      const answered = this.#settle(message, outcome);
+      if (connection.closeAfterCall !== null) this.#close(connection, connection.closeAfterCall);
+      next = this.#mayGoOn(connection, answered) ? this.#next(connection) : undefined;
+    } catch (bug) {
+      this.onFault(message, bug);
+      return;
+    }
+    if (next === undefined) this.#rest(connection);
+    else this.#post(connection, next);
+  }
+
+  /** A bug of ours ended a message's call: the connection's order cannot be kept. */
+  onFault({ facts: connection }: PostedMessage, bug: unknown): void {
+    this.#rest(connection);
+    this.#report.fault("message event", bug);
+    this.#close(connection, CLOSE.internalError);
   }
 
   /** Closes a connection whose call is in flight once that call's answer has been delivered. */
@@ -120,51 +142,50 @@ export class Dispatch {
     connection.socket.pause();
   }
 
-  async #run(connection: Connection, first: InboundMessage): Promise<void> {
-    try {
-      let message: InboundMessage | undefined = first;
-      while (message !== undefined) {
-        const event = this.#eventFor(connection, message);
-        let outcome = await this.#upstream.call(event);
-        if (outcome.kind === "not-sent") outcome = await this.#repeat(event, outcome);
-        this.#pressure.holdMessage(connection, -message.payload.length);
-        const answered = this.#settle(connection, event, outcome);
-        if (connection.closeAfterCall !== null) this.#close(connection, connection.closeAfterCall);
-        message = this.#mayGoOn(connection, answered) ? this.#next(connection) : undefined;
-      }
-    } finally {
-      connection.inFlight = false;
-      this.#discardWaiting(connection);
-      if (connection.end !== null && connection.socket === null) this.#onDrained(connection);
-    }
-  }
-
-  #eventFor(connection: Connection, { payload, binary }: InboundMessage): MessageEvent {
+  #post(connection: Connection, message: InboundMessage): void {
     connection.messageCount++;
-    const eventId = `${connection.connectionId}.${connection.messageCount}`;
-    return { name: "message", eventId, facts: connection, payload, binary };
+    this.#send(new PostedMessage(connection, connection.messageCount, message, this));
   }
 
-  /** Posts an event that was not sent again, while that is so. */
-  async #repeat(event: MessageEvent, first: UpstreamOutcome): Promise<UpstreamOutcome> {
-    let outcome = first;
-    for (const delayMs of REPEAT_AFTER_MS) {
-      if (outcome.kind !== "not-sent" || this.#abandoning) break;
-      await new Promise<void>((resolve) => this.#clock.after(delayMs, resolve));
-      // What was given up during the pause would no longer hear of a second `abandonMessages`.
-      if (this.#abandoning) break;
-      outcome = await this.#upstream.call(event);
+  #send(message: PostedMessage): void {
+    try {
+      this.#upstream.post(message, message);
+    } catch (bug) {
+      this.onFault(message, bug);
     }
-    return outcome;
+  }
+
+  /** No call is under way for the connection any more. */
+  #rest(connection: Connection): void {
+    connection.inFlight = false;
+    this.#discardWaiting(connection);
+    if (connection.end !== null && connection.socket === null) this.#onDrained(connection);
+  }
+
+  /** Posts a message that was not sent again after a pause; false where it has been often enough. */
+  #repeatLater(message: PostedMessage, outcome: UpstreamOutcome): boolean {
+    const delayMs = REPEAT_AFTER_MS[message.repeats];
+    if (delayMs === undefined || this.#abandoning) return false;
+    message.repeats++;
+    this.#clock.after(delayMs, () => {
+      if (!this.#abandoning) {
+        this.#send(message);
+        return;
+      }
+      // What is given up during the pause would no longer hear of a second `abandonMessages`.
+      message.repeats = REPEAT_AFTER_MS.length;
+      this.onOutcome(message, outcome);
+    });
+    return true;
   }
 
   /** Acts on an outcome; returns whether it was an answer. */
-  #settle(connection: Connection, event: MessageEvent, outcome: UpstreamOutcome): boolean {
+  #settle({ facts: connection, eventId }: PostedMessage, outcome: UpstreamOutcome): boolean {
     if (outcome.kind === "answer") {
       this.#reply(connection, outcome);
       return true;
     }
-    this.#reportUndelivered(connection, event.eventId, describeOutcome(outcome), 1);
+    this.#reportUndelivered(connection, eventId, describeOutcome(outcome), 1);
     const due = connection.closeAfterCall;
     if (outcome.kind === "unrouted") this.#close(connection, due ?? CLOSE.noUpstreamForMessages);
     else if (outcome.onMessageFailure === "close") this.#close(connection, due ?? CLOSE.upstreamUnavailable);

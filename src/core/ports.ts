@@ -1,6 +1,6 @@
 import type { CloseCause } from "../protocol/close-causes.ts";
 import type { Envelope, Question, Target } from "../protocol/envelope.ts";
-import type { ConnectionFacts, UpstreamEvent } from "../protocol/events.ts";
+import type { ConnectionFacts, MessageEvent, UpstreamEvent } from "../protocol/events.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
 
 /**
@@ -45,6 +45,13 @@ export type UpstreamOutcome =
   /** No entry of `upstreams` matches the event. */
   | { readonly kind: "unrouted" };
 
+/** Who waits for what becomes of an event. */
+export interface OutcomeListener {
+  onOutcome(outcome: UpstreamOutcome): void;
+  /** A bug of ours ended it. */
+  onFault(bug: unknown): void;
+}
+
 /**
  * Posts events to the user's backend.
  *
@@ -55,6 +62,8 @@ export type UpstreamOutcome =
  */
 export interface Upstream {
   call(event: UpstreamEvent): Promise<UpstreamOutcome>;
+  /** The same without a promise, for messages, of which there are many. The listener hears of one end, never before this returns. */
+  post(event: MessageEvent, listener: OutcomeListener): void;
   /** Ends every message call in flight with `unknown`, cause `abandoned`. Shutdown uses it so that disconnects still go out. */
   abandonMessages(): void;
   /** The entry that a hub's disconnect events go to as things stand; null where none takes them. */

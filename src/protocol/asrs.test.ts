@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
-import { formatAsrsHeaders } from "./asrs.ts";
+import { formatAsrsHeaders, formatLastingHeaders, formatMessageLines } from "./asrs.ts";
 import type { ConnectionFacts, UpstreamEvent } from "./events.ts";
+import type { HeaderLine } from "./headers.ts";
 
 const FACTS: ConnectionFacts = {
   connectionId: "id-1",
@@ -14,7 +15,10 @@ const BARE: ConnectionFacts = { ...FACTS, userId: "", claims: "", clientQuery: "
 const CONTEXT = { signature: "sha256=aa,sha256=bb", date: "Fri, 10 Jan 2020 01:02:03 GMT" } as const;
 
 function format(event: UpstreamEvent, connectEventName: "handshake" | "connect" = "handshake"): string[] {
-  return formatAsrsHeaders(event, { ...CONTEXT, connectEventName }).map(([name, value]) => `${name}: ${value}`);
+  const asLines = (headers: readonly HeaderLine[]) => headers.map(([name, value]) => `${name}: ${value}`);
+  const context = { ...CONTEXT, connectEventName };
+  if (event.name !== "message") return asLines(formatAsrsHeaders(event, context));
+  return [...asLines(formatLastingHeaders(event, context)), ...formatMessageLines(event, CONTEXT.date).split("\r\n")];
 }
 
 function connect(over: Partial<Extract<UpstreamEvent, { name: "connect" }>> = {}): UpstreamEvent {

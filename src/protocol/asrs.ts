@@ -1,4 +1,4 @@
-import { categoryOf, type UpstreamEvent } from "./events.ts";
+import { categoryOf, type MessageEvent, type UpstreamEvent } from "./events.ts";
 import type { HeaderLine } from "./headers.ts";
 import { percentEncodeForHeader } from "./percent.ts";
 
@@ -13,15 +13,15 @@ export interface AsrsContext {
 }
 
 /**
- * Forms an event's headers in the seed's dialect.
+ * Forms a connect or disconnect event's headers in the seed's dialect.
  *
  * Shape:  the seed's headers in its order and spelling, for each event its own; then ours. Headers without `?` in the
  *         seed always stand there, empty where there is no value; those with `?` are absent then.
  * Source: the seed, the "HEAD" list of each event; spec section 5 for `connectEventName` and `X-Hubwire-*`.
  */
-export function formatAsrsHeaders(event: UpstreamEvent, context: AsrsContext): HeaderLine[] {
+export function formatAsrsHeaders(event: Exclude<UpstreamEvent, MessageEvent>, context: AsrsContext): HeaderLine[] {
   const lines = formatLastingHeaders(event, context);
-  lines.push(...formatPassingHeaders(event, context.date));
+  lines.push(["Date", context.date], ["X-Hubwire-Event-Id", event.eventId]);
   if (event.name === "disconnect") pushClose(lines, event);
   return lines;
 }
@@ -48,11 +48,15 @@ export function formatLastingHeaders(event: UpstreamEvent, context: Omit<AsrsCon
   return lines;
 }
 
-/** What stands behind: of this event alone, and of this try. */
-export function formatPassingHeaders(event: UpstreamEvent, date: string): HeaderLine[] {
-  const eventId: HeaderLine = ["X-Hubwire-Event-Id", event.eventId];
-  if (event.name !== "message") return [["Date", date], eventId];
-  return [["Date", date], ["Content-Type", event.binary ? "application/octet-stream" : "text/plain"], eventId];
+/**
+ * What stands behind in a message's: of this message alone, and of this try. Formed for each, so at once as the lines that they
+ * become, joined by CRLF.
+ *
+ * Shape: ASCII. The date is ours, and so is the event's id.
+ */
+export function formatMessageLines(event: MessageEvent, date: string): string {
+  const type = event.binary ? "application/octet-stream" : "text/plain";
+  return `Date: ${date}\r\nContent-Type: ${type}\r\nX-Hubwire-Event-Id: ${event.eventId}`;
 }
 
 /** What the seed does not tell of a disconnect. A client chooses the reason, so it is encoded like a claim. */

@@ -1,28 +1,21 @@
 import { formatSignature } from "../auth/access-keys.ts";
-import type { UpstreamOutcome } from "../core/ports.ts";
-import { formatAsrsHeaders, formatPassingHeaders } from "../protocol/asrs.ts";
-import type { UpstreamEvent } from "../protocol/events.ts";
+import type { OutcomeListener, UpstreamOutcome } from "../core/ports.ts";
+import { formatAsrsHeaders, formatMessageLines } from "../protocol/asrs.ts";
+import type { MessageEvent, UpstreamEvent } from "../protocol/events.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
 import type { AuthorizationFault } from "./authorization.ts";
 import type { Backend } from "./backend.ts";
 import type { Verdict } from "./breaker.ts";
 import { NO_BYTES } from "./byte-gatherer.ts";
 import type { Waiting } from "./deadlines.ts";
-import type { Exchange, ExchangeOwner, HttpAnswer, HttpOutcome } from "./exchange.ts";
+import { Exchange, type ExchangeOwner, type HttpAnswer, type HttpOutcome } from "./exchange.ts";
 import type { PlaceSeeker } from "./limiter.ts";
-import { formatRequest, formatRequestBehind } from "./request-bytes.ts";
+import { formatRequest, formExchange } from "./request-bytes.ts";
 import { fillUrlTemplate } from "./url-template.ts";
 
 /** What a refused client is told to wait. The breaker lets one event try after as long. */
 const RETRY_AFTER_SECONDS = 1;
 const NO_DEADLINE = Number.POSITIVE_INFINITY;
-
-/** Who hears how a call ended: its entry first, then whoever waits. */
-export interface Settlement {
-  readonly leave: (backend: Backend) => void;
-  readonly resolve: (outcome: UpstreamOutcome) => void;
-  readonly reject: (bug: unknown) => void;
-}
 
 /**
  * One event's way through its entry.
@@ -31,24 +24,28 @@ export interface Settlement {
  *     │          │           │            │             │           ^
  *     └──────────┴───────────┴────────────┴─────────────┴───────────┘
  *
- * Order: it settles once; place, breaker and deadline are given back before anybody hears of it.
+ * Order: it settles once, and nobody hears of that before `start` has returned; place, breaker and deadline are given back, and
+ *        its entry left, before.
  */
 export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
   /** Until it waits for a place or for HTTP, nothing limits it: a token has a limit of its own. */
   deadlineMs = NO_DEADLINE;
   readonly event: UpstreamEvent;
   readonly #backend: Backend;
-  readonly #settlement: Settlement;
+  readonly #listener: OutcomeListener;
+  readonly #leave: (backend: Backend) => void;
+  #isStarting = false;
   #stage: "waiting" | "placed" | "authorizing" | "sending" | "settled" = "waiting";
   #isAdmitted = false;
   #isProbe = false;
   #authorization: HeaderLines = [];
   #exchange: Exchange | null = null;
 
-  constructor(backend: Backend, event: UpstreamEvent, settlement: Settlement) {
+  constructor(backend: Backend, event: UpstreamEvent, listener: OutcomeListener, leave: (backend: Backend) => void) {
     this.#backend = backend;
     this.event = event;
-    this.#settlement = settlement;
+    this.#listener = listener;
+    this.#leave = leave;
   }
 
   /** A message may have been acted on: its entry says whether the backend bears it twice. The other events it must. */
@@ -65,6 +62,7 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
     const { breaker, limiter, entry, context } = this.#backend;
     const now = context.clock.now();
     context.deadlines.add(this);
+    this.#isStarting = true;
     if (breaker.wouldRefuse(now)) {
       this.#refuse("breaker");
     } else if (limiter.tryEnter()) {
@@ -75,6 +73,7 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
       this.deadlineMs = now + entry.maxWaitMs;
       limiter.queue(this);
     }
+    this.#isStarting = false;
   }
 
   onPlace(nowMs = this.#backend.context.clock.now()): void {
@@ -121,12 +120,12 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
 
   formatRequest(): Uint8Array {
     const { event } = this;
-    const { context, entry, opening, template, messageStarts, date } = this.#backend;
-    const keys = context.keys();
     if (event.name === "message") {
-      const start = messageStarts.startOf(event, keys, this.#authorization);
-      return formatRequestBehind(start, formatPassingHeaders(event, date.now()), event.payload);
+      const formed = this.#formMessage(event);
+      return formed.bytes.slice(formed.start, formed.end);
     }
+    const { context, entry, opening, template, date } = this.#backend;
+    const keys = context.keys();
     const headers = formatAsrsHeaders(event, {
       signature: formatSignature(event.facts.connectionId, keys),
       date: date.now(),
@@ -158,11 +157,20 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
     this.#stage = "sending";
     const { client, entry } = this.#backend;
     this.deadlineMs = nowMs + entry.timeoutMs;
+    const { event } = this;
     try {
-      this.#exchange = client.send(this, this.formatRequest(), nowMs);
+      this.#exchange = event.name === "message" ? this.#formMessage(event) : new Exchange(this, this.formatRequest());
+      client.carry(this.#exchange, nowMs);
     } catch (bug) {
       this.#fault(bug);
     }
+  }
+
+  #formMessage(event: MessageEvent): Exchange {
+    const { context, messageStarts, date, client } = this.#backend;
+    const start = messageStarts.startOf(event, context.keys(), this.#authorization);
+    const rest = formatMessageLines(event, date.now());
+    return formExchange(this, { start, rest, body: event.payload, room: client.room });
   }
 
   #refuse(cause: "breaker" | "concurrency"): void {
@@ -173,15 +181,17 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
   #settle(outcome: UpstreamOutcome): void {
     if (this.#stage === "settled") return;
     this.#giveBack(verdictOf(outcome));
-    this.#settlement.leave(this.#backend);
-    this.#settlement.resolve(outcome);
+    this.#leave(this.#backend);
+    if (this.#isStarting) queueMicrotask(() => this.#listener.onOutcome(outcome));
+    else this.#listener.onOutcome(outcome);
   }
 
   #fault(bug: unknown): void {
     if (this.#stage === "settled") return;
     this.#giveBack("none");
-    this.#settlement.leave(this.#backend);
-    this.#settlement.reject(bug);
+    this.#leave(this.#backend);
+    if (this.#isStarting) queueMicrotask(() => this.#listener.onFault(bug));
+    else this.#listener.onFault(bug);
   }
 
   #giveBack(verdict: Verdict): void {

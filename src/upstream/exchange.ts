@@ -47,20 +47,42 @@ export interface ExchangeCarrier {
 /** One request and the wait for its answer, over one or two sockets. */
 export class Exchange {
   readonly owner: ExchangeOwner;
+  /** The request stands in these bytes from `start` to `end`. */
   bytes: Uint8Array;
+  start: number;
+  end: number;
   carrier: ExchangeCarrier | null = null;
   /** Over all tries: what was written once may have been acted on. */
   written = false;
   /** Whether it was written once before: that answer was lost, if there was one. */
   repeated = false;
+  /** Whether it was given up. */
+  isCut = false;
 
-  constructor(owner: ExchangeOwner, bytes: Uint8Array) {
+  constructor(owner: ExchangeOwner, bytes: Uint8Array, start = 0, end = bytes.length) {
     this.owner = owner;
     this.bytes = bytes;
+    this.start = start;
+    this.end = end;
+  }
+
+  /** Forms the request anew. */
+  formAgain(): void {
+    this.bytes = this.owner.formatRequest();
+    this.start = 0;
+    this.end = this.bytes.length;
+  }
+
+  /** Takes the request out of a room that others will use. */
+  keepBytes(): void {
+    this.bytes = this.bytes.slice(this.start, this.end);
+    this.start = 0;
+    this.end = this.bytes.length;
   }
 
   /** Gives the exchange up: its socket is destroyed and the owner hears no more of it. */
   cut(): CutExchange {
+    this.isCut = true;
     const status = this.carrier?.drop() ?? null;
     this.carrier = null;
     return { written: this.written, status };

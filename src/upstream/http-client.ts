@@ -3,8 +3,9 @@ import type { TLSOptions } from "bun";
 import type { AllowedHosts } from "../config/allowed-hosts.ts";
 import type { Clock } from "../core/ports.ts";
 import { Destination, type ResolveHost } from "./destination.ts";
-import { Exchange, type ExchangeOwner } from "./exchange.ts";
+import { Exchange, type ExchangeOwner, type HttpAnswer } from "./exchange.ts";
 import { type HttpPeer, HttpSocket, type HttpSocketPool } from "./http-socket.ts";
+import { RequestRoom } from "./request-bytes.ts";
 import type { TlsFiles } from "./tls-files.ts";
 import type { Origin } from "./url-template.ts";
 
@@ -32,7 +33,8 @@ export interface HttpClientOptions {
  * Speaks HTTP/1.1 to one origin, over sockets that are kept and used again.
  *
  * Errors: what the network does is an outcome, told to the exchange's owner.
- * Order:  the socket used last is used next, so that the surplus of a burst grows old and is closed.
+ * Order:  the socket used last is used next, so that the surplus of a burst grows old and is closed. Answers are told and requests
+ *         written at the end of the turn of the event loop that brought them.
  * Source: RFC 9112 section 9; docs/decisions/0001.
  */
 export class HttpClient implements HttpSocketPool {
@@ -42,7 +44,12 @@ export class HttpClient implements HttpSocketPool {
   readonly #peer: HttpPeer;
   readonly #open = new Set<HttpSocket>();
   readonly #idle: HttpSocket[] = [];
+  /** For requests that are written at the end of this turn. */
+  readonly room = new RequestRoom();
   #unflushed: HttpSocket[] = [];
+  /** Exchanges that were answered in this turn, each followed by its answer. */
+  #answered: (Exchange | HttpAnswer)[] = [];
+  #isTurnEndDue = false;
   #cancelSweep: (() => void) | null = null;
   #stopped = false;
 
@@ -62,10 +69,19 @@ export class HttpClient implements HttpSocketPool {
   /** Sends one request. The owner hears of its end, unless it cuts the exchange before; it has no deadline of its own. */
   send(owner: ExchangeOwner, bytes: Uint8Array, nowMs = this.#clock.now()): Exchange {
     const exchange = new Exchange(owner, bytes);
-    const idle = this.#takeIdle(nowMs);
-    if (idle === null) this.#sendFresh(exchange);
-    else idle.start(exchange);
+    this.carry(exchange, nowMs);
     return exchange;
+  }
+
+  /** The same for an exchange whose request may stand in `room`. */
+  carry(exchange: Exchange, nowMs: number): void {
+    const idle = this.#takeIdle(nowMs);
+    if (idle !== null) {
+      idle.start(exchange);
+      return;
+    }
+    if (exchange.bytes === this.room.bytes) exchange.keepBytes();
+    this.#sendFresh(exchange);
   }
 
   /** Closes every socket; exchanges under way end with it. May be called twice. */
@@ -73,6 +89,7 @@ export class HttpClient implements HttpSocketPool {
     this.#stopped = true;
     this.#cancelSweep?.();
     this.#cancelSweep = null;
+    this.#tellAnswers();
     for (const socket of this.#open) socket.stop();
   }
 
@@ -88,12 +105,16 @@ export class HttpClient implements HttpSocketPool {
     this.#cancelSweep ??= this.#clock.every(IDLE_SWEEP_MS, () => this.#sweepIdle());
   }
 
-  /**
-   * Writes at the end of this turn of the event loop, all sockets in a row: a sixth less work for the kernel, which has to
-   * wake the backend once and not for each. Sockets that the same turn finds closed are then known before they are used.
-   */
+  /** Writes at the end of the turn. Sockets that the same turn finds closed are then known before they are used. */
   flushSoon(socket: HttpSocket): void {
-    if (this.#unflushed.push(socket) === 1) setImmediate(() => this.#flush());
+    this.#unflushed.push(socket);
+    this.#endTurnSoon();
+  }
+
+  /** Tells the answer at the end of the turn, unless the exchange is cut before. */
+  answerSoon(exchange: Exchange, answer: HttpAnswer): void {
+    this.#answered.push(exchange, answer);
+    this.#endTurnSoon();
   }
 
   onGone(socket: HttpSocket): void {
@@ -104,7 +125,7 @@ export class HttpClient implements HttpSocketPool {
 
   onStale(exchange: Exchange): void {
     exchange.repeated = exchange.written;
-    exchange.bytes = exchange.owner.formatRequest();
+    exchange.formAgain();
     this.#sendFresh(exchange);
   }
 
@@ -121,10 +142,33 @@ export class HttpClient implements HttpSocketPool {
     socket.connect();
   }
 
-  #flush(): void {
+  #endTurnSoon(): void {
+    if (this.#isTurnEndDue) return;
+    this.#isTurnEndDue = true;
+    setImmediate(() => this.#endTurn());
+  }
+
+  /**
+   * All that a turn of the event loop has brought is answered in a row, and then all requests are written in a row: the kernel
+   * has to wake the clients once, and the backend once, and not for each.
+   */
+  #endTurn(): void {
+    this.#isTurnEndDue = false;
+    this.#tellAnswers();
     const sockets = this.#unflushed;
     this.#unflushed = [];
     for (const socket of sockets) socket.flush();
+    // What a failed write has brought about meanwhile is still to be written.
+    if (this.#unflushed.length === 0) this.room.clear();
+  }
+
+  #tellAnswers(): void {
+    const answered = this.#answered;
+    this.#answered = [];
+    for (let i = 0; i < answered.length; i += 2) {
+      const exchange = answered[i] as Exchange;
+      if (!exchange.isCut) exchange.owner.onExchangeEnd(answered[i + 1] as HttpAnswer);
+    }
   }
 
   #takeIdle(nowMs: number): HttpSocket | null {

@@ -2,7 +2,7 @@ import type { Socket, SocketHandler, TLSOptions } from "bun";
 import type { Clock } from "../core/ports.ts";
 import type { Destination, FoundAddresses } from "./destination.ts";
 import { Dialer } from "./dialer.ts";
-import type { Exchange, ExchangeCarrier, HttpOutcome } from "./exchange.ts";
+import type { Exchange, ExchangeCarrier, HttpAnswer, HttpOutcome } from "./exchange.ts";
 import { ResponseParser } from "./response-parser.ts";
 
 /** What a socket tells the pool that it belongs to. */
@@ -14,6 +14,8 @@ export interface HttpSocketPool {
   onReusable(socket: HttpSocket, keepAliveSeconds: number | null): void;
   /** The socket has something to send: `flush` is to be called before the event loop waits again. */
   flushSoon(socket: HttpSocket): void;
+  /** An exchange has its answer: its owner is to be told before the event loop waits again. */
+  answerSoon(exchange: Exchange, answer: HttpAnswer): void;
   /** The socket is gone. */
   onGone(socket: HttpSocket): void;
   /** The socket died before a byte of answer, and its exchange may be sent again over a fresh one. */
@@ -50,7 +52,10 @@ export class HttpSocket implements ExchangeCarrier {
   readonly #ownParser: ResponseParser;
   /** Its own while an answer is awaited. */
   #parser: ResponseParser | null = null;
+  /** What is still to be written, from `#unsentStart` to `#unsentEnd`. */
   #unsent: Uint8Array | null = null;
+  #unsentStart = 0;
+  #unsentEnd = 0;
   /** Whether an earlier exchange ended well here, so that the server may have closed it in the meantime. */
   #pooled = false;
   #written = false;
@@ -215,16 +220,26 @@ export class HttpSocket implements ExchangeCarrier {
     this.#written = false;
     this.#answered = false;
     this.#unsent = exchange.bytes;
+    this.#unsentStart = exchange.start;
+    this.#unsentEnd = exchange.end;
     this.#pool.flushSoon(this);
   }
 
   #write(bytes: Uint8Array): void {
-    const count = this.#socket?.write(bytes) ?? -1;
+    const length = this.#unsentEnd - this.#unsentStart;
+    const count = this.#socket?.write(bytes, this.#unsentStart, length) ?? -1;
     if (count > 0) {
       this.#written = true;
       if (this.#exchange !== null) this.#exchange.written = true;
     }
-    this.#unsent = count >= bytes.length ? null : bytes.subarray(Math.max(0, count));
+    if (count >= length) {
+      this.#unsent = null;
+      return;
+    }
+    // A copy, since others may use the room in which they stand.
+    this.#unsent = bytes.slice(this.#unsentStart + Math.max(0, count), this.#unsentEnd);
+    this.#unsentStart = 0;
+    this.#unsentEnd = this.#unsent.length;
     if (count < 0) this.onLost(null);
   }
 
@@ -248,7 +263,8 @@ export class HttpSocket implements ExchangeCarrier {
     } else {
       this.#close();
     }
-    end(exchange, result);
+    exchange.carrier = null;
+    this.#pool.answerSoon(exchange, result);
   }
 
   #hold(byteCount: number): void {

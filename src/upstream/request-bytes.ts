@@ -1,4 +1,5 @@
 import type { HeaderLines } from "../protocol/headers.ts";
+import { Exchange, type ExchangeOwner } from "./exchange.ts";
 
 /** What must never stand in a request line or header value: it would begin another line. */
 const ENDS_A_LINE = /[\r\n\0]/;
@@ -24,7 +25,10 @@ export function formatRequest(request: HttpRequest, opening: string): Buffer {
   const { method, body } = request;
   // A GET has no content, and some servers balk at one that says so.
   const end = method === "GET" ? "\r\n" : `Content-Length: ${body.length}\r\n\r\n`;
-  return join(NOTHING, formatStart(request, opening) + end, body);
+  const text = formatStart(request, opening) + end;
+  const bytes = Buffer.allocUnsafe(Buffer.byteLength(text) + body.length);
+  bytes.set(body, bytes.write(text));
+  return bytes;
 }
 
 /** Forms a request's bytes up to where its remaining headers are to stand. Errors: as `formatRequest`. */
@@ -32,12 +36,47 @@ export function formatRequestStart(request: Omit<HttpRequest, "body">, opening: 
   return Buffer.from(formatStart(request, opening), "utf8");
 }
 
-/** Forms a POST whose first part has been formed before. Errors: as `formatRequest`. */
-export function formatRequestBehind(start: Uint8Array, headers: HeaderLines, body: Uint8Array): Buffer {
-  return join(start, `${formatLines(headers)}Content-Length: ${body.length}\r\n\r\n`, body);
+/** What a room holds: some hundred messages of usual size. */
+const ROOM_BYTES = 262_144;
+
+/** Where requests stand between their forming and the end of the turn, when they are written: no buffer is made for each. */
+export class RequestRoom {
+  readonly bytes = Buffer.allocUnsafeSlow(ROOM_BYTES);
+  #used = 0;
+
+  /** Where so many bytes may be put; -1 where there is no room for them. */
+  take(length: number): number {
+    const start = this.#used;
+    if (start + length > ROOM_BYTES) return -1;
+    this.#used = start + length;
+    return start;
+  }
+
+  /** All that stands there has been written. */
+  clear(): void {
+    this.#used = 0;
+  }
 }
 
-const NOTHING = new Uint8Array(0);
+/**
+ * Forms a POST whose first part has been formed before, in a room where it has some.
+ *
+ * Shape: `rest` is the remaining headers' lines, without line ends but those between them and with none at its end, of ASCII.
+ */
+export function formExchange(
+  owner: ExchangeOwner,
+  { start, rest, body, room }: { start: Uint8Array; rest: string; body: Uint8Array; room: RequestRoom },
+): Exchange {
+  const text = `${rest}\r\nContent-Length: ${body.length}\r\n\r\n`;
+  const length = start.length + text.length + body.length;
+  const place = room.take(length);
+  const bytes = place === -1 ? Buffer.allocUnsafe(length) : room.bytes;
+  const at = Math.max(0, place);
+  bytes.set(start, at);
+  bytes.write(text, at + start.length, "latin1");
+  bytes.set(body, at + start.length + text.length);
+  return new Exchange(owner, bytes, at, at + length);
+}
 
 function formatStart({ method, target, headers }: Omit<HttpRequest, "body">, opening: string): string {
   return `${method} ${target} HTTP/1.1\r\n${opening}${formatLines(headers)}`;
@@ -50,13 +89,6 @@ function formatLines(headers: HeaderLines): string {
     lines += `${name}: ${value}\r\n`;
   }
   return lines;
-}
-
-function join(start: Uint8Array, text: string, body: Uint8Array): Buffer {
-  const bytes = Buffer.allocUnsafe(start.length + Buffer.byteLength(text) + body.length);
-  bytes.set(start);
-  bytes.set(body, start.length + bytes.write(text, start.length));
-  return bytes;
 }
 
 /** Forms the lines that every request to an origin begins with. */

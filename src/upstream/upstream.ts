@@ -1,5 +1,5 @@
 import type { UpstreamEntry } from "../config/schema.ts";
-import type { Upstream, UpstreamLane, UpstreamOutcome } from "../core/ports.ts";
+import type { OutcomeListener, Upstream, UpstreamLane } from "../core/ports.ts";
 import type { UpstreamEvent } from "../protocol/events.ts";
 import type { Backend, BackendContext } from "./backend.ts";
 import { Call } from "./call.ts";
@@ -54,15 +54,19 @@ export function createUpstream(options: UpstreamOptions): RunningUpstream {
   const entries = new Entries(options, { ...options, deadlines, resolve, maxResponseBytes: () => maxResponseBytes });
   entries.replace(options.entries, allowedUpstreamHosts);
   const leave = (backend: Backend) => entries.leave(backend);
+  const begin = (event: UpstreamEvent, listener: OutcomeListener) => {
+    const backend = entries.find(event.facts.hub, event.name);
+    if (backend === null) {
+      queueMicrotask(() => listener.onOutcome({ kind: "unrouted" }));
+      return;
+    }
+    entries.enter(backend);
+    new Call(backend, event, listener, leave).start();
+  };
   return {
-    call(event: UpstreamEvent): Promise<UpstreamOutcome> {
-      const backend = entries.find(event.facts.hub, event.name);
-      if (backend === null) return Promise.resolve({ kind: "unrouted" });
-      return new Promise((resolve, reject) => {
-        entries.enter(backend);
-        new Call(backend, event, { resolve, reject, leave }).start();
-      });
-    },
+    call: (event: UpstreamEvent) =>
+      new Promise((resolve, reject) => begin(event, { onOutcome: resolve, onFault: reject })),
+    post: begin,
     laneFor: (hub: string): UpstreamLane | null => entries.find(hub, "disconnect"),
     abandonMessages(): void {
       const messages = [...deadlines]

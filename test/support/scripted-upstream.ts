@@ -1,5 +1,5 @@
-import type { Upstream, UpstreamLane, UpstreamOutcome } from "../../src/core/ports.ts";
-import type { UpstreamEvent } from "../../src/protocol/events.ts";
+import type { OutcomeListener, Upstream, UpstreamLane, UpstreamOutcome } from "../../src/core/ports.ts";
+import type { MessageEvent, UpstreamEvent } from "../../src/protocol/events.ts";
 import { type HeaderLines, headerValues } from "../../src/protocol/headers.ts";
 
 /** A call as it was made; what is live in the event (user, facts) is kept as it was then. */
@@ -41,6 +41,13 @@ export class ScriptedUpstream implements Upstream {
     if (outcome === null) this.#held.set(call, resolve);
     else resolve(outcome);
     return promise;
+  }
+
+  post(event: MessageEvent, listener: OutcomeListener): void {
+    this.call(event).then(
+      (outcome) => listener.onOutcome(outcome),
+      (bug) => listener.onFault(bug),
+    );
   }
 
   /** The lane of every hub; a test changes its fields. */
