@@ -103,9 +103,9 @@ export class Backend implements UpstreamLane {
   }
 
   /** Tells the breaker how a call went, and the log what that changed. */
-  settleBreaker(verdict: Verdict, isProbe: boolean): void {
+  settleBreaker(verdict: Verdict, call: { readonly isProbe: boolean; readonly nowMs: number }): void {
     const wasOpen = this.breaker.isOpen;
-    this.breaker.settle(verdict, { isProbe, nowMs: this.context.clock.now() });
+    this.breaker.settle(verdict, call);
     if (this.breaker.isOpen === wasOpen) return;
     if (wasOpen) this.context.report.breakerClosed(this.label);
     else this.context.report.breakerOpened(this.label);

@@ -136,10 +136,10 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
     return formatRequest({ method: "POST", target, headers: all, body: NO_BYTES }, opening);
   }
 
-  onExchangeEnd(outcome: HttpOutcome): void {
+  onExchangeEnd(outcome: HttpOutcome, nowMs?: number): void {
     if (outcome.kind === "answer") {
       if (outcome.status === 401) this.#backend.authorizer.rejected(this.#authorization);
-      this.#settle(this.#exchange?.repeated === true ? asRepeated(outcome) : outcome);
+      this.#settle(this.#exchange?.repeated === true ? asRepeated(outcome) : outcome, nowMs);
     } else {
       this.#settle({ ...outcome, onMessageFailure: this.#backend.entry.onMessageFailure });
     }
@@ -178,9 +178,9 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
     this.#settle({ kind: "refused", cause, retryAfterSeconds: RETRY_AFTER_SECONDS, onMessageFailure });
   }
 
-  #settle(outcome: UpstreamOutcome): void {
+  #settle(outcome: UpstreamOutcome, nowMs?: number): void {
     if (this.#stage === "settled") return;
-    this.#giveBack(verdictOf(outcome));
+    this.#giveBack(verdictOf(outcome), nowMs);
     this.#leave(this.#backend);
     if (this.#isStarting) queueMicrotask(() => this.#listener.onOutcome(outcome));
     else this.#listener.onOutcome(outcome);
@@ -194,13 +194,13 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
     else this.#listener.onFault(bug);
   }
 
-  #giveBack(verdict: Verdict): void {
+  #giveBack(verdict: Verdict, nowMs = this.#backend.context.clock.now()): void {
     const { limiter, context } = this.#backend;
     const hadPlace = this.#stage !== "waiting";
     this.#stage = "settled";
     context.deadlines.remove(this);
     // Before the place goes on: whoever gets it must see a breaker that has just opened.
-    if (this.#isAdmitted) this.#backend.settleBreaker(verdict, this.#isProbe);
+    if (this.#isAdmitted) this.#backend.settleBreaker(verdict, { isProbe: this.#isProbe, nowMs });
     if (hadPlace) limiter.release();
     else limiter.leave(this);
   }

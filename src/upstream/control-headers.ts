@@ -35,23 +35,22 @@ export class ControlHeaders {
 
   /** Takes a line whose name stands from `at` to `colon` and whose value goes on to `end`. */
   take(bytes: Uint8Array, at: number, colon: number, end: number): void {
-    const is = (name: string) => equalsLowerCase(bytes, at, colon, name);
     switch (colon - at) {
       case 10:
-        if (is("connection")) this.#takeConnection(bytes, colon + 1, end);
-        else if (is("keep-alive")) this.#takeKeepAlive(bytes, colon + 1, end);
+        if (equalsLowerCase(bytes, at, colon, "connection")) this.#takeConnection(bytes, colon + 1, end);
+        else if (equalsLowerCase(bytes, at, colon, "keep-alive")) this.#takeKeepAlive(bytes, colon + 1, end);
         break;
       case 12:
-        if (is("content-type")) this.#takeType(bytes, colon + 1, end);
+        if (equalsLowerCase(bytes, at, colon, "content-type")) this.#takeType(bytes, colon + 1, end);
         break;
       case 14:
-        if (is("content-length")) this.#takeLength(bytes, colon + 1, end);
+        if (equalsLowerCase(bytes, at, colon, "content-length")) this.#takeLength(bytes, colon + 1, end);
         break;
       case 16:
-        if (is("content-encoding")) this.#takeEncoding(bytes, colon + 1, end);
+        if (equalsLowerCase(bytes, at, colon, "content-encoding")) this.#takeEncoding(bytes, colon + 1, end);
         break;
       case 17:
-        if (is("transfer-encoding")) {
+        if (equalsLowerCase(bytes, at, colon, "transfer-encoding")) {
           this.transferCodings = [...this.transferCodings, ...listOf(bytes, colon + 1, end)];
         }
         break;

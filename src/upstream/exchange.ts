@@ -27,8 +27,8 @@ export interface ExchangeOwner {
   readonly mayRepeat: boolean;
   /** Forms the request anew for the second try; the first one's bytes came with it. */
   formatRequest(): Uint8Array;
-  /** Called once, unless the exchange was cut. */
-  onExchangeEnd(outcome: HttpOutcome): void;
+  /** Called once, unless the exchange was cut. `nowMs` is the clock's time where somebody has just looked. */
+  onExchangeEnd(outcome: HttpOutcome, nowMs?: number): void;
 }
 
 /** What can be said of an exchange that was cut. */

@@ -50,6 +50,8 @@ export class HttpClient implements HttpSocketPool {
   /** Exchanges that were answered in this turn, each followed by its answer. */
   #answered: (Exchange | HttpAnswer)[] = [];
   #isTurnEndDue = false;
+  /** When the turn began to matter: one look at the clock for all that it brings. */
+  #turnMs = 0;
   #cancelSweep: (() => void) | null = null;
   #stopped = false;
 
@@ -100,7 +102,7 @@ export class HttpClient implements HttpSocketPool {
       socket.drop();
       return;
     }
-    socket.idleUntilMs = this.#clock.now() + idleMs;
+    socket.idleUntilMs = this.#turnMs + idleMs;
     this.#idle.push(socket);
     this.#cancelSweep ??= this.#clock.every(IDLE_SWEEP_MS, () => this.#sweepIdle());
   }
@@ -145,29 +147,32 @@ export class HttpClient implements HttpSocketPool {
   #endTurnSoon(): void {
     if (this.#isTurnEndDue) return;
     this.#isTurnEndDue = true;
+    this.#turnMs = this.#clock.now();
     setImmediate(() => this.#endTurn());
   }
 
   /**
-   * All that a turn of the event loop has brought is answered in a row, and then all requests are written in a row: the kernel
-   * has to wake the clients once, and the backend once, and not for each.
+   * All requests of a turn of the event loop are written in a row, and then all of its answers told in a row: the kernel has to
+   * wake the backend once and the clients once, and not for each, and the backend works while the clients are told.
    */
   #endTurn(): void {
     this.#isTurnEndDue = false;
-    this.#tellAnswers();
     const sockets = this.#unflushed;
     this.#unflushed = [];
     for (const socket of sockets) socket.flush();
     // What a failed write has brought about meanwhile is still to be written.
     if (this.#unflushed.length === 0) this.room.clear();
+    this.#tellAnswers();
   }
 
   #tellAnswers(): void {
     const answered = this.#answered;
+    if (answered.length === 0) return;
     this.#answered = [];
+    const nowMs = this.#clock.now();
     for (let i = 0; i < answered.length; i += 2) {
       const exchange = answered[i] as Exchange;
-      if (!exchange.isCut) exchange.owner.onExchangeEnd(answered[i + 1] as HttpAnswer);
+      if (!exchange.isCut) exchange.owner.onExchangeEnd(answered[i + 1] as HttpAnswer, nowMs);
     }
   }
 

@@ -10,7 +10,7 @@ export interface HttpSocketPool {
   readonly maxBodyBytes: number;
   /** Told of bytes of an answer as they begin to wait for the rest; negative when they are let go. */
   readonly hold: (byteCount: number) => void;
-  /** The socket has carried an exchange to its end and may carry another. */
+  /** The socket has carried an exchange to its end, which `answerSoon` was told of, and may carry another. */
   onReusable(socket: HttpSocket, keepAliveSeconds: number | null): void;
   /** The socket has something to send: `flush` is to be called before the event loop waits again. */
   flushSoon(socket: HttpSocket): void;
@@ -255,6 +255,8 @@ export class HttpSocket implements ExchangeCarrier {
     this.#exchange = null;
     this.#parser = null;
     this.#hold(-this.#heldBytes);
+    exchange.carrier = null;
+    this.#pool.answerSoon(exchange, result);
     // An answer that came before the whole request was written leaves the rest of it in the way of the next.
     if (parser.persistent && this.#unsent === null && this.#state === "busy") {
       this.#state = "idle";
@@ -263,8 +265,6 @@ export class HttpSocket implements ExchangeCarrier {
     } else {
       this.#close();
     }
-    exchange.carrier = null;
-    this.#pool.answerSoon(exchange, result);
   }
 
   #hold(byteCount: number): void {
