@@ -93,7 +93,7 @@ function decideAnswer(answer: Extract<UpstreamOutcome, { kind: "answer" }>, aske
   }
   if (userId === "") return refuse(noUser(), "accepted", asked);
   const { groups, subprotocol } = reply;
-  return { kind: "accept", userId, groups, subprotocol, firstFrame: replyFrame(answer.contentType, body) };
+  return { kind: "accept", userId, groups, subprotocol, firstFrame: replyFrame(answer) };
 }
 
 /** A status line that was seen before things went wrong settles whether the backend took the connection. */

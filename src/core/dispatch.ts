@@ -195,7 +195,7 @@ export class Dispatch implements MessageOwner {
   #reply(connection: Connection, outcome: UpstreamOutcome & { kind: "answer" }): void {
     // An answer after the client has left is dropped (spec section 5.2).
     if (connection.socket === null) return;
-    const frame = replyFrame(outcome.contentType, outcome.body);
+    const frame = replyFrame(outcome);
     if (frame === null) return;
     if (connection.socket.send(frame) === "full") this.#close(connection, CLOSE.slowConsumer);
     this.#pressure.moved(frame.length);

@@ -22,6 +22,8 @@ export type UpstreamOutcome =
       /** The first `Content-Type` among them, empty where there is none: all that a message's answer is asked for. */
       readonly contentType: string;
       readonly body: Uint8Array;
+      /** The body as text; null where it is no UTF-8. */
+      readonly text: string | null;
       /** Set where this answers a repeat: the first request may have been acted on, and its answer was lost. */
       readonly wasRepeated?: true;
     }

@@ -1,19 +1,22 @@
 const OCTET_STREAM = /^\s*application\/octet-stream\s*(?:;|$)/i;
 
-const strictUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+/** What of an upstream's answer becomes a message. */
+export interface Reply {
+  /** As it stands in the header. */
+  readonly contentType: string;
+  readonly body: Uint8Array;
+  /** The body as text; null where it is no UTF-8. */
+  readonly text: string | null;
+}
 
 /**
  * Makes the WebSocket message that an upstream's answer becomes: a string for a text frame, bytes for a binary one.
  *
- * Shape:  `contentType` as it stands in the header; null for an empty body. Binary where the type is `application/octet-stream` or the bytes are not UTF-8.
+ * Shape:  null for an empty body. Binary where the type is `application/octet-stream` or the bytes are not UTF-8.
  * Source: spec section 5.2. Types compare without case and parameters.
  */
-export function replyFrame(contentType: string, body: Uint8Array): string | Uint8Array | null {
-  if (body.length === 0) return null;
-  if (OCTET_STREAM.test(contentType)) return body;
-  try {
-    return strictUtf8.decode(body);
-  } catch {
-    return body;
-  }
+export function replyFrame(reply: Reply): string | Uint8Array | null {
+  const text = OCTET_STREAM.test(reply.contentType) ? null : reply.text;
+  if (text !== null) return text === "" ? null : text;
+  return reply.body.length === 0 ? null : reply.body;
 }

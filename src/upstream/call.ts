@@ -206,8 +206,8 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
   }
 }
 
-function asRepeated({ kind, status, headers, contentType, body }: HttpAnswer): UpstreamOutcome {
-  return { kind, status, headers, contentType, body, wasRepeated: true };
+function asRepeated({ kind, status, headers, contentType, body, text }: HttpAnswer): UpstreamOutcome {
+  return { kind, status, headers, contentType, body, text, wasRepeated: true };
 }
 
 /** What an outcome says of the upstream's health. Source: spec section 5.1, the breaker's row. */

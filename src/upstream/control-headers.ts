@@ -28,6 +28,18 @@ export class ControlHeaders {
   /** As they were written, where that is not once and in plain digits. */
   #lengths = NOTHING;
 
+  /** Forgets all that it was told. */
+  clear(): void {
+    this.length = null;
+    this.transferCodings = NOTHING;
+    this.isContentCoded = false;
+    this.saysClose = false;
+    this.saysKeepAlive = false;
+    this.contentType = "";
+    this.keepAliveSeconds = null;
+    this.#lengths = NOTHING;
+  }
+
   /** Whether a length that is not 0 is announced. */
   get announcesLength(): boolean {
     return this.length !== null && (this.length !== 0 || this.#lengths.some((text) => text !== "0"));

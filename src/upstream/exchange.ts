@@ -8,6 +8,7 @@ export interface HttpAnswer {
   readonly headers: HeaderLines;
   readonly contentType: string;
   readonly body: Uint8Array;
+  readonly text: string | null;
 }
 
 /** How one exchange ended: the port's outcomes, as far as HTTP knows them. */

@@ -1,6 +1,10 @@
+import { decodeHeaderValue, type HeaderLine } from "../protocol/headers.ts";
+
 const COLON = 0x3a;
 const TAB = 0x09;
 const SPACE = 0x20;
+const CR = 0x0d;
+const LF = 0x0a;
 const DELETE = 0x7f;
 
 /** Which bytes may stand in a header's name. Source: RFC 9110 section 5.6.2. */
@@ -67,4 +71,17 @@ export function asBuffer(bytes: Uint8Array): Buffer {
 
 function isBlank(code: number | undefined): boolean {
   return code === SPACE || code === TAB;
+}
+
+/** Reads one header or trailer line, from `at` to `end` without its CRLF. Null where it is none; a folded line is none. */
+export function parseHeaderLine(bytes: Uint8Array, at: number, end: number): HeaderLine | null {
+  const colon = endOfName(bytes, at, end);
+  if (colon === -1 || endOfValue(bytes, colon + 1, end) !== end) return null;
+  return [textOf(bytes, at, colon), decodeHeaderValue(trimmedText(bytes, colon + 1, end))];
+}
+
+/** Where the line that begins at `at` ends; its CRLF may be the end. */
+export function lineEndAt(bytes: Uint8Array, at: number, end: number): number {
+  for (let i = at; i < end; i++) if (bytes[i] === CR && bytes[i + 1] === LF) return i;
+  return end;
 }

@@ -1,6 +1,6 @@
-import { decodeHeaderValue, type HeaderLine, type HeaderLines } from "../protocol/headers.ts";
+import { Answer, type BodyFraming, type HeadBytes } from "./answer.ts";
 import { ControlHeaders } from "./control-headers.ts";
-import { endOfName, endOfValue, textOf, trimmedText } from "./header-bytes.ts";
+import { endOfName, endOfValue, lineEndAt } from "./header-bytes.ts";
 
 /** Longest head of an answer, interim answers before it and trailers behind it included. */
 export const MAX_HEAD_BYTES = 65_536;
@@ -13,22 +13,6 @@ const CR = 0x0d;
 const LF = 0x0a;
 const SPACE = 0x20;
 const DIGIT_0 = 0x30;
-
-/** How the end of an answer's body is found: after so many bytes, by chunks, or at the end of the connection. */
-export type BodyFraming = number | "chunked" | "until-close";
-
-/** The head of one answer, with what decides over its body and its connection worked out. */
-export interface ResponseHead {
-  readonly status: number;
-  readonly headers: { readonly lines: HeaderLines };
-  /** The first `Content-Type`; empty where there is none. */
-  readonly contentType: string;
-  readonly framing: BodyFraming;
-  /** Whether the connection may carry another request after the body. */
-  readonly persistent: boolean;
-  /** `Keep-Alive: timeout=`; null where the server names none. */
-  readonly keepAliveSeconds: number | null;
-}
 
 /** Why an answer's head cannot be taken, in words that quote nothing of it. */
 export interface HeadFault {
@@ -54,28 +38,27 @@ function digitAt(bytes: Uint8Array, at: number): number {
   return digit < 0 ? 10 : digit;
 }
 
-/** Reads one header or trailer line, from `at` to `end` without its CRLF. Null where it is none; a folded line is none. */
-export function parseHeaderLine(bytes: Uint8Array, at: number, end: number): HeaderLine | null {
-  const colon = endOfName(bytes, at, end);
-  if (colon === -1 || endOfValue(bytes, colon + 1, end) !== end) return null;
-  return [textOf(bytes, at, colon), decodeHeaderValue(trimmedText(bytes, colon + 1, end))];
-}
-
 /**
  * Parses the head of an answer to a POST or GET.
  *
- * Shape:  status line and header lines from `start` to `end`, without the last line's CRLF and the empty line.
+ * Shape:  status line and header lines from `start` to `end`, without the last line's CRLF and the empty line. `control` is what
+ *         they are gathered in, and may be used for many heads.
  * Errors: what RFC 9112 lets a client refuse is refused: folded lines, lengths that differ or are none, a length beside
  *         a transfer coding, any transfer coding but `chunked`.
  * Cost:   every byte is judged at once, in one pass that makes no strings; the list of headers is made when somebody asks, and
  *         keeps `bytes` alive until then.
  * Source: RFC 9112 sections 4, 5, 6.3, 9.3; the content coding: spec section 5, "Accept-Encoding".
  */
-export function parseResponseHead(bytes: Uint8Array, start: number, end: number): ResponseHead | HeadFault {
+export function parseResponseHead(
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  control = new ControlHeaders(),
+): Answer | HeadFault {
   const statusEnd = lineEndAt(bytes, start, end);
   const status = parseStatus(bytes, start, statusEnd);
   if (status === null) return { fault: "the answer begins with no HTTP/1 status line" };
-  const control = new ControlHeaders();
+  control.clear();
   let lineCount = 0;
   for (let at = statusEnd + 2; at < end; lineCount++) {
     if (lineCount === MAX_HEADER_LINES) return { fault: "the answer has too many header lines" };
@@ -88,20 +71,10 @@ export function parseResponseHead(bytes: Uint8Array, start: number, end: number)
     at = lineEnd + 2;
   }
   const isHttp10 = bytes[start + STATUS_LINE_START.length] === DIGIT_0;
-  return interpret(status, isHttp10, control, new LazyHeaders(bytes, statusEnd + 2, end));
+  return interpret(status, isHttp10, control, { bytes, start: statusEnd + 2, end });
 }
 
-function lineEndAt(bytes: Uint8Array, at: number, end: number): number {
-  for (let i = at; i < end; i++) if (bytes[i] === CR && bytes[i + 1] === LF) return i;
-  return end;
-}
-
-function interpret(
-  status: number,
-  isHttp10: boolean,
-  control: ControlHeaders,
-  headers: LazyHeaders,
-): ResponseHead | HeadFault {
+function interpret(status: number, isHttp10: boolean, control: ControlHeaders, head: HeadBytes): Answer | HeadFault {
   const bodiless = status < 200 || status === 204 || status === 304;
   const framing = bodiless ? 0 : frameBody(control, isHttp10);
   if (typeof framing === "object") return framing;
@@ -112,35 +85,7 @@ function interpret(
   // A server that announces content where there is none may send it all the same, as the next answer's first bytes.
   const announces = status === 204 && (control.transferCodings.length > 0 || control.announcesLength);
   const persistent = keeps && framing !== "until-close" && status !== 101 && !announces;
-  const { contentType, keepAliveSeconds } = control;
-  return { status, headers, contentType, framing, persistent, keepAliveSeconds };
-}
-
-/** The header lines of a head that has been judged, made when they are asked for. */
-class LazyHeaders {
-  readonly #bytes: Uint8Array;
-  readonly #start: number;
-  readonly #end: number;
-  #lines: HeaderLines | null = null;
-
-  constructor(bytes: Uint8Array, start: number, end: number) {
-    this.#bytes = bytes;
-    this.#start = start;
-    this.#end = end;
-  }
-
-  get lines(): HeaderLines {
-    if (this.#lines !== null) return this.#lines;
-    const lines: HeaderLine[] = [];
-    for (let at = this.#start; at < this.#end; ) {
-      const end = lineEndAt(this.#bytes, at, this.#end);
-      const line = parseHeaderLine(this.#bytes, at, end);
-      if (line !== null) lines.push(line);
-      at = end + 2;
-    }
-    this.#lines = lines;
-    return lines;
-  }
+  return new Answer(status, framing, persistent, control, head);
 }
 
 function frameBody(control: ControlHeaders, isHttp10: boolean): BodyFraming | HeadFault {

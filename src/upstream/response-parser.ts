@@ -1,14 +1,8 @@
-import type { HeaderLines } from "../protocol/headers.ts";
+import type { Answer } from "./answer.ts";
 import { ByteGatherer, NO_BYTES } from "./byte-gatherer.ts";
-import { asBuffer, textOf } from "./header-bytes.ts";
-import {
-  MAX_HEAD_BYTES,
-  MAX_HEADER_LINES,
-  parseHeaderLine,
-  parseResponseHead,
-  parseStatus,
-  type ResponseHead,
-} from "./response-head.ts";
+import { ControlHeaders } from "./control-headers.ts";
+import { asBuffer, parseHeaderLine, textOf } from "./header-bytes.ts";
+import { MAX_HEAD_BYTES, MAX_HEADER_LINES, parseResponseHead, parseStatus } from "./response-head.ts";
 
 const CR = 0x0d;
 const LF = 0x0a;
@@ -16,37 +10,9 @@ const HEAD_END_BYTES = 4;
 const HEAD_START = Buffer.from("HTTP/1.");
 /** Longest line that announces a chunk, with its extensions and CRLF. */
 export const MAX_CHUNK_LINE_BYTES = 4096;
-/** Pieces up to this are copied out of what has arrived. */
-const SMALL_BYTES = 4096;
-/** Copies up to this are made by hand: a call out of the compiled code costs more. */
-const TINY_BYTES = 256;
 const CHUNK_LINE = /^([0-9A-Fa-f]+)[ \t]*(?:;[^\u0000-\u0008\u000a-\u001f\u007f]*)?$/;
 
 type Part = "head" | "body" | "until-close" | "chunk-line" | "chunk-data" | "chunk-end" | "trailers" | "ended";
-
-/** A whole answer. Its headers are made when they are asked for. */
-export class ParsedAnswer {
-  readonly kind = "answer";
-  readonly body: Uint8Array;
-  readonly #head: ResponseHead;
-
-  constructor(head: ResponseHead, body: Uint8Array) {
-    this.#head = head;
-    this.body = body;
-  }
-
-  get status(): number {
-    return this.#head.status;
-  }
-
-  get headers(): HeaderLines {
-    return this.#head.headers.lines;
-  }
-
-  get contentType(): string {
-    return this.#head.contentType;
-  }
-}
 
 /** Why there will be no answer. `detail` quotes nothing of it. */
 export interface ParsedFault {
@@ -72,12 +38,13 @@ export class ResponseParser {
   #maxBodyBytes: number;
   readonly #gathered = new ByteGatherer();
   readonly #body = new ByteGatherer();
+  readonly #control = new ControlHeaders();
   #part: Part = "head";
-  #head: ResponseHead | null = null;
+  #head: Answer | null = null;
   #remaining = 0;
   #headBytes = 0;
   #trailerLines = 0;
-  #result: ParsedAnswer | ParsedFault | null = null;
+  #result: Answer | ParsedFault | null = null;
   #surplus = false;
   /** The status of a final answer whose head is broken behind its status line. */
   #brokenHeadStatus: number | null = null;
@@ -102,7 +69,7 @@ export class ResponseParser {
   }
 
   /** The answer or what is wrong with it; null while more bytes are needed. */
-  get result(): ParsedAnswer | ParsedFault | null {
+  get result(): Answer | ParsedFault | null {
     return this.#result;
   }
 
@@ -190,7 +157,7 @@ export class ResponseParser {
     const head =
       this.#headBytes > MAX_HEAD_BYTES
         ? { fault: "the answer's head is too long" }
-        : parseResponseHead(bytes, start, end);
+        : parseResponseHead(bytes, start, end, this.#control);
     if ("fault" in head) {
       const status = finalStatus(bytes, start, end);
       this.#brokenHeadStatus = status;
@@ -201,7 +168,7 @@ export class ResponseParser {
     }
   }
 
-  #beginBody(head: ResponseHead): void {
+  #beginBody(head: Answer): void {
     if (head.framing === "chunked") {
       this.#part = "chunk-line";
     } else if (head.framing === "until-close") {
@@ -218,15 +185,13 @@ export class ResponseParser {
 
   #readCounted(chunk: Uint8Array, at: number): number {
     const end = Math.min(chunk.length, at + this.#remaining);
-    // A view of it would keep the whole chunk, and costs more than to copy a few bytes.
-    const piece = end - at <= SMALL_BYTES ? copied(chunk, at, end) : chunk.subarray(at, end);
-    this.#remaining -= piece.length;
-    const whole = this.#part === "body" && this.#remaining === 0 && this.#body.length === 0;
-    if (whole) {
-      this.#finish(piece);
+    this.#remaining -= end - at;
+    // Where the body came in one piece it is left where it stands.
+    if (this.#part === "body" && this.#remaining === 0 && this.#body.length === 0) {
+      this.#finish(chunk, at, end);
       return end;
     }
-    this.#body.append(piece);
+    this.#body.append(chunk.subarray(at, end));
     if (this.#remaining === 0) {
       if (this.#part === "body") this.#finish(this.#body.take());
       else this.#part = "chunk-end";
@@ -292,11 +257,12 @@ export class ResponseParser {
     }
   }
 
-  #finish(body: Uint8Array): void {
+  #finish(body: Uint8Array, start = 0, end = body.length): void {
     const head = this.#head;
     if (head === null) throw new Error("an answer cannot end before its head");
     this.#part = "ended";
-    this.#result = new ParsedAnswer(head, body);
+    head.end(body, start, end);
+    this.#result = head;
   }
 
   #failTooLarge(): void {
@@ -333,13 +299,6 @@ function finalStatus(bytes: Uint8Array, start: number, end: number, isPartial = 
   if (isPartial && lineEnd + 1 >= end) return null;
   const status = parseStatus(bytes, start, lineEnd);
   return status !== null && isFinal(status) ? status : null;
-}
-
-function copied(bytes: Uint8Array, at: number, end: number): Uint8Array {
-  if (end - at > TINY_BYTES) return Uint8Array.prototype.slice.call(bytes, at, end);
-  const copy = new Uint8Array(end - at);
-  for (let i = at; i < end; i++) copy[i - at] = bytes[i] ?? 0;
-  return copy;
 }
 
 function hasBareLineFeed(head: Buffer, from: number): boolean {

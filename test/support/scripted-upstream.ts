@@ -1,6 +1,7 @@
 import type { OutcomeListener, Upstream, UpstreamLane, UpstreamOutcome } from "../../src/core/ports.ts";
 import type { MessageEvent, UpstreamEvent } from "../../src/protocol/events.ts";
 import { type HeaderLines, headerValues } from "../../src/protocol/headers.ts";
+import { strictText } from "../../src/protocol/strict-text.ts";
 
 /** A call as it was made; what is live in the event (user, facts) is kept as it was then. */
 export interface Call {
@@ -93,7 +94,7 @@ export class ScriptedUpstream implements Upstream {
 export function answer(status: number, headers: HeaderLines = [], body: string | Uint8Array = ""): UpstreamOutcome {
   const bytes = typeof body === "string" ? new TextEncoder().encode(body) : body;
   const [contentType = ""] = headerValues(headers, "content-type");
-  return { kind: "answer", status, headers, contentType, body: bytes };
+  return { kind: "answer", status, headers, contentType, body: bytes, text: strictText(bytes) };
 }
 
 export function notSent(onMessageFailure: "close" | "ignore" = "close"): UpstreamOutcome {
