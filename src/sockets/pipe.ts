@@ -31,10 +31,10 @@ export class Pipe {
       const written = this.#socket.write(bytes);
       // Below 0: the socket has closed, and its close handler ends the rest.
       if (written < 0 || written >= bytes.length) return;
-      this.#waiting.push(bytes.slice(written));
+      this.#waiting.push(new Uint8Array(bytes.subarray(written)));
     } else {
       // Bun reuses its read buffer after the handler, so what waits must be a copy.
-      this.#waiting.push(bytes.slice());
+      this.#waiting.push(new Uint8Array(bytes));
     }
     this.#source = source;
     source.pause();
@@ -71,7 +71,7 @@ export class Pipe {
 
   /** Keeps bytes that came from this socket before the other side stood. */
   keepEarly(bytes: Uint8Array): void {
-    this.#early.push(bytes.slice());
+    this.#early.push(new Uint8Array(bytes));
   }
 
   takeEarly(): Uint8Array[] {

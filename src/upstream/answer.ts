@@ -1,6 +1,6 @@
 import type { HeaderLine, HeaderLines } from "../protocol/headers.ts";
 import { strictText } from "../protocol/strict-text.ts";
-import { NO_BYTES } from "./byte-gatherer.ts";
+import { copyOf, NO_BYTES } from "./byte-gatherer.ts";
 import type { ControlHeaders } from "./control-headers.ts";
 import type { HttpAnswer } from "./exchange.ts";
 import { lineEndAt, parseHeaderLine } from "./header-bytes.ts";
@@ -67,7 +67,7 @@ export class Answer implements HttpAnswer {
   }
 
   get body(): Uint8Array {
-    return Uint8Array.prototype.slice.call(this.#body, this.#bodyStart, this.#bodyEnd);
+    return copyOf(this.#body, this.#bodyStart, this.#bodyEnd);
   }
 
   get text(): string | null {

@@ -1,6 +1,11 @@
 /** A body of no bytes. */
 export const NO_BYTES = new Uint8Array(0);
 
+/** A copy of some bytes; `slice` of a Buffer is none. */
+export function copyOf(bytes: Uint8Array, start: number, end: number): Uint8Array {
+  return Uint8Array.prototype.slice.call(bytes, start, end);
+}
+
 /**
  * Joins bytes that arrive in pieces.
  *

@@ -6,7 +6,7 @@ import type { HeaderLines } from "../protocol/headers.ts";
 import type { AuthorizationFault } from "./authorization.ts";
 import type { Backend } from "./backend.ts";
 import type { Verdict } from "./breaker.ts";
-import { NO_BYTES } from "./byte-gatherer.ts";
+import { copyOf, NO_BYTES } from "./byte-gatherer.ts";
 import type { Waiting } from "./deadlines.ts";
 import { Exchange, type ExchangeOwner, type HttpAnswer, type HttpOutcome } from "./exchange.ts";
 import type { PlaceSeeker } from "./limiter.ts";
@@ -122,7 +122,7 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
     const { event } = this;
     if (event.name === "message") {
       const formed = this.#formMessage(event);
-      return formed.bytes.slice(formed.start, formed.end);
+      return copyOf(formed.bytes, formed.start, formed.end);
     }
     const { context, entry, opening, template, date } = this.#backend;
     const keys = context.keys();

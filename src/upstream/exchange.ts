@@ -1,5 +1,6 @@
 import type { UnknownCause } from "../core/ports.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
+import { copyOf } from "./byte-gatherer.ts";
 
 /** A whole answer, as the port has it. */
 export interface HttpAnswer {
@@ -76,7 +77,7 @@ export class Exchange {
 
   /** Takes the request out of a room that others will use. */
   keepBytes(): void {
-    this.bytes = this.bytes.slice(this.start, this.end);
+    this.bytes = copyOf(this.bytes, this.start, this.end);
     this.start = 0;
     this.end = this.bytes.length;
   }

@@ -1,5 +1,6 @@
 import type { Socket, SocketHandler, TLSOptions } from "bun";
 import type { Clock } from "../core/ports.ts";
+import { copyOf } from "./byte-gatherer.ts";
 import type { Destination, FoundAddresses } from "./destination.ts";
 import { Dialer } from "./dialer.ts";
 import type { Exchange, ExchangeCarrier, HttpAnswer, HttpOutcome } from "./exchange.ts";
@@ -237,7 +238,7 @@ export class HttpSocket implements ExchangeCarrier {
       return;
     }
     // A copy, since others may use the room in which they stand.
-    this.#unsent = bytes.slice(this.#unsentStart + Math.max(0, count), this.#unsentEnd);
+    this.#unsent = copyOf(bytes, this.#unsentStart + Math.max(0, count), this.#unsentEnd);
     this.#unsentStart = 0;
     this.#unsentEnd = this.#unsent.length;
     if (count < 0) this.onLost(null);

@@ -1,0 +1,234 @@
+import { afterEach, describe, expect, test } from "bun:test";
+import { once } from "node:events";
+import { createServer, type Server, type Socket } from "node:net";
+import { makeCertificates } from "../../test/support/certificates.ts";
+import { until, within } from "../../test/support/deadline.ts";
+import { type BackendTls, RawBackend } from "../../test/support/raw-backend.ts";
+import type { UpstreamOutcome } from "../core/ports.ts";
+import { Destination, resolveBySystem } from "./destination.ts";
+import { Exchange } from "./exchange.ts";
+import { HttpSocket } from "./http-socket.ts";
+import { bodyOf, messageEvent, realClock, startUpstream, upstreamEntry } from "./testing/fixture.ts";
+
+/** Requests and answers of one turn of the event loop go together: none may be mixed with another. */
+
+const stack: (() => Promise<unknown> | unknown)[] = [];
+
+afterEach(async () => {
+  for (const end of stack.splice(0).reverse()) await end();
+});
+
+async function echoing(tls: BackendTls | null = null): Promise<RawBackend> {
+  const backend = await RawBackend.start(tls === null ? {} : { tls });
+  backend.onOther = (exchange) =>
+    exchange.reply(200, ["Content-Type: application/octet-stream"], exchange.request.body);
+  stack.push(() => backend.stop());
+  return backend;
+}
+
+/** Bytes that differ for every seed, at every place. */
+function bytesOf(seed: number, length: number): Uint8Array {
+  let state = seed * 2_654_435_761 + 1;
+  return Uint8Array.from({ length }, () => {
+    state = (state * 1_103_515_245 + 12_345) % 2 ** 31;
+    return state >>> 16;
+  });
+}
+
+describe("messages of one turn", () => {
+  test.each([
+    ["that all fit their room", 40, 100],
+    ["that fill their room several times", 60, 16_384],
+    ["of which none fits it", 4, 400_000],
+  ])("%s arrive as they are, and each gets its own answer, turn after turn", async (_what, count, length) => {
+    const backend = await echoing();
+    await using upstream = startUpstream([upstreamEntry(`${backend.url}/{event}`)]);
+    for (let turn = 0; turn < 4; turn++) {
+      const bodies = Array.from({ length: count }, (_empty, index) => bytesOf(turn * count + index, length));
+      const outcomes = await within(
+        Promise.all(bodies.map((body) => upstream.call(messageEvent(body)))),
+        "the answers",
+      );
+      for (const [index, outcome] of outcomes.entries()) {
+        expect(bodyOf(outcome).equals(bodies[index] ?? new Uint8Array())).toBe(true);
+      }
+    }
+    expect(backend.requests).toHaveLength(4 * count);
+  });
+
+  test("of which one waits for a server that does not read are not written over by those of later turns", async () => {
+    const server = new SlowServer();
+    const upstream = startUpstream([upstreamEntry(await server.start())]);
+    stack.push(() => upstream.stop());
+    // Two sockets that are there already, so that requests are written from the room.
+    await Promise.all([upstream.call(messageEvent("one")), upstream.call(messageEvent("two"))]);
+    server.pause();
+    const slow = bytesOf(1, 250_000);
+    const waiting = upstream.call(messageEvent(slow));
+    await Bun.sleep(20);
+    const others = Array.from({ length: 8 }, (_empty, index) =>
+      upstream.call(messageEvent(bytesOf(index + 2, 100_000))),
+    );
+    await Bun.sleep(20);
+    server.resume();
+    await within(Promise.all([waiting, ...others]), "the answers");
+    expect(server.received().some((bytes) => bytes.includes(slow))).toBe(true);
+    for (let index = 0; index < others.length; index++) {
+      expect(server.received().some((bytes) => bytes.includes(bytesOf(index + 2, 100_000)))).toBe(true);
+    }
+  });
+});
+
+test("a message that waits for its connection is not written over by the next turn's", async () => {
+  const certificates = makeCertificates();
+  stack.push(() => certificates.remove());
+  // A handshake takes several turns.
+  const backend = await echoing({ cert: certificates.server.cert, key: certificates.server.key });
+  const tls = { caFile: certificates.authority.certFile, certFile: null, keyFile: null };
+  await using upstream = startUpstream([upstreamEntry(`${backend.url}/{event}`, { tls })]);
+  await upstream.call(messageEvent("a socket that is kept"));
+  const bodies = [bytesOf(1, 1000), bytesOf(2, 1000), bytesOf(3, 50_000)];
+  const outcomes: Promise<UpstreamOutcome>[] = [];
+  for (const body of bodies) {
+    outcomes.push(upstream.call(messageEvent(body)));
+    // The first goes out over the kept socket with this turn's end; the second has none yet, and the third comes after it.
+    if (outcomes.length === 2) await new Promise((resolve) => setImmediate(resolve));
+  }
+  for (const [index, outcome] of (await Promise.all(outcomes)).entries()) {
+    expect(bodyOf(outcome).equals(bodies[index] ?? new Uint8Array())).toBe(true);
+  }
+});
+
+test("what the kernel does not take at once is not written over either", () => {
+  const room = Buffer.from("the request of this turn");
+  const written: string[] = [];
+  const pool = { maxBodyBytes: 10, hold() {}, onReusable() {}, answerSoon() {}, onGone() {}, onStale() {} };
+  const owner = { mayRepeat: false, formatRequest: () => room, onExchangeEnd() {} };
+  const exchange = new Exchange(owner, room, 4, 11);
+  const destination = new Destination({
+    hostname: "127.0.0.1",
+    allowed: null,
+    resolve: resolveBySystem,
+    clock: realClock,
+  });
+  const peer = { destination, port: 1, tls: null, clock: realClock };
+  const socket = new HttpSocket({ ...pool, flushSoon: (due) => due.flush() }, peer, exchange);
+  // A socket whose kernel takes three bytes at a time, which none does on demand.
+  const kernel = {
+    write(bytes: Uint8Array, start: number, length: number): number {
+      written.push(Buffer.from(bytes).toString("latin1", start, start + Math.min(3, length)));
+      return Math.min(3, length);
+    },
+    terminate() {},
+  };
+  socket.onOpen(kernel as unknown as Parameters<HttpSocket["onOpen"]>[0]);
+  room.fill("x");
+  for (let drains = 0; drains < 3; drains++) socket.flush();
+  expect(written).toEqual(["req", "ues", "t"]);
+  socket.stop();
+});
+
+describe("the end of a posted message", () => {
+  test("is told never before post returns, whatever the end is", async () => {
+    const backend = await echoing();
+    const upstream = startUpstream([
+      upstreamEntry(`${backend.url}/{event}`, { hubPattern: ["Chat"] }),
+      upstreamEntry("http://127.0.0.1:1/", { hubPattern: ["full"], maxConcurrency: 1, maxWaitMs: 0 }),
+    ]);
+    stack.push(() => upstream.stop());
+    const kinds: string[] = [];
+    const post = (hub: string) => {
+      let hasReturned = false;
+      const onOutcome = ({ kind }: UpstreamOutcome) => void kinds.push(`${hub} ${kind} ${hasReturned}`);
+      upstream.post(messageEvent("x", { hub }), { onOutcome, onFault: (bug) => void kinds.push(String(bug)) });
+      hasReturned = true;
+    };
+    for (const hub of ["Chat", "full", "full", "nowhere"]) post(hub);
+    await until(() => kinds.length === 4, "all ends");
+    expect(kinds.sort()).toEqual([
+      "Chat answer true",
+      "full not-sent true",
+      "full refused true",
+      "nowhere unrouted true",
+    ]);
+  });
+
+  test("is abandoned, not answered, where it is given up in the turn that brought the answer", async () => {
+    const backend = await echoing();
+    const upstream = startUpstream([upstreamEntry(`${backend.url}/{event}`)], { clock: realClock });
+    stack.push(() => upstream.stop());
+    const told: string[] = [];
+    const post = (name: string) =>
+      upstream.post(messageEvent(name), {
+        onOutcome: (outcome) => {
+          told.push(outcome.kind === "unknown" ? outcome.cause : outcome.kind);
+          // The first to be told of its answer gives up all others, whose answers may have come too.
+          upstream.abandonMessages();
+        },
+        onFault: (bug) => void told.push(String(bug)),
+      });
+    for (let index = 0; index < 30; index++) post(`message ${index}`);
+    await until(() => told.length === 30, "all ends");
+    expect(told.filter((kind) => kind === "answer")).toEqual(["answer"]);
+    expect(told.filter((kind) => kind === "abandoned")).toHaveLength(29);
+  });
+});
+
+/** Answers requests as soon as they are whole, and can stop reading. */
+class SlowServer {
+  readonly #server: Server = createServer((socket) => this.#join(socket));
+  readonly #sockets: Socket[] = [];
+  readonly #received: Buffer[] = [];
+  #isPaused = false;
+
+  async start(): Promise<string> {
+    this.#server.listen(0, "127.0.0.1");
+    await once(this.#server, "listening");
+    stack.push(() => {
+      this.#server.close();
+      for (const socket of this.#sockets) socket.destroy();
+    });
+    const address = this.#server.address();
+    if (address === null || typeof address === "string") throw new Error("no port");
+    return `http://127.0.0.1:${address.port}/`;
+  }
+
+  pause(): void {
+    this.#isPaused = true;
+    for (const socket of this.#sockets) socket.pause();
+  }
+
+  resume(): void {
+    this.#isPaused = false;
+    for (const socket of this.#sockets) socket.resume();
+  }
+
+  /** All bytes of each connection. */
+  received(): readonly Buffer[] {
+    return this.#received;
+  }
+
+  #join(socket: Socket): void {
+    const index = this.#sockets.push(socket) - 1;
+    let [bytes, answered] = [Buffer.alloc(0), 0];
+    if (this.#isPaused) socket.pause();
+    socket.on("error", () => {});
+    socket.on("data", (piece) => {
+      bytes = Buffer.concat([bytes, Buffer.from(piece)]);
+      this.#received[index] = bytes;
+      for (let end = endOfRequest(bytes, answered); end !== -1; end = endOfRequest(bytes, answered)) {
+        answered = end;
+        socket.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+      }
+    });
+  }
+}
+
+/** Where the request that begins at `start` ends; -1 where it has not all come. */
+function endOfRequest(bytes: Buffer, start: number): number {
+  const headEnd = bytes.indexOf("\r\n\r\n", start);
+  if (headEnd === -1) return -1;
+  const length = Number(/Content-Length: (\d+)/.exec(bytes.toString("latin1", start, headEnd))?.[1]);
+  const end = headEnd + 4 + length;
+  return end <= bytes.length ? end : -1;
+}
