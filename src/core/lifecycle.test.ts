@@ -200,7 +200,7 @@ describe("what a connection owns", () => {
     };
     for (let i = 0; i < 200; i++) await live(i);
     expect(stage.outstanding.count).toBe(0);
-    for (let i = 0; i < 20 && collected < 190; i++) {
+    for (let i = 0; i < 200 && collected < 190; i++) {
       Bun.gc(true);
       await settled();
     }
