@@ -13,9 +13,11 @@ const PAGE_BYTES = 4096;
 export async function startBenchGateway(
   backend: Nginx,
   config: Readonly<Record<string, unknown>> = {},
+  env: Readonly<Record<string, string>> = {},
 ): Promise<CommandGateway> {
   const gateway = await CommandGateway.start({
     through: "bun",
+    env,
     config: {
       accessKeys: KEYS,
       upstreams: [{ urlTemplate: `http://127.0.0.1:${backend.port}/{event}`, maxConcurrency: 1024 }],
