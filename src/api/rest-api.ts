@@ -1,6 +1,6 @@
 import type { AccessKeys } from "../auth/access-keys.ts";
 import { hostOf } from "../auth/audience.ts";
-import type { RestTokens } from "../auth/rest-token.ts";
+import type { CheckedCall, RestTokens } from "../auth/rest-token.ts";
 import type { Broker, Clock, Report } from "../core/ports.ts";
 import type { Pressure } from "../core/pressure.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
@@ -43,6 +43,7 @@ export class RestApi {
   readonly #operations: Operations;
   readonly #pressure: Pressure;
   readonly #clock: Clock;
+  #lastHost: { readonly line: string; readonly hosts: readonly string[] } = { line: "", hosts: [] };
 
   constructor(
     options: RestApiOptions,
@@ -69,7 +70,11 @@ export class RestApi {
       const sentence = `this path takes ${routed.allow}`;
       return answer(method, refusal("method_not_allowed", sentence, "method", { Allow: routed.allow }));
     }
-    const refused = await this.#checkToken(call.request.headers, path);
+    const { headers } = call.request;
+    const line = headers.get("authorization");
+    const checked = this.#checkedCall(headers, path);
+    const known = this.#tokens.checkRemembered(line, checked);
+    const refused = known === undefined ? await this.#tokens.check(line, checked) : known;
     if (refused !== null) return answer(method, refused);
     const names = readNames(path, routed.names, call.query);
     if ("refusal" in names) return answer(method, names.refusal);
@@ -77,16 +82,18 @@ export class RestApi {
     return answer(method, await this.#send(call, routed.operation, names));
   }
 
-  #checkToken(headers: Headers, path: RestPath): Promise<Refusal | null> {
-    const requestHost = hostOf(headers.get("host") ?? "");
-    const hosts = this.#options.publicHosts ?? (requestHost === null ? [] : [requestHost]);
-    const nowSeconds = Date.now() / 1000;
-    return this.#tokens.check(headers.get("authorization"), {
-      path,
-      hosts,
-      keys: this.#options.accessKeys(),
-      nowSeconds,
-    });
+  #checkedCall(headers: Headers, path: RestPath): CheckedCall {
+    const hosts = this.#options.publicHosts ?? this.#requestHosts(headers.get("host") ?? "");
+    return { path, hosts, keys: this.#options.accessKeys(), nowSeconds: Date.now() / 1000 };
+  }
+
+  /** The host of a `Host` line, or none. Callers of a gateway mostly name the same one. */
+  #requestHosts(hostLine: string): readonly string[] {
+    if (hostLine !== this.#lastHost.line) {
+      const host = hostOf(hostLine);
+      this.#lastHost = { line: hostLine, hosts: host === null ? [] : [host] };
+    }
+    return this.#lastHost.hosts;
   }
 
   async #send({ request, holdOpen }: RestRequest, operation: Operation, names: CallNames): Promise<Refusal | number> {

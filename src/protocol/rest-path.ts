@@ -64,6 +64,10 @@ function namedHub([hub = DEFAULT_HUB]: readonly (string | null)[]): string | nul
  */
 export function isSamePath(one: RestPath, other: RestPath): boolean {
   if (one.form !== other.form || one.hubRepeated !== other.hubRepeated) return false;
-  if (hubKey(one.hub ?? "") !== hubKey(other.hub ?? "") || one.compared.length !== other.compared.length) return false;
-  return one.compared.every((part, index) => part === other.compared[index]);
+  if (one.hub !== other.hub && hubKey(one.hub ?? "") !== hubKey(other.hub ?? "")) return false;
+  if (one.compared.length !== other.compared.length) return false;
+  for (let i = 0; i < one.compared.length; i++) {
+    if (one.compared[i] !== other.compared[i]) return false;
+  }
+  return true;
 }
