@@ -6,7 +6,7 @@ import type { Pressure } from "../core/pressure.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import { parseRestPath, type RestPath } from "../protocol/rest-path.ts";
 import { answer } from "./answer.ts";
-import { type BodyResult, readBody } from "./body.ts";
+import { type BodyResult, EarlyBodies, readBody } from "./body.ts";
 import { type CallNames, readNames } from "./call.ts";
 import { messageFrame, parseMessageType } from "./message.ts";
 import { Operations, type Rules } from "./operations.ts";
@@ -43,6 +43,8 @@ export class RestApi {
   readonly #operations: Operations;
   readonly #pressure: Pressure;
   readonly #clock: Clock;
+  readonly #earlyBodies = new EarlyBodies();
+  readonly #hasRoom = () => !this.#pressure.isHigh;
   #lastHost: { readonly line: string; readonly hosts: readonly string[] } = { line: "", hosts: [] };
 
   constructor(
@@ -78,8 +80,9 @@ export class RestApi {
     if (refused !== null) return answer(method, refused);
     const names = readNames(path, routed.names, call.query);
     if ("refusal" in names) return answer(method, names.refusal);
-    if (!isSend(routed.operation)) return answer(method, await this.#operations.run(routed.operation, names));
-    return answer(method, await this.#send(call, routed.operation, names));
+    const { operation } = routed;
+    const done = isSend(operation) ? this.#send(call, operation, names) : this.#operations.run(operation, names);
+    return answer(method, await done);
   }
 
   #checkedCall(headers: Headers, path: RestPath): CheckedCall {
@@ -102,7 +105,6 @@ export class RestApi {
       const sentence = "send text/plain or application/json in UTF-8, or application/octet-stream";
       return refusal("unsupported_type", sentence, "Content-Type");
     }
-    const restoreTimeout = holdOpen();
     let heldBytes = 0;
     const hold = (byteCount: number) => {
       heldBytes += byteCount;
@@ -110,13 +112,12 @@ export class RestApi {
     };
     try {
       const { maxMessageBytes: maxBytes } = this.#options;
-      const hasRoom = () => !this.#pressure.isHigh;
-      const body = await readBody(request, { maxBytes, clock: this.#clock, hasRoom, hold });
+      const options = { maxBytes, clock: this.#clock, hasRoom: this.#hasRoom, hold, holdOpen };
+      const body = await readBody(request, options, this.#earlyBodies);
       if (body.kind !== "body") return bodyRefusal(body.kind, maxBytes);
       const made = messageFrame(type, body.bytes);
       return "refusal" in made ? made.refusal : await this.#operations.send(operation, names, made.frame);
     } finally {
-      restoreTimeout();
       this.#pressure.hold(-heldBytes);
     }
   }
