@@ -22,8 +22,7 @@ export interface CallNames {
   readonly reason: string;
 }
 
-/** What a call says whose query is empty. */
-const NO_QUERY = { excluded: [], ttlSeconds: null, reason: "" } as const;
+const NOBODY: readonly string[] = [];
 
 /** Checks names and query of a call: 400 for the first that is wrong. Source: spec section 6, order of checks. */
 export function readNames(
@@ -41,7 +40,7 @@ export function readNames(
   const user = names.get("user") ?? "";
   const group = names.get("group") ?? "";
   const connection = names.get("connection") ?? "";
-  if (query === "") return { hub, user, group, connection, ...NO_QUERY };
+  if (query === "") return { hub, user, group, connection, excluded: NOBODY, ttlSeconds: null, reason: "" };
   const ttl = queryValues(query, "ttl");
   const reasons = queryValues(query, "reason");
   const excluded = queryValues(query, "excluded");
