@@ -81,8 +81,8 @@ export class RestApi {
     const names = readNames(path, routed.names, call.query);
     if ("refusal" in names) return answer(method, names.refusal);
     const { operation } = routed;
-    const done = isSend(operation) ? this.#send(call, operation, names) : this.#operations.run(operation, names);
-    return answer(method, await done);
+    if (!isSend(operation)) return answer(method, await this.#operations.run(operation, names));
+    return answer(method, await this.#send(call, operation, names));
   }
 
   #checkedCall(headers: Headers, path: RestPath): CheckedCall {
