@@ -1,5 +1,5 @@
 import type { Logger } from "pino";
-import { answerHealth, HEALTH_PATH } from "./api/health.ts";
+import { answerHealth, isHealthPath } from "./api/health.ts";
 import { RestApi } from "./api/rest-api.ts";
 import type { AccessKeys } from "./auth/access-keys.ts";
 import { hostOf } from "./auth/audience.ts";
@@ -168,7 +168,7 @@ function wireDoors(
     lifecycle: core.lifecycle,
     report,
     route: (call: PlainRequest) =>
-      call.path.replace(/\/$/, "") === HEALTH_PATH ? answerHealth(call.request.method, isReady()) : api.handle(call),
+      isHealthPath(call.path) ? answerHealth(call.request.method, isReady()) : api.handle(call),
   };
 }
 

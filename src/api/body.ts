@@ -22,6 +22,38 @@ export interface BodyOptions {
   readonly hasRoom: () => boolean;
   /** Told of bytes as they begin to be held; whoever gets the body lets them go. */
   readonly hold: (byteCount: number) => void;
+  /** Called when a body has to be waited for; what it returns is called when that is over. */
+  readonly holdOpen?: () => () => void;
+}
+
+/** A small body that is being read. */
+interface Reading {
+  isOver: boolean;
+  /** It has not come with its head. */
+  readonly wait: () => void;
+}
+
+/**
+ * The small bodies of which it is not yet known whether they come with their heads, as almost all do.
+ *
+ * They get their deadlines at the end of the turn, those that are still on their way: a timer for each body would cost
+ * more than the reading.
+ */
+export class EarlyBodies {
+  #readings: Reading[] = [];
+
+  add(reading: Reading): void {
+    this.#readings.push(reading);
+    if (this.#readings.length === 1) setImmediate(() => this.#endTurn());
+  }
+
+  #endTurn(): void {
+    const readings = this.#readings;
+    this.#readings = [];
+    for (const reading of readings) {
+      if (!reading.isOver) reading.wait();
+    }
+  }
 }
 
 /**
@@ -31,44 +63,79 @@ export interface BodyOptions {
  *         Room is asked for in between, also for an empty body: whatever is sent on waits somewhere.
  * Source: spec section 6, order of checks: 413, then 408.
  */
-export async function readBody(request: Request, options: BodyOptions): Promise<BodyResult> {
+export async function readBody(
+  request: Request,
+  options: BodyOptions,
+  early: EarlyBodies = new EarlyBodies(),
+): Promise<BodyResult> {
   const { maxBytes } = options;
   const length = Number(request.headers.get("content-length") ?? Number.NaN);
   if (length > maxBytes) return { kind: "too-big" };
   if (!options.hasRoom()) return { kind: "no-room" };
-  if (request.body === null || length === 0) return { kind: "body", bytes: new Uint8Array() };
-  try {
-    return length <= SMALL_BODY_BYTES
-      ? await readWhole(request, length, options)
-      : await readPieces(request.body, options);
-  } catch {
-    return { kind: "broken" };
-  }
+  if (length === 0) return { kind: "body", bytes: new Uint8Array() };
+  // Not to be asked for its stream, which would have to be made.
+  if (length <= SMALL_BODY_BYTES) return readWhole(request, length, options, early);
+  return request.body === null
+    ? { kind: "body", bytes: new Uint8Array() }
+    : await readPieces(request.body, options).catch(() => BROKEN);
 }
 
-async function readWhole(request: Request, length: number, { clock, hold }: BodyOptions): Promise<BodyResult> {
+const BROKEN = { kind: "broken" } as const;
+const STALLED = { kind: "stalled" } as const;
+
+function readWhole(
+  request: Request,
+  length: number,
+  { clock, hold, holdOpen }: BodyOptions,
+  early: EarlyBodies,
+): Promise<BodyResult> {
   hold(length);
-  const bytes = await orStalled(request.bytes(), clock);
-  return bytes === "stalled" ? { kind: "stalled" } : { kind: "body", bytes };
+  const { promise, resolve } = Promise.withResolvers<BodyResult>();
+  let endWait: (() => void) | null = null;
+  const end = (result: BodyResult) => {
+    reading.isOver = true;
+    endWait?.();
+    resolve(result);
+  };
+  const wait = () => {
+    const restore = holdOpen?.();
+    const cancel = clock.after(BODY_STALL_TIMEOUT_MS, () => end(STALLED));
+    endWait = () => {
+      cancel();
+      restore?.();
+    };
+  };
+  const reading: Reading = { isOver: false, wait };
+  early.add(reading);
+  request.bytes().then(
+    (bytes) => end({ kind: "body", bytes }),
+    () => end(BROKEN),
+  );
+  return promise;
 }
 
 async function readPieces(
   body: ReadableStream<Uint8Array>,
-  { maxBytes, clock, hold }: BodyOptions,
+  { maxBytes, clock, hold, holdOpen }: BodyOptions,
 ): Promise<BodyResult> {
-  const reader = body.getReader();
-  const pieces: Uint8Array[] = [];
-  let size = 0;
-  for (;;) {
-    const piece = await orStalled(reader.read(), clock);
-    if (piece === "stalled") return { kind: "stalled" };
-    if (piece.value !== undefined) {
-      size += piece.value.length;
-      if (size > maxBytes) return { kind: "too-big" };
-      pieces.push(piece.value);
-      hold(piece.value.length);
+  const restore = holdOpen?.();
+  try {
+    const reader = body.getReader();
+    const pieces: Uint8Array[] = [];
+    let size = 0;
+    for (;;) {
+      const piece = await orStalled(reader.read(), clock);
+      if (piece === "stalled") return STALLED;
+      if (piece.value !== undefined) {
+        size += piece.value.length;
+        if (size > maxBytes) return { kind: "too-big" };
+        pieces.push(piece.value);
+        hold(piece.value.length);
+      }
+      if (piece.done) return { kind: "body", bytes: Buffer.concat(pieces) };
     }
-    if (piece.done) return { kind: "body", bytes: Buffer.concat(pieces) };
+  } finally {
+    restore?.();
   }
 }
 

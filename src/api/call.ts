@@ -22,6 +22,8 @@ export interface CallNames {
   readonly reason: string;
 }
 
+const NOBODY: readonly string[] = [];
+
 /** Checks names and query of a call: 400 for the first that is wrong. Source: spec section 6, order of checks. */
 export function readNames(
   path: RestPath,
@@ -34,6 +36,11 @@ export function readNames(
     if (name === null || !isName(name))
       return { refusal: refusal("bad_name", `a ${target}'s name is ${NAME_RULE}`, target) };
   }
+  const { hub } = path;
+  const user = names.get("user") ?? "";
+  const group = names.get("group") ?? "";
+  const connection = names.get("connection") ?? "";
+  if (query === "") return { hub, user, group, connection, excluded: NOBODY, ttlSeconds: null, reason: "" };
   const ttl = queryValues(query, "ttl");
   const reasons = queryValues(query, "reason");
   const excluded = queryValues(query, "excluded");
@@ -43,10 +50,10 @@ export function readNames(
   if (excluded.includes(null)) return malformed("excluded", "holds a malformed escape");
   if (reasons[0] === null) return malformed("reason", "holds a malformed escape");
   return {
-    hub: path.hub,
-    user: names.get("user") ?? "",
-    group: names.get("group") ?? "",
-    connection: names.get("connection") ?? "",
+    hub,
+    user,
+    group,
+    connection,
     excluded: excluded.filter((id) => id !== null),
     ttlSeconds,
     reason: cutReason(reasons[0] ?? ""),

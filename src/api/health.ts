@@ -4,6 +4,11 @@ import { answer } from "./answer.ts";
 /** The path under which load balancers ask. Source: spec section 6, "health". */
 export const HEALTH_PATH = "/api/health";
 
+/** Whether a path is the health's; a trailing slash is the same path. */
+export function isHealthPath(path: string): boolean {
+  return path === HEALTH_PATH || path === `${HEALTH_PATH}/`;
+}
+
 /**
  * Answers whether this node should get new clients: 200 when ready, 503 when not. No token is asked for.
  *

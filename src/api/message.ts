@@ -13,6 +13,8 @@ const strictUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /** Reads a `Content-Type`; null where it is none that can be sent. Source: spec section 6, "Payload". */
 export function parseMessageType(contentType: string | null): MessageType | null {
+  const plain = TYPES.get(contentType ?? "");
+  if (plain !== undefined) return plain;
   const [type = "", ...parameters] = (contentType ?? "").split(";").map((part) => part.trim().toLowerCase());
   const charsets = parameters.filter((parameter) => parameter.startsWith("charset="));
   if (!charsets.every((charset) => /^charset=(?:utf-?8|"utf-?8")$/.test(charset))) return null;

@@ -32,13 +32,8 @@ export class Operations {
   }
 
   /** Fire and forget: an unknown user, group or connection is 202 too. */
-  async send(operation: Operation, names: CallNames, frame: Frame): Promise<Outcome> {
-    return await this.#publish({
-      verb: "send",
-      target: targetOf(operation, names),
-      excluded: names.excluded,
-      frame,
-    });
+  send(operation: Operation, names: CallNames, frame: Frame): Promise<Outcome> {
+    return this.#publish({ verb: "send", target: targetOf(operation, names), excluded: names.excluded, frame });
   }
 
   async run(operation: Operation, names: CallNames): Promise<Outcome> {

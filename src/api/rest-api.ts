@@ -1,12 +1,12 @@
 import type { AccessKeys } from "../auth/access-keys.ts";
 import { hostOf } from "../auth/audience.ts";
-import type { RestTokens } from "../auth/rest-token.ts";
+import type { CheckedCall, RestTokens } from "../auth/rest-token.ts";
 import type { Broker, Clock, Report } from "../core/ports.ts";
 import type { Pressure } from "../core/pressure.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import { parseRestPath, type RestPath } from "../protocol/rest-path.ts";
 import { answer } from "./answer.ts";
-import { type BodyResult, readBody } from "./body.ts";
+import { type BodyResult, EarlyBodies, readBody } from "./body.ts";
 import { type CallNames, readNames } from "./call.ts";
 import { messageFrame, parseMessageType } from "./message.ts";
 import { Operations, type Rules } from "./operations.ts";
@@ -43,6 +43,9 @@ export class RestApi {
   readonly #operations: Operations;
   readonly #pressure: Pressure;
   readonly #clock: Clock;
+  readonly #earlyBodies = new EarlyBodies();
+  readonly #hasRoom = () => !this.#pressure.isHigh;
+  #lastHost: { readonly line: string; readonly hosts: readonly string[] } = { line: "", hosts: [] };
 
   constructor(
     options: RestApiOptions,
@@ -69,24 +72,31 @@ export class RestApi {
       const sentence = `this path takes ${routed.allow}`;
       return answer(method, refusal("method_not_allowed", sentence, "method", { Allow: routed.allow }));
     }
-    const refused = await this.#checkToken(call.request.headers, path);
+    const { headers } = call.request;
+    const line = headers.get("authorization");
+    const checked = this.#checkedCall(headers, path);
+    const known = this.#tokens.checkRemembered(line, checked);
+    const refused = known === undefined ? await this.#tokens.check(line, checked) : known;
     if (refused !== null) return answer(method, refused);
     const names = readNames(path, routed.names, call.query);
     if ("refusal" in names) return answer(method, names.refusal);
-    if (!isSend(routed.operation)) return answer(method, await this.#operations.run(routed.operation, names));
-    return answer(method, await this.#send(call, routed.operation, names));
+    const { operation } = routed;
+    if (!isSend(operation)) return answer(method, await this.#operations.run(operation, names));
+    return answer(method, await this.#send(call, operation, names));
   }
 
-  #checkToken(headers: Headers, path: RestPath): Promise<Refusal | null> {
-    const requestHost = hostOf(headers.get("host") ?? "");
-    const hosts = this.#options.publicHosts ?? (requestHost === null ? [] : [requestHost]);
-    const nowSeconds = Date.now() / 1000;
-    return this.#tokens.check(headers.get("authorization"), {
-      path,
-      hosts,
-      keys: this.#options.accessKeys(),
-      nowSeconds,
-    });
+  #checkedCall(headers: Headers, path: RestPath): CheckedCall {
+    const hosts = this.#options.publicHosts ?? this.#requestHosts(headers.get("host") ?? "");
+    return { path, hosts, keys: this.#options.accessKeys(), nowSeconds: Date.now() / 1000 };
+  }
+
+  /** The host of a `Host` line, or none. Callers of a gateway mostly name the same one. */
+  #requestHosts(hostLine: string): readonly string[] {
+    if (hostLine !== this.#lastHost.line) {
+      const host = hostOf(hostLine);
+      this.#lastHost = { line: hostLine, hosts: host === null ? [] : [host] };
+    }
+    return this.#lastHost.hosts;
   }
 
   async #send({ request, holdOpen }: RestRequest, operation: Operation, names: CallNames): Promise<Refusal | number> {
@@ -95,7 +105,6 @@ export class RestApi {
       const sentence = "send text/plain or application/json in UTF-8, or application/octet-stream";
       return refusal("unsupported_type", sentence, "Content-Type");
     }
-    const restoreTimeout = holdOpen();
     let heldBytes = 0;
     const hold = (byteCount: number) => {
       heldBytes += byteCount;
@@ -103,13 +112,12 @@ export class RestApi {
     };
     try {
       const { maxMessageBytes: maxBytes } = this.#options;
-      const hasRoom = () => !this.#pressure.isHigh;
-      const body = await readBody(request, { maxBytes, clock: this.#clock, hasRoom, hold });
+      const options = { maxBytes, clock: this.#clock, hasRoom: this.#hasRoom, hold, holdOpen };
+      const body = await readBody(request, options, this.#earlyBodies);
       if (body.kind !== "body") return bodyRefusal(body.kind, maxBytes);
       const made = messageFrame(type, body.bytes);
       return "refusal" in made ? made.refusal : await this.#operations.send(operation, names, made.frame);
     } finally {
-      restoreTimeout();
       this.#pressure.hold(-heldBytes);
     }
   }

@@ -58,10 +58,13 @@ export function pathsOf(route: Route, form: PathForm): readonly string[] {
 /** What one shape of path allows. */
 interface Resource {
   readonly template: readonly string[];
+  /** What the template names, in order. */
+  readonly kinds: readonly string[];
   readonly methods: Map<string, Operation>;
 }
 
-const RESOURCES: Readonly<Record<PathForm, ReadonlyMap<string, Resource>>> = {
+/** Of each form, the resources by their number of parts. */
+const RESOURCES: Readonly<Record<PathForm, ReadonlyMap<number, readonly Resource[]>>> = {
   ws: buildResources("ws"),
   plain: buildResources("plain"),
   v1: buildResources("v1"),
@@ -74,40 +77,42 @@ export type Routed =
   | { readonly kind: "method"; readonly allow: string };
 
 /** Finds the operation. Source: spec section 6, its table. */
-export function routePath(path: RestPath, method: string): Routed {
-  const resource = RESOURCES[path.form].get(shapeOf(path.parts));
+export function routePath({ form, parts }: RestPath, method: string): Routed {
+  const resource = RESOURCES[form].get(parts.length)?.find(({ template }) => hasShape(parts, template));
   if (resource === undefined) return { kind: "not-found" };
-  const { methods, template } = resource;
+  const { methods, kinds } = resource;
   const operation = methods.get(method);
   if (operation === undefined) return { kind: "method", allow: [...methods.keys()].join(", ") };
   const names = new Map<string, string | null>();
-  template.forEach((word, index) => {
-    if (word.startsWith("{")) names.set(word.slice(1, -1), path.parts[index] ?? null);
-  });
+  for (let i = 0; i < kinds.length; i++) names.set(kinds[i] ?? "", parts[2 * i + 1] ?? null);
   return { kind: "route", operation, names };
 }
 
-function buildResources(form: PathForm): Map<string, Resource> {
-  const resources = new Map<string, Resource>();
+function buildResources(form: PathForm): Map<number, Resource[]> {
+  const resources = new Map<number, Resource[]>();
   for (const route of ROUTES) {
     for (const path of pathsOf(route, form)) {
       const template = path === "" ? [] : path.split("/");
-      const shape = shapeOf(template);
-      const resource = resources.get(shape) ?? { template, methods: new Map<string, Operation>() };
-      resources.set(shape, resource);
+      const alike = resources.get(template.length) ?? [];
+      resources.set(template.length, alike);
+      let resource = alike.find((other) => hasShape(template, other.template));
+      if (resource === undefined) {
+        const kinds = template.filter((word) => word.startsWith("{")).map((word) => word.slice(1, -1));
+        resource = { template, kinds, methods: new Map() };
+        alike.push(resource);
+      }
       for (const method of route.methods) resource.methods.set(method, route.operation);
     }
   }
   return resources;
 }
 
-/**
- * Literals stand at even places of every path and names at odd ones, so a path's shape needs no search.
- *
- * As JSON: a malformed or empty part, or one that holds a decoded `/`, must not look like another path.
- */
-function shapeOf(parts: readonly (string | null)[]): string {
-  return JSON.stringify(parts.map((part, index) => (index % 2 === 0 ? part : "*")));
+/** Whether parts, as many as the template has, are a path of it: literals stand at its even places and names at odd ones. */
+function hasShape(parts: readonly (string | null)[], template: readonly string[]): boolean {
+  for (let i = 0; i < template.length; i += 2) {
+    if (parts[i] !== template[i]) return false;
+  }
+  return true;
 }
 
 /** Whether an operation sends its body to clients. */

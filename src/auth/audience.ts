@@ -21,16 +21,16 @@ export function hostOf(authorityOrUrl: string): string | null {
 }
 
 /**
- * The URLs of a token's `aud` that name one of our hosts.
+ * The URLs of a token's `aud`; the caller compares their hosts, without ports.
  *
- * Shape:  `audience` is a string or a list of strings; what is no http(s) or ws(s) URL does not count. Ports are ignored.
+ * Shape:  `audience` is a string or a list of strings; what is no http(s) or ws(s) URL does not count.
  */
-export function audienceUrls(audience: unknown, hosts: readonly string[]): URL[] {
+export function audienceUrls(audience: unknown): URL[] {
   const names: unknown[] = Array.isArray(audience) ? audience : [audience];
   return names
     .map((name) => (typeof name === "string" ? URL.parse(name) : null))
     .filter((url) => url !== null)
-    .filter((url) => AUDIENCE_SCHEMES.has(url.protocol) && hosts.includes(url.hostname.toLowerCase()));
+    .filter((url) => AUDIENCE_SCHEMES.has(url.protocol));
 }
 
 /**
@@ -41,7 +41,8 @@ export function audienceUrls(audience: unknown, hosts: readonly string[]): URL[]
  * Source: spec section 3.2.
  */
 export function isClientAudience(audience: unknown, { hosts, hub }: Endpoint): boolean {
-  return audienceUrls(audience, hosts).some((url) => {
+  return audienceUrls(audience).some((url) => {
+    if (!hosts.includes(url.hostname.toLowerCase())) return false;
     const parsed = parseClientEndpoint(url.pathname, url.search.slice(1));
     return parsed.kind === "endpoint" && hubKey(parsed.hub) === hubKey(hub);
   });

@@ -54,7 +54,7 @@ export async function verifySignedToken(token: string, keys: AccessKeys): Promis
 }
 
 /** Whether a token holds at a time, in Unix seconds; null where it does. */
-export function timeFault(token: SignedToken, nowSeconds: number): TokenFault | null {
+export function timeFault(token: Pick<SignedToken, "expiresAt" | "notBefore">, nowSeconds: number): TokenFault | null {
   if (token.expiresAt + LEEWAY_SECONDS <= nowSeconds) return "token_expired";
   return token.notBefore - LEEWAY_SECONDS > nowSeconds ? "token_not_yet_valid" : null;
 }

@@ -48,8 +48,11 @@ export class Deliver implements BrokerHandler {
       return;
     }
     const { target, frame, excluded } = envelope;
-    if (target.kind === "hub" || target.kind === "group") this.#publish(target, frame, excluded);
-    else for (const connection of this.#members(target)) this.#send(connection, frame);
+    if (target.kind === "user") this.#sendToUser(target, frame);
+    else if (target.kind === "connection") {
+      const connection = this.#registry.connection(target.hub, target.name);
+      if (connection !== undefined) this.#send(connection, frame);
+    } else this.#publish(target, frame, excluded);
   }
 
   /** What it changes has changed before the first `await`, unless it waits for rules. */
@@ -102,14 +105,30 @@ export class Deliver implements BrokerHandler {
     }
   }
 
+  /** Without a snapshot: sending may end members, which a set bears while it is walked through, but adds none. */
+  #sendToUser({ hub, name }: Members, frame: Frame): void {
+    for (const connection of this.#registry.user(hub, name)) this.#send(connection, frame);
+  }
+
   #send(connection: Connection, frame: Frame): void {
     if (connection.socket?.send(frame) === "full") this.#close(connection, CLOSE.slowConsumer);
     this.#pressure.moved(frame.length);
   }
 
-  /** Who is excluded does not subscribe for the moment of the publication: nothing else runs in between. */
   #publish(target: Target, frame: Frame, excluded: readonly string[]): void {
     const topic = subjectOf(target);
+    if (excluded.length > 0) this.#publishWithout(excluded, { target, topic, frame });
+    else this.#fanout.publish(topic, frame);
+    const { kind, hub } = target;
+    const receivers = kind === "hub" ? this.#registry.hubSize(hub) : this.#registry.group(hub, target.name).size;
+    this.#pressure.moved(frame.length, receivers);
+  }
+
+  /** Who is excluded does not subscribe for the moment of the publication: nothing else runs in between. */
+  #publishWithout(
+    excluded: readonly string[],
+    { target, topic, frame }: { readonly target: Target; readonly topic: string; readonly frame: Frame },
+  ): void {
     const left: Connection[] = [];
     for (const id of new Set(excluded)) {
       const connection = this.#registry.connection(target.hub, id);
@@ -119,9 +138,6 @@ export class Deliver implements BrokerHandler {
     }
     this.#fanout.publish(topic, frame);
     for (const connection of left) connection.socket?.subscribe(topic);
-    const { kind, hub } = target;
-    const receivers = kind === "hub" ? this.#registry.hubSize(hub) : this.#registry.group(hub, target.name).size;
-    this.#pressure.moved(frame.length, receivers);
   }
 }
 

@@ -79,7 +79,8 @@ export class Registry {
   /** The live connection of this id in this hub. */
   connection(hub: string, connectionId: string): Connection | undefined {
     const connection = this.#connections.get(connectionId);
-    return connection !== undefined && hubKey(connection.hub) === hubKey(hub) ? connection : undefined;
+    if (connection === undefined || connection.hub === hub) return connection;
+    return hubKey(connection.hub) === hubKey(hub) ? connection : undefined;
   }
 
   user(hub: string, userId: string): ReadonlySet<Connection> {

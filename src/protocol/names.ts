@@ -11,7 +11,7 @@ export const MAX_NAME_BYTES = 512;
 
 /** Whether a text is a hub's name. Source: spec section 1, "hub". */
 export function isHubName(text: string): boolean {
-  return HUB_NAME.test(text);
+  return text === DEFAULT_HUB || HUB_NAME.test(text);
 }
 
 /** The form of a hub's name under which it is indexed and compared, since hubs compare case-insensitively everywhere. */
@@ -32,6 +32,16 @@ export const NAME_RULE = "1 to 512 bytes of UTF-8, no control character, no spac
  */
 export function isName(text: string): boolean {
   if (text.length === 0 || text.length > MAX_NAME_BYTES || text === "." || text === "..") return false;
+  if (isPrintableAscii(text)) return true;
   if (text.trim().length !== text.length || CONTROL_CHARACTER.test(text) || !text.isWellFormed()) return false;
   return utf8.encode(text).length <= MAX_NAME_BYTES;
+}
+
+/** Whether a text is ASCII without spaces and controls: almost every name, and then a character is a byte. */
+function isPrintableAscii(text: string): boolean {
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    if (code <= 0x20 || code >= 0x7f) return false;
+  }
+  return true;
 }

@@ -16,10 +16,10 @@ export interface RestPath {
   readonly compared: readonly string[];
 }
 
-const FORMS: readonly (readonly [prefix: string, form: PathForm])[] = [
-  ["/ws/api/v1", "v1"],
-  ["/ws/api", "ws"],
-  ["/api", "plain"],
+const FORMS: readonly { readonly prefix: string; readonly form: PathForm }[] = [
+  { prefix: "/ws/api/v1", form: "v1" },
+  { prefix: "/ws/api", form: "ws" },
+  { prefix: "/api", form: "plain" },
 ];
 
 /**
@@ -30,24 +30,31 @@ const FORMS: readonly (readonly [prefix: string, form: PathForm])[] = [
  * Source: spec section 6. `query` is raw and without `?`.
  */
 export function parseRestPath(path: string, query: string): RestPath | null {
-  const found = FORMS.find(([prefix]) => path === prefix || path.startsWith(`${prefix}/`));
+  const found = FORMS.find(({ prefix }) => isUnder(path, prefix));
   if (found === undefined) return null;
-  const [prefix, form] = found;
-  const rest = path.replace(/\/$/, "").slice(prefix.length);
+  const { prefix, form } = found;
+  const rest = path.slice(prefix.length, path.endsWith("/") ? -1 : undefined);
   const written = rest === "" ? [] : rest.slice(1).split("/");
   const hubInPath = form !== "plain" && written[0] === "hubs";
-  const hubs = form === "plain" ? queryValues(query, "hub").map((hub) => (hub === "" ? DEFAULT_HUB : hub)) : [];
-  if (hubInPath) hubs.push(percentDecode(written[1] ?? ""));
-  const [hub = DEFAULT_HUB] = hubs;
   const behind = hubInPath ? written.slice(2) : written;
   const parts = behind.map(percentDecode);
+  const hubs = form === "plain" ? queryValues(query, "hub") : [];
   return {
     form,
-    hub,
+    hub: hubInPath ? percentDecode(written[1] ?? "") : namedHub(hubs),
     hubRepeated: hubs.length > 1,
     parts,
     compared: parts.map((part, index) => part ?? behind[index] ?? ""),
   };
+}
+
+function isUnder(path: string, prefix: string): boolean {
+  return path.startsWith(prefix) && (path.length === prefix.length || path[prefix.length] === "/");
+}
+
+/** The first hub that a query names; null where its escapes are malformed. */
+function namedHub([hub = DEFAULT_HUB]: readonly (string | null)[]): string | null {
+  return hub === "" ? DEFAULT_HUB : hub;
 }
 
 /**
@@ -57,6 +64,10 @@ export function parseRestPath(path: string, query: string): RestPath | null {
  */
 export function isSamePath(one: RestPath, other: RestPath): boolean {
   if (one.form !== other.form || one.hubRepeated !== other.hubRepeated) return false;
-  if (hubKey(one.hub ?? "") !== hubKey(other.hub ?? "") || one.compared.length !== other.compared.length) return false;
-  return one.compared.every((part, index) => part === other.compared[index]);
+  if (one.hub !== other.hub && hubKey(one.hub ?? "") !== hubKey(other.hub ?? "")) return false;
+  if (one.compared.length !== other.compared.length) return false;
+  for (let i = 0; i < one.compared.length; i++) {
+    if (one.compared[i] !== other.compared[i]) return false;
+  }
+  return true;
 }

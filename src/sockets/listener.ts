@@ -7,6 +7,7 @@ import { plainAddress } from "./addresses.ts";
 import { refusalResponse } from "./answers.ts";
 import { BunSocket, type SocketData } from "./bun-socket.ts";
 import { closeCauseFromBun } from "./frame-violations.ts";
+import { RequestTargets } from "./request-target.ts";
 import type { Peer, Upgrade } from "./upgrade.ts";
 
 const utf8 = new TextEncoder();
@@ -87,7 +88,7 @@ export function listen(options: ListenerOptions, parts: ListenerParts): Listener
     ...(options.tls === null ? {} : { tls: { cert: options.tls.cert, key: options.tls.key } }),
     maxRequestBodySize: MAX_REQUEST_BODY_BYTES,
     idleTimeout: HTTP_IDLE_TIMEOUT_SECONDS,
-    fetch: (request: Request) => answer(request, server, options, parts),
+    fetch: (request: Request) => answer(request, answering),
     error: (error: Error) => {
       report.fault("request", error);
       return refusalResponse(refusal("internal_error", "a fault of the service", "service"));
@@ -95,6 +96,7 @@ export function listen(options: ListenerOptions, parts: ListenerParts): Listener
     websocket: websocketHandlers(options.websocket, lifecycle, report),
   });
   const server: Server<SocketData> = Bun.serve<SocketData>(serving());
+  const answering: Answering = { server, peerBehind: options.peerBehind, parts, targets: new RequestTargets() };
   return {
     port: server.port ?? 0,
     publish: (topic, frame) => {
@@ -112,61 +114,70 @@ export function listen(options: ListenerOptions, parts: ListenerParts): Listener
   };
 }
 
-async function answer(
-  request: Request,
-  server: Server<SocketData>,
-  options: ListenerOptions,
-  parts: ListenerParts,
-): Promise<Response | undefined> {
-  const response = await respond(request, server, options, parts);
-  if (response !== undefined && leavesMuchUnread(request)) response.headers.set("Connection", "close");
-  return response;
+/** What answers the requests of one listener. */
+interface Answering {
+  readonly server: Server<SocketData>;
+  readonly peerBehind: ListenerOptions["peerBehind"];
+  readonly parts: ListenerParts;
+  readonly targets: RequestTargets;
 }
 
-/** Whether Bun would take in an end of the body that nobody asked for, and nobody bounds: it stops only when it closes. */
-function leavesMuchUnread({ headers, bodyUsed }: Request): boolean {
-  if (bodyUsed) return false;
-  return headers.has("transfer-encoding") || Number(headers.get("content-length") ?? 0) > MAX_DRAINED_BYTES;
-}
-
-async function respond(
-  request: Request,
-  server: Server<SocketData>,
-  { peerBehind }: ListenerOptions,
-  { upgrade, route, report }: ListenerParts,
-): Promise<Response | undefined> {
-  // Where no hub is known, none is named.
-  const refuse = (refused: Refusal): Response => {
-    report.connectionRefused("", refused.status, refused.code, refused.message);
-    return refusalResponse(refused);
-  };
-  // To be read before anything is awaited: it is gone once the client is.
-  const peer = peerOf(server.requestIP(request), peerBehind);
-  const url = URL.parse(request.url);
-  if (url === null) return refuse(refusal("bad_request", "the Host header is no host", "Host"));
-  if (peer === null) return refuse(refusal("bad_request", "connect to the public listener", "port"));
-  const query = rawQuery(request.url);
-  const endpoint = parseClientEndpoint(url.pathname, query);
-  if (endpoint.kind === "endpoint") return await upgrade.handle({ request, peer, hub: endpoint.hub, query }, server);
-  if (endpoint.kind === "bad-hub") return refuse(refusal("bad_hub", endpoint.sentence, "hub"));
+/** Without a promise of its own where nothing has to be waited for: each costs a call to the REST API something. */
+function answer(request: Request, answering: Answering): Response | Promise<Response | undefined> {
+  const { peerBehind, parts, server, targets } = answering;
+  const target = targets.read(request.url);
+  if (target === null) return refuse(request, parts, refusal("bad_request", "the Host header is no host", "Host"));
+  const { path, query } = target;
+  if (peerBehind !== null && peerOf(server.requestIP(request), peerBehind) === null) {
+    return refuse(request, parts, NO_PEER);
+  }
+  const endpoint = parseClientEndpoint(path, query);
+  if (endpoint.kind === "endpoint") return connect(request, { hub: endpoint.hub, query }, answering);
+  if (endpoint.kind === "bad-hub") return refuse(request, parts, refusal("bad_hub", endpoint.sentence, "hub"));
   const holdOpen = () => {
     server.timeout(request, 0);
     return () => server.timeout(request, HTTP_IDLE_TIMEOUT_SECONDS);
   };
-  const routed = route({ request, path: url.pathname, query, holdOpen });
-  return await (routed ?? refusalResponse(refusal("not_found", "there is nothing here", "path")));
+  const routed = parts.route({ request, path, query, holdOpen });
+  if (routed instanceof Promise) return routed.then((response) => closeIfUnread(request, response));
+  return closeIfUnread(request, routed ?? refusalResponse(refusal("not_found", "there is nothing here", "path")));
+}
+
+const NO_PEER = refusal("bad_request", "connect to the public listener", "port");
+
+async function connect(
+  request: Request,
+  { hub, query }: { readonly hub: string; readonly query: string },
+  { server, peerBehind, parts }: Answering,
+): Promise<Response | undefined> {
+  // To be read before anything is awaited: it is gone once the client is.
+  const peer = peerOf(server.requestIP(request), peerBehind);
+  if (peer === null) return refuse(request, parts, NO_PEER);
+  const response = await parts.upgrade.handle({ request, peer, hub, query }, server);
+  return response === undefined ? undefined : closeIfUnread(request, response);
+}
+
+/** Where no hub is known, none is named. */
+function refuse(request: Request, { report }: ListenerParts, refused: Refusal): Response {
+  report.connectionRefused("", refused.status, refused.code, refused.message);
+  return closeIfUnread(request, refusalResponse(refused));
+}
+
+/** Bun would take in an end of the body that nobody asked for, and nobody bounds: it stops only when it closes. */
+function closeIfUnread(request: Request, response: Response): Response {
+  if (leavesMuchUnread(request)) response.headers.set("Connection", "close");
+  return response;
+}
+
+function leavesMuchUnread({ headers, bodyUsed }: Request): boolean {
+  if (bodyUsed) return false;
+  return headers.has("transfer-encoding") || Number(headers.get("content-length") ?? 0) > MAX_DRAINED_BYTES;
 }
 
 function peerOf(address: SocketAddress | null, peerBehind: ListenerOptions["peerBehind"]): Peer | null {
   if (address === null) return null;
   if (peerBehind !== null) return peerBehind(address.port);
   return { address: plainAddress(address.address), certThumbprint: null };
-}
-
-/** All behind the first `?`, as far as Bun keeps it as it came (PROTOCOL.md says what it re-encodes). */
-function rawQuery(url: string): string {
-  const start = url.indexOf("?");
-  return start === -1 ? "" : url.slice(start + 1);
 }
 
 function websocketHandlers(
