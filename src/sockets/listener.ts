@@ -5,7 +5,7 @@ import { parseClientEndpoint } from "../protocol/client-endpoint.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import { plainAddress } from "./addresses.ts";
 import { refusalResponse } from "./answers.ts";
-import { BunSocket, type SocketData } from "./bun-socket.ts";
+import type { BunSocket } from "./bun-socket.ts";
 import { closeCauseFromBun } from "./frame-violations.ts";
 import type { Peer, Upgrade } from "./upgrade.ts";
 
@@ -94,7 +94,7 @@ export function listen(options: ListenerOptions, parts: ListenerParts): Listener
     },
     websocket: websocketHandlers(options.websocket, lifecycle, report),
   });
-  const server: Server<SocketData> = Bun.serve<SocketData>(serving());
+  const server: Server<BunSocket> = Bun.serve<BunSocket>(serving());
   return {
     port: server.port ?? 0,
     publish: (topic, frame) => {
@@ -114,7 +114,7 @@ export function listen(options: ListenerOptions, parts: ListenerParts): Listener
 
 async function answer(
   request: Request,
-  server: Server<SocketData>,
+  server: Server<BunSocket>,
   options: ListenerOptions,
   parts: ListenerParts,
 ): Promise<Response | undefined> {
@@ -131,7 +131,7 @@ function leavesMuchUnread({ headers, bodyUsed }: Request): boolean {
 
 async function respond(
   request: Request,
-  server: Server<SocketData>,
+  server: Server<BunSocket>,
   { peerBehind }: ListenerOptions,
   { upgrade, route, report }: ListenerParts,
 ): Promise<Response | undefined> {
@@ -173,7 +173,7 @@ function websocketHandlers(
   options: WebSocketLimits,
   lifecycle: Lifecycle,
   report: Report,
-): Bun.WebSocketHandler<SocketData> & { error: (ws: unknown, error: unknown) => void } {
+): Bun.WebSocketHandler<BunSocket> & { error: (ws: unknown, error: unknown) => void } {
   const { maxMessageBytes, maxOutboxBytes } = options;
   return {
     maxPayloadLength: maxMessageBytes,
@@ -185,11 +185,8 @@ function websocketHandlers(
     // A dedicated compressor would cost 142-219 kB per connection as soon as a client offers it.
     perMessageDeflate: options.compression ? { compress: "shared", decompress: "shared" } : false,
     open(ws) {
-      const { connection, firstFrame } = ws.data;
-      ws.data.firstFrame = null;
-      const socket = new BunSocket(ws, options);
-      ws.data.socket = socket;
-      lifecycle.opened(connection, socket, firstFrame);
+      const firstFrame = ws.data.opened(ws, options);
+      lifecycle.opened(ws.data.connection, ws.data, firstFrame);
     },
     message(ws, message) {
       const binary = typeof message !== "string";
@@ -202,10 +199,10 @@ function websocketHandlers(
       lifecycle.heard(ws.data.connection);
     },
     drain(ws) {
-      ws.data.socket?.drained();
+      ws.data.drained();
     },
     close(ws, code, reason) {
-      ws.data.socket?.closed();
+      ws.data.closed();
       lifecycle.closed(ws.data.connection, closeCauseFromBun(code, reason));
     },
     error(_ws, error) {
