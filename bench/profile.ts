@@ -1,6 +1,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { REPOSITORY } from "../test/support/command.ts";
 import { cpuSeconds, startBenchGateway } from "./gateway.ts";
 import { Load } from "./load.ts";
 import { median } from "./median.ts";
@@ -65,7 +66,7 @@ async function main(): Promise<void> {
 async function measure(env: Readonly<Record<string, string>>): Promise<Run> {
   using load = new Load();
   await using backend = await startBackend();
-  await using gateway = await startBenchGateway(backend, {}, env);
+  await using gateway = await startBenchGateway({ repository: REPOSITORY }, backend, {}, env);
   const flags = { conns: CONNECTIONS, bytes: 64, port: gateway.port, path: "/ws/client" };
   await load.run("echo", { ...flags, seconds: WARMUP_SECONDS, warmup: 0 });
   const before = cpuSeconds(gateway.pid);

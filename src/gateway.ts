@@ -11,8 +11,6 @@ import { startControlServer } from "./control/control-server.ts";
 import { drain } from "./core/drain.ts";
 import type { Report } from "./core/ports.ts";
 import type { Registry } from "./core/registry.ts";
-
-import { buildClusterNode } from "./gateway-cluster.ts";
 import { buildCore, type Core, type LogReport, type NodeParts, type Running, StopStack } from "./gateway-core.ts";
 import { buildLoneNode } from "./gateway-node.ts";
 import { lockDataDir } from "./journal/data-dir-lock.ts";
@@ -144,10 +142,16 @@ async function buildNode(
   parts: { report: LogReport; stack: StopStack },
 ): Promise<{ node: NodeParts; core: Core }> {
   const { config } = running;
-  const node = config.cluster === null ? await buildLoneNode(config, parts) : await buildClusterNode(running, parts);
+  const node = config.cluster === null ? await buildLoneNode(config, parts) : await buildClusterPart(running, parts);
   const count = await node.journal.recover(CLOSE.gatewayRestarted, Date.now());
   if (count > 0) parts.report.recovered(count);
   return { node, core: buildCore(running, node, parts) };
+}
+
+/** Loads what speaks to NATS where a cluster needs it: a start without one would spend a sixth of its time on that. */
+async function buildClusterPart(running: Running, parts: { report: LogReport; stack: StopStack }): Promise<NodeParts> {
+  const { buildClusterNode } = await import("./gateway-cluster.ts");
+  return buildClusterNode(running, parts);
 }
 
 function publicHosts(config: Config): readonly string[] | null {

@@ -4,7 +4,6 @@ import { join } from "node:path";
 import type { Logger } from "pino";
 import packageJson from "../package.json" with { type: "json" };
 import { readKeptKey, readOrMakeKey } from "./auth/key-file.ts";
-import { makeClientToken } from "./auth/make-token.ts";
 import {
   type Command,
   type DeadLettersCommand,
@@ -18,13 +17,10 @@ import { ConfigError } from "./config/faults.ts";
 import { type ConfigSources, loadConfig } from "./config/load.ts";
 import type { Config } from "./config/schema.ts";
 import { ConfigReload } from "./config-reload.ts";
-import { runDeadLetters } from "./control/dead-letters-command.ts";
-import { type ExampleBackend, exampleFolder, startExample } from "./example.ts";
+import type { ExampleBackend } from "./example.ts";
 import { type Gateway, startGateway } from "./gateway.ts";
 import { watchLauncher } from "./launcher-watch.ts";
 import { createLog } from "./observe/log.ts";
-import { findUnusedData, Processes, sharingFault, startWords } from "./processes.ts";
-import { runRemote } from "./remote.ts";
 import { systemClock } from "./system-clock.ts";
 
 /** The command line or the configuration cannot be used. Source: the issue of the configuration; sysexits has none. */
@@ -39,6 +35,7 @@ const DEFAULT_EXAMPLE_PORT = "7071";
 
 type Start = Extract<Command, { name: "start" }>;
 
+/** What a gateway alone does not need is loaded where it is used: every file costs its start a third of a millisecond. */
 async function run(command: Command): Promise<void> {
   switch (command.name) {
     case "start":
@@ -82,6 +79,7 @@ async function startAlone(command: Start): Promise<void> {
 
 /** Several gateways that share the port, each in a process of its own; this one is none. */
 async function startProcesses(command: Start, count: number): Promise<void> {
+  const { findUnusedData, Processes, sharingFault, startWords } = await import("./processes.ts");
   const { config, filePath } = loadConfig(sourcesOf(command));
   const fault = sharingFault(config);
   if (fault !== null) throw new UsageError(`hubwire start --processes ${fault}`);
@@ -111,6 +109,7 @@ async function startProcesses(command: Start, count: number): Promise<void> {
 
 /** The gateway with an example beside it. Its key is made for this run, so it may be printed. */
 async function startWithExample(command: Start): Promise<void> {
+  const { exampleFolder, startExample } = await import("./example.ts");
   const name = command.example ?? "";
   const port = process.env["EXAMPLE_PORT"] ?? DEFAULT_EXAMPLE_PORT;
   const upstreams = [{ urlTemplate: `http://127.0.0.1:${port}/{hub}/api/{event}` }];
@@ -219,6 +218,7 @@ async function printToken({ configFile, hub, user, ttlSeconds }: Extract<Command
   const { config } = loadConfig(sourcesOf({ configFile }));
   const key = config.accessKeys.primary ?? readOrMakeKey(config.dataDir).key;
   const endpoint = `${publicUrl(config)}/ws/client/hubs/${encodeURIComponent(hub)}`;
+  const { makeClientToken } = await import("./auth/make-token.ts");
   const token = await makeClientToken(key, { audience: endpoint, userId: user, ttlSeconds });
   console.log(`${endpoint.replace(/^http/, "ws")}?access_token=${token}`);
 }
@@ -229,6 +229,7 @@ async function callGateway(command: RemoteCommand): Promise<void> {
   const { hostname } = new URL(access.endpoint);
   // Bun would ask a proxy for this machine's own address, which means another machine there.
   if (isLoopback(hostname)) process.env["NO_PROXY"] = hostname;
+  const { runRemote } = await import("./remote.ts");
   const outcome = await runRemote(command, access);
   if (outcome.kind === "failed") throw new Error(outcome.sentence);
   if (command.name === "exists") console.log(outcome.kind === "done" ? "yes" : "no");
@@ -238,6 +239,7 @@ async function callGateway(command: RemoteCommand): Promise<void> {
 /** Runs a command against the process at work in the configured data folder. */
 async function askProcess(command: DeadLettersCommand): Promise<void> {
   const { dataDir } = loadConfig(sourcesOf(command)).config;
+  const { runDeadLetters } = await import("./control/dead-letters-command.ts");
   const missing = await runDeadLetters(command, dataDir, (line) => console.log(line));
   for (const id of missing) console.error(`hubwire: there is no dead letter of connection ${id}`);
   if (missing.length > 0) process.exitCode = EXIT_FAILURE;

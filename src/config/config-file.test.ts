@@ -42,6 +42,11 @@ test("reads JSON, tabs and all, and knows where each key stands", () => {
   expect(file.locate(["listen", "port"])).toBe("line 3, column 3");
 });
 
+test("takes nothing in JSON for a key that is none", () => {
+  const text = '{"a": "b\\":", "c\\\\": [{"a": "\\\\"}, "d", ":"], "__proto__": {"e" \n: 1}}';
+  expect(fileOf("a.json", text).value).toEqual(JSON.parse(text));
+});
+
 test("an empty file holds nothing", () => {
   expect(fileOf("a.yaml", "# nothing yet\n").value).toBeNull();
 });

@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { dirname, resolve } from "node:path";
-import { type ConfigFile, readConfigFile } from "./config-file.ts";
+import { readConfigFile } from "./config-file.ts";
 import { type Draft, finishDraft, startDraft } from "./draft.ts";
 import { ConfigError, type Fault, formatPath, type TreeFault } from "./faults.ts";
 import { findFileFaults, resolvePaths } from "./file-paths.ts";
@@ -8,6 +8,7 @@ import { type Config, DEFAULT_DATA_DIR } from "./schema.ts";
 import { assignValues, isTree, layOver, type Tree } from "./tree.ts";
 import { type Assignment, readEnvironment, readFlags } from "./twins.ts";
 import { findWarnings } from "./warnings.ts";
+import type { ConfigFile } from "./yaml-text.ts";
 
 /** Where a configuration comes from. */
 export interface ConfigSources {

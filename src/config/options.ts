@@ -78,15 +78,27 @@ function childSchema(parent: Schema, key: PropertyKey): Schema | undefined {
 
 /** A schema without its wrappers: default, null, left out, transformed. */
 function unwrapSchema(schema: Schema): Schema {
+  const inner = innerSchema(schema);
+  return inner === null ? schema : unwrapSchema(inner);
+}
+
+/** What the outermost wrapper of a schema is around; null where it has none. */
+function innerSchema(schema: Schema): Schema | null {
   if (
     schema instanceof z.ZodDefault ||
     schema instanceof z.ZodPrefault ||
     schema instanceof z.ZodNullable ||
     schema instanceof z.ZodOptional
   ) {
-    return unwrapSchema(schema.def.innerType);
+    return schema.def.innerType;
   }
-  return schema instanceof z.ZodPipe ? unwrapSchema(schema.def.in) : schema;
+  return schema instanceof z.ZodPipe ? schema.def.in : null;
+}
+
+/** Whether one of a schema's wrappers is such. To try the schema with a value instead costs each start 15 ms. */
+function isWrapped(schema: Schema, isSuch: (wrapper: Schema) => boolean): boolean {
+  for (let one: Schema | null = schema; one !== null; one = innerSchema(one)) if (isSuch(one)) return true;
+  return false;
 }
 
 function describeTree(path: readonly string[], schema: Schema): Option[] {
@@ -114,8 +126,11 @@ function describeOption(path: readonly string[], schema: Schema): Option {
   return {
     path,
     kind: kindOf(inner),
-    required: !z.safeParse(schema, undefined).success,
-    nullable: z.safeParse(schema, null).success,
+    required: !isWrapped(
+      schema,
+      (one) => one instanceof z.ZodDefault || one instanceof z.ZodPrefault || one instanceof z.ZodOptional,
+    ),
+    nullable: isWrapped(schema, (one) => one instanceof z.ZodNullable),
     fallback: schema instanceof z.ZodDefault ? schema.def.defaultValue : undefined,
     choices: choicesOf(inner),
     min: inner instanceof z.ZodNumber ? inner.minValue : null,

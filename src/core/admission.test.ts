@@ -5,6 +5,7 @@ import { settled } from "../../test/support/fake-clock.ts";
 import { answer, notSent, refused, UNROUTED, unknown } from "../../test/support/scripted-upstream.ts";
 import type { HeaderLine } from "../protocol/headers.ts";
 import type { Admitted } from "./admission.ts";
+import { GroupNames } from "./group-names.ts";
 import type { UpstreamOutcome } from "./ports.ts";
 
 const BOB: HeaderLine = ["X-ASRS-User-Id", "bob"];
@@ -97,7 +98,7 @@ describe("asking the upstream", () => {
     const { connection, subprotocol, firstFrame } = accepted(await ask(stage, "alice"));
     expect([connection.userId, connection.groups, subprotocol, firstFrame]).toEqual([
       "bob",
-      new Set(["g"]),
+      new GroupNames(["g"]),
       "v1",
       "hi",
     ]);

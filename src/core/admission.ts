@@ -4,6 +4,7 @@ import type { ConnectionFacts } from "../protocol/events.ts";
 import { type ConnectDecision, decideConnect } from "./connect-decision.ts";
 import { Connection } from "./connection.ts";
 import type { Departure } from "./departure.ts";
+import { GroupNames } from "./group-names.ts";
 import type { Membership } from "./membership.ts";
 import { describeOutcome } from "./outcome.ts";
 import type { Outstanding } from "./outstanding.ts";
@@ -202,7 +203,7 @@ export class Admission {
   async #accept(facts: ConnectionFacts, decision: Extract<ConnectDecision, { kind: "accept" }>): Promise<Admitted> {
     const { userId, groups, subprotocol, firstFrame } = decision;
     const connection = new Connection({ ...facts, userId });
-    if (groups.length > 0) connection.groups = new Set(groups);
+    if (groups.length > 0) connection.groups = new GroupNames(groups);
     await this.#membership.prepare(connection);
     const refused = this.#closing ? shuttingDown() : this.#isOwn(facts.connectionId) ? null : leaseLost();
     if (refused === null) return { kind: "accept", connection, subprotocol, firstFrame };

@@ -1,8 +1,8 @@
 import type { CloseCause } from "../protocol/close-causes.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
+import type { GroupNames } from "./group-names.ts";
 import type { Inbox } from "./inbox.ts";
 import type { ClientSocket } from "./ports.ts";
-import type { RateAllowance } from "./rate.ts";
 
 /**
  * One client from its accepted connect event to its disconnect event.
@@ -23,7 +23,7 @@ export class Connection implements ConnectionFacts {
   /** Set by admission from the token, then from the connect answer. */
   userId: string;
   /** Null while it is in none. Set by admission before the connection is registered, then by the registry. */
-  groups: Set<string> | null = null;
+  groups: GroupNames | null = null;
 
   /** The open socket; null before it opened and after it closed. Set by lifecycle. */
   socket: ClientSocket | null = null;
@@ -46,9 +46,10 @@ export class Connection implements ConnectionFacts {
   /** When queued messages stop being posted; set by dispatch once the socket has closed. */
   drainUntil = 0;
 
-  /** Null where no rate limit is set. */
-  messageRate: RateAllowance | null = null;
-  byteRate: RateAllowance | null = null;
+  /** What it may still send of messages and bytes, and since when; of no meaning where no such rate is set. Set by lifecycle. */
+  messagesLeft = 0;
+  bytesLeft = 0;
+  ratesFilledAt = 0;
 
   /** The liveness tick of the last received message or pong, and the wheel's bucket it stands in. Set by liveness. */
   heardAtTick = 0;

@@ -92,14 +92,14 @@ export class Deliver implements BrokerHandler {
   }
 
   /** A snapshot, since acting on a member may end it. */
-  #members(target: Members): Connection[] {
+  #members(target: Members): readonly Connection[] {
     switch (target.kind) {
       case "connection": {
         const connection = this.#registry.connection(target.hub, target.name);
         return connection === undefined ? [] : [connection];
       }
       case "user":
-        return [...this.#registry.user(target.hub, target.name)];
+        return this.#registry.user(target.hub, target.name);
       case "group":
         return [...this.#registry.group(target.hub, target.name)];
     }

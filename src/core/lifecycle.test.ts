@@ -4,6 +4,7 @@ import { settled } from "../../test/support/fake-clock.ts";
 import { answer } from "../../test/support/scripted-upstream.ts";
 import { CLOSE } from "../protocol/close-causes.ts";
 import { Connection } from "./connection.ts";
+import { GroupNames } from "./group-names.ts";
 
 const closeOf = (stage: CoreStage) =>
   stage.upstream
@@ -14,11 +15,11 @@ describe("a connection that opens", () => {
   test("is found by user and group before its first frame goes out", () => {
     const stage = new CoreStage();
     const connection = new Connection(someFacts({ connectionId: "c1", userId: "alice" }));
-    connection.groups = new Set(["g"]);
+    connection.groups = new GroupNames(["g"]);
     const seen: number[] = [];
     const socket = new RecordingSocket();
     socket.send = () => {
-      seen.push(stage.registry.user("CHAT", "alice").size, stage.registry.group("chat", "g").size);
+      seen.push(stage.registry.user("CHAT", "alice").length, stage.registry.group("chat", "g").size);
       return "sent";
     };
     stage.lifecycle.opened(connection, socket, "welcome");
@@ -173,12 +174,12 @@ describe("what a connection owns", () => {
     const stage = new CoreStage();
     const { send, connection } = stage.open();
     await send("a", "b", "c", "d", "e", "f", "g", "h");
-    const { inbox, inFlight, messageRate, byteRate } = connection;
-    expect({ inbox, inFlight, messageRate, byteRate }).toEqual({
+    const { inbox, inFlight, heldBytes, groups } = connection;
+    expect({ inbox, inFlight, heldBytes, groups }).toEqual({
       inbox: null,
       inFlight: false,
-      messageRate: null,
-      byteRate: null,
+      heldBytes: 0,
+      groups: null,
     });
   });
 

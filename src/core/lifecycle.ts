@@ -7,7 +7,7 @@ import { Liveness, type LivenessOptions } from "./liveness.ts";
 import type { Membership } from "./membership.ts";
 import type { ClientSocket, Clock, Frame, Report, Upstream } from "./ports.ts";
 import type { Pressure } from "./pressure.ts";
-import { RateAllowance } from "./rate.ts";
+import { refill } from "./rate.ts";
 import type { Registry } from "./registry.ts";
 
 export interface LifecycleOptions extends DispatchOptions, LivenessOptions {
@@ -65,7 +65,7 @@ export class Lifecycle {
   /** The handshake is done. Groups and user hold before the first frame goes out. */
   opened(connection: Connection, socket: ClientSocket, firstFrame: Frame | null): void {
     connection.socket = socket;
-    this.#setRates(connection);
+    this.#fillRates(connection);
     this.#membership.enter(connection);
     this.#liveness.add(connection);
     this.#report.connectionOpened(connection.connectionId, connection.hub);
@@ -122,7 +122,7 @@ export class Lifecycle {
   /** The options have changed: they hold for open connections too. */
   reconfigure(): void {
     this.#liveness.reconfigure();
-    for (const connection of this.#registry.all()) this.#setRates(connection);
+    for (const connection of this.#registry.all()) this.#fillRates(connection);
   }
 
   /** Gives up the messages in flight and waiting. */
@@ -135,17 +135,22 @@ export class Lifecycle {
     this.#dispatch.stop();
   }
 
-  #setRates(connection: Connection): void {
-    const { messagesPerSecond, bytesPerSecond } = this.#options;
-    const now = this.#clock.now();
-    connection.messageRate = messagesPerSecond > 0 ? new RateAllowance(messagesPerSecond, now) : null;
-    connection.byteRate = bytesPerSecond > 0 ? new RateAllowance(bytesPerSecond, now) : null;
+  #fillRates(connection: Connection): void {
+    connection.messagesLeft = this.#options.messagesPerSecond;
+    connection.bytesLeft = this.#options.bytesPerSecond;
+    connection.ratesFilledAt = this.#clock.now();
   }
 
   #withinRates(connection: Connection, message: InboundMessage): boolean {
+    const { messagesPerSecond, bytesPerSecond } = this.#options;
+    if (messagesPerSecond === 0 && bytesPerSecond === 0) return true;
     const now = this.#clock.now();
-    if (connection.messageRate?.take(1, now) === false) return false;
-    return connection.byteRate?.take(message.payload.length, now) !== false;
+    const passedMs = now - connection.ratesFilledAt;
+    connection.ratesFilledAt = now;
+    connection.messagesLeft = refill(connection.messagesLeft, messagesPerSecond, passedMs) - 1;
+    connection.bytesLeft = refill(connection.bytesLeft, bytesPerSecond, passedMs) - message.payload.length;
+    if (messagesPerSecond > 0 && connection.messagesLeft < 0) return false;
+    return bytesPerSecond === 0 || connection.bytesLeft >= 0;
   }
 
   #depart(connection: Connection): void {

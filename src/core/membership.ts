@@ -1,5 +1,6 @@
 import { subjectOf } from "../protocol/envelope.ts";
 import type { Connection } from "./connection.ts";
+import { GroupNames } from "./group-names.ts";
 import type { Broker } from "./ports.ts";
 import type { Registry } from "./registry.ts";
 
@@ -42,7 +43,7 @@ export class Membership {
    * Order: in the turn in which it resolves, the groups are those of the rules in force. `enter` or `withdraw` must follow in it.
    */
   async prepare(connection: Connection): Promise<void> {
-    const own = connection.groups ?? new Set<string>();
+    const own = new Set(connection.groups ?? []);
     const { hub, userId } = connection;
     let known = [{ kind: "hub", hub } as const, { kind: "user", hub, name: userId } as const].map((target) =>
       this.#broker.join(target),
@@ -55,7 +56,7 @@ export class Membership {
       const added = groups.difference(joined);
       for (const name of left) this.#broker.leave({ kind: "group", hub, name });
       for (const name of added) known.push(this.#broker.join({ kind: "group", hub, name }));
-      if (left.size > 0 || added.size > 0) connection.groups = groups.size === 0 ? null : groups;
+      if (left.size > 0 || added.size > 0) connection.groups = groups.size === 0 ? null : new GroupNames(groups);
       joined = groups;
       if (known.length === 0) return;
       await Promise.all(known);

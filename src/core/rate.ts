@@ -1,3 +1,8 @@
+/** What is left of a second's worth, `passedMs` after there were `left`. */
+export function refill(left: number, perSecond: number, passedMs: number): number {
+  return Math.min(perSecond, left + (passedMs * perSecond) / 1000);
+}
+
 /**
  * What a sender may still send: a bucket that fills at `perSecond` and holds one second's worth.
  *
@@ -16,7 +21,7 @@ export class RateAllowance {
 
   /** Takes `amount`, or nothing and returns false where less than that is left. */
   take(amount: number, now: number): boolean {
-    this.#left = Math.min(this.#perSecond, this.#left + ((now - this.#filledAt) * this.#perSecond) / 1000);
+    this.#left = refill(this.#left, this.#perSecond, now - this.#filledAt);
     this.#filledAt = now;
     if (amount > this.#left) return false;
     this.#left -= amount;
@@ -25,7 +30,7 @@ export class RateAllowance {
 
   /** Whether it would be as full as a new one, so that it can be forgotten. */
   isFull(now: number): boolean {
-    return this.#left + ((now - this.#filledAt) * this.#perSecond) / 1000 >= this.#perSecond;
+    return refill(this.#left, this.#perSecond, now - this.#filledAt) >= this.#perSecond;
   }
 }
 

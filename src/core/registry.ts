@@ -1,14 +1,22 @@
 import { hubKey } from "../protocol/names.ts";
 import type { Connection } from "./connection.ts";
+import { GroupNames } from "./group-names.ts";
 
-/** The connections of one hub, by user and by group. */
+/** A group that has members. Its name is the string that they all hold. */
+interface Group {
+  readonly name: string;
+  readonly members: Set<Connection>;
+}
+
+/** The connections of one hub, by user and by group. Most users have one connection, and a set of one takes 250 bytes. */
 interface Hub {
-  readonly users: Map<string, Set<Connection>>;
-  readonly groups: Map<string, Set<Connection>>;
+  readonly users: Map<string, Connection | Set<Connection>>;
+  readonly groups: Map<string, Group>;
   size: number;
 }
 
-const NOBODY: ReadonlySet<Connection> = new Set();
+const NO_MEMBERS: ReadonlySet<Connection> = new Set();
+const NOBODY: readonly Connection[] = [];
 
 /**
  * The live connections, by id, and by user and group within their hub.
@@ -43,8 +51,11 @@ export class Registry {
       this.#hubs.set(key, hub);
     }
     hub.size++;
-    join(hub.users, connection.userId, connection);
-    for (const group of connection.groups ?? []) join(hub.groups, group, connection);
+    addToUser(hub, connection);
+    if (connection.groups === null) return;
+    const names = new GroupNames();
+    for (const name of connection.groups) names.add(addToGroup(hub, name, connection));
+    connection.groups = names;
   }
 
   remove(connection: Connection): void {
@@ -52,8 +63,8 @@ export class Registry {
     const key = hubKey(connection.hub);
     const hub = this.#hubs.get(key);
     if (hub === undefined) return;
-    leave(hub.users, connection.userId, connection);
-    for (const group of connection.groups ?? []) leave(hub.groups, group, connection);
+    removeFromUser(hub, connection);
+    for (const name of connection.groups ?? []) removeFromGroup(hub, name, connection);
     hub.size--;
     if (hub.size === 0) this.#hubs.delete(key);
   }
@@ -62,16 +73,15 @@ export class Registry {
   addToGroup(connection: Connection, group: string): void {
     const hub = this.#hubs.get(hubKey(connection.hub));
     if (hub === undefined) return;
-    connection.groups ??= new Set();
-    connection.groups.add(group);
-    join(hub.groups, group, connection);
+    connection.groups ??= new GroupNames();
+    connection.groups.add(addToGroup(hub, group, connection));
   }
 
   /** Takes a live connection out of a group; nothing happens where it is not in it. */
   removeFromGroup(connection: Connection, group: string): void {
     const hub = this.#hubs.get(hubKey(connection.hub));
     if (hub === undefined || connection.groups === null) return;
-    leave(hub.groups, group, connection);
+    removeFromGroup(hub, group, connection);
     connection.groups.delete(group);
     if (connection.groups.size === 0) connection.groups = null;
   }
@@ -83,24 +93,46 @@ export class Registry {
     return hubKey(connection.hub) === hubKey(hub) ? connection : undefined;
   }
 
-  user(hub: string, userId: string): ReadonlySet<Connection> {
-    return this.#hubs.get(hubKey(hub))?.users.get(userId) ?? NOBODY;
+  /** A snapshot of a user's connections; one and the same array where there are none. */
+  user(hub: string, userId: string): readonly Connection[] {
+    const found = this.#hubs.get(hubKey(hub))?.users.get(userId);
+    if (found === undefined) return NOBODY;
+    return found instanceof Set ? [...found] : [found];
   }
 
+  /** A group's members, as they change; one and the same set where there are none. */
   group(hub: string, group: string): ReadonlySet<Connection> {
-    return this.#hubs.get(hubKey(hub))?.groups.get(group) ?? NOBODY;
+    return this.#hubs.get(hubKey(hub))?.groups.get(group)?.members ?? NO_MEMBERS;
   }
 }
 
-function join(index: Map<string, Set<Connection>>, name: string, connection: Connection): void {
-  const members = index.get(name);
-  if (members === undefined) index.set(name, new Set([connection]));
-  else members.add(connection);
+function addToUser({ users }: Hub, connection: Connection): void {
+  const { userId } = connection;
+  const found = users.get(userId);
+  if (found === undefined) users.set(userId, connection);
+  else if (found instanceof Set) found.add(connection);
+  else if (found !== connection) users.set(userId, new Set([found, connection]));
 }
 
-function leave(index: Map<string, Set<Connection>>, name: string, connection: Connection): void {
-  const members = index.get(name);
-  if (members === undefined) return;
-  members.delete(connection);
-  if (members.size === 0) index.delete(name);
+function removeFromUser({ users }: Hub, connection: Connection): void {
+  const { userId } = connection;
+  const found = users.get(userId);
+  if (found === connection) users.delete(userId);
+  else if (found instanceof Set && found.delete(connection) && found.size === 0) users.delete(userId);
+}
+
+/** Returns the name that all members hold. */
+function addToGroup({ groups }: Hub, name: string, connection: Connection): string {
+  let group = groups.get(name);
+  if (group === undefined) {
+    group = { name, members: new Set() };
+    groups.set(name, group);
+  }
+  group.members.add(connection);
+  return group.name;
+}
+
+function removeFromGroup({ groups }: Hub, name: string, connection: Connection): void {
+  const members = groups.get(name)?.members;
+  if (members?.delete(connection) === true && members.size === 0) groups.delete(name);
 }

@@ -1,3 +1,4 @@
+import { ownCopy } from "./own-copy.ts";
 import { percentDecode, percentEncodeBytes } from "./percent.ts";
 
 /** What no URL may hold unescaped (RFC 3986 section 2; `[` and `]` are in every form library's queries and stay). */
@@ -40,5 +41,6 @@ export function queryTokens(query: string): string[] {
 export function formatClientQuery(query: string): string {
   if (query === "") return "";
   const pairs = query.split("&").filter((pair) => pairName(pair) !== TOKEN_NAME);
-  return pairs.join("&").replace(NOT_IN_A_URL, percentEncodeBytes);
+  // The connection keeps it for as long as it lives, and need not keep the token's text with it.
+  return ownCopy(pairs.join("&").replace(NOT_IN_A_URL, percentEncodeBytes));
 }

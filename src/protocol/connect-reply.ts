@@ -1,5 +1,6 @@
 import { type HeaderLines, headerValues, trimOptionalSpace } from "./headers.ts";
 import { isName } from "./names.ts";
+import { ownCopy } from "./own-copy.ts";
 
 /** What a 2xx answer to the connect event says, or what is wrong with it in a sentence. */
 export type ConnectReply =
@@ -47,7 +48,8 @@ export function parseConnectReply(headers: HeaderLines, offered: readonly string
   if (subprotocol !== null && !offered.includes(subprotocol)) {
     return malformed("the upstream answered with a Sec-WebSocket-Protocol that the client did not offer", userId);
   }
-  return { kind: "reply", userId, groups: [...groups], subprotocol };
+  // The connection keeps these for as long as it lives.
+  return { kind: "reply", userId: userId && ownCopy(userId), groups: [...groups].map(ownCopy), subprotocol };
 }
 
 function values(headers: HeaderLines, name: string): string[] {

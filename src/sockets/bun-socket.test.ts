@@ -4,7 +4,7 @@ import { within } from "../../test/support/deadline.ts";
 import { OPCODE } from "../../test/support/frame-codec.ts";
 import { RawWebSocket } from "../../test/support/raw-websocket.ts";
 import { Connection } from "../core/connection.ts";
-import { BunSocket, type SocketData } from "./bun-socket.ts";
+import { BunSocket } from "./bun-socket.ts";
 
 const MAX_OUTBOX_BYTES = 8_000_000;
 /** More than the kernel takes over from a socket whose peer does not read, and less than the outbox holds. */
@@ -51,7 +51,7 @@ class Peer {
   }
 }
 
-let server: Server<SocketData>;
+let server: Server<BunSocket>;
 let clients: RawWebSocket[];
 let opened: { socket: BunSocket; ended: Promise<Ended> }[];
 let compression = false;
@@ -59,8 +59,8 @@ let compression = false;
 beforeEach(() => {
   clients = [];
   opened = [];
-  const ends = new Map<ServerWebSocket<SocketData>, (ended: Ended) => void>();
-  server = Bun.serve<SocketData>({
+  const ends = new Map<ServerWebSocket<BunSocket>, (ended: Ended) => void>();
+  server = Bun.serve<BunSocket>({
     hostname: "127.0.0.1",
     port: 0,
     fetch(request, own) {
@@ -72,7 +72,7 @@ beforeEach(() => {
         clientQuery: "",
         forwardedFor: "",
       });
-      own.upgrade(request, { data: { connection, firstFrame: null, socket: null } });
+      own.upgrade(request, { data: new BunSocket(connection, null) });
     },
     websocket: {
       backpressureLimit: 4 * MAX_OUTBOX_BYTES,
@@ -82,15 +82,15 @@ beforeEach(() => {
       open(ws) {
         const { promise, resolve } = Promise.withResolvers<Ended>();
         ends.set(ws, resolve);
-        ws.data.socket = new BunSocket(ws, { maxOutboxBytes: MAX_OUTBOX_BYTES, compression });
-        opened.push({ socket: ws.data.socket, ended: promise });
+        ws.data.opened(ws, { maxOutboxBytes: MAX_OUTBOX_BYTES, compression });
+        opened.push({ socket: ws.data, ended: promise });
       },
       message() {},
       drain(ws) {
-        ws.data.socket?.drained();
+        ws.data.drained();
       },
       close(ws, code, reason) {
-        ws.data.socket?.closed();
+        ws.data.closed();
         ends.get(ws)?.({ code, reason, atMs: performance.now() });
       },
     },

@@ -8,15 +8,6 @@ const PING_PAYLOAD = "hubwire";
 /** How long a close frame may wait behind what the client does not read. Source: spec section 6, "close". */
 const CLOSE_TIMEOUT_MS = 2000;
 
-/** What hangs on every Bun WebSocket. */
-export interface SocketData {
-  readonly connection: Connection;
-  /** The connect answer's body; taken when the socket opens. */
-  firstFrame: Frame | null;
-  /** Null until it has opened. */
-  socket: BunSocket | null;
-}
-
 export interface BunSocketOptions {
   readonly maxOutboxBytes: number;
   /** Whether messages go out compressed to clients that offered it. */
@@ -24,30 +15,43 @@ export interface BunSocketOptions {
 }
 
 /**
- * The core's `ClientSocket` over Bun's WebSocket.
+ * The core's `ClientSocket` over Bun's WebSocket, and what hangs on that: one object for both, since every client has one.
+ *
+ *     made for the handshake ─▶ opened ─▶ closed
  *
  * Order:  Bun runs its close handler inside `close` and `terminate`, so the core's `closed` may run before they return.
  */
 export class BunSocket implements ClientSocket {
-  readonly #ws: ServerWebSocket<SocketData>;
-  readonly #maxOutboxBytes: number;
-  readonly #compress: boolean;
+  readonly connection: Connection;
+  /** The connect answer's body; null once the socket has opened. */
+  #firstFrame: Frame | null;
+  /** Set when it opens; nobody but the core uses it, and that only from then on. */
+  #ws!: ServerWebSocket<BunSocket>;
+  #options!: BunSocketOptions;
   /** A close that waits for its turn behind what the client has not read. */
   #closing: { readonly code: number; readonly reason: string; readonly cut: Timer } | null = null;
 
-  constructor(ws: ServerWebSocket<SocketData>, options: BunSocketOptions) {
+  constructor(connection: Connection, firstFrame: Frame | null) {
+    this.connection = connection;
+    this.#firstFrame = firstFrame;
+  }
+
+  /** The handshake is done. Returns what goes out first. The options may change while it is open. */
+  opened(ws: ServerWebSocket<BunSocket>, options: BunSocketOptions): Frame | null {
     this.#ws = ws;
-    this.#maxOutboxBytes = options.maxOutboxBytes;
-    this.#compress = options.compression;
+    this.#options = options;
+    const firstFrame = this.#firstFrame;
+    this.#firstFrame = null;
+    return firstFrame;
   }
 
   send(frame: Frame): "sent" | "full" {
     // Nothing may come between what waits and the close frame.
     if (this.#closing !== null) return "sent";
     const waiting = this.#ws.getBufferedAmount();
-    if (waiting > 0 && waiting + Buffer.byteLength(frame) > this.#maxOutboxBytes) return "full";
-    if (typeof frame === "string") this.#ws.sendText(frame, this.#compress);
-    else this.#ws.sendBinary(frame as Uint8Array<ArrayBuffer>, this.#compress);
+    if (waiting > 0 && waiting + Buffer.byteLength(frame) > this.#options.maxOutboxBytes) return "full";
+    if (typeof frame === "string") this.#ws.sendText(frame, this.#options.compression);
+    else this.#ws.sendBinary(frame as Uint8Array<ArrayBuffer>, this.#options.compression);
     return "sent";
   }
 

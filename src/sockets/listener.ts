@@ -5,7 +5,7 @@ import { parseClientEndpoint } from "../protocol/client-endpoint.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import { plainAddress } from "./addresses.ts";
 import { refusalResponse } from "./answers.ts";
-import { BunSocket, type SocketData } from "./bun-socket.ts";
+import type { BunSocket } from "./bun-socket.ts";
 import { closeCauseFromBun } from "./frame-violations.ts";
 import { RequestTargets } from "./request-target.ts";
 import type { Peer, Upgrade } from "./upgrade.ts";
@@ -95,7 +95,7 @@ export function listen(options: ListenerOptions, parts: ListenerParts): Listener
     },
     websocket: websocketHandlers(options.websocket, lifecycle, report),
   });
-  const server: Server<SocketData> = Bun.serve<SocketData>(serving());
+  const server: Server<BunSocket> = Bun.serve<BunSocket>(serving());
   const answering: Answering = { server, peerBehind: options.peerBehind, parts, targets: new RequestTargets() };
   return {
     port: server.port ?? 0,
@@ -116,7 +116,7 @@ export function listen(options: ListenerOptions, parts: ListenerParts): Listener
 
 /** What answers the requests of one listener. */
 interface Answering {
-  readonly server: Server<SocketData>;
+  readonly server: Server<BunSocket>;
   readonly peerBehind: ListenerOptions["peerBehind"];
   readonly parts: ListenerParts;
   readonly targets: RequestTargets;
@@ -184,7 +184,7 @@ function websocketHandlers(
   options: WebSocketLimits,
   lifecycle: Lifecycle,
   report: Report,
-): Bun.WebSocketHandler<SocketData> & { error: (ws: unknown, error: unknown) => void } {
+): Bun.WebSocketHandler<BunSocket> & { error: (ws: unknown, error: unknown) => void } {
   const { maxMessageBytes, maxOutboxBytes } = options;
   return {
     maxPayloadLength: maxMessageBytes,
@@ -196,11 +196,8 @@ function websocketHandlers(
     // A dedicated compressor would cost 142-219 kB per connection as soon as a client offers it.
     perMessageDeflate: options.compression ? { compress: "shared", decompress: "shared" } : false,
     open(ws) {
-      const { connection, firstFrame } = ws.data;
-      ws.data.firstFrame = null;
-      const socket = new BunSocket(ws, options);
-      ws.data.socket = socket;
-      lifecycle.opened(connection, socket, firstFrame);
+      const firstFrame = ws.data.opened(ws, options);
+      lifecycle.opened(ws.data.connection, ws.data, firstFrame);
     },
     message(ws, message) {
       const binary = typeof message !== "string";
@@ -213,10 +210,10 @@ function websocketHandlers(
       lifecycle.heard(ws.data.connection);
     },
     drain(ws) {
-      ws.data.socket?.drained();
+      ws.data.drained();
     },
     close(ws, code, reason) {
-      ws.data.socket?.closed();
+      ws.data.closed();
       lifecycle.closed(ws.data.connection, closeCauseFromBun(code, reason));
     },
     error(_ws, error) {

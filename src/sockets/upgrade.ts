@@ -9,7 +9,7 @@ import { formatClientQuery, queryTokens } from "../protocol/client-query.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import { type Origin, type TrustedProxies, traceOrigin } from "./addresses.ts";
 import { refusalResponse, relayedResponse } from "./answers.ts";
-import type { SocketData } from "./bun-socket.ts";
+import { BunSocket } from "./bun-socket.ts";
 import { checkHandshake, readHeader } from "./handshake.ts";
 
 /** Who is at the other end of a request's TCP connection. */
@@ -59,7 +59,7 @@ export class Upgrade {
   }
 
   /** Undefined where the request has become a WebSocket. */
-  async handle(client: ClientRequest, server: Server<SocketData>): Promise<Response | undefined> {
+  async handle(client: ClientRequest, server: Server<BunSocket>): Promise<Response | undefined> {
     const { headers, method } = client.request;
     const origin = traceOrigin(
       client.peer.address,
@@ -76,7 +76,7 @@ export class Upgrade {
     }
   }
 
-  async #admit(client: ClientRequest, origin: Origin, server: Server<SocketData>): Promise<Response | undefined> {
+  async #admit(client: ClientRequest, origin: Origin, server: Server<BunSocket>): Promise<Response | undefined> {
     const { request, hub, query } = client;
     const identified = await this.#identify(client);
     if ("refusal" in identified) return this.#refuse(hub, identified.refusal);
@@ -106,7 +106,7 @@ export class Upgrade {
     let upgraded = false;
     try {
       upgraded = server.upgrade(request, {
-        data: { connection, firstFrame, socket: null },
+        data: new BunSocket(connection, firstFrame),
         headers: { "Sec-WebSocket-Protocol": chosen },
       });
     } finally {

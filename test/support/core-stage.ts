@@ -2,6 +2,7 @@ import { Admission, type AdmissionOptions } from "../../src/core/admission.ts";
 import { Connection } from "../../src/core/connection.ts";
 import { Departure } from "../../src/core/departure.ts";
 import { type DrainOptions, drain } from "../../src/core/drain.ts";
+import { GroupNames } from "../../src/core/group-names.ts";
 import { Lifecycle, type LifecycleOptions } from "../../src/core/lifecycle.ts";
 import { Membership } from "../../src/core/membership.ts";
 import { Outstanding } from "../../src/core/outstanding.ts";
@@ -264,7 +265,7 @@ export class CoreStage {
     this.#clientCount++;
     const { groups = [], firstFrame = null, ...facts } = over;
     const connection = new Connection(someFacts({ connectionId: `c${this.#clientCount}`, userId: "alice", ...facts }));
-    if (groups.length > 0) connection.groups = new Set(groups);
+    if (groups.length > 0) connection.groups = new GroupNames(groups);
     this.outstanding.begin();
     // Its promise is kept when nobody waits for the broker; the groups are there at once.
     void this.membership.prepare(connection);

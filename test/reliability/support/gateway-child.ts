@@ -31,7 +31,7 @@ function probe({ registry }: Gateway, log: Log, names: readonly IndexName[]): Pr
   Bun.gc(true);
   const { objectTypeCounts: counts, heapSize, extraMemorySize } = heapStats();
   const inIndex = names.map(({ hub, kind, name }) =>
-    kind === "hub" ? registry.hubSize(hub) : registry[kind](hub, name).size,
+    kind === "hub" ? registry.hubSize(hub) : [...registry[kind](hub, name)].length,
   );
   return {
     rssBytes: process.memoryUsage.rss(),
