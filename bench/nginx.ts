@@ -17,18 +17,20 @@ export class Nginx {
   readonly folder = mkdtempSync(join(tmpdir(), "hubwire-bench-nginx-"));
   readonly #child: ChildProcess;
 
-  private constructor(port: number, http: string) {
+  private constructor(port: number, http: string, module: string | undefined) {
     this.port = port;
     const file = join(this.folder, "nginx.conf");
-    writeFileSync(file, configOf(http.replaceAll("PORT", String(port))));
+    const load = module === undefined ? "" : `load_module ${module};\n`;
+    writeFileSync(file, load + configOf(http.replaceAll("PORT", String(port))));
     this.#child = spawn("nginx", ["-p", this.folder, "-e", join(this.folder, "error.log"), "-c", file], {
       stdio: ["ignore", "inherit", "inherit"],
       env: { ...process.env, PATH: [process.env["PATH"], "/usr/sbin"].filter(Boolean).join(delimiter) },
     });
   }
 
-  static async start(http: string): Promise<Nginx> {
-    const nginx = new Nginx(await findFreePort(), http);
+  /** Waits until it listens; with the file of a module that is no part of nginx itself, where one is needed. */
+  static async start(http: string, module?: string): Promise<Nginx> {
+    const nginx = new Nginx(await findFreePort(), http, module);
     try {
       await within(
         untilDone(async () => {
@@ -42,6 +44,12 @@ export class Nginx {
       await nginx[Symbol.asyncDispose]();
       throw fault;
     }
+  }
+
+  /** The process of its one worker. */
+  get pid(): number {
+    const { pid = 0 } = this.#child;
+    return Number.parseInt(readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8"), 10);
   }
 
   /** A file of its folder. */
@@ -83,12 +91,16 @@ ${http}
 /** What the backend answers to a message: 64 bytes. */
 export const REPLY = "0123456789abcdef".repeat(4);
 
+/** Where the backend speaks WebSocket-over-HTTP. */
+export const EVENTS_PATH = "/events";
+
 /**
  * The backend of all systems: it answers every event at once.
  *
  * Shape: one in a thousand messages is answered by the checker on a port, where there is one; `/plain` does the same for peers.
  *        A connection's user is `u-` and its id; its groups are `all`, and one named by the last two characters of its id: 256
- *        groups, since those hold 8 of its 128 random bits. `ids.log` holds the ids.
+ *        groups, since those hold 8 of its 128 random bits. `ids.log` holds the ids. `/events` tells Pushpin's events apart by
+ *        their length: `OPEN` and a message of 64 bytes are answered in kind, an end with nothing.
  */
 export async function startBackend(checkerPort?: number): Promise<Nginx> {
   const check =
@@ -97,6 +109,7 @@ export async function startBackend(checkerPort?: number): Promise<Nginx> {
   return await Nginx.start(`
   map $http_x_asrs_connection_id $pair { "~(?<last>..)$" $last; }
   split_clients "$connection.$connection_requests" $is_checked { 0.1% 1; * 0; }
+  map $content_length $events { 6 "OPEN\\r\\n"; 75 "TEXT 40\\r\\n${REPLY}\\r\\n"; default ""; }
   log_format ids "$http_x_asrs_connection_id";
   server {
     listen 127.0.0.1:PORT backlog=4096;
@@ -108,6 +121,7 @@ export async function startBackend(checkerPort?: number): Promise<Nginx> {
     }
     location /message { ${answer} }
     location /plain { ${answer} }
+    location ${EVENTS_PATH} { default_type application/websocket-events; return 200 $events; }
     location /disconnect { return 204; }
   }`);
 }

@@ -19,11 +19,12 @@ export const echoRow: Row = {
   theirs: "nginx proxy_pass, one worker",
   target: "≥ 1.0 ×",
   isMet: ({ ratio, lost }) => ratio >= 1 && lost === 0,
-  prepare: async ({ load, seconds }, stack) => {
+  prepare: async (bench, stack) => {
+    const { load, seconds } = bench;
     const checker = stack.use(new Checker(REPLY));
     const backend = stack.use(await startBackend(checker.port));
     const proxy = stack.use(await startProxy(backend));
-    const gateway = stack.use(await startBenchGateway(backend));
+    const gateway = stack.use(await startBenchGateway(bench, backend));
     const requests = load.requests([messageRequest(proxy.port, BYTES)]);
     const flags = { conns: ACTIVE, bytes: BYTES, seconds, warmup: WARMUP_SECONDS };
     return {
@@ -42,10 +43,14 @@ export const echoManyRow: Row = {
   theirs: `${ACTIVE} connections alone`,
   target: "≥ 0.95 ×",
   isMet: ({ ratio, lost }) => ratio >= 0.95 && lost === 0,
-  prepare: async ({ load, seconds }, stack) => {
+  prepare: async (bench, stack) => {
+    const { load, seconds } = bench;
     const checker = stack.use(new Checker(REPLY));
     const backend = stack.use(await startBackend(checker.port));
-    const [many, few] = [stack.use(await startBenchGateway(backend)), stack.use(await startBenchGateway(backend))];
+    const [many, few] = [
+      stack.use(await startBenchGateway(bench, backend)),
+      stack.use(await startBenchGateway(bench, backend)),
+    ];
     // A gateway of its own each: opening and closing thousands is no part of what is measured.
     const idle = stack.use(await load.start("recv", { conns: MANY - ACTIVE, port: many.port, path: "/ws/client" }));
     const flags = { conns: ACTIVE, bytes: BYTES, seconds, warmup: WARMUP_SECONDS, path: "/ws/client" };
@@ -67,10 +72,11 @@ export const latencyRow: Row = {
   theirs: "the backend called directly",
   target: "p99 ≤ 1 ms more",
   isMet: ({ ours, theirs, lost }) => ours - (theirs ?? 0) <= 1000 && lost === 0,
-  prepare: async ({ load, seconds }, stack) => {
+  prepare: async (bench, stack) => {
+    const { load, seconds } = bench;
     const checker = stack.use(new Checker(REPLY));
     const backend = stack.use(await startBackend(checker.port));
-    const gateway = stack.use(await startBenchGateway(backend));
+    const gateway = stack.use(await startBenchGateway(bench, backend));
     const requests = load.requests([messageRequest(backend.port, BYTES)]);
     const flags = { conns: ACTIVE, bytes: BYTES, seconds, warmup: WARMUP_SECONDS };
     const ours = { ...flags, port: gateway.port, path: "/ws/client" };
@@ -99,6 +105,6 @@ function checkedSample(report: LoadReport, checker: Checker): Sample {
 }
 
 /** Rate, what was lost, and how long an answer took. */
-function sampleOf({ rate, lost, bad, failed, p50, p99, p999 }: LoadReport): Sample {
+export function sampleOf({ rate, lost, bad, failed, p50, p99, p999 }: LoadReport): Sample {
   return { value: rate, lost: lost + bad + failed, details: { "p50 µs": p50, "p99 µs": p99, "p99.9 µs": p999 } };
 }

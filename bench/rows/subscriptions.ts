@@ -21,6 +21,7 @@ export const subscriptionsRow: Row = {
   unit: "µs",
   theirs: `${FEW} users`,
   target: "said",
+  isOfGateway: false,
   isMet: () => null,
   prepare: async () => ({ ours: () => subscribe(MANY), theirs: () => subscribe(FEW) }),
 };
@@ -32,6 +33,7 @@ export const millionRow: Row = {
   unit: "µs",
   theirs: `${FEW} users`,
   target: "said",
+  isOfGateway: false,
   isMet: () => null,
   prepare: async () => ({ ours: () => subscribe(10 * MANY), theirs: () => subscribe(FEW) }),
 };
