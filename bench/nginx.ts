@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
+import type { Certificate } from "../test/support/certificates.ts";
 import { findFreePort } from "../test/support/command.ts";
 import { until, untilDone, within } from "../test/support/deadline.ts";
 
@@ -91,6 +92,13 @@ ${http}
 /** What the backend answers to a message: 64 bytes. */
 export const REPLY = "0123456789abcdef".repeat(4);
 
+export interface BackendOptions {
+  /** Where one in a thousand messages is handed to. */
+  readonly checkerPort?: number;
+  /** It listens with TLS, and with TLS only. */
+  readonly certificate?: Certificate;
+}
+
 /** Where the backend speaks WebSocket-over-HTTP. */
 export const EVENTS_PATH = "/events";
 
@@ -102,7 +110,7 @@ export const EVENTS_PATH = "/events";
  *        groups, since those hold 8 of its 128 random bits. `ids.log` holds the ids. `/events` tells Pushpin's events apart by
  *        their length: `OPEN` and a message of 64 bytes are answered in kind, an end with nothing.
  */
-export async function startBackend(checkerPort?: number): Promise<Nginx> {
+export async function startBackend({ checkerPort, certificate }: BackendOptions = {}): Promise<Nginx> {
   const check =
     checkerPort === undefined ? "" : `if ($is_checked) { proxy_pass http://127.0.0.1:${checkerPort}; break; }`;
   const answer = `default_type text/plain; ${check} return 200 "${REPLY}";`;
@@ -112,7 +120,8 @@ export async function startBackend(checkerPort?: number): Promise<Nginx> {
   map $content_length $events { 6 "OPEN\\r\\n"; 75 "TEXT 40\\r\\n${REPLY}\\r\\n"; default ""; }
   log_format ids "$http_x_asrs_connection_id";
   server {
-    listen 127.0.0.1:PORT backlog=4096;
+    listen 127.0.0.1:PORT backlog=4096${certificate === undefined ? "" : " ssl"};
+    ${certificate === undefined ? "" : `ssl_certificate ${certificate.certFile}; ssl_certificate_key ${certificate.keyFile};`}
     location /connect {
       access_log ids.log ids buffer=64k flush=100ms;
       add_header X-ASRS-User-Id "u-$http_x_asrs_connection_id";
@@ -137,8 +146,9 @@ export async function connectionIds(backend: Nginx, count: number): Promise<stri
   return ids;
 }
 
-/** One HTTP hop in C before the same backend. */
-export async function startProxy(backend: Nginx): Promise<Nginx> {
+/** One HTTP hop in C before the same backend; with the authority of a backend that listens with TLS. */
+export async function startProxy(backend: Nginx, authority?: Certificate): Promise<Nginx> {
+  const tls = authority && `proxy_ssl_verify on; proxy_ssl_trusted_certificate ${authority.certFile};`;
   return await Nginx.start(`
   upstream backend { server 127.0.0.1:${backend.port}; keepalive 1024; keepalive_requests 1000000000; keepalive_timeout 3600s; }
   server {
@@ -146,7 +156,8 @@ export async function startProxy(backend: Nginx): Promise<Nginx> {
     location / {
       proxy_http_version 1.1;
       proxy_set_header Connection "";
-      proxy_pass http://backend;
+      proxy_pass ${authority === undefined ? "http" : "https"}://backend;
+      ${tls === undefined ? "" : `${tls} proxy_ssl_name localhost;`}
     }
   }`);
 }

@@ -8,7 +8,7 @@ import { type Bench, type Measured, measureRow, type Row } from "./row.ts";
 import { broadcastRow, fanOutCostRow } from "./rows/broadcast.ts";
 import { clusterBroadcastRow, clusterCallRow, clusterCostRow } from "./rows/cluster.ts";
 import { connectRow } from "./rows/connections.ts";
-import { echoManyRow, echoRow, latencyRow } from "./rows/echo.ts";
+import { echoManyRow, echoRow, echoTlsRow, latencyRow } from "./rows/echo.ts";
 import { idleRow, memoryCyclesRow, memoryRow } from "./rows/memory.ts";
 import { peerRows } from "./rows/peers.ts";
 import { sendRows } from "./rows/sends.ts";
@@ -17,6 +17,7 @@ import { millionRow, subscriptionsRow } from "./rows/subscriptions.ts";
 
 const ROWS: readonly Row[] = [
   echoRow,
+  echoTlsRow,
   echoManyRow,
   latencyRow,
   broadcastRow,
@@ -38,7 +39,7 @@ const MORE_ROWS: readonly Row[] = [millionRow];
 
 const ALL_ROWS = [...ROWS, ...peerRows, ...MORE_ROWS];
 
-const USAGE = `npm run bench -- [--seconds 2] [--pairs 7] [--peers] [--baseline REF] [rows]
+const USAGE = `npm run bench -- [--seconds 1.5] [--pairs 7] [--peers] [--baseline REF] [rows]
 
 Rows: ${namesOf(ROWS)}
 With --peers, or where named: ${namesOf(peerRows)}
@@ -87,7 +88,7 @@ function parse(): Asked | number {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
-      seconds: { type: "string", default: "2" },
+      seconds: { type: "string", default: "1.5" },
       pairs: { type: "string", default: "7" },
       peers: { type: "boolean", default: false },
       baseline: { type: "string" },
