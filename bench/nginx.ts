@@ -121,7 +121,7 @@ export async function startBackend({ checkerPort, certificate }: BackendOptions 
   log_format ids "$http_x_asrs_connection_id";
   server {
     listen 127.0.0.1:PORT backlog=4096${certificate === undefined ? "" : " ssl"};
-    ${certificate === undefined ? "" : `ssl_certificate ${certificate.certFile}; ssl_certificate_key ${certificate.keyFile};`}
+    ${certificate === undefined ? "" : `ssl_protocols TLSv1.3; ssl_certificate ${certificate.certFile}; ssl_certificate_key ${certificate.keyFile};`}
     location /connect {
       access_log ids.log ids buffer=64k flush=100ms;
       add_header X-ASRS-User-Id "u-$http_x_asrs_connection_id";
@@ -148,7 +148,9 @@ export async function connectionIds(backend: Nginx, count: number): Promise<stri
 
 /** One HTTP hop in C before the same backend; with the authority of a backend that listens with TLS. */
 export async function startProxy(backend: Nginx, authority?: Certificate): Promise<Nginx> {
-  const tls = authority && `proxy_ssl_verify on; proxy_ssl_trusted_certificate ${authority.certFile};`;
+  const tls =
+    authority &&
+    `proxy_ssl_protocols TLSv1.3; proxy_ssl_verify on; proxy_ssl_trusted_certificate ${authority.certFile};`;
   return await Nginx.start(`
   upstream backend { server 127.0.0.1:${backend.port}; keepalive 1024; keepalive_requests 1000000000; keepalive_timeout 3600s; }
   server {

@@ -17,6 +17,9 @@ export interface Sides {
   readonly theirs?: () => Promise<Sample>;
 }
 
+/** Pairs of a row that says nothing else. */
+export const USUAL_PAIRS = 7;
+
 /** What all rows share. */
 export interface Bench {
   readonly load: Load;
@@ -50,8 +53,8 @@ export interface Row {
   /** What it is compared with, in words. */
   readonly theirs: string;
   readonly target: string;
-  /** Of a row that takes long: no more pairs than these. */
-  readonly maxPairs?: number;
+  /** Of a row that takes long: how many pairs there are where nobody asks for a number. */
+  readonly usualPairs?: number;
   /** False: it measures no gateway of its own, so that there is nothing to compare between commits. Default: true. */
   readonly isOfGateway?: boolean;
   /** Names of Debian packages that it needs and that are not installed; the row is left out where there are some. */
@@ -61,9 +64,9 @@ export interface Row {
   readonly prepare: (bench: Bench, stack: AsyncDisposableStack) => Promise<Sides>;
 }
 
-/** Measures a row's sides in turn. */
-export async function measureRow(row: Row, bench: Bench, maxPairs: number): Promise<Measured> {
-  const pairs = Math.min(maxPairs, row.maxPairs ?? maxPairs);
+/** Measures a row's sides in turn, so often. Default: as is usual. */
+export async function measureRow(row: Row, bench: Bench, asked: number | undefined): Promise<Measured> {
+  const pairs = asked ?? row.usualPairs ?? USUAL_PAIRS;
   await using stack = new AsyncDisposableStack();
   const sides = await row.prepare(bench, stack);
   const ours: Sample[] = [];

@@ -4,7 +4,7 @@ import { parseArgs } from "node:util";
 import { REPOSITORY } from "../test/support/command.ts";
 import { Baseline } from "./baseline.ts";
 import { Load } from "./load.ts";
-import { type Bench, type Measured, measureRow, type Row } from "./row.ts";
+import { type Bench, type Measured, measureRow, type Row, USUAL_PAIRS } from "./row.ts";
 import { broadcastRow, fanOutCostRow } from "./rows/broadcast.ts";
 import { clusterBroadcastRow, clusterCallRow, clusterCostRow } from "./rows/cluster.ts";
 import { connectRow } from "./rows/connections.ts";
@@ -39,7 +39,7 @@ const MORE_ROWS: readonly Row[] = [millionRow];
 
 const ALL_ROWS = [...ROWS, ...peerRows, ...MORE_ROWS];
 
-const USAGE = `npm run bench -- [--seconds 1.5] [--pairs 7] [--peers] [--baseline REF] [rows]
+const USAGE = `npm run bench -- [--seconds 1.5] [--pairs ${USUAL_PAIRS}] [--peers] [--baseline REF] [rows]
 
 Rows: ${namesOf(ROWS)}
 With --peers, or where named: ${namesOf(peerRows)}
@@ -49,7 +49,8 @@ Only where named: ${namesOf(MORE_ROWS)}
 interface Asked {
   readonly rows: readonly Row[];
   readonly seconds: number;
-  readonly pairs: number;
+  /** Left out: as many as is usual for a row. */
+  readonly pairs: number | undefined;
   readonly baseline: string | undefined;
 }
 
@@ -76,7 +77,7 @@ async function main(): Promise<number> {
     lines.push(line);
     notes.push(...details);
   }
-  console.log(`${cpus().length} × ${cpus()[0]?.model}, at most ${pairs} pairs of ${seconds} s\n`);
+  console.log(`${cpus().length} × ${cpus()[0]?.model}, pairs of ${seconds} s\n`);
   console.log("| row | what | ours | theirs | ratio | spread | pairs | lost | target | |");
   console.log("| --- | --- | ---: | ---: | ---: | --- | ---: | ---: | --- | --- |");
   console.log(`${lines.join("\n")}\n\n${notes.join("\n")}`);
@@ -89,15 +90,16 @@ function parse(): Asked | number {
     allowPositionals: true,
     options: {
       seconds: { type: "string", default: "1.5" },
-      pairs: { type: "string", default: "7" },
+      pairs: { type: "string" },
       peers: { type: "boolean", default: false },
       baseline: { type: "string" },
       help: { type: "boolean", default: false },
     },
   });
-  const [seconds, pairs] = [Number(values.seconds), Number(values.pairs)];
+  const seconds = Number(values.seconds);
+  const pairs = values.pairs === undefined ? undefined : Number(values.pairs);
   const unknown = positionals.filter((name) => !ALL_ROWS.some((row) => row.name === name));
-  if (values.help || unknown.length > 0 || !(seconds > 0) || !(pairs >= 1)) {
+  if (values.help || unknown.length > 0 || !(seconds > 0) || !((pairs ?? USUAL_PAIRS) >= 1)) {
     console.error(unknown.length > 0 ? `no row ${unknown.join(", ")}\n${USAGE}` : USAGE);
     return values.help ? 0 : 2;
   }
@@ -108,7 +110,11 @@ function parse(): Asked | number {
 }
 
 /** Measures a row: its line of the table, and what is said below it. */
-async function tell(row: Row, bench: Bench, pairs: number): Promise<{ line: string; details: readonly string[] }> {
+async function tell(
+  row: Row,
+  bench: Bench,
+  pairs: number | undefined,
+): Promise<{ line: string; details: readonly string[] }> {
   try {
     const measured = await measureRow(row, bench, pairs);
     return { line: lineOf(row, measured), details: notesOf(row, measured) };

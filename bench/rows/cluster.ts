@@ -22,7 +22,7 @@ export const clusterBroadcastRow: Row = {
   unit: "deliveries/s",
   theirs: "one node without a cluster",
   target: "said",
-  maxPairs: 3,
+  usualPairs: 3,
   isMet: () => null,
   prepare: (bench, stack) =>
     twoAgainstOne(bench, stack, {}, ({ deliveriesPerSecond, cpuMicros, otherCpuMicros, refused }) => ({

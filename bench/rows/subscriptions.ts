@@ -21,7 +21,7 @@ export const subscriptionsRow: Row = {
   unit: "µs",
   theirs: `${FEW} users`,
   target: "said",
-  maxPairs: 2,
+  usualPairs: 2,
   isOfGateway: false,
   isMet: () => null,
   prepare: async () => ({ ours: () => subscribe(MANY), theirs: () => subscribe(FEW) }),
