@@ -16,6 +16,10 @@ export interface BroadcastOptions {
   readonly rate?: number;
   /** Calls at the same time. */
   readonly callers?: number;
+  /** Where clients connect. Default: a gateway's path. */
+  readonly path?: string;
+  /** The call for one broadcast. Default: a gateway's REST API. */
+  readonly request?: string;
   /** Further processes whose CPU is told apart. */
   readonly others?: readonly number[];
 }
@@ -36,15 +40,15 @@ export interface BroadcastResult {
 
 /** Opens clients, sends to the whole hub for a while, and counts what arrives. */
 export async function broadcast(load: Load, options: BroadcastOptions): Promise<BroadcastResult> {
-  const { gateways, clients, seconds, rate, callers = 4, others = [] } = options;
+  const { gateways, clients, seconds, rate, callers = 4, path = "/ws/client", others = [] } = options;
   await using stack = new AsyncDisposableStack();
   const share = Math.floor(clients / gateways.length);
   const receivers = [];
   for (const { port } of gateways) {
-    receivers.push(stack.use(await load.start("recv", { conns: share, port, path: "/ws/client" })));
+    receivers.push(stack.use(await load.start("recv", { conns: share, port, path })));
   }
   const [first = { port: 0, pid: 0 }] = gateways;
-  const requests = load.requests(sendRequests(first.port, [""]));
+  const requests = load.requests(options.request === undefined ? sendRequests(first.port, [""]) : [options.request]);
   const cpuOf = (pids: readonly number[]) => pids.reduce((sum, pid) => sum + cpuSeconds(pid), 0);
   const pids = [...new Set(gateways.map(({ pid }) => pid))];
   const [before, othersBefore] = [cpuOf(pids), cpuOf(others)];

@@ -4,13 +4,19 @@ import { CommandGateway } from "../test/support/command-gateway.ts";
 import { KEYS } from "../test/support/gateway.ts";
 import { secondsFromNow, signToken } from "../test/support/tokens.ts";
 import type { Nginx } from "./nginx.ts";
+import type { Bench } from "./row.ts";
 
 /** Clock ticks of /proc in a second; 100 on every Linux that runs Bun. */
 const TICKS_PER_SECOND = 100;
 const PAGE_BYTES = 4096;
 
-/** A gateway as a user runs it: journal, log and metrics on, and every limit set, to ten times the load or more. */
+/**
+ * The bench's gateway as a user runs it: journal, log and metrics on, and every limit set, to ten times the load or more.
+ *
+ * Shape: keys of `config` replace those that all have.
+ */
 export async function startBenchGateway(
+  { repository }: Pick<Bench, "repository">,
   backend: Nginx,
   config: Readonly<Record<string, unknown>> = {},
   env: Readonly<Record<string, string>> = {},
@@ -18,6 +24,7 @@ export async function startBenchGateway(
   const gateway = await CommandGateway.start({
     through: "bun",
     env,
+    repository,
     config: {
       accessKeys: KEYS,
       upstreams: [{ urlTemplate: `http://127.0.0.1:${backend.port}/{event}`, maxConcurrency: 1024 }],
@@ -34,10 +41,10 @@ export async function startBenchGateway(
   return gateway;
 }
 
-/** A request of a peer to the backend, like a gateway's: POST, text, so many bytes. */
-export function messageRequest(port: number, byteCount: number): string {
+/** A POST of text, so many bytes: of a peer to the backend like a gateway's, or to a peer like a backend's. */
+export function messageRequest(port: number, byteCount: number, path = "/plain"): string {
   return [
-    "POST /plain HTTP/1.1",
+    `POST ${path} HTTP/1.1`,
     `Host: 127.0.0.1:${port}`,
     "Content-Type: text/plain; charset=utf-8",
     `Content-Length: ${byteCount}`,

@@ -34,6 +34,12 @@ export interface LoadReport {
 /** Flags of load.c, as it spells them. */
 export type LoadFlags = Readonly<Record<string, string | number | true>>;
 
+/** Where the generator runs. */
+export interface LoadPlace {
+  /** The core that it is pinned to, from 0. Left out: where the system puts it. */
+  readonly core?: number;
+}
+
 /** The load generator, compiled into a folder that is removed in the end. */
 export class Load {
   readonly folder = mkdtempSync(join(tmpdir(), "hubwire-bench-"));
@@ -53,17 +59,19 @@ export class Load {
   }
 
   /** Starts it and waits until all its connections are open. */
-  async start(mode: "echo" | "recv" | "http", flags: LoadFlags): Promise<RunningLoad> {
+  async start(mode: "echo" | "recv" | "http", flags: LoadFlags, { core }: LoadPlace = {}): Promise<RunningLoad> {
     const words = Object.entries(flags).flatMap(([name, value]) => [
       `--${name}`,
       ...(value === true ? [] : [`${value}`]),
     ]);
-    return await RunningLoad.start(spawn(this.#program, [mode, ...words], { stdio: ["pipe", "pipe", "inherit"] }));
+    const pinned = core === undefined ? [] : ["taskset", "-c", String(core)];
+    const [command = "", ...args] = [...pinned, this.#program, mode, ...words];
+    return await RunningLoad.start(spawn(command, args, { stdio: ["pipe", "pipe", "inherit"] }));
   }
 
   /** Runs it to its end. */
-  async run(mode: "echo" | "recv" | "http", flags: LoadFlags): Promise<LoadReport> {
-    await using running = await this.start(mode, flags);
+  async run(mode: "echo" | "recv" | "http", flags: LoadFlags, place: LoadPlace = {}): Promise<LoadReport> {
+    await using running = await this.start(mode, flags, place);
     return await running.report;
   }
 

@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
+import type { Certificate } from "../test/support/certificates.ts";
 import { findFreePort } from "../test/support/command.ts";
 import { until, untilDone, within } from "../test/support/deadline.ts";
 
@@ -17,18 +18,20 @@ export class Nginx {
   readonly folder = mkdtempSync(join(tmpdir(), "hubwire-bench-nginx-"));
   readonly #child: ChildProcess;
 
-  private constructor(port: number, http: string) {
+  private constructor(port: number, http: string, module: string | undefined) {
     this.port = port;
     const file = join(this.folder, "nginx.conf");
-    writeFileSync(file, configOf(http.replaceAll("PORT", String(port))));
+    const load = module === undefined ? "" : `load_module ${module};\n`;
+    writeFileSync(file, load + configOf(http.replaceAll("PORT", String(port))));
     this.#child = spawn("nginx", ["-p", this.folder, "-e", join(this.folder, "error.log"), "-c", file], {
       stdio: ["ignore", "inherit", "inherit"],
       env: { ...process.env, PATH: [process.env["PATH"], "/usr/sbin"].filter(Boolean).join(delimiter) },
     });
   }
 
-  static async start(http: string): Promise<Nginx> {
-    const nginx = new Nginx(await findFreePort(), http);
+  /** Waits until it listens; with the file of a module that is no part of nginx itself, where one is needed. */
+  static async start(http: string, module?: string): Promise<Nginx> {
+    const nginx = new Nginx(await findFreePort(), http, module);
     try {
       await within(
         untilDone(async () => {
@@ -42,6 +45,12 @@ export class Nginx {
       await nginx[Symbol.asyncDispose]();
       throw fault;
     }
+  }
+
+  /** The process of its one worker. */
+  get pid(): number {
+    const { pid = 0 } = this.#child;
+    return Number.parseInt(readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8"), 10);
   }
 
   /** A file of its folder. */
@@ -83,23 +92,36 @@ ${http}
 /** What the backend answers to a message: 64 bytes. */
 export const REPLY = "0123456789abcdef".repeat(4);
 
+export interface BackendOptions {
+  /** Where one in a thousand messages is handed to. */
+  readonly checkerPort?: number;
+  /** It listens with TLS, and with TLS only. */
+  readonly certificate?: Certificate;
+}
+
+/** Where the backend speaks WebSocket-over-HTTP. */
+export const EVENTS_PATH = "/events";
+
 /**
  * The backend of all systems: it answers every event at once.
  *
  * Shape: one in a thousand messages is answered by the checker on a port, where there is one; `/plain` does the same for peers.
  *        A connection's user is `u-` and its id; its groups are `all`, and one named by the last two characters of its id: 256
- *        groups, since those hold 8 of its 128 random bits. `ids.log` holds the ids.
+ *        groups, since those hold 8 of its 128 random bits. `ids.log` holds the ids. `/events` tells Pushpin's events apart by
+ *        their length: `OPEN` and a message of 64 bytes are answered in kind, an end with nothing.
  */
-export async function startBackend(checkerPort?: number): Promise<Nginx> {
+export async function startBackend({ checkerPort, certificate }: BackendOptions = {}): Promise<Nginx> {
   const check =
     checkerPort === undefined ? "" : `if ($is_checked) { proxy_pass http://127.0.0.1:${checkerPort}; break; }`;
   const answer = `default_type text/plain; ${check} return 200 "${REPLY}";`;
   return await Nginx.start(`
   map $http_x_asrs_connection_id $pair { "~(?<last>..)$" $last; }
   split_clients "$connection.$connection_requests" $is_checked { 0.1% 1; * 0; }
+  map $content_length $events { 6 "OPEN\\r\\n"; 75 "TEXT 40\\r\\n${REPLY}\\r\\n"; default ""; }
   log_format ids "$http_x_asrs_connection_id";
   server {
-    listen 127.0.0.1:PORT backlog=4096;
+    listen 127.0.0.1:PORT backlog=4096${certificate === undefined ? "" : " ssl"};
+    ${certificate === undefined ? "" : `ssl_protocols TLSv1.3; ssl_certificate ${certificate.certFile}; ssl_certificate_key ${certificate.keyFile};`}
     location /connect {
       access_log ids.log ids buffer=64k flush=100ms;
       add_header X-ASRS-User-Id "u-$http_x_asrs_connection_id";
@@ -108,6 +130,7 @@ export async function startBackend(checkerPort?: number): Promise<Nginx> {
     }
     location /message { ${answer} }
     location /plain { ${answer} }
+    location ${EVENTS_PATH} { default_type application/websocket-events; return 200 $events; }
     location /disconnect { return 204; }
   }`);
 }
@@ -123,8 +146,11 @@ export async function connectionIds(backend: Nginx, count: number): Promise<stri
   return ids;
 }
 
-/** One HTTP hop in C before the same backend. */
-export async function startProxy(backend: Nginx): Promise<Nginx> {
+/** One HTTP hop in C before the same backend; with the authority of a backend that listens with TLS. */
+export async function startProxy(backend: Nginx, authority?: Certificate): Promise<Nginx> {
+  const tls =
+    authority &&
+    `proxy_ssl_protocols TLSv1.3; proxy_ssl_verify on; proxy_ssl_trusted_certificate ${authority.certFile};`;
   return await Nginx.start(`
   upstream backend { server 127.0.0.1:${backend.port}; keepalive 1024; keepalive_requests 1000000000; keepalive_timeout 3600s; }
   server {
@@ -132,7 +158,8 @@ export async function startProxy(backend: Nginx): Promise<Nginx> {
     location / {
       proxy_http_version 1.1;
       proxy_set_header Connection "";
-      proxy_pass http://backend;
+      proxy_pass ${authority === undefined ? "http" : "https"}://backend;
+      ${tls === undefined ? "" : `${tls} proxy_ssl_name localhost;`}
     }
   }`);
 }

@@ -17,11 +17,16 @@ export interface Sides {
   readonly theirs?: () => Promise<Sample>;
 }
 
+/** Pairs of a row that says nothing else. */
+export const USUAL_PAIRS = 7;
+
 /** What all rows share. */
 export interface Bench {
   readonly load: Load;
   /** Counted time of one side of one pair. */
   readonly seconds: number;
+  /** The folder of the checkout whose gateway is measured. */
+  readonly repository: string;
 }
 
 /** What came of the pairs. */
@@ -48,13 +53,20 @@ export interface Row {
   /** What it is compared with, in words. */
   readonly theirs: string;
   readonly target: string;
+  /** Of a row that takes long: how many pairs there are where nobody asks for a number. */
+  readonly usualPairs?: number;
+  /** False: it measures no gateway of its own, so that there is nothing to compare between commits. Default: true. */
+  readonly isOfGateway?: boolean;
+  /** Names of Debian packages that it needs and that are not installed; the row is left out where there are some. */
+  readonly missing?: () => readonly string[];
   /** Null: there is no target, the figure is only said. */
   readonly isMet: (figures: Figures) => boolean | null;
   readonly prepare: (bench: Bench, stack: AsyncDisposableStack) => Promise<Sides>;
 }
 
-/** Measures a row's sides in turn. */
-export async function measureRow(row: Row, bench: Bench, pairs: number): Promise<Measured> {
+/** Measures a row's sides in turn, so often. Default: as is usual. */
+export async function measureRow(row: Row, bench: Bench, asked: number | undefined): Promise<Measured> {
+  const pairs = asked ?? row.usualPairs ?? USUAL_PAIRS;
   await using stack = new AsyncDisposableStack();
   const sides = await row.prepare(bench, stack);
   const ours: Sample[] = [];
@@ -63,11 +75,13 @@ export async function measureRow(row: Row, bench: Bench, pairs: number): Promise
     ours.push(await sides.ours());
     if (sides.theirs !== undefined) theirs.push(await sides.theirs());
   }
-  return { figures: figuresOf(ours, theirs), ours: detailsOf(ours), theirs: detailsOf(theirs) };
+  return { pairs, figures: figuresOf(ours, theirs), ours: detailsOf(ours), theirs: detailsOf(theirs) };
 }
 
 /** A row's figures and the medians of its further ones. */
 export interface Measured {
+  /** How many pairs there were. */
+  readonly pairs: number;
   readonly figures: Figures;
   readonly ours: Readonly<Record<string, number>>;
   readonly theirs: Readonly<Record<string, number>>;

@@ -14,9 +14,10 @@ export const broadcastRow: Row = {
   theirs: "",
   target: "≥ 500,000/s, none lost",
   isMet: ({ ours, lost }) => ours >= TARGET_PER_SECOND && lost === 0,
-  prepare: async ({ load, seconds }, stack) => {
+  prepare: async (bench, stack) => {
+    const { load, seconds } = bench;
     const backend = stack.use(await startBackend());
-    const gateway = stack.use(await startBenchGateway(backend));
+    const gateway = stack.use(await startBenchGateway(bench, backend));
     return {
       ours: async () => {
         const result = await broadcast(load, { gateways: [gateway], clients: CLIENTS, seconds });
@@ -38,9 +39,10 @@ export const fanOutCostRow: Row = {
   theirs: "at 100 connections",
   target: "≤ 1.2 ×",
   isMet: ({ ratio, lost }) => ratio <= 1.2 && lost === 0,
-  prepare: async ({ load, seconds }, stack) => {
+  prepare: async (bench, stack) => {
+    const { load, seconds } = bench;
     const backend = stack.use(await startBackend());
-    const gateway = stack.use(await startBenchGateway(backend));
+    const gateway = stack.use(await startBenchGateway(bench, backend));
     const measure = async (clients: number) => {
       const rate = 150_000 / clients;
       const result = await broadcast(load, { gateways: [gateway], clients, seconds, rate, callers: 16 });

@@ -22,6 +22,7 @@ export const clusterBroadcastRow: Row = {
   unit: "deliveries/s",
   theirs: "one node without a cluster",
   target: "said",
+  usualPairs: 3,
   isMet: () => null,
   prepare: (bench, stack) =>
     twoAgainstOne(bench, stack, {}, ({ deliveriesPerSecond, cpuMicros, otherCpuMicros, refused }) => ({
@@ -56,16 +57,17 @@ type Told = (result: Awaited<ReturnType<typeof broadcast>>) => {
 };
 
 async function twoAgainstOne(
-  { load, seconds }: Bench,
+  bench: Bench,
   stack: AsyncDisposableStack,
   pace: Pick<BroadcastOptions, "rate">,
   told: Told,
 ): Promise<Sides> {
+  const { load, seconds } = bench;
   const backend = stack.use(await startBackend());
   const nats = stack.use(await NatsServer.start());
-  const nodes = [stack.use(await startNode(backend, nats)), stack.use(await startNode(backend, nats))];
+  const nodes = [stack.use(await startNode(bench, backend, nats)), stack.use(await startNode(bench, backend, nats))];
   // Named twice below, so that its clients too are two processes.
-  const alone = stack.use(await startBenchGateway(backend));
+  const alone = stack.use(await startBenchGateway(bench, backend));
   const measure = async (options: Pick<BroadcastOptions, "gateways" | "others">) => {
     const result = await broadcast(load, { ...options, ...pace, clients: CLIENTS, seconds });
     return { ...told(result), lost: result.lost };
@@ -84,17 +86,20 @@ export const clusterCallRow: Row = {
   theirs: "the client's own node called",
   target: "p50 ≤ 2 ms",
   isMet: ({ ours, lost }) => ours <= MAX_CALL_MS && lost === 0,
-  prepare: async ({ seconds }, stack) => {
+  prepare: async (bench, stack) => {
     const backend = stack.use(await startBackend());
     const nats = stack.use(await NatsServer.start());
-    const [own, other] = [stack.use(await startNode(backend, nats)), stack.use(await startNode(backend, nats))];
+    const [own, other] = [
+      stack.use(await startNode(bench, backend, nats)),
+      stack.use(await startNode(bench, backend, nats)),
+    ];
     const socket = new WebSocket(`ws://127.0.0.1:${own.port}/ws/client`);
     stack.defer(() => socket.close());
     await once(socket, "open");
     const [id = ""] = await connectionIds(backend, 1);
     const measure = async (port: number) => {
       using caller = await RestClient.dial(port);
-      return await callFor(seconds, caller, socket, `/ws/api/hubs/_default/users/u-${id}`);
+      return await callFor(bench.seconds, caller, socket, `/ws/api/hubs/_default/users/u-${id}`);
     };
     return { ours: () => measure(other.port), theirs: () => measure(own.port) };
   },
@@ -136,6 +141,6 @@ async function callFor(seconds: number, caller: RestClient, socket: WebSocket, p
   return { value: median(arrivals), lost: 0, details };
 }
 
-async function startNode(backend: Nginx, nats: NatsServer) {
-  return await startBenchGateway(backend, { cluster: { nats: { servers: [nats.url] } } });
+async function startNode(bench: Bench, backend: Nginx, nats: NatsServer) {
+  return await startBenchGateway(bench, backend, { cluster: { nats: { servers: [nats.url] } } });
 }

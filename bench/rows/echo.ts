@@ -1,13 +1,16 @@
+import { makeCertificates } from "../../test/support/certificates.ts";
 import { Checker } from "../checker.ts";
 import { messageRequest, startBenchGateway } from "../gateway.ts";
 import type { LoadReport } from "../load.ts";
 import { REPLY, startBackend, startProxy } from "../nginx.ts";
-import type { Row, Sample } from "../row.ts";
+import type { Bench, Row, Sample, Sides } from "../row.ts";
 
 const ACTIVE = 64;
 const MANY = 5000;
 const BYTES = 64;
 const WARMUP_SECONDS = 1;
+/** So that the generator's own moves between cores are in no latency. */
+const PINNED = { core: 0 } as const;
 /** One in a thousand is looked at, by chance: among so many it is one at least. */
 const MESSAGES_WITH_A_CHECK = 20_000;
 
@@ -19,18 +22,34 @@ export const echoRow: Row = {
   theirs: "nginx proxy_pass, one worker",
   target: "≥ 1.0 ×",
   isMet: ({ ratio, lost }) => ratio >= 1 && lost === 0,
-  prepare: async ({ load, seconds }, stack) => {
+  prepare: async (bench, stack) => {
     const checker = stack.use(new Checker(REPLY));
-    const backend = stack.use(await startBackend(checker.port));
+    const backend = stack.use(await startBackend({ checkerPort: checker.port }));
     const proxy = stack.use(await startProxy(backend));
-    const gateway = stack.use(await startBenchGateway(backend));
-    const requests = load.requests([messageRequest(proxy.port, BYTES)]);
-    const flags = { conns: ACTIVE, bytes: BYTES, seconds, warmup: WARMUP_SECONDS };
-    return {
-      ours: async () =>
-        checkedSample(await load.run("echo", { ...flags, port: gateway.port, path: "/ws/client" }), checker),
-      theirs: async () => sampleOf(await load.run("http", { ...flags, port: proxy.port, requests })),
-    };
+    const gateway = stack.use(await startBenchGateway(bench, backend));
+    return againstProxy(bench, { gateway, proxy, checker });
+  },
+};
+
+/** The same with TLS towards the backend, on both sides. */
+export const echoTlsRow: Row = {
+  name: "echo-tls",
+  what: `the same with TLS to the backend, ${ACTIVE} connections`,
+  unit: "replies/s",
+  theirs: "nginx proxy_pass, one worker, with TLS to the backend",
+  target: "said",
+  isMet: () => null,
+  prepare: async (bench, stack) => {
+    const certificates = makeCertificates();
+    stack.defer(() => certificates.remove());
+    const { server: certificate, authority } = certificates;
+    const checker = stack.use(new Checker(REPLY));
+    const backend = stack.use(await startBackend({ checkerPort: checker.port, certificate }));
+    const proxy = stack.use(await startProxy(backend, authority));
+    const urlTemplate = `https://localhost:${backend.port}/{event}`;
+    const upstreams = [{ urlTemplate, maxConcurrency: 1024, tls: { caFile: authority.certFile } }];
+    const gateway = stack.use(await startBenchGateway(bench, backend, { upstreams }));
+    return againstProxy(bench, { gateway, proxy, checker });
   },
 };
 
@@ -42,10 +61,14 @@ export const echoManyRow: Row = {
   theirs: `${ACTIVE} connections alone`,
   target: "≥ 0.95 ×",
   isMet: ({ ratio, lost }) => ratio >= 0.95 && lost === 0,
-  prepare: async ({ load, seconds }, stack) => {
+  prepare: async (bench, stack) => {
+    const { load, seconds } = bench;
     const checker = stack.use(new Checker(REPLY));
-    const backend = stack.use(await startBackend(checker.port));
-    const [many, few] = [stack.use(await startBenchGateway(backend)), stack.use(await startBenchGateway(backend))];
+    const backend = stack.use(await startBackend({ checkerPort: checker.port }));
+    const [many, few] = [
+      stack.use(await startBenchGateway(bench, backend)),
+      stack.use(await startBenchGateway(bench, backend)),
+    ];
     // A gateway of its own each: opening and closing thousands is no part of what is measured.
     const idle = stack.use(await load.start("recv", { conns: MANY - ACTIVE, port: many.port, path: "/ws/client" }));
     const flags = { conns: ACTIVE, bytes: BYTES, seconds, warmup: WARMUP_SECONDS, path: "/ws/client" };
@@ -62,33 +85,50 @@ export const echoManyRow: Row = {
 /** At half of what we can, how long one waits more than at the backend itself. */
 export const latencyRow: Row = {
   name: "latency",
-  what: `added latency p99, open loop at half of our own rate, ${ACTIVE} connections`,
+  what: `p99 in an open loop at half of our own rate, ${ACTIVE} connections, generator pinned`,
   unit: "µs",
   theirs: "the backend called directly",
   target: "p99 ≤ 1 ms more",
   isMet: ({ ours, theirs, lost }) => ours - (theirs ?? 0) <= 1000 && lost === 0,
-  prepare: async ({ load, seconds }, stack) => {
+  prepare: async (bench, stack) => {
+    const { load, seconds } = bench;
     const checker = stack.use(new Checker(REPLY));
-    const backend = stack.use(await startBackend(checker.port));
-    const gateway = stack.use(await startBenchGateway(backend));
+    const backend = stack.use(await startBackend({ checkerPort: checker.port }));
+    const gateway = stack.use(await startBenchGateway(bench, backend));
     const requests = load.requests([messageRequest(backend.port, BYTES)]);
     const flags = { conns: ACTIVE, bytes: BYTES, seconds, warmup: WARMUP_SECONDS };
     const ours = { ...flags, port: gateway.port, path: "/ws/client" };
-    const rate = Math.round((await load.run("echo", ours)).rate / 2);
+    const rate = Math.round((await load.run("echo", ours, PINNED)).rate / 2);
     const byP99 = ({ p50, p99, p999, rate: held, lost, bad, failed }: LoadReport): Sample => ({
       value: p99,
       lost: lost + bad + failed,
-      details: { "messages/s": held, "p50 µs": p50, "p99.9 µs": p999 },
+      details: { "messages/s": held, "p50 µs": p50, "p99 µs": p99, "p99.9 µs": p999 },
     });
     return {
       ours: async () => {
-        const sample = byP99(await load.run("echo", { ...ours, rate }));
+        const sample = byP99(await load.run("echo", { ...ours, rate }, PINNED));
         return { ...sample, lost: sample.lost + checker.takeFaults() };
       },
-      theirs: async () => byP99(await load.run("http", { ...flags, port: backend.port, requests, rate })),
+      theirs: async () => byP99(await load.run("http", { ...flags, port: backend.port, requests, rate }, PINNED)),
     };
   },
 };
+
+interface Compared {
+  readonly gateway: { readonly port: number };
+  readonly proxy: { readonly port: number };
+  readonly checker: Checker;
+}
+
+function againstProxy({ load, seconds }: Bench, { gateway, proxy, checker }: Compared): Sides {
+  const requests = load.requests([messageRequest(proxy.port, BYTES)]);
+  const flags = { conns: ACTIVE, bytes: BYTES, seconds, warmup: WARMUP_SECONDS };
+  return {
+    ours: async () =>
+      checkedSample(await load.run("echo", { ...flags, port: gateway.port, path: "/ws/client" }), checker),
+    theirs: async () => sampleOf(await load.run("http", { ...flags, port: proxy.port, requests })),
+  };
+}
 
 function checkedSample(report: LoadReport, checker: Checker): Sample {
   const { details, ...sample } = sampleOf(report);
@@ -99,6 +139,6 @@ function checkedSample(report: LoadReport, checker: Checker): Sample {
 }
 
 /** Rate, what was lost, and how long an answer took. */
-function sampleOf({ rate, lost, bad, failed, p50, p99, p999 }: LoadReport): Sample {
+export function sampleOf({ rate, lost, bad, failed, p50, p99, p999 }: LoadReport): Sample {
   return { value: rate, lost: lost + bad + failed, details: { "p50 µs": p50, "p99 µs": p99, "p99.9 µs": p999 } };
 }

@@ -1,10 +1,8 @@
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { sendRequests, startBenchGateway } from "../gateway.ts";
 import { connectionIds, startBackend } from "../nginx.ts";
 import type { Bench, Row, Sides } from "../row.ts";
+import { startServer } from "../server.ts";
 
 const CLIENTS = 5120;
 const CALLERS = 64;
@@ -32,14 +30,11 @@ function sendRow(kind: string, what: string, targetOf: (id: string) => string): 
   };
 }
 
-async function prepare(
-  { load, seconds }: Bench,
-  stack: AsyncDisposableStack,
-  targetOf: (id: string) => string,
-): Promise<Sides> {
+async function prepare(bench: Bench, stack: AsyncDisposableStack, targetOf: (id: string) => string): Promise<Sides> {
+  const { load, seconds } = bench;
   const backend = stack.use(await startBackend());
-  const gateway = stack.use(await startBenchGateway(backend));
-  const server = stack.use(await startEmptyServer());
+  const gateway = stack.use(await startBenchGateway(bench, backend));
+  const server = stack.use(await startServer(process.execPath, [join(import.meta.dir, "..", "empty-server.ts")]));
   const path = "/ws/client";
   const flags = { conns: CALLERS, seconds, warmup: WARMUP_SECONDS };
   const theirs = load.requests(
@@ -83,19 +78,4 @@ function countOf(names: readonly string[]): Map<string, number> {
   const counts = new Map<string, number>();
   for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1);
   return counts;
-}
-
-async function startEmptyServer(): Promise<{ port: number } & AsyncDisposable> {
-  const child = spawn(process.execPath, [join(import.meta.dir, "..", "empty-server.ts")], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  const [line] = (await once(createInterface({ input: child.stdout }), "line")) as [string];
-  return {
-    port: Number(line),
-    [Symbol.asyncDispose]: async () => {
-      const ended = once(child, "exit");
-      child.kill("SIGKILL");
-      await ended;
-    },
-  };
 }

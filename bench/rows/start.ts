@@ -4,14 +4,13 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { findFreePort, REPOSITORY } from "../../test/support/command.ts";
+import { findFreePort } from "../../test/support/command.ts";
 import { KEYS } from "../../test/support/gateway.ts";
 import type { Row } from "../row.ts";
 
 const MAX_MS = 300;
 const DEADLINE_MS = 20_000;
 const HEALTH = "GET /api/health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n";
-const BUN = join(REPOSITORY, "node_modules", "bun", "bin", "bun.exe");
 
 /** How soon a node that is started takes clients. */
 export const startRow: Row = {
@@ -21,10 +20,10 @@ export const startRow: Row = {
   theirs: "",
   target: "≤ 300 ms",
   isMet: ({ ours }) => ours <= MAX_MS,
-  prepare: async () => ({ ours: async () => ({ value: await startOnce(), lost: 0 }) }),
+  prepare: async ({ repository }) => ({ ours: async () => ({ value: await startOnce(repository), lost: 0 }) }),
 };
 
-async function startOnce(): Promise<number> {
+async function startOnce(repository: string): Promise<number> {
   const folder = mkdtempSync(join(tmpdir(), "hubwire-bench-start-"));
   const port = await findFreePort();
   const file = join(folder, "hubwire.json");
@@ -35,8 +34,9 @@ async function startOnce(): Promise<number> {
     upstreams: [{ urlTemplate: "http://127.0.0.1:1/{event}" }],
   };
   writeFileSync(file, JSON.stringify(config));
+  const bun = join(repository, "node_modules", "bun", "bin", "bun.exe");
   const from = performance.now();
-  const child = spawn(BUN, ["--no-env-file", join(REPOSITORY, "src", "main.ts"), "start", "--config", file], {
+  const child = spawn(bun, ["--no-env-file", join(repository, "src", "main.ts"), "start", "--config", file], {
     stdio: "ignore",
   });
   try {

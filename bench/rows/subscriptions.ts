@@ -21,6 +21,8 @@ export const subscriptionsRow: Row = {
   unit: "µs",
   theirs: `${FEW} users`,
   target: "said",
+  usualPairs: 2,
+  isOfGateway: false,
   isMet: () => null,
   prepare: async () => ({ ours: () => subscribe(MANY), theirs: () => subscribe(FEW) }),
 };
@@ -32,6 +34,7 @@ export const millionRow: Row = {
   unit: "µs",
   theirs: `${FEW} users`,
   target: "said",
+  isOfGateway: false,
   isMet: () => null,
   prepare: async () => ({ ours: () => subscribe(10 * MANY), theirs: () => subscribe(FEW) }),
 };

@@ -5,10 +5,10 @@ import { join } from "node:path";
 import { REPOSITORY, type RunningCommand, startCommand } from "./command.ts";
 import type { LogLine } from "./gateway.ts";
 
-const LAUNCHER = join(REPOSITORY, "bin", "hubwire.mjs");
+const LAUNCHER = join("bin", "hubwire.mjs");
 /** The Bun that the launcher starts. */
-const BUN = join(REPOSITORY, "node_modules", "bun", "bin", "bun.exe");
-const MAIN = join(REPOSITORY, "src", "main.ts");
+const BUN = join("node_modules", "bun", "bin", "bun.exe");
+const MAIN = join("src", "main.ts");
 
 export interface CommandGatewayOptions {
   /** `launcher`: as a user starts it; `bun`: without the launcher, as the one process of a container. */
@@ -18,6 +18,8 @@ export interface CommandGatewayOptions {
   /** Words behind `start`. */
   readonly flags?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** The folder of another checkout, whose gateway it is. */
+  readonly repository?: string;
   /** Words in front of the command, such as those that run it in another network. */
   readonly within?: readonly string[];
 }
@@ -31,12 +33,20 @@ export class CommandGateway {
   #port = 0;
 
   private constructor(folder: string, options: CommandGatewayOptions) {
-    const { through = "launcher", config, flags = [], env = {}, within: wrapper = [] } = options;
+    const {
+      through = "launcher",
+      config,
+      flags = [],
+      env = {},
+      repository = REPOSITORY,
+      within: wrapper = [],
+    } = options;
     this.folder = folder;
     this.configFile = join(folder, "hubwire.json");
     this.dataDir = join(folder, "data");
     if (config !== undefined) this.write(config);
-    const words = through === "launcher" ? ["node", LAUNCHER] : [BUN, "--no-env-file", MAIN];
+    const of = (file: string) => join(repository, file);
+    const words = through === "launcher" ? ["node", of(LAUNCHER)] : [of(BUN), "--no-env-file", of(MAIN)];
     const where = config === undefined ? ["--data-dir", this.dataDir] : ["--config", this.configFile];
     const line = [...wrapper, ...words, "start", ...where, "--listen-port", "0", ...flags].map(quote).join(" ");
     // Without a shell in between, so that signals reach it; its log is read where its lines for people are.
