@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { FakeClock, settled } from "../../test/support/fake-clock.ts";
-import { BODY_STALL_TIMEOUT_MS, type BodyResult, readBody } from "./body.ts";
+import { BODY_STALL_TIMEOUT_MS, type BodyResult, EarlyBodies, readBody } from "./body.ts";
 
 const MAX_BYTES = 20_000;
 
@@ -199,4 +199,53 @@ test("a body that has come leaves no timer", async () => {
     await settled();
     expect(upload.clock.timerCount).toBe(0);
   }
+});
+
+describe("the server's own timeout and the deadline", () => {
+  /** What happened to the timeout while bodies of 3 bytes were read together, and the timers left after their turn. */
+  async function readTogether(
+    uploads: readonly ("at once" | "late")[],
+  ): Promise<{ timeouts: string[]; timers: number }> {
+    const clock = new FakeClock();
+    const timeouts: string[] = [];
+    const early = new EarlyBodies();
+    const holdOpen = () => {
+      timeouts.push("held");
+      return () => void timeouts.push("restored");
+    };
+    const late: ReadableStreamDefaultController<Uint8Array>[] = [];
+    const results = uploads.map((upload) => {
+      const start = (controller: ReadableStreamDefaultController<Uint8Array>) => void late.push(controller);
+      const body = upload === "late" ? new ReadableStream<Uint8Array>({ start }) : new Uint8Array(3);
+      const headers = { "Content-Length": "3" };
+      const request = new Request("http://gw.example/", { method: "POST", headers, body });
+      const options = { maxBytes: MAX_BYTES, clock, hasRoom: () => true, hold: () => {}, holdOpen };
+      return readBody(request, options, early);
+    });
+    await settled();
+    const timers = clock.timerCount;
+    for (const controller of late) {
+      controller.enqueue(new Uint8Array(3));
+      controller.close();
+    }
+    expect(await Promise.all(results)).toEqual(uploads.map(() => ({ kind: "body", bytes: new Uint8Array(3) })));
+    expect(clock.timerCount).toBe(0);
+    return { timeouts, timers };
+  }
+
+  test("are left alone for a small body that comes with its head", async () => {
+    expect(await readTogether(["at once", "at once"])).toEqual({ timeouts: [], timers: 0 });
+  });
+
+  test("are set for a small body that does not, and put back when it has come", async () => {
+    expect(await readTogether(["late"])).toEqual({ timeouts: ["held", "restored"], timers: 1 });
+  });
+
+  test("are set for those alone that are late in their turn", async () => {
+    const { timeouts, timers } = await readTogether(["late", "at once", "late"]);
+    expect({ timeouts: timeouts.sort(), timers }).toEqual({
+      timeouts: ["held", "held", "restored", "restored"],
+      timers: 2,
+    });
+  });
 });

@@ -26,11 +26,35 @@ export interface BodyOptions {
   readonly holdOpen?: () => () => void;
 }
 
-/** A small body that is being read. */
-interface Reading {
-  isOver: boolean;
-  /** It has not come with its head. */
-  readonly wait: () => void;
+/** A small body that is being read, until it has come, has failed or has stalled. */
+class Reading {
+  readonly #options: BodyOptions;
+  readonly #resolve: (result: BodyResult) => void;
+  #isOver = false;
+  #endWait: (() => void) | null = null;
+
+  constructor(options: BodyOptions, resolve: (result: BodyResult) => void) {
+    this.#options = options;
+    this.#resolve = resolve;
+  }
+
+  /** It has not come with its head: from here on it has a deadline. */
+  wait(): void {
+    if (this.#isOver) return;
+    const { clock, holdOpen } = this.#options;
+    const restore = holdOpen?.();
+    const cancel = clock.after(BODY_STALL_TIMEOUT_MS, () => this.end(STALLED));
+    this.#endWait = () => {
+      cancel();
+      restore?.();
+    };
+  }
+
+  end(result: BodyResult): void {
+    this.#isOver = true;
+    this.#endWait?.();
+    this.#resolve(result);
+  }
 }
 
 /**
@@ -50,9 +74,7 @@ export class EarlyBodies {
   #endTurn(): void {
     const readings = this.#readings;
     this.#readings = [];
-    for (const reading of readings) {
-      if (!reading.isOver) reading.wait();
-    }
+    for (const reading of readings) reading.wait();
   }
 }
 
@@ -83,35 +105,16 @@ export async function readBody(
 const BROKEN = { kind: "broken" } as const;
 const STALLED = { kind: "stalled" } as const;
 
-function readWhole(
-  request: Request,
-  length: number,
-  { clock, hold, holdOpen }: BodyOptions,
-  early: EarlyBodies,
-): Promise<BodyResult> {
-  hold(length);
-  const { promise, resolve } = Promise.withResolvers<BodyResult>();
-  let endWait: (() => void) | null = null;
-  const end = (result: BodyResult) => {
-    reading.isOver = true;
-    endWait?.();
-    resolve(result);
-  };
-  const wait = () => {
-    const restore = holdOpen?.();
-    const cancel = clock.after(BODY_STALL_TIMEOUT_MS, () => end(STALLED));
-    endWait = () => {
-      cancel();
-      restore?.();
-    };
-  };
-  const reading: Reading = { isOver: false, wait };
-  early.add(reading);
-  request.bytes().then(
-    (bytes) => end({ kind: "body", bytes }),
-    () => end(BROKEN),
-  );
-  return promise;
+function readWhole(request: Request, length: number, options: BodyOptions, early: EarlyBodies): Promise<BodyResult> {
+  options.hold(length);
+  return new Promise((resolve) => {
+    const reading = new Reading(options, resolve);
+    early.add(reading);
+    request.bytes().then(
+      (bytes) => reading.end({ kind: "body", bytes }),
+      () => reading.end(BROKEN),
+    );
+  });
 }
 
 async function readPieces(

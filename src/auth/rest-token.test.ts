@@ -165,6 +165,20 @@ describe("a token that is remembered", () => {
     expect(await check(line, { tokens, now: 2060 })).toMatchObject({ code: "token_expired" });
   });
 
+  test("is checked at once from the second call on, as long as the keys are the same", async () => {
+    const tokens = new RestTokens();
+    const path = parseRestPath("/ws/api/hubs/chat/messages", "");
+    if (path === null) throw new Error("it is one of the API's paths");
+    const call = { path, hosts: HOSTS, keys: KEYS, nowSeconds: 1000 };
+    expect(tokens.checkRemembered(line, call)).toBeUndefined();
+    expect(await tokens.check(line, call)).toBeNull();
+    expect(tokens.checkRemembered(line, call)).toBeNull();
+    expect(tokens.checkRemembered(null, call)).toBeUndefined();
+    expect(tokens.checkRemembered(line, { ...call, hosts: [] })).toMatchObject({ code: "token_audience" });
+    expect(tokens.checkRemembered(line, { ...call, nowSeconds: 2060 })).toMatchObject({ code: "token_expired" });
+    expect(tokens.checkRemembered(line, { ...call, keys: { ...KEYS } })).toBeUndefined();
+  });
+
   test("still has its audience looked at", async () => {
     const tokens = new RestTokens();
     expect(await check(line, { tokens })).toBeNull();
