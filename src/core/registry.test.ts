@@ -65,14 +65,6 @@ describe("Registry", () => {
     expect(seen).toEqual([[one], [one, two], [two], [two, three], [three], []]);
   });
 
-  test("all members of a group share one string for its name", () => {
-    const registry = new Registry();
-    const name = (text: string) => Buffer.from(text).toString();
-    const members = Array.from({ length: 3 }, (_unused, i) => connection({ connectionId: `${i}` }, name("a group")));
-    for (const member of members) registry.add(member);
-    expect(members.map(({ groups }) => [...(groups ?? [])])).toEqual([["a group"], ["a group"], ["a group"]]);
-  });
-
   test("removing what is not there changes nothing", () => {
     const registry = new Registry();
     const one = connection({ connectionId: "1", userId: "alice" }, "g");
