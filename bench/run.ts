@@ -39,7 +39,7 @@ const MORE_ROWS: readonly Row[] = [millionRow];
 
 const ALL_ROWS = [...ROWS, ...peerRows, ...MORE_ROWS];
 
-const USAGE = `npm run bench -- [--seconds 1.5] [--pairs ${USUAL_PAIRS}] [--peers] [--baseline REF] [rows]
+const USAGE = `npm run bench -- [--seconds 1] [--pairs ${USUAL_PAIRS}] [--peers] [--baseline REF] [rows]
 
 Rows: ${namesOf(ROWS)}
 With --peers, or where named: ${namesOf(peerRows)}
@@ -89,7 +89,7 @@ function parse(): Asked | number {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
-      seconds: { type: "string", default: "1.5" },
+      seconds: { type: "string", default: "1" },
       pairs: { type: "string" },
       peers: { type: "boolean", default: false },
       baseline: { type: "string" },

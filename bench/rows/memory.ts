@@ -27,7 +27,7 @@ export const memoryRow: Row = {
   unit: "bytes",
   theirs: "",
   target: "≤ 4,096",
-  usualPairs: 2,
+  usualPairs: 1,
   isMet: ({ ours, lost }) => ours <= MAX_BYTES && lost === 0,
   prepare: async (bench, stack) => {
     const backend = stack.use(await startBackend());
