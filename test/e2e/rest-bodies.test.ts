@@ -1,6 +1,9 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { DEADLINE_MS } from "../support/deadline.ts";
+import { KEYS } from "../support/gateway.ts";
+import { audienceOf } from "../support/rest-client.ts";
 import { expectDone, expectError, got, type Member, RestStage } from "../support/rest-stage.ts";
+import { secondsFromNow, signToken } from "../support/tokens.ts";
 
 /** Section 6 of the spec, the checks of a send's body: type 415, size 413, stall 408, text that is no UTF-8 400. */
 setDefaultTimeout(90_000);
@@ -195,4 +198,21 @@ describe("after stalls", () => {
     expectDone(await caller.answer("POST"), 202);
     expect(await stage.received("chat", member)).toEqual([[got("text", "slow but")]]);
   });
+});
+
+test("callers who leave before their answer cost those who come after nothing", async () => {
+  for (let round = 0; round < 60; round++) {
+    const leaving = await Promise.all(Array.from({ length: 10 }, () => stage.caller()));
+    for (const [index, caller] of leaving.entries()) {
+      // A token that is new takes a moment to verify, in which the caller leaves.
+      const claims = { aud: audienceOf(caller.port, PATH), exp: secondsFromNow(3600 + round * 10 + index) };
+      caller.begin({ ...TEXT, token: signToken(claims, { key: KEYS.primary }) }, "Content-Length: 1");
+      caller.write("x");
+    }
+    for (let turns = 0; turns <= round % 4; turns++) await new Promise((resolve) => setImmediate(resolve));
+    for (const caller of leaving) caller[Symbol.dispose]();
+  }
+  using caller = await stage.caller();
+  for (let times = 0; times < 20; times++) expectDone(await caller.call({ ...TEXT, body: "" }), 202);
+  await stage.received("chat", member);
 });
