@@ -16,7 +16,7 @@ const WARMUP_SECONDS = 1;
 /** At 200 at a time, Pushpin answers some with 502. */
 const CONNECTS_AT_ONCE = 50;
 const CONNECTS = 4000;
-const WARMUP_CONNECTS = 500;
+const WARMUP_CONNECTS = 2000;
 const SUBSCRIBERS = 2000;
 const MIN_DELIVERIES_PER_SECOND = 500_000;
 const OUR_CALLERS = 4;
