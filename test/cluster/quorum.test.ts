@@ -91,7 +91,11 @@ async function arrived(client: RawWebSocket, send: () => Promise<unknown>): Prom
   const reading = client.nextText(PATIENCE_MS).then((got) => {
     text = got;
   });
-  await until(async () => text !== null || (await send(), false), "a message to arrive", PATIENCE_MS);
+  const hasArrived = async () => {
+    if (text === null) await send();
+    return text !== null;
+  };
+  await until(hasArrived, "a message to arrive", PATIENCE_MS);
   await reading;
   return text ?? "";
 }
