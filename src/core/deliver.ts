@@ -48,11 +48,8 @@ export class Deliver implements BrokerHandler {
       return;
     }
     const { target, frame, excluded } = envelope;
-    if (target.kind === "user") this.#sendToUser(target, frame);
-    else if (target.kind === "connection") {
-      const connection = this.#registry.connection(target.hub, target.name);
-      if (connection !== undefined) this.#send(connection, frame);
-    } else this.#publish(target, frame, excluded);
+    if (target.kind === "hub" || target.kind === "group") this.#publish(target, frame, excluded);
+    else for (const connection of this.#members(target)) this.#send(connection, frame);
   }
 
   /** What it changes has changed before the first `await`, unless it waits for rules. */
@@ -103,11 +100,6 @@ export class Deliver implements BrokerHandler {
       case "group":
         return [...this.#registry.group(target.hub, target.name)];
     }
-  }
-
-  /** Without a snapshot: sending may end members, which a set bears while it is walked through, but adds none. */
-  #sendToUser({ hub, name }: Members, frame: Frame): void {
-    for (const connection of this.#registry.user(hub, name)) this.#send(connection, frame);
   }
 
   #send(connection: Connection, frame: Frame): void {

@@ -1,43 +1,20 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { within } from "../../test/support/deadline.ts";
-import { type Exchange, RawBackend } from "../../test/support/raw-backend.ts";
-import { resolveBySystem } from "./destination.ts";
-import type { HttpOutcome } from "./exchange.ts";
-import { HttpClient } from "./http-client.ts";
-import { formatRequest } from "./request-bytes.ts";
+import { HttpAsker } from "../../test/support/http-asker.ts";
+import type { Exchange } from "../../test/support/raw-backend.ts";
 import { ANSWERS, FAULTS, MAX_BODY } from "./testing/answers.ts";
 import { bodyOf } from "./testing/fixture.ts";
-import { ManualClock } from "./testing/manual-clock.ts";
-import { SYSTEM_TLS } from "./tls-files.ts";
-import { parseOrigin } from "./url-template.ts";
 
 /** Longer answers are cut into this many pieces, shorter ones into single bytes. */
 const MOST_PIECES = 300;
 
-let backend: RawBackend;
-let client: HttpClient;
+let asker: HttpAsker;
 
 beforeEach(async () => {
-  backend = await RawBackend.start();
-  const origin = parseOrigin(backend.url);
-  if (origin === null) throw new Error("the backend has no origin");
-  const maxBodyBytes = () => MAX_BODY;
-  const clock = new ManualClock();
-  client = new HttpClient({ origin, tls: SYSTEM_TLS, allowed: null, resolve: resolveBySystem, maxBodyBytes, clock });
+  asker = await HttpAsker.start(MAX_BODY);
 });
 
-afterEach(async () => {
-  client.stop();
-  await backend.stop();
-});
-
-function ask(target: string): Promise<HttpOutcome> {
-  const { promise, resolve } = Promise.withResolvers<HttpOutcome>();
-  const formatted = () =>
-    formatRequest({ method: "POST", target, headers: [], body: new Uint8Array() }, "Host: test\r\n");
-  client.send({ mayRepeat: false, formatRequest: formatted, onExchangeEnd: resolve }, formatted());
-  return within(promise, `the answer to ${target}`);
-}
+afterEach(() => asker.stop());
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
@@ -56,7 +33,7 @@ async function write({ socket }: Exchange, text: string, pieces: number): Promis
 /** What came of a request that was answered by a text, and which connection the next one took. */
 async function tell(text: string, pieces: number, thenEnds: boolean) {
   const written = Promise.withResolvers<void>();
-  backend.onOther = async (exchange) => {
+  asker.backend.onOther = async (exchange) => {
     if (exchange.request.target !== "/told") {
       exchange.reply(200, [], exchange.request.target);
       return;
@@ -65,13 +42,13 @@ async function tell(text: string, pieces: number, thenEnds: boolean) {
     if (thenEnds) exchange.end();
     written.resolve();
   };
-  const before = backend.connectionCount;
-  const outcome = await ask("/told");
+  const before = asker.backend.connectionCount;
+  const outcome = await asker.ask("/told");
   await within(written.promise, "the answer to be written");
   // What came behind the answer is in the client's socket by now, and is noticed there.
   for (let count = 0; count < 3; count++) await turn();
-  const next = bodyOf(await ask("/next")).toString();
-  return { outcome, next, isReused: backend.connectionCount === before + 1 };
+  const next = bodyOf(await asker.ask("/next")).toString();
+  return { outcome, next, isReused: asker.backend.connectionCount === before + 1 };
 }
 
 for (const [how, pieces] of [

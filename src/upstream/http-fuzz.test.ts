@@ -1,16 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { within } from "../../test/support/deadline.ts";
-import { type Exchange, RawBackend } from "../../test/support/raw-backend.ts";
+import { HttpAsker } from "../../test/support/http-asker.ts";
+import type { Exchange } from "../../test/support/raw-backend.ts";
 import type { HeaderLine } from "../protocol/headers.ts";
-import { resolveBySystem } from "./destination.ts";
 import type { HttpOutcome } from "./exchange.ts";
-import { HttpClient } from "./http-client.ts";
-import { formatRequest } from "./request-bytes.ts";
 import { ResponseParser } from "./response-parser.ts";
-import { ManualClock } from "./testing/manual-clock.ts";
-import { SYSTEM_TLS } from "./tls-files.ts";
-import { parseOrigin } from "./url-template.ts";
 
 /** Every run meets the same cases; a failing one is told by fast-check, made small. */
 const SEED = 9112;
@@ -239,40 +233,23 @@ describe("ResponseParser", () => {
 });
 
 describe("HttpClient", () => {
-  let backend: RawBackend;
-  let client: HttpClient;
+  let asker: HttpAsker;
 
   beforeAll(async () => {
-    backend = await RawBackend.start();
-    const origin = parseOrigin(backend.url);
-    if (origin === null) throw new Error("the backend has no origin");
-    const maxBodyBytes = () => MAX_BODY;
-    const clock = new ManualClock();
-    client = new HttpClient({ origin, tls: SYSTEM_TLS, allowed: null, resolve: resolveBySystem, maxBodyBytes, clock });
+    asker = await HttpAsker.start(MAX_BODY);
   });
 
-  afterAll(async () => {
-    client.stop();
-    await backend.stop();
-  });
-
-  const ask = (target: string): Promise<HttpOutcome> => {
-    const { promise, resolve } = Promise.withResolvers<HttpOutcome>();
-    const request = { method: "POST", target, headers: [], body: new Uint8Array() } as const;
-    const formatted = () => formatRequest(request, "Host: test\r\n");
-    client.send({ mayRepeat: false, formatRequest: formatted, onExchangeEnd: resolve }, formatted());
-    return within(promise, `the answer to ${target}`);
-  };
+  afterAll(() => asker.stop());
 
   /** Answers the next request by these pieces, waits until all are written, and hands over what the client made of it. */
   const tell = async (target: string, pieces: readonly Buffer[], ends: boolean): Promise<HttpOutcome> => {
     const written = Promise.withResolvers<void>();
-    backend.onOther = async (exchange) => {
+    asker.backend.onOther = async (exchange) => {
       await write(exchange, pieces);
       if (ends) exchange.end();
       written.resolve();
     };
-    const outcome = await ask(target);
+    const outcome = await asker.ask(target);
     await written.promise;
     // What came behind the answer is in the client's socket by now; a server that is later still cannot be told apart.
     for (let count = 0; count < 3; count++) await turn();
@@ -302,14 +279,14 @@ describe("HttpClient", () => {
         // Nobody could tell an answer that is not whole from one that is late: only such a one is ended by the server.
         const outcome = await tell("/mutated", pieces, !parse(pieces).endedByItself);
         expect(outcome.kind).not.toBe("not-sent");
-        const connection = backend.requests.at(-1)?.connection;
-        backend.onOther = (exchange) => {
+        const connection = asker.backend.requests.at(-1)?.connection;
+        asker.backend.onOther = (exchange) => {
           // Whoever has seen bytes that nobody asked for, and asks again all the same, gets more of them.
           if (behind !== "none" && exchange.request.connection === connection) exchange.reply(200, [], "nobody's");
           exchange.reply(200, [], exchange.request.target);
         };
         const target = `/after-${count++}`;
-        const next = await ask(target);
+        const next = await asker.ask(target);
         if (next.kind !== "answer") throw new Error(`the next request ended as ${next.kind}`);
         expect(Buffer.from(next.body).toString("latin1")).toBe(target);
       }),

@@ -1,6 +1,4 @@
 import { afterEach, describe, expect, test } from "bun:test";
-import { once } from "node:events";
-import { createServer, type Server, type Socket } from "node:net";
 import { makeCertificates } from "../../test/support/certificates.ts";
 import { until, within } from "../../test/support/deadline.ts";
 import { type BackendTls, RawBackend } from "../../test/support/raw-backend.ts";
@@ -54,28 +52,6 @@ describe("messages of one turn", () => {
       }
     }
     expect(backend.requests).toHaveLength(4 * count);
-  });
-
-  test("of which one waits for a server that does not read are not written over by those of later turns", async () => {
-    const server = new SlowServer();
-    const upstream = startUpstream([upstreamEntry(await server.start())]);
-    stack.push(() => upstream.stop());
-    // Two sockets that are there already, so that requests are written from the room.
-    await Promise.all([upstream.call(messageEvent("one")), upstream.call(messageEvent("two"))]);
-    server.pause();
-    const slow = bytesOf(1, 250_000);
-    const waiting = upstream.call(messageEvent(slow));
-    await Bun.sleep(20);
-    const others = Array.from({ length: 8 }, (_empty, index) =>
-      upstream.call(messageEvent(bytesOf(index + 2, 100_000))),
-    );
-    await Bun.sleep(20);
-    server.resume();
-    await within(Promise.all([waiting, ...others]), "the answers");
-    expect(server.received().some((bytes) => bytes.includes(slow))).toBe(true);
-    for (let index = 0; index < others.length; index++) {
-      expect(server.received().some((bytes) => bytes.includes(bytesOf(index + 2, 100_000)))).toBe(true);
-    }
   });
 });
 
@@ -173,62 +149,3 @@ describe("the end of a posted message", () => {
     expect(told.filter((kind) => kind === "abandoned")).toHaveLength(29);
   });
 });
-
-/** Answers requests as soon as they are whole, and can stop reading. */
-class SlowServer {
-  readonly #server: Server = createServer((socket) => this.#join(socket));
-  readonly #sockets: Socket[] = [];
-  readonly #received: Buffer[] = [];
-  #isPaused = false;
-
-  async start(): Promise<string> {
-    this.#server.listen(0, "127.0.0.1");
-    await once(this.#server, "listening");
-    stack.push(() => {
-      this.#server.close();
-      for (const socket of this.#sockets) socket.destroy();
-    });
-    const address = this.#server.address();
-    if (address === null || typeof address === "string") throw new Error("no port");
-    return `http://127.0.0.1:${address.port}/`;
-  }
-
-  pause(): void {
-    this.#isPaused = true;
-    for (const socket of this.#sockets) socket.pause();
-  }
-
-  resume(): void {
-    this.#isPaused = false;
-    for (const socket of this.#sockets) socket.resume();
-  }
-
-  /** All bytes of each connection. */
-  received(): readonly Buffer[] {
-    return this.#received;
-  }
-
-  #join(socket: Socket): void {
-    const index = this.#sockets.push(socket) - 1;
-    let [bytes, answered] = [Buffer.alloc(0), 0];
-    if (this.#isPaused) socket.pause();
-    socket.on("error", () => {});
-    socket.on("data", (piece) => {
-      bytes = Buffer.concat([bytes, Buffer.from(piece)]);
-      this.#received[index] = bytes;
-      for (let end = endOfRequest(bytes, answered); end !== -1; end = endOfRequest(bytes, answered)) {
-        answered = end;
-        socket.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
-      }
-    });
-  }
-}
-
-/** Where the request that begins at `start` ends; -1 where it has not all come. */
-function endOfRequest(bytes: Buffer, start: number): number {
-  const headEnd = bytes.indexOf("\r\n\r\n", start);
-  if (headEnd === -1) return -1;
-  const length = Number(/Content-Length: (\d+)/.exec(bytes.toString("latin1", start, headEnd))?.[1]);
-  const end = headEnd + 4 + length;
-  return end <= bytes.length ? end : -1;
-}
