@@ -30,6 +30,7 @@ const NO_DEADLINE = Number.POSITIVE_INFINITY;
 export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
   /** Until it waits for a place or for HTTP, nothing limits it: a token has a limit of its own. */
   deadlineMs = NO_DEADLINE;
+  deadlineSlot = -1;
   readonly event: UpstreamEvent;
   readonly #backend: Backend;
   readonly #listener: OutcomeListener;

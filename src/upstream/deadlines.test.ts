@@ -5,6 +5,7 @@ import { ManualClock } from "./testing/manual-clock.ts";
 function waitingUntil(deadlineMs: number, deadlines: Deadlines, expired: number[]) {
   const waiting = {
     deadlineMs,
+    deadlineSlot: -1,
     expire() {
       expired.push(deadlineMs);
       deadlines.remove(waiting);
@@ -58,4 +59,39 @@ test("ends its sweep when it is stopped, and may be stopped twice", () => {
   deadlines.stop();
   deadlines.stop();
   expect(clock.timerCount).toBe(0);
+});
+
+test("expires all that is due in one sweep, whatever is removed meanwhile", () => {
+  const clock = new ManualClock();
+  const deadlines = new Deadlines(clock);
+  const expired: number[] = [];
+  const due = clock.now() + 1;
+  const [, b, , , e] = [due, due + 5000, due, due, due + 5000, due].map((at) => waitingUntil(at, deadlines, expired));
+  if (b === undefined || e === undefined) throw new Error("there are six");
+  const last = {
+    deadlineMs: due,
+    deadlineSlot: -1,
+    expire() {
+      deadlines.remove(b);
+      deadlines.remove(last);
+    },
+  };
+  deadlines.add(last);
+  clock.advance(SWEEP_INTERVAL_MS);
+  expect(expired).toEqual([due, due, due, due]);
+  expect(deadlines.all()).toEqual([e]);
+});
+
+test("removes what waits once, and what does not wait never", () => {
+  const deadlines = new Deadlines(new ManualClock());
+  const [a, b, c] = [1, 2, 3].map((at) => waitingUntil(at, deadlines, []));
+  if (a === undefined || b === undefined || c === undefined) throw new Error("there are three");
+  deadlines.remove(a);
+  deadlines.remove(a);
+  expect(new Set(deadlines.all())).toEqual(new Set([b, c]));
+  deadlines.stop();
+  deadlines.remove(b);
+  expect(deadlines.all()).toEqual([]);
+  deadlines.add(b);
+  expect(deadlines.all()).toEqual([b]);
 });

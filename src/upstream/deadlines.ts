@@ -7,6 +7,8 @@ export const SWEEP_INTERVAL_MS = 50;
 export interface Waiting {
   /** In the clock's time. May move while it waits. */
   readonly deadlineMs: number;
+  /** Where it stands among all that wait; -1 while it does not. Kept by `Deadlines`. */
+  deadlineSlot: number;
   /** Called once the deadline has passed, and again each sweep until it is removed. */
   expire(): void;
 }
@@ -15,11 +17,13 @@ export interface Waiting {
  * The deadlines of everything that waits for an upstream.
  *
  * One sweep looks at all of them, since a timer for each call would cost more than the call's own bookkeeping. It runs
- * only while something waits, and ends itself.
+ * only while something waits, and ends itself. An array, since a `Set` into which each call goes and out of which it comes
+ * makes a new table for every few: the old ones refer to the new ones, and one that has grown old keeps all after it alive
+ * until the next full collection.
  */
 export class Deadlines {
   readonly #clock: Clock;
-  readonly #waiting = new Set<Waiting>();
+  readonly #waiting: Waiting[] = [];
   #cancelSweep: (() => void) | null = null;
 
   constructor(clock: Clock) {
@@ -27,31 +31,41 @@ export class Deadlines {
   }
 
   add(waiting: Waiting): void {
-    this.#waiting.add(waiting);
+    waiting.deadlineSlot = this.#waiting.length;
+    this.#waiting.push(waiting);
     this.#cancelSweep ??= this.#clock.every(SWEEP_INTERVAL_MS, () => this.#sweep());
   }
 
   remove(waiting: Waiting): void {
-    this.#waiting.delete(waiting);
+    const slot = waiting.deadlineSlot;
+    const last = slot === -1 ? undefined : this.#waiting.pop();
+    if (last === undefined) return;
+    waiting.deadlineSlot = -1;
+    if (last === waiting) return;
+    last.deadlineSlot = slot;
+    this.#waiting[slot] = last;
   }
 
-  /** Everything that waits. What is removed while it is gone through is left out. */
-  [Symbol.iterator](): IterableIterator<Waiting> {
-    return this.#waiting.values();
+  /** Everything that waits. */
+  all(): Waiting[] {
+    return [...this.#waiting];
   }
 
   stop(): void {
     this.#cancelSweep?.();
     this.#cancelSweep = null;
-    this.#waiting.clear();
+    for (const waiting of this.#waiting) waiting.deadlineSlot = -1;
+    this.#waiting.length = 0;
   }
 
   #sweep(): void {
     const now = this.#clock.now();
-    for (const waiting of this.#waiting) {
-      if (waiting.deadlineMs <= now) waiting.expire();
+    // From the end, since what is removed leaves its place to the last one: that one has been looked at.
+    for (let i = this.#waiting.length - 1; i >= 0; i--) {
+      const waiting = this.#waiting[i];
+      if (waiting !== undefined && waiting.deadlineMs <= now) waiting.expire();
     }
     // Stopped here and not in `remove`: a lone caller would start and stop a timer with every call.
-    if (this.#waiting.size === 0) this.stop();
+    if (this.#waiting.length === 0) this.stop();
   }
 }

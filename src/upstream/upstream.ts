@@ -69,7 +69,8 @@ export function createUpstream(options: UpstreamOptions): RunningUpstream {
     post: begin,
     laneFor: (hub: string): UpstreamLane | null => entries.find(hub, "disconnect"),
     abandonMessages(): void {
-      const messages = [...deadlines]
+      const messages = deadlines
+        .all()
         .filter((waiting) => waiting instanceof Call)
         .filter((call) => call.event.name === "message");
       // Those that wait first: a place that another gives back would send them, only to be abandoned too.
