@@ -13,20 +13,22 @@ export type MessageFailurePolicy = "close" | "ignore";
 /** Why a request that was sent (at least one byte of it) brought no usable answer. */
 export type UnknownCause = "timeout" | "reset" | "malformed" | "too-large" | "abandoned";
 
+/** A whole HTTP answer, whatever its status; interim 1xx answers are skipped, a final 101 is an answer. */
+export interface UpstreamAnswer {
+  readonly kind: "answer";
+  readonly status: number;
+  readonly headers: HeaderLines;
+  /** The first `Content-Type` among them, empty where there is none: all that a message's answer is asked for. */
+  readonly contentType: string;
+  readonly body: Uint8Array;
+  /** The body as text; null where it is no UTF-8. */
+  readonly text: string | null;
+  /** Set where this answers a repeat: the first request may have been acted on, and its answer was lost. */
+  readonly wasRepeated?: true;
+}
+
 export type UpstreamOutcome =
-  /** A whole HTTP answer, whatever its status; interim 1xx answers are skipped, a final 101 is an answer. */
-  | {
-      readonly kind: "answer";
-      readonly status: number;
-      readonly headers: HeaderLines;
-      /** The first `Content-Type` among them, empty where there is none: all that a message's answer is asked for. */
-      readonly contentType: string;
-      readonly body: Uint8Array;
-      /** The body as text; null where it is no UTF-8. */
-      readonly text: string | null;
-      /** Set where this answers a repeat: the first request may have been acted on, and its answer was lost. */
-      readonly wasRepeated?: true;
-    }
+  | UpstreamAnswer
   /** Provably no byte of the request was written: safe to repeat. `detail` is for the log and holds no secret. */
   | { readonly kind: "not-sent"; readonly detail: string; readonly onMessageFailure: MessageFailurePolicy }
   /** Sent, but no whole answer. `status` is set where a status line was seen before it went wrong. */

@@ -82,7 +82,7 @@ test("expires all that is due in one sweep, whatever is removed meanwhile", () =
   expect(deadlines.all()).toEqual([e]);
 });
 
-test("removes what waits once, and what does not wait never", () => {
+test("leaves the others alone where what is removed does not wait, or no longer", () => {
   const deadlines = new Deadlines(new ManualClock());
   const [a, b, c] = [1, 2, 3].map((at) => waitingUntil(at, deadlines, []));
   if (a === undefined || b === undefined || c === undefined) throw new Error("there are three");

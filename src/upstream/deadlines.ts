@@ -30,6 +30,7 @@ export class Deadlines {
     this.#clock = clock;
   }
 
+  /** It must not wait already. */
   add(waiting: Waiting): void {
     waiting.deadlineSlot = this.#waiting.length;
     this.#waiting.push(waiting);

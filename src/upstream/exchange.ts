@@ -1,16 +1,8 @@
-import type { UnknownCause } from "../core/ports.ts";
-import type { HeaderLines } from "../protocol/headers.ts";
+import type { UnknownCause, UpstreamAnswer } from "../core/ports.ts";
 import { copyOf } from "./byte-gatherer.ts";
 
-/** A whole answer, as the port has it. */
-export interface HttpAnswer {
-  readonly kind: "answer";
-  readonly status: number;
-  readonly headers: HeaderLines;
-  readonly contentType: string;
-  readonly body: Uint8Array;
-  readonly text: string | null;
-}
+/** A whole answer. Whether it answers a repeat its exchange knows. */
+export type HttpAnswer = Omit<UpstreamAnswer, "wasRepeated">;
 
 /** How one exchange ended: the port's outcomes, as far as HTTP knows them. */
 export type HttpOutcome =
