@@ -9,6 +9,10 @@ const ACTIVE = 64;
 const MANY = 5000;
 const BYTES = 64;
 const WARMUP_SECONDS = 1;
+/** Beside so many that say nothing and are pinged. */
+const IDLE = 15_000;
+const IDLE_RATE = 500;
+const PING_PERIOD_SECONDS = 20;
 /** So that the generator's own moves between cores are in no latency. */
 const PINNED = { core: 0 } as const;
 /** One in a thousand is looked at, by chance: among so many it is one at least. */
@@ -111,6 +115,38 @@ export const latencyRow: Row = {
       },
       theirs: async () => byP99(await load.run("http", { ...flags, port: backend.port, requests, rate }, PINNED)),
     };
+  },
+};
+
+/** How long one waits while many that came at one time are pinged. */
+export const latencyIdleRow: Row = {
+  name: "latency-idle",
+  what: `p99.9 beside ${IDLE.toLocaleString("en")} idle connections, ${IDLE_RATE} messages/s, over ${PING_PERIOD_SECONDS} s (one ping each)`,
+  unit: "µs",
+  theirs: "the same without the idle ones",
+  target: "said",
+  usualPairs: 3,
+  isMet: () => null,
+  prepare: async (bench, stack) => {
+    const { load } = bench;
+    const checker = stack.use(new Checker(REPLY));
+    const backend = stack.use(await startBackend({ checkerPort: checker.port }));
+    const [many, few] = [
+      stack.use(await startBenchGateway(bench, backend)),
+      stack.use(await startBenchGateway(bench, backend)),
+    ];
+    const idle = stack.use(await load.start("recv", { conns: IDLE, port: many.port, path: "/ws/client" }));
+    const flags = { conns: ACTIVE, bytes: BYTES, seconds: PING_PERIOD_SECONDS, warmup: WARMUP_SECONDS };
+    const side = async (port: number, lostBefore: number): Promise<Sample> => {
+      const { p50, p99, p999, lost, bad, failed } = await load.run(
+        "echo",
+        { ...flags, port, path: "/ws/client", rate: IDLE_RATE },
+        PINNED,
+      );
+      const details = { "p50 µs": p50, "p99 µs": p99, "p99.9 µs": p999 };
+      return { value: p999, lost: lost + bad + failed + checker.takeFaults() + lostBefore, details };
+    };
+    return { ours: () => side(many.port, IDLE - idle.opened), theirs: () => side(few.port, 0) };
   },
 };
 

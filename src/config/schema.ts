@@ -95,7 +95,7 @@ const websocketSchema = z.strictObject({
   }),
   pingAfterMs: ms(20_000, 100).register(optionDocs, {
     unit: "ms",
-    doc: "A connection from which nothing came for this long is pinged.",
+    doc: "A connection from which nothing came for this long is pinged; after half of it already, where many are due at one time.",
   }),
   pongTimeoutMs: ms(8000, 100).register(optionDocs, {
     unit: "ms",

@@ -140,6 +140,76 @@ describe("a removed connection", () => {
   });
 });
 
+describe("many that are heard from at one time", () => {
+  const COUNT = 15_000;
+  const TICK_MS = 100;
+
+  function burst() {
+    const { clock, dead, liveness, add } = stage();
+    const clients = Array.from({ length: COUNT }, add);
+    /** How many pings each tick of so many milliseconds brings; every ping is answered before the next tick. */
+    const pingsPerTick = async (forMs: number) => {
+      const counts: number[] = [];
+      for (let ms = 0; ms < forMs; ms += TICK_MS) {
+        await clock.advance(TICK_MS);
+        const pinged = clients.filter(({ socket }) => socket.done.length > 0);
+        for (const { connection, socket } of pinged) {
+          socket.done.length = 0;
+          liveness.heard(connection);
+        }
+        counts.push(pinged.length);
+      }
+      return counts;
+    };
+    return { clock, clients, dead, liveness, pingsPerTick };
+  }
+
+  const sum = (counts: readonly number[]) => counts.reduce((all, count) => all + count, 0);
+
+  test("are pinged over half of pingAfterMs, none later than at its end, and never again in one go", async () => {
+    const { dead, pingsPerTick } = burst();
+    expect(sum(await pingsPerTick(9900))).toBe(0);
+    const first = await pingsPerTick(10_100);
+    expect(sum(first)).toBe(COUNT);
+    expect(Math.max(...first)).toBeLessThanOrEqual(COUNT / 60);
+    const later = await pingsPerTick(100_000);
+    expect(Math.max(...later)).toBeLessThanOrEqual(COUNT / 60);
+    // Spread once, nobody is early any more: five rounds of pingAfterMs, and not of less.
+    expect(sum(later)).toBeLessThanOrEqual(COUNT * 5.5);
+    expect(sum(later)).toBeGreaterThanOrEqual(COUNT * 4.5);
+    expect(dead).toEqual([]);
+  }, 60_000);
+
+  test("are spread again when they all speak at once", async () => {
+    const { clients, liveness, pingsPerTick } = burst();
+    await pingsPerTick(20_000);
+    for (const { connection } of clients) liveness.heard(connection);
+    const counts = await pingsPerTick(60_000);
+    expect(Math.max(...counts)).toBeLessThanOrEqual(COUNT / 60);
+  }, 60_000);
+
+  test("are spread as well where many were cut or have left before", async () => {
+    const { clients, liveness, clock, dead } = burst();
+    for (let round = 1; round <= 5; round++) {
+      await clock.advance(20_000);
+      for (const { connection } of clients.slice(0, COUNT / 3)) liveness.remove(connection);
+      await clock.advance(8000);
+      expect(dead.splice(0)).toHaveLength((COUNT * 2) / 3);
+      for (const { connection, socket } of clients) {
+        socket.done.length = 0;
+        liveness.remove(connection);
+        liveness.add(connection);
+      }
+    }
+    await clock.advance(19_000);
+    for (const { socket } of clients) socket.done.length = 0;
+    await clock.advance(TICK_MS);
+    const pinged = clients.filter(({ socket }) => socket.done.length > 0).length;
+    expect(pinged).toBeGreaterThan(0);
+    expect(pinged).toBeLessThanOrEqual(COUNT / 60);
+  }, 60_000);
+});
+
 test("over a day of a thousand connections everybody is pinged at his time and the mute ones are cut", async () => {
   const { clock, dead, liveness, add } = stage();
   const clients = Array.from({ length: 1000 }, () => ({ ...add(), heardAt: clock.now(), pings: 0 }));
