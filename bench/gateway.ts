@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { BUN_SETTINGS } from "../bin/bun-settings.mjs";
 import { ready } from "../test/support/cluster.ts";
 import { CommandGateway } from "../test/support/command-gateway.ts";
 import { KEYS } from "../test/support/gateway.ts";
@@ -11,7 +12,8 @@ const TICKS_PER_SECOND = 100;
 const PAGE_BYTES = 4096;
 
 /**
- * The bench's gateway as a user runs it: journal, log and metrics on, and every limit set, to ten times the load or more.
+ * The bench's gateway as a user runs it: journal, log and metrics on, and every limit set, to ten times the load or more. Started
+ * without the launcher, but with its settings.
  *
  * Shape: keys of `config` replace those that all have.
  */
@@ -23,7 +25,7 @@ export async function startBenchGateway(
 ): Promise<CommandGateway> {
   const gateway = await CommandGateway.start({
     through: "bun",
-    env,
+    env: { ...BUN_SETTINGS, ...env },
     repository,
     config: {
       accessKeys: KEYS,

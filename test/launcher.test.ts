@@ -2,7 +2,7 @@ import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { type ChildProcess, spawn } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { within } from "./support/deadline.ts";
 
@@ -249,6 +249,13 @@ test("the process does not take the launcher's id for its own children", async (
   expect(await startLauncher([], makePeer(source)).line("variable")).toBe("variable undefined");
 });
 
+test("Bun has the launcher's settings, and the user's own before those", async () => {
+  const name = "MIMALLOC_PURGE_HOLES_MIN_INTERVAL";
+  const peer = makePeer(`${PEER}\nconsole.log("setting " + process.env.${name});`);
+  expect(await startLauncher([], peer).line("setting")).toBe("setting 2000");
+  expect(await start("env", [`${name}=7`, "node", LAUNCHER], peer).line("setting")).toBe("setting 7");
+});
+
 function startNpm(script: string): Started {
   const folder = makeFolder();
   writeFileSync(join(folder, "package.json"), JSON.stringify({ name: "x", scripts: { start: script } }));
@@ -291,9 +298,8 @@ test("goes on when a shell that started it in the background leaves", async () =
 
 test("says what to run when Bun's install script has been skipped", async () => {
   const folder = makeFolder();
-  mkdirSync(join(folder, "bin"));
   mkdirSync(join(folder, "node_modules/bun/bin"), { recursive: true });
-  cpSync(LAUNCHER, join(folder, "bin/hubwire.mjs"));
+  cpSync(dirname(LAUNCHER), join(folder, "bin"), { recursive: true });
   writeFileSync(join(folder, "node_modules/bun/package.json"), '{"name":"bun"}');
   writeFileSync(join(folder, "node_modules/bun/bin/bun.exe"), 'echo "Error: the postinstall script was not run"');
   const launcher = start("node", [join(folder, "bin/hubwire.mjs"), "start"], makePeer(PEER));
@@ -304,9 +310,8 @@ test("says what to run when Bun's install script has been skipped", async () => 
 
 test("says what to run when Bun is not installed at all", async () => {
   const folder = makeFolder();
-  const path = join(folder, "hubwire.mjs");
-  writeFileSync(path, readFileSync(LAUNCHER));
-  const launcher = start("node", [path, "start"], makePeer(PEER));
+  cpSync(dirname(LAUNCHER), folder, { recursive: true });
+  const launcher = start("node", [join(folder, "hubwire.mjs"), "start"], makePeer(PEER));
   expect(await launcher.exitCode).toBe(1);
   await launcher.allEnded;
   expect(launcher.lines.join()).toContain("Run: npm ci");
