@@ -1,4 +1,5 @@
 import { CLOSE, type CloseCause } from "../protocol/close-causes.ts";
+import { messageEventId } from "../protocol/events.ts";
 import { replyFrame } from "../protocol/reply-frame.ts";
 import type { Connection } from "./connection.ts";
 import { type InboundMessage, Inbox } from "./inbox.ts";
@@ -180,12 +181,13 @@ export class Dispatch implements MessageOwner {
   }
 
   /** Acts on an outcome; returns whether it was an answer. */
-  #settle({ facts: connection, eventId }: PostedMessage, outcome: UpstreamOutcome): boolean {
+  #settle(message: PostedMessage, outcome: UpstreamOutcome): boolean {
+    const connection = message.facts;
     if (outcome.kind === "answer") {
       this.#reply(connection, outcome);
       return true;
     }
-    this.#reportUndelivered(connection, eventId, describeOutcome(outcome), 1);
+    this.#reportUndelivered(connection, message.eventId, describeOutcome(outcome), 1);
     const due = connection.closeAfterCall;
     if (outcome.kind === "unrouted") this.#close(connection, due ?? CLOSE.noUpstreamForMessages);
     else if (outcome.onMessageFailure === "close") this.#close(connection, due ?? CLOSE.upstreamUnavailable);
@@ -230,7 +232,7 @@ export class Dispatch implements MessageOwner {
     connection.inbox = null;
     this.#pressure.holdMessage(connection, -connection.heldBytes);
     if (count === 0) return;
-    const firstEventId = `${connection.connectionId}.${connection.messageCount + 1}`;
+    const firstEventId = messageEventId(connection.connectionId, connection.messageCount + 1);
     this.#reportUndelivered(connection, firstEventId, "queued messages discarded after the connection closed", count);
   }
 

@@ -1,4 +1,4 @@
-import type { MessageEvent } from "../protocol/events.ts";
+import { type MessageEvent, messageEventId } from "../protocol/events.ts";
 import type { Connection } from "./connection.ts";
 import type { InboundMessage } from "./inbox.ts";
 import type { OutcomeListener, UpstreamOutcome } from "./ports.ts";
@@ -13,20 +13,24 @@ export interface MessageOwner {
 export class PostedMessage implements MessageEvent, OutcomeListener {
   readonly name = "message";
   readonly facts: Connection;
-  readonly eventId: string;
+  readonly number: number;
   readonly payload: Uint8Array;
   readonly binary: boolean;
   /** How often it was posted again, since provably none of it was sent. Set by dispatch. */
   repeats = 0;
   readonly #owner: MessageOwner;
 
-  /** `count` is the message's number on its connection. */
-  constructor(connection: Connection, count: number, { payload, binary }: InboundMessage, owner: MessageOwner) {
+  constructor(connection: Connection, number: number, { payload, binary }: InboundMessage, owner: MessageOwner) {
     this.facts = connection;
-    this.eventId = `${connection.connectionId}.${count}`;
+    this.number = number;
     this.payload = payload;
     this.binary = binary;
     this.#owner = owner;
+  }
+
+  /** Formed when it is asked for: nearly all messages go without. */
+  get eventId(): string {
+    return messageEventId(this.facts.connectionId, this.number);
   }
 
   onOutcome(outcome: UpstreamOutcome): void {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { formatAsrsHeaders, formatLastingHeaders, formatMessageLines } from "./asrs.ts";
+import { formatAsrsHeaders, formatLastingHeaders, formatMessageLines, MESSAGE_DATE_AT } from "./asrs.ts";
 import type { ConnectionFacts, UpstreamEvent } from "./events.ts";
 import type { HeaderLine } from "./headers.ts";
 
@@ -18,7 +18,9 @@ function format(event: UpstreamEvent, connectEventName: "handshake" | "connect" 
   const asLines = (headers: readonly HeaderLine[]) => headers.map(([name, value]) => `${name}: ${value}`);
   const context = { ...CONTEXT, connectEventName };
   if (event.name !== "message") return asLines(formatAsrsHeaders(event, context));
-  return [...asLines(formatLastingHeaders(event, context)), ...formatMessageLines(event, CONTEXT.date).split("\r\n")];
+  const own = formatMessageLines(event, CONTEXT.date);
+  expect(own.slice(MESSAGE_DATE_AT)).toStartWith(`${CONTEXT.date}\r\n`);
+  return [...asLines(formatLastingHeaders(event, context)), ...own.split("\r\n")];
 }
 
 function connect(over: Partial<Extract<UpstreamEvent, { name: "connect" }>> = {}): UpstreamEvent {
@@ -72,9 +74,9 @@ describe("formatAsrsHeaders", () => {
   test.each([
     [true, "application/octet-stream"],
     [false, "text/plain"],
-  ])("gives message the seed's headers in the seed's order (binary: %p)", (binary, type) => {
-    const event: UpstreamEvent = { name: "message", eventId: "e-2", facts: FACTS, payload: new Uint8Array(), binary };
-    expect(format(event)).toEqual([
+  ])("gives message the seed's headers in the seed's order, up to its number (binary: %p)", (binary, type) => {
+    const [eventId, payload] = ["id-1.2", new Uint8Array()];
+    expect(format({ name: "message", number: 2, eventId, facts: FACTS, payload, binary })).toEqual([
       "X-ASRS-Hub: Chat",
       "X-ASRS-Category: messages",
       "X-ASRS-Connection-Id: id-1",
@@ -86,7 +88,7 @@ describe("formatAsrsHeaders", () => {
       "X-Forwarded-For: 1.2.3.4, 5.6.7.8",
       "Date: Fri, 10 Jan 2020 01:02:03 GMT",
       `Content-Type: ${type}`,
-      "X-Hubwire-Event-Id: e-2",
+      "X-Hubwire-Event-Id: id-1.",
     ]);
   });
 

@@ -1,4 +1,4 @@
-import { categoryOf, type MessageEvent, type UpstreamEvent } from "./events.ts";
+import { categoryOf, type MessageEvent, messageEventId, type UpstreamEvent } from "./events.ts";
 import type { HeaderLine } from "./headers.ts";
 import { percentEncodeForHeader } from "./percent.ts";
 
@@ -48,15 +48,18 @@ export function formatLastingHeaders(event: UpstreamEvent, context: Omit<AsrsCon
   return lines;
 }
 
+/** Where the date stands in `formatMessageLines`. */
+export const MESSAGE_DATE_AT = "Date: ".length;
+
 /**
- * What stands behind in a message's: of this message alone, and of this try. Formed for each, so at once as the lines that they
- * become, joined by CRLF.
+ * What stands behind in a message's, as the lines that they become, joined by CRLF. What ends the last, the message's number, is
+ * left out: but for it and the date they are the same for all of a connection's messages of one kind.
  *
  * Shape: ASCII. The date is ours, and so is the event's id.
  */
-export function formatMessageLines(event: MessageEvent, date: string): string {
-  const type = event.binary ? "application/octet-stream" : "text/plain";
-  return `Date: ${date}\r\nContent-Type: ${type}\r\nX-Hubwire-Event-Id: ${event.eventId}`;
+export function formatMessageLines({ facts, binary }: MessageEvent, date: string): string {
+  const type = binary ? "application/octet-stream" : "text/plain";
+  return `Date: ${date}\r\nContent-Type: ${type}\r\nX-Hubwire-Event-Id: ${messageEventId(facts.connectionId)}`;
 }
 
 /** What the seed does not tell of a disconnect. A client chooses the reason, so it is encoded like a claim. */

@@ -40,6 +40,9 @@ export interface ConnectEvent {
 
 export interface MessageEvent {
   readonly name: "message";
+  /** Counts the messages of its connection, from 1. */
+  readonly number: number;
+  /** `messageEventId` of connection and number. */
   readonly eventId: string;
   readonly facts: ConnectionFacts;
   readonly payload: Uint8Array;
@@ -54,6 +57,11 @@ export interface DisconnectEvent {
   readonly closeReason: string;
   /** True where the connect event was sent and its answer never came: the backend may have said 2xx. */
   readonly connectOutcomeUnknown: boolean;
+}
+
+/** A message's event id; without a number, what all ids of its connection begin with. */
+export function messageEventId(connectionId: string, number: number | "" = ""): string {
+  return `${connectionId}.${number}`;
 }
 
 export type UpstreamEvent = ConnectEvent | MessageEvent | DisconnectEvent;

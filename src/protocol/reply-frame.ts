@@ -1,3 +1,5 @@
+/** The shortest that says so. */
+const OCTET_STREAM_LENGTH = "application/octet-stream".length;
 const OCTET_STREAM = /^\s*application\/octet-stream\s*(?:;|$)/i;
 
 /** What of an upstream's answer becomes a message. */
@@ -16,7 +18,9 @@ export interface Reply {
  * Source: spec section 5.2. Types compare without case and parameters.
  */
 export function replyFrame(reply: Reply): string | Uint8Array | null {
-  const text = OCTET_STREAM.test(reply.contentType) ? null : reply.text;
+  const { contentType } = reply;
+  const isBinary = contentType.length >= OCTET_STREAM_LENGTH && OCTET_STREAM.test(contentType);
+  const text = isBinary ? null : reply.text;
   if (text !== null) return text === "" ? null : text;
   return reply.body.length === 0 ? null : reply.body;
 }

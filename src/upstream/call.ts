@@ -1,6 +1,6 @@
 import { formatSignature } from "../auth/access-keys.ts";
 import type { OutcomeListener, UpstreamOutcome } from "../core/ports.ts";
-import { formatAsrsHeaders, formatMessageLines } from "../protocol/asrs.ts";
+import { formatAsrsHeaders } from "../protocol/asrs.ts";
 import type { MessageEvent, UpstreamEvent } from "../protocol/events.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
 import type { AuthorizationFault } from "./authorization.ts";
@@ -10,7 +10,7 @@ import { copyOf, NO_BYTES } from "./byte-gatherer.ts";
 import type { Waiting } from "./deadlines.ts";
 import { Exchange, type ExchangeOwner, type HttpAnswer, type HttpOutcome } from "./exchange.ts";
 import type { PlaceSeeker } from "./limiter.ts";
-import { formatRequest, formExchange } from "./request-bytes.ts";
+import { formatRequest } from "./request-bytes.ts";
 import { fillUrlTemplate } from "./url-template.ts";
 
 /** What a refused client is told to wait. The breaker lets one event try after as long. */
@@ -169,9 +169,8 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
 
   #formMessage(event: MessageEvent): Exchange {
     const { context, messageStarts, date, client } = this.#backend;
-    const start = messageStarts.startOf(event, context.keys(), this.#authorization);
-    const rest = formatMessageLines(event, date.now());
-    return formExchange(this, { start, rest, body: event.payload, room: client.room });
+    const start = messageStarts.startOf(event, context.keys(), this.#authorization, date.now());
+    return client.room.form(this, start, event.number, event.payload);
   }
 
   #refuse(cause: "breaker" | "concurrency"): void {

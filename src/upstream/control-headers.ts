@@ -1,5 +1,5 @@
 import { decodeHeaderValue } from "../protocol/headers.ts";
-import { equalsLowerCase, startOfValue, textOf, trimmedEnd } from "./header-bytes.ts";
+import { equalsLowerCase, equalsText, startOfValue, textOf, trimmedEnd } from "./header-bytes.ts";
 
 const NOTHING: readonly string[] = [];
 const DIGIT_0 = 0x30;
@@ -27,6 +27,8 @@ export class ControlHeaders {
   keepAliveSeconds: number | null = null;
   /** As they were written, where that is not once and in plain digits. */
   #lengths = NOTHING;
+  /** The type that was last read, which is nearly always the next one too. */
+  #lastType = "";
 
   /** Forgets all that it was told. */
   clear(): void {
@@ -91,7 +93,11 @@ export class ControlHeaders {
   #takeType(bytes: Uint8Array, at: number, end: number): void {
     if (this.contentType !== "") return;
     const start = startOfValue(bytes, at, end);
-    this.contentType = decodeHeaderValue(textOf(bytes, start, trimmedEnd(bytes, start, end)));
+    const last = trimmedEnd(bytes, start, end);
+    if (!equalsText(bytes, start, last, this.#lastType)) {
+      this.#lastType = decodeHeaderValue(textOf(bytes, start, last));
+    }
+    this.contentType = this.#lastType;
   }
 
   #takeEncoding(bytes: Uint8Array, at: number, end: number): void {

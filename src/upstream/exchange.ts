@@ -50,6 +50,8 @@ export class Exchange {
   written = false;
   /** Whether it was written once before: that answer was lost, if there was one. */
   repeated = false;
+  /** Its answer, from its arrival until the owner is told. */
+  answer: HttpAnswer | null = null;
   /** Whether it was given up. */
   isCut = false;
 

@@ -39,6 +39,16 @@ export function equalsLowerCase(bytes: Uint8Array, at: number, end: number, lowe
   return true;
 }
 
+/** Whether a value is this text; false where it is not of ASCII, since bytes beyond that are no characters. */
+export function equalsText(bytes: Uint8Array, at: number, end: number, text: string): boolean {
+  if (end - at !== text.length) return false;
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    if (code > 0x7f || bytes[at + i] !== code) return false;
+  }
+  return true;
+}
+
 /** The first byte of a value that is no blank. */
 export function startOfValue(bytes: Uint8Array, at: number, end: number): number {
   let start = at;

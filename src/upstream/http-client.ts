@@ -7,6 +7,7 @@ import { Exchange, type ExchangeOwner, type HttpAnswer } from "./exchange.ts";
 import { type HttpPeer, HttpSocket, type HttpSocketPool } from "./http-socket.ts";
 import { RequestRoom } from "./request-bytes.ts";
 import type { TlsFiles } from "./tls-files.ts";
+import { TurnList } from "./turn-list.ts";
 import type { Origin } from "./url-template.ts";
 
 /** How long a socket is kept for the next request. Node's servers close theirs after 5 s, and most others later. */
@@ -46,10 +47,11 @@ export class HttpClient implements HttpSocketPool {
   readonly #idle: HttpSocket[] = [];
   /** For requests that are written at the end of this turn. */
   readonly room = new RequestRoom();
-  #unflushed: HttpSocket[] = [];
-  /** Exchanges that were answered in this turn, each followed by its answer. */
-  #answered: (Exchange | HttpAnswer)[] = [];
+  readonly #unflushed = new TurnList<HttpSocket>();
+  /** Exchanges that were answered in this turn. */
+  readonly #answered = new TurnList<Exchange>();
   #isTurnEndDue = false;
+  readonly #onTurnEnd = () => this.#endTurn();
   /** When the turn began to matter: one look at the clock for all that it brings. */
   #turnMs = 0;
   #cancelSweep: (() => void) | null = null;
@@ -109,13 +111,14 @@ export class HttpClient implements HttpSocketPool {
 
   /** Writes at the end of the turn. Sockets that the same turn finds closed are then known before they are used. */
   flushSoon(socket: HttpSocket): void {
-    this.#unflushed.push(socket);
+    this.#unflushed.add(socket);
     this.#endTurnSoon();
   }
 
   /** Tells the answer at the end of the turn, unless the exchange is cut before. */
   answerSoon(exchange: Exchange, answer: HttpAnswer): void {
-    this.#answered.push(exchange, answer);
+    exchange.answer = answer;
+    this.#answered.add(exchange);
     this.#endTurnSoon();
   }
 
@@ -148,7 +151,7 @@ export class HttpClient implements HttpSocketPool {
     if (this.#isTurnEndDue) return;
     this.#isTurnEndDue = true;
     this.#turnMs = this.#clock.now();
-    setImmediate(() => this.#endTurn());
+    setImmediate(this.#onTurnEnd);
   }
 
   /**
@@ -157,23 +160,21 @@ export class HttpClient implements HttpSocketPool {
    */
   #endTurn(): void {
     this.#isTurnEndDue = false;
-    const sockets = this.#unflushed;
-    this.#unflushed = [];
-    for (const socket of sockets) socket.flush();
-    // What a failed write has brought about meanwhile is still to be written.
-    if (this.#unflushed.length === 0) this.room.clear();
-    this.#tellAnswers();
+    try {
+      this.#unflushed.drain(flush);
+      // What a failed write has brought about meanwhile is still to be written.
+      if (this.#unflushed.count === 0) this.room.clear();
+      this.#tellAnswers();
+    } finally {
+      // A bug of ours with one of them is none with the others.
+      if (this.#unflushed.count + this.#answered.count > 0) this.#endTurnSoon();
+    }
   }
 
   #tellAnswers(): void {
-    const answered = this.#answered;
-    if (answered.length === 0) return;
-    this.#answered = [];
+    if (this.#answered.count === 0) return;
     const nowMs = this.#clock.now();
-    for (let i = 0; i < answered.length; i += 2) {
-      const exchange = answered[i] as Exchange;
-      if (!exchange.isCut) exchange.owner.onExchangeEnd(answered[i + 1] as HttpAnswer, nowMs);
-    }
+    this.#answered.drain((exchange) => tell(exchange, nowMs));
   }
 
   #takeIdle(nowMs: number): HttpSocket | null {
@@ -192,6 +193,14 @@ export class HttpClient implements HttpSocketPool {
     this.#cancelSweep?.();
     this.#cancelSweep = null;
   }
+}
+
+function flush(socket: HttpSocket): void {
+  socket.flush();
+}
+
+function tell({ owner, answer, isCut }: Exchange, nowMs: number): void {
+  if (answer !== null && !isCut) owner.onExchangeEnd(answer, nowMs);
 }
 
 function tlsOptions(origin: Origin, files: TlsFiles): TLSOptions | null {

@@ -1,25 +1,47 @@
 import type { AccessKeys } from "../auth/access-keys.ts";
 import { formatSignature } from "../auth/access-keys.ts";
-import { formatLastingHeaders } from "../protocol/asrs.ts";
-import type { ConnectionFacts, UpstreamEvent } from "../protocol/events.ts";
+import { formatLastingHeaders, formatMessageLines, MESSAGE_DATE_AT } from "../protocol/asrs.ts";
+import type { ConnectionFacts, MessageEvent } from "../protocol/events.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
 import { formatRequestStart } from "./request-bytes.ts";
 import { fillUrlTemplate, type UrlTemplate } from "./url-template.ts";
 
-/** How many connections' are kept at least, as long as these live; at most twice as many, each about 700 bytes. */
+/** How many connections' are kept at least, as long as these live; at most twice as many, each about 800 bytes. */
 const KEPT = 8192;
 
-type MessageEvent = Extract<UpstreamEvent, { name: "message" }>;
+/** Bytes in which a date stands that can be changed. */
+class DatedBytes {
+  readonly #bytes: Buffer;
+  readonly #dateAt: number;
+  #date: string;
 
-/** What a start was formed from, and the start. */
-interface Start {
+  constructor(bytes: Buffer, dateAt: number, date: string) {
+    this.#bytes = bytes;
+    this.#dateAt = dateAt;
+    this.#date = date;
+  }
+
+  /** The same bytes each time, with this date: all dates are of one length. */
+  at(date: string): Uint8Array {
+    if (date !== this.#date) {
+      this.#bytes.write(date, this.#dateAt, "latin1");
+      this.#date = date;
+    }
+    return this.#bytes;
+  }
+}
+
+/** What a connection's starts were formed from, and those that were asked for. */
+interface Starts {
   readonly keys: AccessKeys;
   readonly authorization: HeaderLines;
-  readonly bytes: Uint8Array;
+  text: DatedBytes | null;
+  binary: DatedBytes | null;
 }
 
 /**
- * The first part of message requests, which is the same for all messages of a connection: it is formed once for each that talks.
+ * The first part of message requests, which but for the date is the same for all messages of a connection that are text, or bytes:
+ * it is formed once for each that talks.
  *
  * Cost: those that have ended, or not talked for long, are forgotten. Where more talk in turns than are kept, each is formed anew.
  */
@@ -27,8 +49,8 @@ export class MessageStarts {
   readonly #template: UrlTemplate;
   readonly #opening: string;
   /** They keep no connection alive. */
-  #recent = new WeakMap<ConnectionFacts, Start>();
-  #older = new WeakMap<ConnectionFacts, Start>();
+  #recent = new WeakMap<ConnectionFacts, Starts>();
+  #older = new WeakMap<ConnectionFacts, Starts>();
   #recentCount = 0;
 
   constructor(template: UrlTemplate, opening: string) {
@@ -36,34 +58,47 @@ export class MessageStarts {
     this.#opening = opening;
   }
 
-  /** Everything up to `Date`. The keys and the authorization in force are compared as objects. */
-  startOf(event: MessageEvent, keys: AccessKeys, authorization: HeaderLines): Uint8Array {
-    const { facts } = event;
-    const known = this.#recent.get(facts) ?? this.#older.get(facts);
-    if (known !== undefined && known.keys === keys && known.authorization === authorization) {
+  /**
+   * Everything up to the message's number. The keys and the authorization in force are compared as objects.
+   *
+   * Order: the bytes are to be copied before the next call, which may change the date in them.
+   */
+  startOf(event: MessageEvent, keys: AccessKeys, authorization: HeaderLines, date: string): Uint8Array {
+    const { facts, binary } = event;
+    const recent = this.#recent.get(facts);
+    let starts = recent ?? this.#older.get(facts);
+    if (starts === undefined || starts.keys !== keys || starts.authorization !== authorization) {
+      starts = { keys, authorization, text: null, binary: null };
+      this.#keep(facts, starts);
+    } else if (recent === undefined) {
       // Whoever is asked for again and again stays recent, at the cost of a write once a generation.
-      if (!this.#recent.has(facts)) this.#keep(facts, known);
-      return known.bytes;
+      this.#keep(facts, starts);
     }
-    const bytes = this.#form(event, keys, authorization);
-    this.#keep(facts, { keys, authorization, bytes });
-    return bytes;
+    if (binary) {
+      starts.binary ??= this.#form(event, starts, date);
+      return starts.binary.at(date);
+    }
+    starts.text ??= this.#form(event, starts, date);
+    return starts.text.at(date);
   }
 
-  #form(event: MessageEvent, keys: AccessKeys, authorization: HeaderLines): Uint8Array {
+  #form(event: MessageEvent, { keys, authorization }: Starts, date: string): DatedBytes {
     const signature = formatSignature(event.facts.connectionId, keys);
-    const headers = formatLastingHeaders(event, { signature, connectEventName: "handshake" });
+    const lasting = formatLastingHeaders(event, { signature, connectEventName: "handshake" });
     const target = fillUrlTemplate(this.#template, event.facts.hub, event.name);
-    return formatRequestStart({ method: "POST", target, headers: [...authorization, ...headers] }, this.#opening);
+    const headers = [...authorization, ...lasting];
+    const first = formatRequestStart({ method: "POST", target, headers }, this.#opening);
+    const bytes = Buffer.concat([first, Buffer.from(formatMessageLines(event, date), "latin1")]);
+    return new DatedBytes(bytes, first.length + MESSAGE_DATE_AT, date);
   }
 
-  #keep(facts: ConnectionFacts, start: Start): void {
+  #keep(facts: ConnectionFacts, starts: Starts): void {
     if (this.#recentCount >= KEPT) {
       this.#older = this.#recent;
       this.#recent = new WeakMap();
       this.#recentCount = 0;
     }
     if (!this.#recent.has(facts)) this.#recentCount++;
-    this.#recent.set(facts, start);
+    this.#recent.set(facts, starts);
   }
 }

@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
-import { formatOpening, formatRequest } from "./request-bytes.ts";
+import type { ExchangeOwner } from "./exchange.ts";
+import { formatOpening, formatRequest, RequestRoom } from "./request-bytes.ts";
 
 const OPENING = formatOpening("host:7071", "hubwire/1.2.3");
 
@@ -30,3 +31,40 @@ test.each(["a\r\nX-ASRS-User-Id: admin", "a\rb", "a\nb", "a\0b"])(
     );
   },
 );
+
+const OWNER: ExchangeOwner = { mayRepeat: false, formatRequest: () => new Uint8Array(), onExchangeEnd: () => {} };
+const START = Buffer.from("POST / HTTP/1.1\r\nX-Hubwire-Event-Id: c1.");
+
+test.each([
+  [0, 0],
+  [1, 9],
+  [9, 10],
+  [10, 99],
+  [99, 100],
+  [1000, 64],
+  [1_234_567_890_123, 300_000],
+  [Number.MAX_SAFE_INTEGER, 1],
+])("forms a message's request with number %d and a body of %d bytes, in the room where it fits", (number, length) => {
+  const room = new RequestRoom();
+  const body = Buffer.alloc(length, "body ");
+  const head = `${START}${number}\r\nContent-Length: ${length}\r\n\r\n`;
+  for (let turn = 0; turn < 3; turn++) {
+    const { bytes, start, end } = room.form(OWNER, START, number, body);
+    expect(Buffer.compare(bytes.subarray(start, end), Buffer.concat([Buffer.from(head), body]))).toBe(0);
+    expect(bytes === room.bytes).toBe(length < room.bytes.length);
+  }
+});
+
+test("requests of one turn stand beside each other, and what no longer fits has bytes of its own", () => {
+  const room = new RequestRoom();
+  const body = Buffer.alloc(60_000, "b");
+  const formed = Array.from({ length: 6 }, (_empty, index) => room.form(OWNER, START, index, body));
+  expect(formed.map(({ bytes }) => bytes === room.bytes)).toEqual([true, true, true, true, false, false]);
+  for (const [index, { bytes, start, end }] of formed.entries()) {
+    const text = Buffer.from(bytes.subarray(start, end)).toString();
+    expect(text).toStartWith(`${START}${index}\r\n`);
+    expect(text).toEndWith(`\r\n\r\n${"b".repeat(60_000)}`);
+  }
+  room.clear();
+  expect(room.form(OWNER, START, 1, body).bytes).toBe(room.bytes);
+});

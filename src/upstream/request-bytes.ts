@@ -36,6 +36,11 @@ export function formatRequestStart(request: Omit<HttpRequest, "body">, opening: 
   return Buffer.from(formatStart(request, opening), "utf8");
 }
 
+const DIGIT_0 = 0x30;
+/** What stands between the two numbers of a message's head, and behind them. */
+const LENGTH_LINE = Buffer.from("\r\nContent-Length: ");
+const HEAD_END = Buffer.from("\r\n\r\n");
+
 /** What a room holds: some hundred messages of usual size. */
 const ROOM_BYTES = 262_144;
 
@@ -52,30 +57,49 @@ export class RequestRoom {
     return start;
   }
 
+  /**
+   * Forms a message's POST here, or where there is no room in bytes of its own.
+   *
+   * Shape: `start` is everything up to the number that ends the last of the message's own headers.
+   */
+  form(owner: ExchangeOwner, start: Uint8Array, number: number, body: Uint8Array): Exchange {
+    const length =
+      start.length + digitCount(number) + LENGTH_LINE.length + digitCount(body.length) + HEAD_END.length + body.length;
+    const place = this.take(length);
+    const bytes = place === -1 ? Buffer.allocUnsafe(length) : this.bytes;
+    const from = Math.max(0, place);
+    bytes.set(start, from);
+    let at = writeDecimal(bytes, from + start.length, number);
+    bytes.set(LENGTH_LINE, at);
+    at = writeDecimal(bytes, at + LENGTH_LINE.length, body.length);
+    bytes.set(HEAD_END, at);
+    bytes.set(body, at + HEAD_END.length);
+    return new Exchange(owner, bytes, from, from + length);
+  }
+
   /** All that stands there has been written. */
   clear(): void {
     this.#used = 0;
   }
 }
 
-/**
- * Forms a POST whose first part has been formed before, in a room where it has some.
- *
- * Shape: `rest` is the remaining headers' lines, without line ends but those between them and with none at its end, of ASCII.
- */
-export function formExchange(
-  owner: ExchangeOwner,
-  { start, rest, body, room }: { start: Uint8Array; rest: string; body: Uint8Array; room: RequestRoom },
-): Exchange {
-  const text = `${rest}\r\nContent-Length: ${body.length}\r\n\r\n`;
-  const length = start.length + text.length + body.length;
-  const place = room.take(length);
-  const bytes = place === -1 ? Buffer.allocUnsafe(length) : room.bytes;
-  const at = Math.max(0, place);
-  bytes.set(start, at);
-  bytes.write(text, at + start.length, "latin1");
-  bytes.set(body, at + start.length + text.length);
-  return new Exchange(owner, bytes, at, at + length);
+/** How many digits a whole number from 0 on has. */
+function digitCount(value: number): number {
+  let count = 1;
+  for (let limit = 10; value >= limit; limit *= 10) count++;
+  return count;
+}
+
+/** Writes a whole number from 0 on in decimal; returns the place behind it. */
+function writeDecimal(bytes: Uint8Array, at: number, value: number): number {
+  const end = at + digitCount(value);
+  let rest = value;
+  for (let place = end - 1; place >= at; place--) {
+    const next = Math.floor(rest / 10);
+    bytes[place] = DIGIT_0 + (rest - next * 10);
+    rest = next;
+  }
+  return end;
 }
 
 function formatStart({ method, target, headers }: Omit<HttpRequest, "body">, opening: string): string {

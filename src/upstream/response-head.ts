@@ -25,7 +25,9 @@ export function parseStatus(bytes: Uint8Array, at: number, end: number): number 
     if (bytes[at + i] !== STATUS_LINE_START.charCodeAt(i)) return null;
   }
   const minor = digitAt(bytes, at + 7);
-  const [hundreds, tens, ones] = [digitAt(bytes, at + 9), digitAt(bytes, at + 10), digitAt(bytes, at + 11)];
+  const hundreds = digitAt(bytes, at + 9);
+  const tens = digitAt(bytes, at + 10);
+  const ones = digitAt(bytes, at + 11);
   const isWhole = at + 12 === end || (bytes[at + 12] === SPACE && endOfValue(bytes, at + 13, end) === end);
   if (at + 12 > end || minor > 1 || bytes[at + 8] !== SPACE || !isWhole) return null;
   if (hundreds < 1 || hundreds > 5 || tens > 9 || ones > 9) return null;

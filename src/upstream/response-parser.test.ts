@@ -53,6 +53,25 @@ describe("ResponseParser", () => {
     }
   });
 
+  test("reads each answer's type as it is written, whatever the one before it had", () => {
+    const parser = new ResponseParser(MAX_BODY);
+    // The second's bytes are the characters of the first.
+    const types = [
+      ["\u00c3\u0083\u00c2\u00a9", "\u00c3\u00a9"],
+      ["\u00c3\u00a9", "\u00e9"],
+      ["text/plain", "text/plain"],
+      ["text/plain", "text/plain"],
+      ["Text/plain", "Text/plain"],
+      ["text/plai", "text/plai"],
+      ["", ""],
+    ];
+    for (const [written, read] of types) {
+      parser.begin(MAX_BODY);
+      const told = parse([bytesOf(`HTTP/1.1 200 OK\r\nContent-Type: ${written}\r\nContent-Length: 0\r\n\r\n`)], parser);
+      expect(told.result).toMatchObject({ contentType: read });
+    }
+  });
+
   test("reads every answer alike, whatever it has read before", () => {
     const parser = new ResponseParser(0);
     for (const [text] of [...Object.values(ANSWERS), ...Object.values(FAULTS)]) {

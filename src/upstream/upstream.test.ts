@@ -59,7 +59,7 @@ describe("a request", () => {
         "X-Forwarded-For: 192.0.2.7",
         `Date: ${date}`,
         "Content-Type: text/plain",
-        "X-Hubwire-Event-Id: event-2",
+        "X-Hubwire-Event-Id: c0nnecti0n_id-0123456789.2",
         "Content-Length: 6",
         "\r\n",
       ].join("\r\n"),

@@ -1,6 +1,12 @@
 import type { UpstreamEntry } from "../../config/schema.ts";
 import type { Clock } from "../../core/ports.ts";
-import type { ConnectEvent, ConnectionFacts, DisconnectEvent, MessageEvent } from "../../protocol/events.ts";
+import {
+  type ConnectEvent,
+  type ConnectionFacts,
+  type DisconnectEvent,
+  type MessageEvent,
+  messageEventId,
+} from "../../protocol/events.ts";
 import { createUpstream, type RunningUpstream, type UpstreamOptions } from "../upstream.ts";
 
 /** Real time, for tests that wait for real sockets. */
@@ -41,7 +47,9 @@ export function messageEvent(
 ): MessageEvent {
   const binary = typeof payload !== "string";
   const bytes = binary ? payload : new TextEncoder().encode(payload);
-  return { name: "message", eventId: "event-2", facts: { ...FACTS, ...facts }, payload: bytes, binary };
+  const all = { ...FACTS, ...facts };
+  const eventId = messageEventId(all.connectionId, 2);
+  return { name: "message", number: 2, eventId, facts: all, payload: bytes, binary };
 }
 
 export function disconnectEvent(facts: Partial<ConnectionFacts> = {}): DisconnectEvent {
