@@ -103,7 +103,7 @@ export class Deliver implements BrokerHandler {
   }
 
   #send(connection: Connection, frame: Frame): void {
-    if (connection.socket?.send(frame) === "full") this.#close(connection, CLOSE.slowConsumer);
+    if (connection.socket?.sendSoon(frame) === "full") this.#close(connection, CLOSE.slowConsumer);
     this.#pressure.moved(frame.length);
   }
 

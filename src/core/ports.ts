@@ -95,6 +95,8 @@ export interface ClientSocket {
   readonly waitingBytes: number;
   /** `sent`: given to the kernel or queued within bounds. `full`: not sent, since more than `maxOutboxBytes` would wait. */
   send(frame: Frame): "sent" | "full";
+  /** The same, but written at the end of the turn, together with others' frames. What is sent after it arrives after it. */
+  sendSoon(frame: Frame): "sent" | "full";
   /** From here on gets what the fan-out publishes to a topic. `unsubscribe` undoes it; both may be repeated. */
   subscribe(topic: string): void;
   unsubscribe(topic: string): void;

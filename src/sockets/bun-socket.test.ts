@@ -1,113 +1,19 @@
 import { afterEach, beforeEach, describe, expect, jest, test } from "bun:test";
-import type { Server, ServerWebSocket } from "bun";
 import { within } from "../../test/support/deadline.ts";
 import { OPCODE } from "../../test/support/frame-codec.ts";
-import { RawWebSocket } from "../../test/support/raw-websocket.ts";
-import { Connection } from "../core/connection.ts";
-import { BunSocket } from "./bun-socket.ts";
+import { BACKLOG_BYTES, MAX_OUTBOX_BYTES, type SocketPeer, SocketStage } from "../../test/support/socket-stage.ts";
 
-const MAX_OUTBOX_BYTES = 8_000_000;
-/** More than the kernel takes over from a socket whose peer does not read, and less than the outbox holds. */
-const BACKLOG_MESSAGES = 110;
-const MESSAGE_BYTES = 65_536;
-const BACKLOG_BYTES = BACKLOG_MESSAGES * MESSAGE_BYTES;
-interface Ended {
-  readonly code: number;
-  readonly reason: string;
-  readonly atMs: number;
-}
-
-/** One client of a Bun server, and the socket under test at the server's end. */
-class Peer {
-  readonly client: RawWebSocket;
-  readonly socket: BunSocket;
-  readonly ended: Promise<Ended>;
-
-  constructor(client: RawWebSocket, opened: { socket: BunSocket; ended: Promise<Ended> }) {
-    this.client = client;
-    this.socket = opened.socket;
-    this.ended = opened.ended;
-  }
-
-  /** The client stops reading, and more is sent than the kernel takes: the rest waits. */
-  fill(): void {
-    this.client.pauseReading();
-    for (let count = 0; count < BACKLOG_MESSAGES; count++) this.socket.send(new Uint8Array(MESSAGE_BYTES));
-  }
-
-  /** All messages up to the close frame. */
-  async rest(): Promise<{ byteCount: number; texts: string[]; close: string }> {
-    const texts: string[] = [];
-    let byteCount = 0;
-    for (;;) {
-      const { opcode, payload } = await this.client.frame();
-      if (opcode === OPCODE.close) {
-        return { byteCount, texts, close: `${payload.readUInt16BE()} ${payload.subarray(2).toString("utf8")}` };
-      }
-      if (opcode === OPCODE.text) texts.push(payload.toString("utf8"));
-      else if (opcode === OPCODE.binary) byteCount += payload.length;
-      else throw new Error(`a frame of opcode ${opcode}`);
-    }
-  }
-}
-
-let server: Server<BunSocket>;
-let clients: RawWebSocket[];
-let opened: { socket: BunSocket; ended: Promise<Ended> }[];
-let compression = false;
+let stage: SocketStage;
 
 beforeEach(() => {
-  clients = [];
-  opened = [];
-  const ends = new Map<ServerWebSocket<BunSocket>, (ended: Ended) => void>();
-  server = Bun.serve<BunSocket>({
-    hostname: "127.0.0.1",
-    port: 0,
-    fetch(request, own) {
-      const connection = new Connection({
-        connectionId: "c1",
-        hub: "chat",
-        userId: "ann",
-        claims: "",
-        clientQuery: "",
-        forwardedFor: "",
-      });
-      own.upgrade(request, { data: new BunSocket(connection, null) });
-    },
-    websocket: {
-      backpressureLimit: 4 * MAX_OUTBOX_BYTES,
-      idleTimeout: 0,
-      sendPings: false,
-      perMessageDeflate: { compress: "shared", decompress: "shared" },
-      open(ws) {
-        const { promise, resolve } = Promise.withResolvers<Ended>();
-        ends.set(ws, resolve);
-        ws.data.opened(ws, { maxOutboxBytes: MAX_OUTBOX_BYTES, compression });
-        opened.push({ socket: ws.data, ended: promise });
-      },
-      message() {},
-      drain(ws) {
-        ws.data.drained();
-      },
-      close(ws, code, reason) {
-        ws.data.closed();
-        ends.get(ws)?.({ code, reason, atMs: performance.now() });
-      },
-    },
-  });
+  stage = new SocketStage();
 });
 afterEach(async () => {
-  for (const client of clients) client.destroy();
-  await server.stop(true);
-  compression = false;
+  await stage[Symbol.asyncDispose]();
 });
 
-async function connect(lines: readonly string[] = []): Promise<Peer> {
-  const client = await RawWebSocket.open({ port: server.port ?? 0, lines });
-  clients.push(client);
-  const own = opened.at(-1);
-  if (own === undefined) throw new Error("the server has no socket");
-  return new Peer(client, own);
+async function connect(lines: readonly string[] = []): Promise<SocketPeer> {
+  return await stage.connect(lines);
 }
 
 describe("sending", () => {
@@ -128,7 +34,7 @@ describe("sending", () => {
     const plain = await connect(offer);
     plain.socket.send("x".repeat(1000));
     expect((await plain.client.frame()).rsv).toBe(0);
-    compression = true;
+    stage.options = { ...stage.options, compression: true };
     const deflated = await connect(offer);
     deflated.socket.send("x".repeat(1000));
     const frame = await deflated.client.frame();
@@ -181,14 +87,14 @@ describe("topics", () => {
     const peer = await connect();
     peer.socket.subscribe("red");
     peer.socket.subscribe("red");
-    server.publish("red", "one");
-    server.publish("blue", "for others");
+    stage.publish("red", "one");
+    stage.publish("blue", "for others");
     peer.socket.unsubscribe("red");
     peer.socket.unsubscribe("red");
     peer.socket.unsubscribe("never joined");
-    server.publish("red", "for others");
+    stage.publish("red", "for others");
     peer.socket.subscribe("red");
-    server.publish("red", "two");
+    stage.publish("red", "two");
     peer.socket.send("end");
     expect([await peer.client.nextText(), await peer.client.nextText(), await peer.client.nextText()]).toEqual([
       "one",
@@ -206,13 +112,13 @@ describe("topics", () => {
     const expected: string[] = [];
     for (let round = 0; round < 50; round++) {
       const sent = [`p${round}`, `s${round}`, `l${round}${large}`, `q${round}`];
-      server.publish("hub", sent[0] ?? "");
+      stage.publish("hub", sent[0] ?? "");
       peer.socket.send(sent[1] ?? "");
-      server.publish("hub", sent[2] ?? "");
+      stage.publish("hub", sent[2] ?? "");
       peer.socket.unsubscribe("hub");
-      server.publish("hub", `not for peer ${round}`);
+      stage.publish("hub", `not for peer ${round}`);
       peer.socket.subscribe("hub");
-      server.publish("hub", sent[3] ?? "");
+      stage.publish("hub", sent[3] ?? "");
       expected.push(...sent);
     }
     for (const text of expected) expect(await peer.client.nextText()).toBe(text);
@@ -238,13 +144,13 @@ describe("closing without a backlog", () => {
   test("what was published and sent in the same turn arrives before the close frame, and nothing after it", async () => {
     const peer = await connect();
     peer.socket.subscribe("hub");
-    server.publish("hub", "published");
+    stage.publish("hub", "published");
     peer.socket.send("sent");
     peer.socket.close(1000, "bye");
-    server.publish("hub", "too late");
+    stage.publish("hub", "too late");
     peer.socket.send("too late");
     peer.socket.subscribe("hub");
-    server.publish("hub", "too late");
+    stage.publish("hub", "too late");
     expect(await peer.rest()).toEqual({ byteCount: 0, texts: ["published", "sent"], close: "1000 bye" });
     expect(await peer.client.ended()).toBe("fin");
   });
@@ -301,14 +207,14 @@ describe("closing with a backlog", () => {
     peer.socket.close(1000, "bye");
     expect(peer.socket.send("too late")).toBe("sent");
     peer.socket.ping();
-    server.publish("hub", "too late");
-    server.publish("red", "too late");
+    stage.publish("hub", "too late");
+    stage.publish("red", "too late");
     // As deliver does it with a connection that is excluded.
     peer.socket.unsubscribe("hub");
     peer.socket.subscribe("hub");
     peer.socket.subscribe("blue");
-    server.publish("hub", "too late");
-    server.publish("blue", "too late");
+    stage.publish("hub", "too late");
+    stage.publish("blue", "too late");
     peer.client.resumeReading();
     expect(await peer.rest()).toEqual({ byteCount: BACKLOG_BYTES, texts: [], close: "1000 bye" });
   });
@@ -317,8 +223,8 @@ describe("closing with a backlog", () => {
     const peer = await connect();
     peer.socket.subscribe("hub");
     peer.fill();
-    server.publish("hub", "small");
-    server.publish("hub", "x".repeat(20_000));
+    stage.publish("hub", "small");
+    stage.publish("hub", "x".repeat(20_000));
     peer.socket.close(1000, "bye");
     peer.client.resumeReading();
     const { texts } = await peer.rest();

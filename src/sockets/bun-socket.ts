@@ -1,6 +1,7 @@
 import type { ServerWebSocket } from "bun";
 import type { Connection } from "../core/connection.ts";
 import type { ClientSocket, Frame } from "../core/ports.ts";
+import type { FrameSink, TurnWrites } from "./turn-writes.ts";
 
 /** A ping needs a payload: without one Bun's return value cannot tell success from a drop. */
 const PING_PAYLOAD = "hubwire";
@@ -14,6 +15,13 @@ export interface BunSocketOptions {
   readonly compression: boolean;
 }
 
+/** What all sockets of a listener share. */
+export interface SharedBySockets {
+  /** May change while sockets are open. */
+  readonly options: BunSocketOptions;
+  readonly writes: TurnWrites;
+}
+
 /**
  * The core's `ClientSocket` over Bun's WebSocket, and what hangs on that: one object for both, since every client has one.
  *
@@ -21,13 +29,13 @@ export interface BunSocketOptions {
  *
  * Order:  Bun runs its close handler inside `close` and `terminate`, so the core's `closed` may run before they return.
  */
-export class BunSocket implements ClientSocket {
+export class BunSocket implements ClientSocket, FrameSink {
   readonly connection: Connection;
   /** The connect answer's body; null once the socket has opened. */
   #firstFrame: Frame | null;
   /** Set when it opens; nobody but the core uses it, and that only from then on. */
   #ws!: ServerWebSocket<BunSocket>;
-  #options!: BunSocketOptions;
+  #shared!: SharedBySockets;
   /** A close that waits for its turn behind what the client has not read. */
   #closing: { readonly code: number; readonly reason: string; readonly cut: Timer } | null = null;
 
@@ -36,23 +44,40 @@ export class BunSocket implements ClientSocket {
     this.#firstFrame = firstFrame;
   }
 
-  /** The handshake is done. Returns what goes out first. The options may change while it is open. */
-  opened(ws: ServerWebSocket<BunSocket>, options: BunSocketOptions): Frame | null {
+  /** The handshake is done. Returns what goes out first. */
+  opened(ws: ServerWebSocket<BunSocket>, shared: SharedBySockets): Frame | null {
     this.#ws = ws;
-    this.#options = options;
+    this.#shared = shared;
     const firstFrame = this.#firstFrame;
     this.#firstFrame = null;
     return firstFrame;
   }
 
   send(frame: Frame): "sent" | "full" {
-    // Nothing may come between what waits and the close frame.
-    if (this.#closing !== null) return "sent";
-    const waiting = this.#ws.getBufferedAmount();
-    if (waiting > 0 && waiting + Buffer.byteLength(frame) > this.#options.maxOutboxBytes) return "full";
-    if (typeof frame === "string") this.#ws.sendText(frame, this.#options.compression);
-    else this.#ws.sendBinary(frame as Uint8Array<ArrayBuffer>, this.#options.compression);
+    this.#shared.writes.flush();
+    if (this.#isFull(frame)) return "full";
+    this.write(frame);
     return "sent";
+  }
+
+  sendSoon(frame: Frame): "sent" | "full" {
+    if (this.#isFull(frame)) return "full";
+    this.#shared.writes.add(this, frame);
+    return "sent";
+  }
+
+  write(frame: Frame): void {
+    // Nothing may come between what waits and the close frame.
+    if (this.#closing !== null) return;
+    const { compression } = this.#shared.options;
+    if (typeof frame === "string") this.#ws.sendText(frame, compression);
+    else this.#ws.sendBinary(frame as Uint8Array<ArrayBuffer>, compression);
+  }
+
+  #isFull(frame: Frame): boolean {
+    if (this.#closing !== null) return false;
+    const waiting = this.#ws.getBufferedAmount();
+    return waiting > 0 && waiting + Buffer.byteLength(frame) > this.#shared.options.maxOutboxBytes;
   }
 
   subscribe(topic: string): void {
@@ -81,6 +106,7 @@ export class BunSocket implements ClientSocket {
 
   close(code: number, reason: string): void {
     if (this.#closing !== null) return;
+    this.#shared.writes.flush();
     if (this.#ws.getBufferedAmount() === 0) {
       this.#ws.close(code, reason);
       return;

@@ -5,9 +5,10 @@ import { parseClientEndpoint } from "../protocol/client-endpoint.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import { plainAddress } from "./addresses.ts";
 import { refusalResponse } from "./answers.ts";
-import type { BunSocket } from "./bun-socket.ts";
+import type { BunSocket, SharedBySockets } from "./bun-socket.ts";
 import { closeCauseFromBun } from "./frame-violations.ts";
 import { RequestTargets } from "./request-target.ts";
+import { TurnWrites } from "./turn-writes.ts";
 import type { Peer, Upgrade } from "./upgrade.ts";
 
 const utf8 = new TextEncoder();
@@ -81,6 +82,7 @@ export interface ListenerParts {
  */
 export function listen(options: ListenerOptions, parts: ListenerParts): Listener {
   const { report, lifecycle } = parts;
+  const writes = new TurnWrites();
   const serving = () => ({
     hostname: options.host,
     port: options.port,
@@ -93,13 +95,14 @@ export function listen(options: ListenerOptions, parts: ListenerParts): Listener
       report.fault("request", error);
       return refusalResponse(refusal("internal_error", "a fault of the service", "service"));
     },
-    websocket: websocketHandlers(options.websocket, lifecycle, report),
+    websocket: websocketHandlers({ options: options.websocket, writes }, lifecycle, report),
   });
   const server: Server<BunSocket> = Bun.serve<BunSocket>(serving());
   const answering: Answering = { server, peerBehind: options.peerBehind, parts, targets: new RequestTargets() };
   return {
     port: server.port ?? 0,
     publish: (topic, frame) => {
+      writes.flush();
       server.publish(topic, frame as string | Uint8Array<ArrayBuffer>, options.websocket.compression);
     },
     reconfigure: () => {
@@ -109,6 +112,7 @@ export function listen(options: ListenerOptions, parts: ListenerParts): Listener
       void server.stop();
     },
     stop: async () => {
+      writes.flush();
       await server.stop(true);
     },
   };
@@ -181,10 +185,11 @@ function peerOf(address: SocketAddress | null, peerBehind: ListenerOptions["peer
 }
 
 function websocketHandlers(
-  options: WebSocketLimits,
+  shared: SharedBySockets & { readonly options: WebSocketLimits },
   lifecycle: Lifecycle,
   report: Report,
 ): Bun.WebSocketHandler<BunSocket> & { error: (ws: unknown, error: unknown) => void } {
+  const { options } = shared;
   const { maxMessageBytes, maxOutboxBytes } = options;
   return {
     maxPayloadLength: maxMessageBytes,
@@ -196,7 +201,7 @@ function websocketHandlers(
     // A dedicated compressor would cost 142-219 kB per connection as soon as a client offers it.
     perMessageDeflate: options.compression ? { compress: "shared", decompress: "shared" } : false,
     open(ws) {
-      const firstFrame = ws.data.opened(ws, options);
+      const firstFrame = ws.data.opened(ws, shared);
       lifecycle.opened(ws.data.connection, ws.data, firstFrame);
     },
     message(ws, message) {

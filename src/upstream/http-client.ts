@@ -2,12 +2,12 @@ import { isIP } from "node:net";
 import type { TLSOptions } from "bun";
 import type { AllowedHosts } from "../config/allowed-hosts.ts";
 import type { Clock } from "../core/ports.ts";
+import { TurnList } from "../core/turn-list.ts";
 import { Destination, type ResolveHost } from "./destination.ts";
 import { Exchange, type ExchangeOwner, type HttpAnswer } from "./exchange.ts";
 import { type HttpPeer, HttpSocket, type HttpSocketPool } from "./http-socket.ts";
 import { RequestRoom } from "./request-bytes.ts";
 import type { TlsFiles } from "./tls-files.ts";
-import { TurnList } from "./turn-list.ts";
 import type { Origin } from "./url-template.ts";
 
 /** How long a socket is kept for the next request. Node's servers close theirs after 5 s, and most others later. */

@@ -33,6 +33,10 @@ export class RecordingSocket implements ClientSocket {
     return "sent";
   }
 
+  sendSoon(frame: Frame): "sent" | "full" {
+    return this.send(frame);
+  }
+
   waitingBytes = 0;
   readonly topics = new Set<string>();
 

@@ -1,0 +1,57 @@
+import { expect, test } from "bun:test";
+import { RecordingReport, someFacts } from "../../test/support/core-stage.ts";
+import { OPCODE } from "../../test/support/frame-codec.ts";
+import { RawWebSocket } from "../../test/support/raw-websocket.ts";
+import { Connection } from "../core/connection.ts";
+import type { Lifecycle } from "../core/lifecycle.ts";
+import { BunSocket } from "./bun-socket.ts";
+import { listen } from "./listener.ts";
+import type { Upgrade } from "./upgrade.ts";
+
+test("what is published does not overtake what was sent to a member in the same turn, and both arrive before the stop", async () => {
+  const opened: BunSocket[] = [];
+  const handle: Upgrade["handle"] = async ({ request }, server) => {
+    server.upgrade(request, { data: new BunSocket(new Connection(someFacts()), null) });
+    return undefined;
+  };
+  const upgrade: Pick<Upgrade, "handle"> = { handle };
+  const lifecycle: Pick<Lifecycle, "opened" | "closed"> = {
+    opened: (_connection, socket) => void opened.push(socket as BunSocket),
+    closed: () => {},
+  };
+  const listener = listen(
+    {
+      host: "127.0.0.1",
+      port: 0,
+      reusePort: false,
+      tls: null,
+      websocket: { compression: false, maxMessageBytes: 65_536, maxOutboxBytes: 1_000_000 },
+      peerBehind: null,
+    },
+    {
+      upgrade: upgrade as Upgrade,
+      lifecycle: lifecycle as Lifecycle,
+      report: new RecordingReport(),
+      route: () => null,
+    },
+  );
+  const client = await RawWebSocket.open({ port: listener.port });
+  const socket = opened[0];
+  if (socket === undefined) throw new Error("nothing has opened");
+  socket.subscribe("hub");
+  const expected: string[] = [];
+  for (let round = 0; round < 20; round++) {
+    socket.sendSoon(`to the member ${round}`);
+    listener.publish("hub", `to all ${round}`);
+    expected.push(`to the member ${round}`, `to all ${round}`);
+  }
+  socket.sendSoon("last");
+  await listener.stop();
+  const texts: string[] = [];
+  while (texts.at(-1) !== "last") {
+    const { opcode, payload } = await client.frame();
+    if (opcode === OPCODE.text) texts.push(payload.toString("utf8"));
+  }
+  expect(texts).toEqual([...expected, "last"]);
+  client.destroy();
+});
