@@ -1,5 +1,5 @@
-import { readFileSync } from "node:fs";
-import { BUN_SETTINGS } from "../bin/bun-settings.mjs";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { ready } from "../test/support/cluster.ts";
 import { CommandGateway } from "../test/support/command-gateway.ts";
 import { KEYS } from "../test/support/gateway.ts";
@@ -25,7 +25,7 @@ export async function startBenchGateway(
 ): Promise<CommandGateway> {
   const gateway = await CommandGateway.start({
     through: "bun",
-    env: { ...BUN_SETTINGS, ...env },
+    env: { ...(await launcherSettings(repository)), ...env },
     repository,
     config: {
       accessKeys: KEYS,
@@ -41,6 +41,14 @@ export async function startBenchGateway(
   });
   await ready(gateway.port);
   return gateway;
+}
+
+/** What the launcher of a checkout starts Bun with: an older one has no settings. */
+async function launcherSettings(repository: string): Promise<Record<string, string>> {
+  const file = join(repository, "bin", "bun-settings.mjs");
+  if (!existsSync(file)) return {};
+  const { BUN_SETTINGS } = (await import(file)) as { BUN_SETTINGS: Record<string, string> };
+  return BUN_SETTINGS;
 }
 
 /** A POST of text, so many bytes: of a peer to the backend like a gateway's, or to a peer like a backend's. */

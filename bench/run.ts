@@ -8,7 +8,7 @@ import { type Bench, type Measured, measureRow, type Row, USUAL_PAIRS } from "./
 import { broadcastRow, fanOutCostRow } from "./rows/broadcast.ts";
 import { clusterBroadcastRow, clusterCallRow, clusterCostRow } from "./rows/cluster.ts";
 import { connectRow } from "./rows/connections.ts";
-import { echoManyRow, echoRow, echoTlsRow, latencyIdleRow, latencyRow } from "./rows/echo.ts";
+import { echoManyRow, echoRow, echoTlsRow, latencyHopRow, latencyIdleRow, latencyRow } from "./rows/echo.ts";
 import { idleRow, memoryCyclesRow, memoryRow } from "./rows/memory.ts";
 import { peerRows } from "./rows/peers.ts";
 import { sendRows } from "./rows/sends.ts";
@@ -20,6 +20,7 @@ const ROWS: readonly Row[] = [
   echoTlsRow,
   echoManyRow,
   latencyRow,
+  latencyHopRow,
   latencyIdleRow,
   broadcastRow,
   fanOutCostRow,

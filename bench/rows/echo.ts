@@ -2,7 +2,7 @@ import { makeCertificates } from "../../test/support/certificates.ts";
 import { Checker } from "../checker.ts";
 import { messageRequest, startBenchGateway } from "../gateway.ts";
 import type { LoadReport } from "../load.ts";
-import { REPLY, startBackend, startProxy } from "../nginx.ts";
+import { type Nginx, REPLY, startBackend, startProxy } from "../nginx.ts";
 import type { Bench, Row, Sample, Sides } from "../row.ts";
 
 const ACTIVE = 64;
@@ -94,29 +94,52 @@ export const latencyRow: Row = {
   theirs: "the backend called directly",
   target: "p99 ≤ 1 ms more",
   isMet: ({ ours, theirs, lost }) => ours - (theirs ?? 0) <= 1000 && lost === 0,
-  prepare: async (bench, stack) => {
-    const { load, seconds } = bench;
-    const checker = stack.use(new Checker(REPLY));
-    const backend = stack.use(await startBackend({ checkerPort: checker.port }));
-    const gateway = stack.use(await startBenchGateway(bench, backend));
-    const requests = load.requests([messageRequest(backend.port, BYTES)]);
-    const flags = { conns: ACTIVE, bytes: BYTES, seconds, warmup: WARMUP_SECONDS };
-    const ours = { ...flags, port: gateway.port, path: "/ws/client" };
-    const rate = Math.round((await load.run("echo", ours, PINNED)).rate / 2);
-    const byP99 = ({ p50, p99, p999, rate: held, lost, bad, failed }: LoadReport): Sample => ({
-      value: p99,
-      lost: lost + bad + failed,
-      details: { "messages/s": held, "p50 µs": p50, "p99 µs": p99, "p99.9 µs": p999 },
-    });
-    return {
-      ours: async () => {
-        const sample = byP99(await load.run("echo", { ...ours, rate }, PINNED));
-        return { ...sample, lost: sample.lost + checker.takeFaults() };
-      },
-      theirs: async () => byP99(await load.run("http", { ...flags, port: backend.port, requests, rate }, PINNED)),
-    };
-  },
+  prepare: (bench, stack) => openLoop(bench, stack, async (backend) => backend),
 };
+
+/** The same with a bare hop in our place: what the machine leaves of the difference. */
+export const latencyHopRow: Row = {
+  name: "latency-hop",
+  what: "the same against a bare hop",
+  unit: "µs",
+  theirs: "nginx proxy_pass, one worker",
+  target: "said",
+  isMet: () => null,
+  prepare: (bench, stack) => openLoop(bench, stack, async (backend) => stack.use(await startProxy(backend))),
+};
+
+async function openLoop(
+  bench: Bench,
+  stack: AsyncDisposableStack,
+  peerOf: (backend: Nginx) => Promise<{ readonly port: number }>,
+): Promise<Sides> {
+  const { load, seconds } = bench;
+  const checker = stack.use(new Checker(REPLY));
+  const backend = stack.use(await startBackend({ checkerPort: checker.port }));
+  const peer = await peerOf(backend);
+  const gateway = stack.use(await startBenchGateway(bench, backend));
+  const requests = load.requests([messageRequest(peer.port, BYTES)]);
+  const flags = { conns: ACTIVE, bytes: BYTES, seconds, warmup: WARMUP_SECONDS };
+  const ours = { ...flags, port: gateway.port, path: "/ws/client" };
+  const rate = Math.round((await load.run("echo", ours, PINNED)).rate / 2);
+  return {
+    ours: async () => {
+      const report = await load.run("echo", { ...ours, rate }, PINNED);
+      return waited(report, report.p99, checker.takeFaults());
+    },
+    theirs: async () => {
+      const report = await load.run("http", { ...flags, port: peer.port, requests, rate }, PINNED);
+      return waited(report, report.p99);
+    },
+  };
+}
+
+/** A sample of an open loop, by one of its quantiles. */
+function waited(report: LoadReport, value: number, lostElsewhere = 0): Sample {
+  const { p50, p99, p999, rate, lost, bad, failed } = report;
+  const details = { "messages/s": rate, "p50 µs": p50, "p99 µs": p99, "p99.9 µs": p999 };
+  return { value, lost: lost + bad + failed + lostElsewhere, details };
+}
 
 /** How long one waits while many that came at one time are pinged. */
 export const latencyIdleRow: Row = {
@@ -138,13 +161,8 @@ export const latencyIdleRow: Row = {
     const idle = stack.use(await load.start("recv", { conns: IDLE, port: many.port, path: "/ws/client" }));
     const flags = { conns: ACTIVE, bytes: BYTES, seconds: PING_PERIOD_SECONDS, warmup: WARMUP_SECONDS };
     const side = async (port: number, lostBefore: number): Promise<Sample> => {
-      const { p50, p99, p999, lost, bad, failed } = await load.run(
-        "echo",
-        { ...flags, port, path: "/ws/client", rate: IDLE_RATE },
-        PINNED,
-      );
-      const details = { "p50 µs": p50, "p99 µs": p99, "p99.9 µs": p999 };
-      return { value: p999, lost: lost + bad + failed + checker.takeFaults() + lostBefore, details };
+      const report = await load.run("echo", { ...flags, port, path: "/ws/client", rate: IDLE_RATE }, PINNED);
+      return waited(report, report.p999, checker.takeFaults() + lostBefore);
     };
     return { ours: () => side(many.port, IDLE - idle.opened), theirs: () => side(few.port, 0) };
   },

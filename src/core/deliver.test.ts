@@ -108,6 +108,8 @@ describe("sending to a user or a connection", () => {
     send(members("user", "ann"), "to ann");
     send(members("connection", "c1"), "to c1");
     expect(first.socket.sent).toEqual(["to ann", "to c1"]);
+    // In a row with what goes to others: it does not wake each one by itself.
+    expect(first.socket.sentSoon).toEqual(first.socket.sent);
     expect(second.socket.sent).toEqual(["to ann"]);
     expect(bob.socket.sent).toEqual([]);
     expect(fanout.published).toEqual([]);

@@ -95,7 +95,10 @@ export interface ClientSocket {
   readonly waitingBytes: number;
   /** `sent`: given to the kernel or queued within bounds. `full`: not sent, since more than `maxOutboxBytes` would wait. */
   send(frame: Frame): "sent" | "full";
-  /** The same, but written at the end of the turn, together with others' frames. What is sent after it arrives after it. */
+  /**
+   * The same, but may be written at the end of the turn, together with others' frames; `full` is told up to a quarter of
+   * `maxOutboxBytes` later then. What is sent, published or closed after it goes out after it.
+   */
   sendSoon(frame: Frame): "sent" | "full";
   /** From here on gets what the fan-out publishes to a topic. `unsubscribe` undoes it; both may be repeated. */
   subscribe(topic: string): void;

@@ -61,7 +61,7 @@ test("where one of them throws, the others are handed out the next time, in fron
   expect(list.count).toBe(0);
 });
 
-test("keeps nothing alive that was handed out", async () => {
+test.each([-1, 0, 50])("keeps nothing alive that was handed out, where number %d throws", async (failing) => {
   const list = new TurnList<object>();
   let collected = 0;
   const registry = new FinalizationRegistry(() => collected++);
@@ -71,7 +71,14 @@ test("keeps nothing alive that was handed out", async () => {
       registry.register(item, null);
       list.add(item);
     }
-    list.drain(() => {});
+    const each = (item: object) => {
+      if ("i" in item && item.i === failing) throw new Error("a bug");
+    };
+    try {
+      list.drain(each);
+    } catch {
+      list.drain(each);
+    }
   };
   fill();
   for (let i = 0; i < 50 && collected < 90; i++) {

@@ -35,7 +35,8 @@ export class TurnList<Item> {
       }
     } finally {
       if (next < count) this.#putBack(items.slice(next, count) as Item[]);
-      this.#spare = items;
+      // What was put back still stands in the old places.
+      this.#spare = next < count ? [] : items;
     }
   }
 

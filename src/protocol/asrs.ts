@@ -1,4 +1,4 @@
-import { categoryOf, type MessageEvent, messageEventId, type UpstreamEvent } from "./events.ts";
+import { categoryOf, type MessageEvent, messageEventIdStart, type UpstreamEvent } from "./events.ts";
 import type { HeaderLine } from "./headers.ts";
 import { percentEncodeForHeader } from "./percent.ts";
 
@@ -59,7 +59,7 @@ export const MESSAGE_DATE_AT = "Date: ".length;
  */
 export function formatMessageLines({ facts, binary }: MessageEvent, date: string): string {
   const type = binary ? "application/octet-stream" : "text/plain";
-  return `Date: ${date}\r\nContent-Type: ${type}\r\nX-Hubwire-Event-Id: ${messageEventId(facts.connectionId)}`;
+  return `Date: ${date}\r\nContent-Type: ${type}\r\nX-Hubwire-Event-Id: ${messageEventIdStart(facts.connectionId)}`;
 }
 
 /** What the seed does not tell of a disconnect. A client chooses the reason, so it is encoded like a claim. */

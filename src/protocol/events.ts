@@ -59,9 +59,13 @@ export interface DisconnectEvent {
   readonly connectOutcomeUnknown: boolean;
 }
 
-/** A message's event id; without a number, what all ids of its connection begin with. */
-export function messageEventId(connectionId: string, number: number | "" = ""): string {
-  return `${connectionId}.${number}`;
+export function messageEventId(connectionId: string, number: number): string {
+  return `${messageEventIdStart(connectionId)}${number}`;
+}
+
+/** What all event ids of a connection's messages begin with; the message's number follows. */
+export function messageEventIdStart(connectionId: string): string {
+  return `${connectionId}.`;
 }
 
 export type UpstreamEvent = ConnectEvent | MessageEvent | DisconnectEvent;

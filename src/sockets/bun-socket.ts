@@ -9,6 +9,9 @@ const PING_PAYLOAD = "hubwire";
 /** How long a close frame may wait behind what the client does not read. Source: spec section 6, "close". */
 const CLOSE_TIMEOUT_MS = 2000;
 
+/** So much of its bound may an outbox be past it by what was kept back. Bun has room for more (`backpressureLimit`). */
+const KEPT_SHARE = 0.25;
+
 export interface BunSocketOptions {
   readonly maxOutboxBytes: number;
   /** Whether messages go out compressed to clients that offered it. */
@@ -62,8 +65,10 @@ export class BunSocket implements ClientSocket, FrameSink {
 
   sendSoon(frame: Frame): "sent" | "full" {
     if (this.#isFull(frame)) return "full";
-    this.#shared.writes.add(this, frame);
-    return "sent";
+    const { writes, options } = this.#shared;
+    // Of what is kept back nobody knows yet whether it will have to wait.
+    if (writes.add(this, frame, options.maxOutboxBytes * KEPT_SHARE)) return "sent";
+    return this.send(frame);
   }
 
   write(frame: Frame): void {

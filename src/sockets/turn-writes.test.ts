@@ -1,6 +1,9 @@
-import { afterEach, beforeEach, expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { join } from "node:path";
 import { OPCODE } from "../../test/support/frame-codec.ts";
 import { MAX_OUTBOX_BYTES, MESSAGE_BYTES, SocketStage } from "../../test/support/socket-stage.ts";
+import type { Frame } from "../core/ports.ts";
+import { TurnWrites } from "./turn-writes.ts";
 
 let stage: SocketStage;
 
@@ -74,4 +77,71 @@ test("not much is kept back: what waits for a client is counted in the same turn
   peer.socket.close(1000, "bye");
   const { byteCount } = await peer.rest();
   expect(byteCount).toBe(sentBytes);
+});
+
+test("however small an outbox is, whatever counts as sent arrives", async () => {
+  await using small = new SocketStage(4096);
+  const peer = await small.connect();
+  peer.client.pauseReading();
+  let sent = 0;
+  for (let isFull = false; !isFull; ) {
+    for (let count = 0; count < 60 && !isFull; count++) {
+      isFull = peer.socket.sendSoon(Buffer.from(`${sent} `.padEnd(1000, "x"))) === "full";
+      if (!isFull) sent++;
+    }
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  peer.client.resumeReading();
+  for (let number = 0; number < sent; number++)
+    expect((await peer.client.frame()).payload.toString()).toStartWith(`${number} `);
+}, 60_000);
+
+describe("what is kept", () => {
+  const NO_BOUND = Number.POSITIVE_INFINITY;
+
+  function recording() {
+    const written: Frame[] = [];
+    return { written, sink: { write: (frame: Frame) => void written.push(frame) } };
+  }
+
+  test("is written by nobody before the turn's end, and then in a row, once", async () => {
+    const [writes, one, two] = [new TurnWrites(), recording(), recording()];
+    for (let turn = 1; turn <= 3; turn++) {
+      expect(writes.add(one.sink, `a${turn}`, NO_BOUND)).toBe(true);
+      expect(writes.add(two.sink, `b${turn}`, NO_BOUND)).toBe(true);
+      await Promise.resolve();
+      expect([one.written.length, two.written.length]).toEqual([turn - 1, turn - 1]);
+      await new Promise((resolve) => setImmediate(resolve));
+      expect([one.written.at(-1), two.written.at(-1)]).toEqual([`a${turn}`, `b${turn}`]);
+    }
+    expect([one.written.length, two.written.length]).toEqual([3, 3]);
+  });
+
+  test("is bounded, in bytes as UTF-8 has them at most, for everybody and by the one who adds", async () => {
+    const [writes, { written, sink }] = [new TurnWrites(), recording()];
+    expect(writes.add(sink, new Uint8Array(985), 1000)).toBe(false);
+    expect(writes.add(sink, new Uint8Array(984), 1000)).toBe(true);
+    expect(writes.add(sink, "", 1000)).toBe(false);
+    expect(writes.add(sink, "", NO_BOUND)).toBe(true);
+    expect(writes.add(sink, "\u20ac".repeat(21_502), NO_BOUND)).toBe(false);
+    expect(writes.add(sink, "\u20ac".repeat(21_000), NO_BOUND)).toBe(true);
+    expect(written).toEqual([]);
+    writes.flush();
+    expect(written.length).toBe(3);
+    expect(writes.add(sink, new Uint8Array(65_520), NO_BOUND)).toBe(true);
+    writes.flush();
+    expect(written.length).toBe(4);
+  });
+
+  test("reaches the others where one of them throws", async () => {
+    const script = `
+      import { TurnWrites } from ${JSON.stringify(join(import.meta.dir, "turn-writes.ts"))};
+      process.on("uncaughtException", ({ message }) => console.log(message));
+      const writes = new TurnWrites();
+      const sink = { write(frame) { if (frame === "b") throw new Error("a bug"); console.log(frame); } };
+      for (const frame of ["a", "b", "c", "d"]) writes.add(sink, frame, 1000);
+    `;
+    const process = Bun.spawn([globalThis.process.execPath, "-e", script], { stdout: "pipe", stderr: "inherit" });
+    expect(await new Response(process.stdout).text()).toBe("a\na bug\nc\nd\n");
+  });
 });

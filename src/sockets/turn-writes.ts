@@ -1,8 +1,14 @@
 import type { Frame } from "../core/ports.ts";
 import { TurnList } from "../core/turn-list.ts";
 
-/** At most so much is kept back: it is not counted as waiting for a client. Text counts by its length. */
+/** What is kept back is not counted as waiting for a client: at most so many bytes, however much one client's outbox holds. */
 const MAX_BYTES = 65_536;
+
+/** What a frame counts beside its payload. */
+const FRAME_BYTES = 16;
+
+/** No character of a string takes more in UTF-8. */
+const MAX_BYTES_PER_CHAR = 3;
 
 /** Where a frame is written in the end. */
 export interface FrameSink {
@@ -25,14 +31,18 @@ interface Kept {
 export class TurnWrites {
   readonly #kept = new TurnList<Kept>();
   readonly #onTurnEnd = () => this.#endTurn();
+  /** Never less than what is kept. */
   #bytes = 0;
   #isTurnEndDue = false;
 
-  add(sink: FrameSink, frame: Frame): void {
+  /** Keeps a frame, unless more than `maxBytes` would be kept then: false, and it is to be written by another way. */
+  add(sink: FrameSink, frame: Frame, maxBytes: number): boolean {
+    const bytes = FRAME_BYTES + (typeof frame === "string" ? frame.length * MAX_BYTES_PER_CHAR : frame.length);
+    if (this.#bytes + bytes > Math.min(MAX_BYTES, maxBytes)) return false;
+    this.#bytes += bytes;
     this.#kept.add({ sink, frame });
-    this.#bytes += frame.length;
-    if (this.#bytes > MAX_BYTES) this.flush();
-    else this.#endTurnSoon();
+    this.#endTurnSoon();
+    return true;
   }
 
   /** Writes all that is kept. */

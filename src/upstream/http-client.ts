@@ -199,8 +199,10 @@ function flush(socket: HttpSocket): void {
   socket.flush();
 }
 
-function tell({ owner, answer, isCut }: Exchange, nowMs: number): void {
-  if (answer !== null && !isCut) owner.onExchangeEnd(answer, nowMs);
+function tell(exchange: Exchange, nowMs: number): void {
+  const { answer } = exchange;
+  exchange.answer = null;
+  if (answer !== null && !exchange.isCut) exchange.owner.onExchangeEnd(answer, nowMs);
 }
 
 function tlsOptions(origin: Origin, files: TlsFiles): TLSOptions | null {

@@ -50,7 +50,7 @@ export class RequestRoom {
   #used = 0;
 
   /** Where so many bytes may be put; -1 where there is no room for them. */
-  take(length: number): number {
+  #take(length: number): number {
     const start = this.#used;
     if (start + length > ROOM_BYTES) return -1;
     this.#used = start + length;
@@ -65,7 +65,7 @@ export class RequestRoom {
   form(owner: ExchangeOwner, start: Uint8Array, number: number, body: Uint8Array): Exchange {
     const length =
       start.length + digitCount(number) + LENGTH_LINE.length + digitCount(body.length) + HEAD_END.length + body.length;
-    const place = this.take(length);
+    const place = this.#take(length);
     const bytes = place === -1 ? Buffer.allocUnsafe(length) : this.bytes;
     const from = Math.max(0, place);
     bytes.set(start, from);

@@ -33,8 +33,13 @@ export class RecordingSocket implements ClientSocket {
     return "sent";
   }
 
+  /** Those of `sent` that were not in a hurry. */
+  readonly sentSoon: Frame[] = [];
+
   sendSoon(frame: Frame): "sent" | "full" {
-    return this.send(frame);
+    const result = this.send(frame);
+    if (result === "sent" && this.#open) this.sentSoon.push(frame);
+    return result;
   }
 
   waitingBytes = 0;

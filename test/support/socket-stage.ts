@@ -62,11 +62,12 @@ export class SocketStage {
   readonly server: Server<BunSocket>;
   readonly writes = new TurnWrites();
   /** Of sockets that open from now on. */
-  options: BunSocketOptions = { maxOutboxBytes: MAX_OUTBOX_BYTES, compression: false };
+  options: BunSocketOptions;
   readonly #clients: RawWebSocket[] = [];
   readonly #opened: Opened[] = [];
 
-  constructor() {
+  constructor(maxOutboxBytes = MAX_OUTBOX_BYTES) {
+    this.options = { maxOutboxBytes, compression: false };
     const ends = new Map<ServerWebSocket<BunSocket>, (ended: Ended) => void>();
     this.server = Bun.serve<BunSocket>({
       hostname: "127.0.0.1",
@@ -75,7 +76,8 @@ export class SocketStage {
         own.upgrade(request, { data: new BunSocket(new Connection(someFacts()), null) });
       },
       websocket: {
-        backpressureLimit: 4 * MAX_OUTBOX_BYTES,
+        // No further beyond the bound than the listener's.
+        backpressureLimit: 2 * maxOutboxBytes,
         idleTimeout: 0,
         sendPings: false,
         perMessageDeflate: { compress: "shared", decompress: "shared" },

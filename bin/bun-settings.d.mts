@@ -1,1 +1,0 @@
-export const BUN_SETTINGS: { readonly MIMALLOC_PURGE_HOLES_MIN_INTERVAL: string };
