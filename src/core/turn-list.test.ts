@@ -1,6 +1,12 @@
 import { expect, test } from "bun:test";
 import { TurnList } from "./turn-list.ts";
 
+function listOf(...items: string[]): TurnList<string> {
+  const list = new TurnList<string>();
+  for (const item of items) list.add(item);
+  return list;
+}
+
 function drained(list: TurnList<string>): string[] {
   const items: string[] = [];
   list.drain((item) => items.push(item));
@@ -20,9 +26,7 @@ test("hands out what was added, in its order and once, turn after turn", () => {
 });
 
 test("what is added while it is drained waits for the next time", () => {
-  const list = new TurnList<string>();
-  list.add("a");
-  list.add("b");
+  const list = listOf("a", "b");
   const seen: string[] = [];
   list.drain((item) => {
     seen.push(item);
@@ -33,9 +37,7 @@ test("what is added while it is drained waits for the next time", () => {
 });
 
 test("may be drained while it is drained", () => {
-  const list = new TurnList<string>();
-  list.add("a");
-  list.add("b");
+  const list = listOf("a", "b");
   const seen: string[] = [];
   list.drain((item) => {
     seen.push(item);
@@ -49,8 +51,7 @@ test("may be drained while it is drained", () => {
 });
 
 test("where one of them throws, the others are handed out the next time, in front of what came meanwhile", () => {
-  const list = new TurnList<string>();
-  for (const item of ["a", "b", "c", "d"]) list.add(item);
+  const list = listOf("a", "b", "c", "d");
   const throwing = () =>
     list.drain((item) => {
       list.add(`after ${item}`);

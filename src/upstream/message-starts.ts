@@ -6,7 +6,10 @@ import type { HeaderLines } from "../protocol/headers.ts";
 import { formatRequestStart } from "./request-bytes.ts";
 import { fillUrlTemplate, type UrlTemplate } from "./url-template.ts";
 
-/** How many connections' are kept at least, as long as these live; at most twice as many, each about 800 bytes, twice that where it sends text and bytes. */
+/**
+ * How many connections' are kept at least, as long as these live; at most twice as many. Each is about 800 bytes, twice that where
+ * the connection sends text and bytes.
+ */
 const KEPT = 8192;
 
 /** Bytes in which a date stands that can be changed. */

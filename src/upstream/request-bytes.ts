@@ -63,17 +63,21 @@ export class RequestRoom {
    * Shape: `start` is everything up to the number that ends the last of the message's own headers.
    */
   form(owner: ExchangeOwner, start: Uint8Array, number: number, body: Uint8Array): Exchange {
-    const length =
-      start.length + digitCount(number) + LENGTH_LINE.length + digitCount(body.length) + HEAD_END.length + body.length;
+    const numberDigits = digitCount(number);
+    const lengthDigits = digitCount(body.length);
+    const headLength = start.length + numberDigits + LENGTH_LINE.length + lengthDigits + HEAD_END.length;
+    const length = headLength + body.length;
     const place = this.#take(length);
     const bytes = place === -1 ? Buffer.allocUnsafe(length) : this.bytes;
     const from = Math.max(0, place);
     bytes.set(start, from);
-    let at = writeDecimal(bytes, from + start.length, number);
+    let at = from + start.length + numberDigits;
+    writeDecimal(bytes, at, number);
     bytes.set(LENGTH_LINE, at);
-    at = writeDecimal(bytes, at + LENGTH_LINE.length, body.length);
+    at += LENGTH_LINE.length + lengthDigits;
+    writeDecimal(bytes, at, body.length);
     bytes.set(HEAD_END, at);
-    bytes.set(body, at + HEAD_END.length);
+    bytes.set(body, from + headLength);
     return new Exchange(owner, bytes, from, from + length);
   }
 
@@ -90,16 +94,16 @@ function digitCount(value: number): number {
   return count;
 }
 
-/** Writes a whole number from 0 on in decimal; returns the place behind it. */
-function writeDecimal(bytes: Uint8Array, at: number, value: number): number {
-  const end = at + digitCount(value);
+/** Writes a whole number from 0 on in decimal, so that it ends at a place. */
+function writeDecimal(bytes: Uint8Array, end: number, value: number): void {
   let rest = value;
-  for (let place = end - 1; place >= at; place--) {
+  let place = end;
+  do {
     const next = Math.floor(rest / 10);
+    place--;
     bytes[place] = DIGIT_0 + (rest - next * 10);
     rest = next;
-  }
-  return end;
+  } while (rest > 0);
 }
 
 function formatStart({ method, target, headers }: Omit<HttpRequest, "body">, opening: string): string {

@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, test } from "bun:test";
+import { join } from "node:path";
 import { makeCertificates } from "../../test/support/certificates.ts";
 import { until, within } from "../../test/support/deadline.ts";
 import { type BackendTls, RawBackend } from "../../test/support/raw-backend.ts";
@@ -148,4 +149,34 @@ describe("the end of a posted message", () => {
     expect(told.filter((kind) => kind === "answer")).toEqual(["answer"]);
     expect(told.filter((kind) => kind === "abandoned")).toHaveLength(29);
   });
+});
+
+test("a bug of ours in what is done with one answer of a turn is none in the others", async () => {
+  const script = `
+    import { messageEvent, startUpstream, upstreamEntry } from ${JSON.stringify(join(import.meta.dir, "testing/fixture.ts"))};
+    process.on("uncaughtException", ({ message }) => console.log(message));
+    const COUNT = 8;
+    const asking = [];
+    const answer = "HTTP/1.1 204 No Content\\r\\n\\r\\n";
+    const data = (socket) => {
+      asking.push(socket);
+      if (asking.length === COUNT) for (const each of asking) each.write(answer);
+    };
+    const server = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data } });
+    const upstream = startUpstream([upstreamEntry("http://127.0.0.1:" + server.port + "/{event}")]);
+    let told = 0;
+    for (let number = 0; number < COUNT; number++) {
+      const onOutcome = () => {
+        told++;
+        if (told === COUNT) setImmediate(() => process.exit(0));
+        if (told === 3) throw new Error("a bug");
+        console.log("told");
+      };
+      upstream.post(messageEvent(), { onOutcome, onFault: () => console.log("fault") });
+    }
+    setTimeout(() => process.exit(1), 10_000);
+  `;
+  const child = Bun.spawn([process.execPath, "-e", script], { stdout: "pipe", stderr: "inherit" });
+  const lines = (await new Response(child.stdout).text()).trim().split("\n");
+  expect(lines).toEqual(["told", "told", "a bug", "told", "told", "told", "told", "told"]);
 });
