@@ -8,6 +8,7 @@ import type { Backend } from "./backend.ts";
 import type { Verdict } from "./breaker.ts";
 import { copyOf, NO_BYTES } from "./byte-gatherer.ts";
 import type { Waiting } from "./deadlines.ts";
+import { isEventId } from "./event-id.ts";
 import { Exchange, type ExchangeOwner, type HttpAnswer, type HttpOutcome } from "./exchange.ts";
 import type { PlaceSeeker } from "./limiter.ts";
 import { formatRequest } from "./request-bytes.ts";
@@ -117,6 +118,10 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
   abandon(): void {
     const status = this.#exchange?.cut().status ?? null;
     this.onExchangeEnd({ kind: "unknown", cause: "abandoned", status, detail: "abandoned by the gateway" });
+  }
+
+  isEventId(bytes: Uint8Array, start: number, end: number): boolean {
+    return isEventId(this.event, bytes, start, end);
   }
 
   formatRequest(): Uint8Array {

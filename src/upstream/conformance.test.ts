@@ -99,7 +99,10 @@ class Stand implements AsyncDisposable {
     const { promise, resolve } = Promise.withResolvers<HttpOutcome>();
     const request = { method: "POST", target, headers: [], body: new Uint8Array(), ...over } as const;
     const bytes = () => formatRequest(request, "Host: test\r\n");
-    this.#client.send({ mayRepeat: false, formatRequest: bytes, onExchangeEnd: resolve }, bytes());
+    this.#client.send(
+      { mayRepeat: false, isEventId: () => true, formatRequest: bytes, onExchangeEnd: resolve },
+      bytes(),
+    );
     return within(promise, `the answer to ${target}`);
   }
 

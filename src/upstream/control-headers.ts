@@ -1,16 +1,21 @@
 import { decodeHeaderValue } from "../protocol/headers.ts";
-import { equalsLowerCase, equalsText, startOfValue, textOf, trimmedEnd } from "./header-bytes.ts";
+import {
+  equalsBytes,
+  equalsLowerCase,
+  equalsText,
+  startOfValue,
+  textOf,
+  trimmedEnd,
+  wholeNumber,
+} from "./header-bytes.ts";
 
 const NOTHING: readonly string[] = [];
-const DIGIT_0 = 0x30;
-/** So many digits always make a safe integer. */
-const MAX_DIGITS = 15;
 
 /**
- * The headers that decide over framing and connection, and the type of the content.
+ * The headers that decide over framing and connection, the type of the content, and the event that is answered.
  *
  * Cost: most headers are none of these, which their length alone tells; those that nearly all answers have make no string.
- * Source: RFC 9112 sections 6 and 9; RFC 9110 section 8.
+ * Source: RFC 9112 sections 6 and 9; RFC 9110 section 8; PROTOCOL.md for the event's id.
  */
 export class ControlHeaders {
   /** The body's length; -1 where what is said is none, or twice and not the same; null where nothing is said. */
@@ -25,6 +30,10 @@ export class ControlHeaders {
   contentType = "";
   /** `timeout=` of `Keep-Alive`; null where there is none. */
   keepAliveSeconds: number | null = null;
+  /** Where the value of `X-Hubwire-Event-Id` begins in the head; -1 where there is no such line. */
+  eventIdStart = -1;
+  /** Behind its last byte. Two lines that differ leave an empty range, which is the id of no event. */
+  eventIdEnd = -1;
   /** As they were written, where that is not once and in plain digits. */
   #lengths = NOTHING;
   /** The type that was last read, which is nearly always the next one too. */
@@ -39,6 +48,8 @@ export class ControlHeaders {
     this.saysKeepAlive = false;
     this.contentType = "";
     this.keepAliveSeconds = null;
+    this.eventIdStart = -1;
+    this.eventIdEnd = -1;
     this.#lengths = NOTHING;
   }
 
@@ -67,6 +78,9 @@ export class ControlHeaders {
         if (equalsLowerCase(bytes, at, colon, "transfer-encoding")) {
           this.transferCodings = [...this.transferCodings, ...listOf(bytes, colon + 1, end)];
         }
+        break;
+      case 18:
+        if (equalsLowerCase(bytes, at, colon, "x-hubwire-event-id")) this.#takeEventId(bytes, colon + 1, end);
         break;
     }
   }
@@ -100,6 +114,17 @@ export class ControlHeaders {
     this.contentType = this.#lastType;
   }
 
+  #takeEventId(bytes: Uint8Array, at: number, end: number): void {
+    const start = startOfValue(bytes, at, end);
+    const last = trimmedEnd(bytes, start, end);
+    if (this.eventIdStart === -1) {
+      this.eventIdStart = start;
+      this.eventIdEnd = last;
+    } else if (!equalsBytes(bytes, start, last, this.eventIdStart, this.eventIdEnd)) {
+      this.eventIdEnd = this.eventIdStart;
+    }
+  }
+
   #takeEncoding(bytes: Uint8Array, at: number, end: number): void {
     if (listOf(bytes, at, end).some((coding) => coding !== "identity" && coding !== "")) this.isContentCoded = true;
   }
@@ -123,18 +148,6 @@ export class ControlHeaders {
     const isValid = /^[0-9]+$/.test(text) && this.#lengths.every((other) => other === text);
     this.length = isValid && Number.isSafeInteger(length) ? length : -1;
   }
-}
-
-/** The number whose digits these bytes are, without leading zeros; -1 where they are no such digits, or too many. */
-function wholeNumber(bytes: Uint8Array, start: number, end: number): number {
-  if (start === end || end - start > MAX_DIGITS || (bytes[start] === DIGIT_0 && end - start > 1)) return -1;
-  let number = 0;
-  for (let i = start; i < end; i++) {
-    const digit = (bytes[i] ?? 0) - DIGIT_0;
-    if (digit < 0 || digit > 9) return -1;
-    number = number * 10 + digit;
-  }
-  return number;
 }
 
 /** The elements of a list, lower-cased. */

@@ -19,6 +19,8 @@ export type HttpOutcome =
 export interface ExchangeOwner {
   /** Whether it may be sent again after a pooled socket died without a byte of answer, though some of it was written. */
   readonly mayRepeat: boolean;
+  /** Whether the id of an event, as an answer's `X-Hubwire-Event-Id` has it, is that of the request; asked only where it stands there. */
+  isEventId(bytes: Uint8Array, start: number, end: number): boolean;
   /** Forms the request anew for the second try; the first one's bytes came with it. */
   formatRequest(): Uint8Array;
   /** Called once, unless the exchange was cut. `nowMs` is the clock's time where somebody has just looked. */

@@ -6,6 +6,9 @@ const SPACE = 0x20;
 const CR = 0x0d;
 const LF = 0x0a;
 const DELETE = 0x7f;
+const DIGIT_0 = 0x30;
+/** So many digits always make a safe integer. */
+const MAX_DIGITS = 15;
 
 /** Which bytes may stand in a header's name. Source: RFC 9110 section 5.6.2. */
 const IS_TOKEN = Uint8Array.from({ length: 256 }, (_empty, code) =>
@@ -47,6 +50,25 @@ export function equalsText(bytes: Uint8Array, at: number, end: number, text: str
     if (code > 0x7f || bytes[at + i] !== code) return false;
   }
   return true;
+}
+
+/** Whether two ranges of the same bytes hold the same. */
+export function equalsBytes(bytes: Uint8Array, at: number, end: number, otherAt: number, otherEnd: number): boolean {
+  if (end - at !== otherEnd - otherAt) return false;
+  for (let i = 0; i < end - at; i++) if (bytes[at + i] !== bytes[otherAt + i]) return false;
+  return true;
+}
+
+/** The number whose digits these bytes are, without leading zeros; -1 where they are no such digits, or too many. */
+export function wholeNumber(bytes: Uint8Array, start: number, end: number): number {
+  if (start === end || end - start > MAX_DIGITS || (bytes[start] === DIGIT_0 && end - start > 1)) return -1;
+  let number = 0;
+  for (let i = start; i < end; i++) {
+    const digit = (bytes[i] ?? 0) - DIGIT_0;
+    if (digit < 0 || digit > 9) return -1;
+    number = number * 10 + digit;
+  }
+  return number;
 }
 
 /** The first byte of a value that is no blank. */

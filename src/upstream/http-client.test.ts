@@ -39,6 +39,7 @@ function begin(target: string, options: { mayRepeat?: boolean; body?: Uint8Array
   const exchange: Exchange = client.send(
     {
       mayRepeat: options.mayRepeat ?? false,
+      isEventId: () => true,
       formatRequest: () => requestTo("/again", options.body),
       onExchangeEnd: resolve,
     },
@@ -155,7 +156,7 @@ describe("the pool", () => {
       if (exchange.request.ordinal > 1) exchange.reply(200, [], "asked");
     };
     const second = Promise.withResolvers<HttpOutcome>();
-    const owner = { mayRepeat: false, formatRequest: () => requestTo("/again") };
+    const owner = { mayRepeat: false, isEventId: () => true, formatRequest: () => requestTo("/again") };
     // As soon as the first answer is there, while what came with it over the other socket is still unread.
     const sendSecond = () => client.send({ ...owner, onExchangeEnd: second.resolve }, requestTo("/2"));
     const idle = ask("/idle");

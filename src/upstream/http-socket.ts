@@ -217,7 +217,7 @@ export class HttpSocket implements ExchangeCarrier {
     if (exchange === null) return;
     this.#state = "busy";
     this.#parser = this.#ownParser;
-    this.#parser.begin(this.#pool.maxBodyBytes);
+    this.#parser.begin(this.#pool.maxBodyBytes, exchange.owner);
     this.#written = false;
     this.#answered = false;
     this.#unsent = exchange.bytes;

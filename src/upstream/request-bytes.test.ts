@@ -32,7 +32,12 @@ test.each(["a\r\nX-ASRS-User-Id: admin", "a\rb", "a\nb", "a\0b"])(
   },
 );
 
-const OWNER: ExchangeOwner = { mayRepeat: false, formatRequest: () => new Uint8Array(), onExchangeEnd: () => {} };
+const OWNER: ExchangeOwner = {
+  mayRepeat: false,
+  isEventId: () => true,
+  formatRequest: () => new Uint8Array(),
+  onExchangeEnd: () => {},
+};
 const START = Buffer.from("POST / HTTP/1.1\r\nX-Hubwire-Event-Id: c1.");
 
 test.each([

@@ -14,6 +14,12 @@ const CHUNK_LINE = /^([0-9A-Fa-f]+)[ \t]*(?:;[^\u0000-\u0008\u000a-\u001f\u007f]
 
 type Part = "head" | "body" | "until-close" | "chunk-line" | "chunk-data" | "chunk-end" | "trailers" | "ended";
 
+/** The request that an answer is awaited to. */
+export interface AskedRequest {
+  /** Whether this is the id of the event that was posted. */
+  isEventId(bytes: Uint8Array, start: number, end: number): boolean;
+}
+
 /** Why there will be no answer. `detail` quotes nothing of it. */
 export interface ParsedFault {
   readonly kind: "fault";
@@ -36,6 +42,7 @@ export interface ParsedFault {
  */
 export class ResponseParser {
   #maxBodyBytes: number;
+  #asked: AskedRequest | null = null;
   readonly #gathered = new ByteGatherer();
   readonly #body = new ByteGatherer();
   readonly #control = new ControlHeaders();
@@ -54,8 +61,9 @@ export class ResponseParser {
   }
 
   /** Forgets the last answer and reads another one: a connection has one parser for all of its answers. */
-  begin(maxBodyBytes: number): void {
+  begin(maxBodyBytes: number, asked: AskedRequest | null = null): void {
     this.#maxBodyBytes = maxBodyBytes;
+    this.#asked = asked;
     this.#gathered.clear();
     this.#body.clear();
     this.#part = "head";
@@ -162,10 +170,21 @@ export class ResponseParser {
       const status = finalStatus(bytes, start, end);
       this.#brokenHeadStatus = status;
       this.#fail("malformed", head.fault);
+    } else if (this.#isForAnother(bytes)) {
+      // Its status is not kept: it says nothing of the event that was posted.
+      this.#fail("malformed", "the answer's X-Hubwire-Event-Id is that of another event");
     } else if (isFinal(head.status)) {
       this.#head = head;
+      // Not kept longer: a message's bytes hang on it, and the connection may be idle for long.
+      this.#asked = null;
       this.#beginBody(head);
     }
+  }
+
+  /** Whether the head that was just read says that it answers another event. */
+  #isForAnother(bytes: Uint8Array): boolean {
+    const { eventIdStart, eventIdEnd } = this.#control;
+    return eventIdStart !== -1 && this.#asked?.isEventId(bytes, eventIdStart, eventIdEnd) === false;
   }
 
   #beginBody(head: Answer): void {

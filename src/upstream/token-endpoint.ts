@@ -64,6 +64,8 @@ export class TokenEndpoint {
       const owner: ExchangeOwner = {
         // Asking twice for a token does no harm.
         mayRepeat: true,
+        // No event is told to a token server, so no header of its answer names one.
+        isEventId: () => true,
         formatRequest: formatted,
         onExchangeEnd: (outcome) => {
           cancel();

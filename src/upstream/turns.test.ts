@@ -80,7 +80,7 @@ test("what the kernel does not take at once is not written over either", () => {
   const room = Buffer.from("the request of this turn");
   const written: string[] = [];
   const pool = { maxBodyBytes: 10, hold() {}, onReusable() {}, answerSoon() {}, onGone() {}, onStale() {} };
-  const owner = { mayRepeat: false, formatRequest: () => room, onExchangeEnd() {} };
+  const owner = { mayRepeat: false, isEventId: () => true, formatRequest: () => room, onExchangeEnd() {} };
   const exchange = new Exchange(owner, room, 4, 11);
   const destination = new Destination({
     hostname: "127.0.0.1",

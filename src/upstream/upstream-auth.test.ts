@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { within } from "../../test/support/deadline.ts";
 import { acknowledge, type Exchange, RawBackend, unusedPort } from "../../test/support/raw-backend.ts";
 import type { UpstreamAuth } from "../config/schema.ts";
 import { isFitForSecrets } from "./oauth2.ts";
@@ -73,6 +74,29 @@ describe("OAuth2 client credentials", () => {
     expect(asked?.head.all("content-type").join()).toMatch(/^application\/x-www-form-urlencoded/);
     const form = new URLSearchParams(asked?.body.toString());
     expect(Object.fromEntries(form)).toEqual({ grant_type: "client_credentials", scope: "a b" });
+  });
+
+  test("takes nothing for a token that comes unasked, and asks again over another connection", async () => {
+    const clock = new ManualClock();
+    const closed = Promise.withResolvers<unknown>();
+    let speak = () => {};
+    tokenServer.onOther = (exchange) => {
+      const reply = (token: string) => {
+        const body = { access_token: token, token_type: "Bearer", expires_in: 100 };
+        // A token server knows of no events: the header means nothing there.
+        exchange.reply(200, ["X-Hubwire-Event-Id: another"], JSON.stringify(body));
+      };
+      reply(`asked-${exchange.request.ordinal}`);
+      speak = () => reply("unasked");
+      void exchange.callerGone.then(closed.resolve);
+    };
+    await using upstream = startUpstream([entryOf(oauth2())], { clock });
+    await upstream.call(connectEvent());
+    speak();
+    await within(closed.promise, "the connection to be closed");
+    clock.advance(100_000);
+    await upstream.call(connectEvent());
+    expect(authorizations()).toEqual(["Bearer asked-0", "Bearer asked-1"]);
   });
 
   test("asks for no scope where none is configured", async () => {

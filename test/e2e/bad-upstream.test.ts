@@ -57,6 +57,17 @@ describe("on connect", () => {
     expect(stack.targets()).toEqual(["/chat/api/connect", "/chat/api/disconnect"]);
   });
 
+  test("a 200 that names another event: 502, and a disconnect that says that the outcome is unknown", async () => {
+    await using stack = await Stack.start();
+    stack.backend.onConnect = (x) => x.reply(200, [USER, "X-Hubwire-Event-Id: another.connect"], "for another");
+    const answer = await (await stack.request()).answer();
+    expect([answer.status, jsonError(answer.body).code]).toEqual([502, "upstream_failed"]);
+    const disconnect = await stack.backend.next("disconnect");
+    expect(disconnect.header("X-Hubwire-Connect-Outcome")).toBe("unknown");
+    expect(disconnect.header("X-ASRS-User-Id")).toBe("");
+    expect(disconnect.connection).not.toBe(stack.backend.requests[0]?.connection);
+  });
+
   test("100 headers are no fault: 101, or the refusal with all of them", async () => {
     await using stack = await Stack.start();
     stack.backend.onConnect = acceptAs("alice", HUNDRED);
@@ -109,6 +120,7 @@ describe("on message", () => {
     ["an endless head", endless("HTTP/1.1 200 OK\r\n", `X-More: ${"y".repeat(1000)}\r\n`)],
     ["gzip", (x) => x.reply(200, ["Content-Encoding: gzip"], gzipSync("hello"))],
     ["2 MiB", (x) => x.reply(200, [], Buffer.alloc(2_097_152, "b"))],
+    ["another message's answer", (x) => x.reply(200, ["X-Hubwire-Event-Id: another.1"], "for another")],
   ];
   test.each(rows)("%s: 1011, then the disconnect", async (_what, script) => {
     await using stack = await Stack.start({ upstreams: [{ timeoutMs: 2000 }] });

@@ -36,7 +36,8 @@ export class HttpAsker {
     const { promise, resolve } = Promise.withResolvers<HttpOutcome>();
     const formatted = () =>
       formatRequest({ method: "POST", target, headers: [], body: new Uint8Array() }, "Host: test\r\n");
-    this.client.send({ mayRepeat: false, formatRequest: formatted, onExchangeEnd: resolve }, formatted());
+    const owner = { mayRepeat: false, isEventId: () => true, formatRequest: formatted, onExchangeEnd: resolve };
+    this.client.send(owner, formatted());
     return within(promise, `the answer to ${target}`);
   }
 
