@@ -14,7 +14,7 @@ import { constants } from "node:os";
 import { dirname, join } from "node:path";
 import { isatty } from "node:tty";
 import { fileURLToPath } from "node:url";
-import { BUN_SETTINGS } from "./bun-settings.mjs";
+import { BUN_FLAGS, BUN_SETTINGS, cacheSettings } from "./bun-settings.mjs";
 
 const SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP"];
 /** A signal to end that comes again this soon is the same one, passed on by npm too. */
@@ -48,10 +48,10 @@ function canOpenTerminal() {
   }
 }
 
-const child = spawn(findBun(), ["--no-env-file", "--no-install", main, ...process.argv.slice(2)], {
+const child = spawn(findBun(), [...BUN_FLAGS, main, ...process.argv.slice(2)], {
   stdio: "inherit",
   detached: true,
-  env: { ...BUN_SETTINGS, ...process.env, HUBWIRE_LAUNCHER_PID: String(process.pid) },
+  env: { ...BUN_SETTINGS, ...cacheSettings(process.env), ...process.env, HUBWIRE_LAUNCHER_PID: String(process.pid) },
 });
 
 child.on("error", (error) => stop(`Bun could not be started: ${error.message}`));

@@ -29,7 +29,7 @@ export function exampleFolder(name: string): string {
 export function startExample(name: string, env: Readonly<Record<string, string>>): ExampleBackend {
   // Its fetch would ask a proxy even for the gateway on this machine, which the proxy cannot reach.
   const noProxy = [process.env["NO_PROXY"] ?? process.env["no_proxy"], "127.0.0.1", "localhost"].filter(Boolean).join();
-  const backend = Bun.spawn([process.execPath, join(exampleFolder(name), "server.ts")], {
+  const backend = Bun.spawn([process.execPath, ...process.execArgv, join(exampleFolder(name), "server.ts")], {
     stdin: "ignore",
     stdout: "pipe",
     stderr: "inherit",

@@ -60,6 +60,7 @@ export function findFaults(files: readonly SourceFile[], packages: readonly stri
       ...stateFaults(file),
       ...nameFaults(file),
       ...sizeFaults(file),
+      ...processFaults(file),
     ]),
     ...findCycles(files),
   ];
@@ -160,6 +161,14 @@ function stateFaults(file: SourceFile): string[] {
     /^(?:export )?const (\w+)(?:: (?!Readonly|readonly)[^=\n]+)? = (?:new (?:Weak)?(?:Map|Set)\b|\[\];|\{\};)/gm,
   );
   return [...variables, ...containers].map((match) => `${file.path}: \`${match[1]}\` is module-level state`);
+}
+
+/** Bun that is started with other flags than this process reads files of the current folder, which may run code (decision 0022). */
+function processFaults(file: SourceFile): string[] {
+  if (isTest(file.path)) return [];
+  const lines = file.text.split("\n").filter((line) => line.includes("process.execPath"));
+  const unguarded = lines.filter((line) => !line.includes("process.execPath, ...process.execArgv"));
+  return unguarded.map(() => `${file.path}: starts Bun without \`...process.execArgv\``);
 }
 
 function nameFaults(file: SourceFile): string[] {
