@@ -245,7 +245,9 @@ test("a key that the environment gives is not printed", async () => {
 test("a taken example port ends npm start with a sentence that names EXAMPLE_PORT", async () => {
   await using first = (await startExample(join(folder, "data"))).npm;
   const [, port = ""] = await first.printed(/page and backend: http:\/\/127\.0\.0\.1:(\d+)/);
-  await using second = startCommand("exec npm start", { env: { HUBWIRE_LISTEN_PORT: "0", EXAMPLE_PORT: port } });
+  await using second = startCommand("exec npm start", {
+    env: { HUBWIRE_LISTEN_PORT: "0", EXAMPLE_PORT: port, XDG_DATA_HOME: join(folder, "share") },
+  });
   expect(await within(second.ended, "npm start to end")).toBe(1);
   expect(second.stderr()).toContain("EXAMPLE_PORT chooses another");
 });
@@ -282,27 +284,27 @@ test("without a connection string the backend says what to set, and stops", asyn
   }
 });
 
-/** A command of the example's README, on a port of the test and with the key's folder there. */
-function readmeBlock(fence: string, gatewayPort: number, dataDir: string): string {
+/** A command of the example's README, on a port of the test. */
+function readmeBlock(fence: string, gatewayPort: number): string {
   const readme = readFileSync(join(REPOSITORY, "examples/chat/README.md"), "utf8");
   const [, code] = new RegExp(`^\`\`\`${fence}\n([\\s\\S]*?)^\`\`\`$`, "m").exec(readme) ?? [];
   if (code === undefined) throw new Error(`the example's README has no block ${fence}`);
-  return code.replace("127.0.0.1:8080", `127.0.0.1:${gatewayPort}`).replace("examples/chat/data", dataDir);
+  return code.replace("127.0.0.1:8080", `127.0.0.1:${gatewayPort}`);
 }
 
 test("the README's parts by themselves; a backend started anew closes clients it does not know, so that they come back", async () => {
   const [port, gatewayPort] = [await findFreePort(), await findFreePort()];
-  const dataDir = join(folder, "by-themselves");
-  await using gateway = startCommand(readmeBlock("sh gateway", gatewayPort, dataDir), {
+  const dataHome = { XDG_DATA_HOME: join(folder, "by-themselves") };
+  await using gateway = startCommand(readmeBlock("sh gateway", gatewayPort), {
     env: {
       HUBWIRE_LISTEN_PORT: String(gatewayPort),
-      HUBWIRE_DATA_DIR: dataDir,
+      ...dataHome,
       HUBWIRE_UPSTREAMS: JSON.stringify([{ urlTemplate: `http://127.0.0.1:${port}/{hub}/api/{event}` }]),
     },
   });
   await gateway.printed(/^hubwire listens on /m);
   const startBackend = async () => {
-    const backend = startCommand(readmeBlock("sh backend", gatewayPort, dataDir), { env: { PORT: String(port) } });
+    const backend = startCommand(readmeBlock("sh backend", gatewayPort), { env: { PORT: String(port), ...dataHome } });
     await backend.printed(/page and backend: http/);
     return backend;
   };

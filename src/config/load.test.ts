@@ -1,6 +1,6 @@
 import { afterAll, describe, expect, test } from "bun:test";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { ConfigError } from "./faults.ts";
 import { type ConfigSources, findConfigFile, loadConfig } from "./load.ts";
@@ -222,6 +222,23 @@ describe("paths", () => {
     expect(dataDirOf({ filePath: null, env: {} })).toBe(join(cwd, "data"));
     const silent = writeFile("hubwire.yaml", "");
     expect(dataDirOf({ filePath: silent, env: {} })).toBe(join(silent, "../data"));
+  });
+
+  test("of the data of an example lead to the user's data folder, unless something names another", () => {
+    const filePath = join(import.meta.dir, "../../examples/chat/hubwire.yaml");
+    const linked = join(mkdtempSync(join(folder, "link-")), "package");
+    symlinkSync(join(import.meta.dir, "../.."), linked);
+    const env = { HOME: "/home/ada", XDG_DATA_HOME: "/var/ada" };
+    const dataDirOf = (sources: Partial<ConfigSources>) => loadConfig({ filePath, env, ...sources }).config.dataDir;
+    expect(dataDirOf({})).toBe("/var/ada/hubwire/chat");
+    expect(dataDirOf({ filePath: join(linked, "examples/chat/hubwire.yaml") })).toBe("/var/ada/hubwire/chat");
+    expect(loadConfig({ env, cwd: join(filePath, "..") }).config.dataDir).toBe("/var/ada/hubwire/chat");
+    for (const XDG_DATA_HOME of [undefined, "", "relative"]) {
+      expect(dataDirOf({ env: { ...env, XDG_DATA_HOME } })).toBe("/home/ada/.local/share/hubwire/chat");
+    }
+    expect(dataDirOf({ env: { HOME: "" } })).toBe(join(homedir(), ".local/share/hubwire/chat"));
+    expect(dataDirOf({ env: { ...env, HUBWIRE_DATA_DIR: "/elsewhere" } })).toBe("/elsewhere");
+    expect(dataDirOf({ flags: { "data-dir": "/elsewhere" } })).toBe("/elsewhere");
   });
 
   const TLS = "listen: {tls: {certFile: c.pem, keyFile: k.pem, clientCaFile: ca.pem, clientCert: require}}\n";

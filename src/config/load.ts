@@ -1,10 +1,11 @@
 import { existsSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { readConfigFile } from "./config-file.ts";
+import { defaultDataDir } from "./default-data-dir.ts";
 import { type Draft, finishDraft, startDraft } from "./draft.ts";
 import { ConfigError, type Fault, formatPath, type TreeFault } from "./faults.ts";
 import { findFileFaults, resolvePaths } from "./file-paths.ts";
-import { type Config, DEFAULT_DATA_DIR } from "./schema.ts";
+import type { Config } from "./schema.ts";
 import { assignValues, isTree, layOver, type Tree } from "./tree.ts";
 import { type Assignment, readEnvironment, readFlags } from "./twins.ts";
 import { findWarnings } from "./warnings.ts";
@@ -55,7 +56,7 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
   const source = named ?? UNNAMED;
   const file = filePath === null ? null : openFile(filePath, source);
   const written = startDraft(file?.value ?? {});
-  written.tree["dataDir"] ??= DEFAULT_DATA_DIR;
+  written.tree["dataDir"] ??= defaultDataDir(filePath, sources.env);
   resolvePaths(written.tree, filePath === null ? cwd : dirname(filePath));
 
   const environment = readEnvironment(sources.env);
