@@ -133,6 +133,7 @@ function buildUpstream(running: Running, pressure: Pressure, report: LogReport) 
   return createUpstream({
     entries: running.config.upstreams,
     allowedUpstreamHosts: running.config.allowedUpstreamHosts,
+    hubSpellings: running.config.hubSpellings,
     keys: () => running.keys,
     maxResponseBytes: running.options.maxResponseBytes,
     userAgent: `hubwire/${packageJson.version}`,

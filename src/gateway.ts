@@ -17,6 +17,7 @@ import { lockDataDir } from "./journal/data-dir-lock.ts";
 import { collectLiveOptions, keepFixedOptions, listFixedChanges } from "./live-options.ts";
 import { createLogReport } from "./observe/log.ts";
 import { CLOSE } from "./protocol/close-causes.ts";
+import { spellHub } from "./protocol/names.ts";
 import { TrustedProxies } from "./sockets/addresses.ts";
 import { type Doors, openDoors } from "./sockets/doors.ts";
 import { fittingConnections } from "./sockets/file-limit.ts";
@@ -51,7 +52,10 @@ export interface Gateway {
  * Errors: throws where the port, a certificate, the data folder or an upstream entry cannot be used.
  */
 export async function startGateway(config: Config, { log }: { log: Logger }): Promise<Gateway> {
-  const report = createLogReport(log);
+  const state = { ready: false, hubSpellings: config.hubSpellings };
+  const spell = (hub: string) => spellHub(hub, state.hubSpellings);
+  // In the log a hub is written as upstreams see it, wherever its name comes from.
+  const report = createLogReport(log.child({}, { serializers: { hub: spell } }));
   const stack = new StopStack();
   try {
     const lock = await lockDataDir(config.dataDir);
@@ -60,11 +64,15 @@ export async function startGateway(config: Config, { log }: { log: Logger }): Pr
     const running: Running = { ...readConfig(config, log), keys };
     const { node, core } = await buildNode(running, { report, stack });
     await node.start(core);
-    const state = { ready: false };
     const doors = openDoors(config.listen, running.options, wireDoors(running, { node, core, report, state }));
     core.doors = doors;
     stack.push(() => doors.stop());
-    const control = startControlServer({ dataDir: config.dataDir, deadLetters: core.redelivery, report });
+    const control = startControlServer({
+      dataDir: config.dataDir,
+      deadLetters: core.redelivery,
+      spellHub: spell,
+      report,
+    });
     stack.push(() => control.stop());
     core.redelivery.start();
     state.ready = true;
@@ -79,7 +87,11 @@ export async function startGateway(config: Config, { log }: { log: Logger }): Pr
       if (left > 0) log.warn({ count: left }, "shutdown deadline passed: the journal keeps what is undelivered");
       await stack.unwind();
     });
-    const reload = (next: Config) => reloadGateway(next, { running, core, doors, log });
+    const reload = (next: Config) => {
+      const changed = reloadGateway(next, { running, core, doors, log });
+      state.hubSpellings = running.config.hubSpellings;
+      return changed;
+    };
     const { port } = doors;
     return { url: formatUrl(config, port), port, accessKeys: keys, keyFile, registry: core.registry, reload, stop };
   } catch (error) {
@@ -126,6 +138,7 @@ function reloadGateway(
   core.upstream.reload(config.upstreams, {
     maxResponseBytes: options.maxResponseBytes,
     allowedUpstreamHosts: config.allowedUpstreamHosts,
+    hubSpellings: config.hubSpellings,
   });
   Object.assign(running, read, { keys });
   Object.assign(running.options, options);

@@ -1,6 +1,6 @@
 import { queryValues } from "../protocol/client-query.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
-import { isHubName, isName, NAME_RULE } from "../protocol/names.ts";
+import { hubKey, isHubName, isName, NAME_RULE } from "../protocol/names.ts";
 import type { RestPath } from "../protocol/rest-path.ts";
 
 /** Longest ttl of a group rule: a year. Source: spec section 6. */
@@ -11,6 +11,7 @@ const MAX_REASON_BYTES = 123;
 
 /** What a call names in its path and query, checked. */
 export interface CallNames {
+  /** In the form of `hubKey`. */
   readonly hub: string;
   /** Empty where the path names none. */
   readonly user: string;
@@ -36,7 +37,7 @@ export function readNames(
     if (name === null || !isName(name))
       return { refusal: refusal("bad_name", `a ${target}'s name is ${NAME_RULE}`, target) };
   }
-  const { hub } = path;
+  const hub = hubKey(path.hub);
   const user = names.get("user") ?? "";
   const group = names.get("group") ?? "";
   const connection = names.get("connection") ?? "";

@@ -1,5 +1,6 @@
 import { hubKey } from "../protocol/names.ts";
 import { describeIssue, type TreeFault } from "./faults.ts";
+import { findHubSpellings } from "./hub-spellings.ts";
 import { takeLaterOptions } from "./later.ts";
 import { findRuleFaults } from "./rules.ts";
 import { type Config, configSchema, type HubConfig } from "./schema.ts";
@@ -47,7 +48,8 @@ export function finishDraft(draft: Draft): { readonly config: Config } | { reado
       allowedOrigins: hub.allowedOrigins ?? allowedOrigins,
     };
   }
-  return { config: deepFreeze({ ...result.data, hubs }) };
+  const hubSpellings = findHubSpellings(Object.keys(result.data.hubs), result.data.upstreams);
+  return { config: deepFreeze({ ...result.data, hubs, hubSpellings }) };
 }
 
 function deepFreeze<Value>(value: Value): Value {

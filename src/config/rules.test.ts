@@ -70,6 +70,39 @@ describe("hubs", () => {
     expect(faultsOf({ hubs: { chat: {}, CHAT: {} } })).toEqual(fault);
   });
 
+  test("are written as hubs writes them, else as a pattern does, else in lower case", () => {
+    const spellings = (tree: object) => Object.entries(parseConfig(tree).hubSpellings);
+    expect(spellings({ hubs: { ChaT: {}, news: {} } })).toEqual([
+      ["chat", "ChaT"],
+      ["news", "news"],
+    ]);
+    const entry = (hubPattern: string | readonly string[]) => ({ hubPattern, urlTemplate: "http://h/" });
+    expect(
+      spellings({ hubs: { ChaT: {} }, upstreams: [entry("NEWS, ChaT"), entry(["A,b", "NEWS"]), entry("*")] }),
+    ).toEqual([
+      ["chat", "ChaT"],
+      ["news", "NEWS"],
+      ["a,b", "A,b"],
+    ]);
+    expect(spellings({ templates: [entry("ChaT")] })).toEqual([["chat", "ChaT"]]);
+    expect(spellings({ hubs: { _Default: {} }, upstreams: [entry("_DEFAULT")] })).toEqual([]);
+  });
+
+  test("are written in one way wherever they are named, since events carry one", () => {
+    const entry = (hubPattern: string | readonly string[]) => ({ hubPattern, urlTemplate: "http://h/" });
+    const fault = (place: string, what: string) =>
+      `${place}: writes a hub in ${what}: events carry one spelling of a hub, so write it in one way everywhere`;
+    expect(faultsOf({ hubs: { Chat: {} }, upstreams: [entry("*"), entry("news,chat")] })).toEqual([
+      fault("upstreams[1].hubPattern", "another case than hubs.Chat"),
+    ]);
+    expect(faultsOf({ upstreams: [entry("Chat"), entry(["CHAT"]), entry("chat"), entry("Chat")] })).toEqual([
+      fault("upstreams[1].hubPattern", "another case than upstreams[0].hubPattern"),
+      fault("upstreams[2].hubPattern", "another case than upstreams[0].hubPattern"),
+    ]);
+    expect(faultsOf({ templates: [entry("Chat,chat")] })).toEqual([fault("templates[0].hubPattern", "two ways")]);
+    expect(faultsOf({ hubs: { Chat: {} }, upstreams: [entry("Chat"), entry(["*", "chat"])] })).toEqual([]);
+  });
+
   test("names must be hub names", () => {
     for (const name of ["1chat", "a b", "", "a-b", "*"]) {
       expect(faultsOf({ hubs: { [name]: {} } })).toEqual([expect.stringContaining("is no hub name")]);

@@ -1,5 +1,6 @@
 import { hubKey, isHubName } from "../protocol/names.ts";
 import { type Path, type TreeFault, valueAt } from "./faults.ts";
+import { findSpellingFaults } from "./hub-spellings.ts";
 import { findUpstreamHostFaults } from "./upstream-hosts.ts";
 
 /**
@@ -12,6 +13,7 @@ export function findRuleFaults(tree: object): TreeFault[] {
     ...listenFaults(tree),
     ...keyFaults(tree),
     ...hubFaults(tree),
+    ...findSpellingFaults(tree),
     ...upstreamFaults(tree),
     ...findUpstreamHostFaults(tree),
     ...clusterFaults(tree),

@@ -29,6 +29,7 @@ test("an empty configuration has the design's defaults", () => {
   expect(parseConfig({})).toEqual({
     listen: { host: "127.0.0.1", port: 8080, reusePort: false, tls: null },
     publicUrls: [],
+    hubSpellings: {},
     accessKeys: { primary: null, secondary: null },
     dataDir: "./data",
     trustedProxies: [],

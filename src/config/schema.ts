@@ -1,4 +1,5 @@
 import { z } from "zod";
+import type { HubSpellings } from "../protocol/names.ts";
 import {
   absoluteUrlFault,
   addressRangeFault,
@@ -237,7 +238,7 @@ export const configSchema = z.strictObject({
   }),
   hubs: z.record(z.string(), hubSchema).default({}).register(optionDocs, {
     unit: "",
-    doc: "Settings of single hubs, by name; names compare without case.",
+    doc: "Settings of single hubs, by name; names compare without case. Events carry a hub as it is written here, else as hubPattern writes it, else in lower case.",
   }),
   upstreams: z.array(upstreamSchema).default([]).register(optionDocs, {
     unit: "",
@@ -274,9 +275,13 @@ export interface HubConfig {
 /**
  * A checked configuration: every option has a value, nothing can be changed. `load.ts` makes it.
  *
- * Shape:  `hubs` is keyed by `hubKey(name)` and has no prototype; use `hubConfig` to look a hub up.
+ * Shape:  `hubs` is keyed by `hubKey(name)` and has no prototype; use `hubConfig` to look a hub up. `hubSpellings` follows from
+ *         `hubs` and `upstreams`: how the hubs are written that one of them names.
  */
-export type Config = DeepReadonly<Omit<ParsedConfig, "hubs">> & { readonly hubs: Readonly<Record<string, HubConfig>> };
+export type Config = DeepReadonly<Omit<ParsedConfig, "hubs">> & {
+  readonly hubs: Readonly<Record<string, HubConfig>>;
+  readonly hubSpellings: HubSpellings;
+};
 /** One entry of `upstreams`. */
 export type UpstreamEntry = Config["upstreams"][number];
 /** How calls to an upstream prove who sends them. */

@@ -91,7 +91,7 @@ const tlsSchema = z.strictObject({
 export const upstreamSchema = z.strictObject({
   hubPattern: hubPatternSchema().default("*").register(optionDocs, {
     unit: "pattern",
-    doc: "Which hubs: `*`, a name, a comma list or a list; compared without case. A name that holds a comma needs the list.",
+    doc: "Which hubs: `*`, a name, a comma list or a list; compared without case. Two places that write a hub differently are a fault. A name that holds a comma needs the list.",
   }),
   categoryPattern: choicePatternSchema(["connections", "messages"]).default("*").register(optionDocs, {
     unit: "pattern",

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { Gate, within } from "../../test/support/deadline.ts";
 import type { DeadLettersCommand } from "../config/args.ts";
 import type { DeadLetter, DeadLetters } from "../core/ports.ts";
+import { spellHub } from "../protocol/names.ts";
 import { type ControlServer, startControlServer } from "./control-server.ts";
 import { runDeadLetters } from "./dead-letters-command.ts";
 
@@ -86,7 +87,12 @@ afterEach(async () => {
 
 function start(dataDir = folder): ControlServer {
   const report = { fault: (where: string, error: unknown) => void faults.push(`${where}: ${error}`) };
-  const server = startControlServer({ dataDir, deadLetters: letters, report });
+  const server = startControlServer({
+    dataDir,
+    deadLetters: letters,
+    spellHub: (hub) => spellHub(hub, { chat: "Chat" }),
+    report,
+  });
   servers.push(server);
   return server;
 }
@@ -127,8 +133,8 @@ describe("hubwire dead-letters list", () => {
     const times = "1970-01-01T00:00:00.000Z\t1970-01-01T00:00:01.000Z";
     expect(lines).toEqual([
       HEAD,
-      `one\tchat\tann smith\t1006\tso long\t${times}\tstatus 500`,
-      `two\tchat\t\t1006\t\t${times}\tstatus 500`,
+      `one\tChat\tann smith\t1006\tso long\t${times}\tstatus 500`,
+      `two\tChat\t\t1006\t\t${times}\tstatus 500`,
     ]);
   });
 
@@ -139,7 +145,7 @@ describe("hubwire dead-letters list", () => {
     expect(lines.map((line) => JSON.parse(line))).toEqual([
       {
         connectionId: "one",
-        hub: "chat",
+        hub: "Chat",
         userId: "ann",
         closeCode: 1006,
         closeReason: 'tab\t"quote"\u009b2J',

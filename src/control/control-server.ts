@@ -15,6 +15,8 @@ export interface ControlServerParts {
   /** Must be locked by this process: a socket that lies there is taken for a leftover of one that was killed. */
   readonly dataDir: string;
   readonly deadLetters: DeadLetters;
+  /** How hubs are written towards upstreams, and so here. */
+  readonly spellHub: (hub: string) => string;
   readonly report: Pick<Report, "fault">;
 }
 
@@ -40,14 +42,14 @@ const CHOICE = z.strictObject({ connectionIds: z.array(z.string()).max(MAX_CONNE
  * Shape:  `control-socket.ts` has paths and bodies. Whoever can open the socket may do everything: folder 0700, socket 0600.
  * Errors: throws where the folder or the socket cannot be made. A fault behind a request is reported and answered with 500.
  */
-export function startControlServer({ dataDir, deadLetters, report }: ControlServerParts): ControlServer {
+export function startControlServer({ dataDir, deadLetters, spellHub, report }: ControlServerParts): ControlServer {
   const path = controlSocketPath(dataDir);
   mkdirSync(dataDir, { recursive: true, mode: 0o700 });
   chmodSync(dataDir, 0o700);
   rmSync(path, { force: true });
   const server = listenPrivately(path, async (request) => {
     try {
-      return await answer(request, deadLetters);
+      return await answer(request, deadLetters, spellHub);
     } catch (error) {
       report.fault("control socket", error);
       return fail(500, "fault of the service: its log has more");
@@ -79,11 +81,15 @@ function listenPrivately(path: string, fetch: (request: Request) => Promise<Resp
   }
 }
 
-async function answer(request: Request, deadLetters: DeadLetters): Promise<Response> {
+async function answer(
+  request: Request,
+  deadLetters: DeadLetters,
+  spellHub: (hub: string) => string,
+): Promise<Response> {
   const url = new URL(request.url);
   switch (`${request.method} ${url.pathname}`) {
     case `GET ${CONTROL_PATHS.list}`:
-      return await list(url.searchParams.get("after") ?? "0", deadLetters);
+      return await list(url.searchParams.get("after") ?? "0", deadLetters, spellHub);
     case `POST ${CONTROL_PATHS.retry}`:
       return await change(request, (ids) => deadLetters.retry(ids));
     case `POST ${CONTROL_PATHS.drop}`:
@@ -93,19 +99,23 @@ async function answer(request: Request, deadLetters: DeadLetters): Promise<Respo
   }
 }
 
-async function list(after: string, deadLetters: DeadLetters): Promise<Response> {
+async function list(after: string, deadLetters: DeadLetters, spellHub: (hub: string) => string): Promise<Response> {
   if (!/^\d{1,15}$/.test(after)) return fail(400, "after must be a place");
   const letters = await deadLetters.list(Number(after), PAGE);
   const last = letters.at(-1);
   const isLast = last === undefined || letters.length < PAGE;
-  const page: DeadLetterPage = { deadLetters: letters.map(describe), next: isLast ? null : last.place };
+  const page: DeadLetterPage = {
+    deadLetters: letters.map((letter) => describe(letter, spellHub)),
+    next: isLast ? null : last.place,
+  };
   return Response.json(page);
 }
 
-function describe({ facts, end, connectOutcomeUnknown, dueSinceMs, diedAtMs, cause }: DeadLetter): DeadLetterEntry {
+function describe(letter: DeadLetter, spellHub: (hub: string) => string): DeadLetterEntry {
+  const { facts, end, connectOutcomeUnknown, dueSinceMs, diedAtMs, cause } = letter;
   return {
     connectionId: facts.connectionId,
-    hub: facts.hub,
+    hub: spellHub(facts.hub),
     userId: facts.userId,
     closeCode: end.code,
     closeReason: end.reason,

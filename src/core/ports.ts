@@ -203,7 +203,7 @@ export interface Report {
 
 /** "This user is in this group until then", also for connections that the user opens later. Source: spec section 6. */
 export interface GroupRule {
-  /** As written; rules compare hubs by `hubKey`. */
+  /** In the form of `hubKey`, but for what an earlier version stored; rules compare hubs by `hubKey`. */
   readonly hub: string;
   readonly userId: string;
   readonly group: string;

@@ -5,14 +5,14 @@ import type { HeaderLine } from "./headers.ts";
 
 const FACTS: ConnectionFacts = {
   connectionId: "id-1",
-  hub: "Chat",
+  hub: "chat",
   userId: "zoë",
   claims: "sub: zo%C3%AB",
   clientQuery: "a=1&b=%0d%0a",
   forwardedFor: "1.2.3.4, 5.6.7.8",
 };
 const BARE: ConnectionFacts = { ...FACTS, userId: "", claims: "", clientQuery: "" };
-const CONTEXT = { signature: "sha256=aa,sha256=bb", date: "Fri, 10 Jan 2020 01:02:03 GMT" } as const;
+const CONTEXT = { hub: "Chat", signature: "sha256=aa,sha256=bb", date: "Fri, 10 Jan 2020 01:02:03 GMT" } as const;
 
 function format(event: UpstreamEvent, connectEventName: "handshake" | "connect" = "handshake"): string[] {
   const asLines = (headers: readonly HeaderLine[]) => headers.map(([name, value]) => `${name}: ${value}`);

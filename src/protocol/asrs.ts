@@ -4,6 +4,8 @@ import { percentEncodeForHeader } from "./percent.ts";
 
 /** What an event's headers say that is no fact of the connection: made anew for every try. */
 export interface AsrsContext {
+  /** What `X-ASRS-Hub` says. Source: `spellHub`. */
+  readonly hub: string;
   /** The whole `X-ASRS-Signature` value. */
   readonly signature: string;
   /** The time of this try as an IMF-fixdate, for `Date`. */
@@ -35,7 +37,7 @@ export function formatLastingHeaders(event: UpstreamEvent, context: Omit<AsrsCon
     if (event.certThumbprint !== null) lines.push(["X-ASRS-Client-Cert-Thumbprint", event.certThumbprint]);
     lines.push(["X-ASRS-Connection-Id", facts.connectionId]);
   }
-  lines.push(["X-ASRS-Hub", facts.hub], ["X-ASRS-Category", categoryOf(event.name)]);
+  lines.push(["X-ASRS-Hub", context.hub], ["X-ASRS-Category", categoryOf(event.name)]);
   if (event.name !== "connect") lines.push(["X-ASRS-Connection-Id", facts.connectionId]);
   lines.push(
     ["X-ASRS-Event", event.name === "connect" ? context.connectEventName : event.name],

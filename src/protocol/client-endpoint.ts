@@ -1,5 +1,6 @@
 import { queryValues } from "./client-query.ts";
-import { DEFAULT_HUB, isHubName } from "./names.ts";
+import { DEFAULT_HUB, hubKey, isHubName } from "./names.ts";
+import { ownCopy } from "./own-copy.ts";
 import { percentDecode } from "./percent.ts";
 
 const ENDPOINT = /^(?:\/ws)?\/client(?:\/hubs(?:\/([^/]*))?)?\/?$/;
@@ -17,7 +18,7 @@ export type ClientEndpoint =
  * Reads the client endpoint's URL.
  *
  * Shape:  `/ws/client`, `/ws/client/hubs/{hub}`, `/ws/client?hub={hub}` or `?hubs={hub}`, and the same without `/ws`;
- *         a trailing slash is allowed; the path counts before the query. The hub comes back as it was written.
+ *         a trailing slash is allowed; the path counts before the query. The hub comes back in the form of `hubKey`.
  * Source: spec section 2. `query` is raw and without `?`.
  */
 export function parseClientEndpoint(path: string, query: string): ClientEndpoint {
@@ -30,6 +31,7 @@ export function parseClientEndpoint(path: string, query: string): ClientEndpoint
 }
 
 function checkHub(hub: string | null): ClientEndpoint {
-  if (hub !== null && isHubName(hub)) return { kind: "endpoint", hub };
+  // A part of the URL would keep all of it in memory for as long as the connection lives, with the token in its query.
+  if (hub !== null && isHubName(hub)) return { kind: "endpoint", hub: hubKey(ownCopy(hub)) };
   return { kind: "bad-hub", sentence: "a hub's name is _default, or a letter and up to 127 of A-Z a-z 0-9 _ . , [ ]" };
 }

@@ -15,7 +15,7 @@ export function categoryOf(name: EventName): EventCategory {
 /** What every event says of its connection. Strings are decoded Unicode; empty means "no value". */
 export interface ConnectionFacts {
   readonly connectionId: string;
-  /** As the client wrote it; compare with `hubKey`. */
+  /** In the form of `hubKey`, but for what an earlier version wrote to a journal; `spellHub` says how upstreams see it. */
   readonly hub: string;
   /** Empty until the connect answer or the token has named a user. */
   readonly userId: string;

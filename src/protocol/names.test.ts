@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { DEFAULT_HUB, hubKey, isHubName, isName, MAX_NAME_BYTES } from "./names.ts";
+import { DEFAULT_HUB, hubKey, isHubName, isName, MAX_NAME_BYTES, spellHub } from "./names.ts";
 
 describe("isHubName", () => {
   const longest = `a${"b".repeat(127)}`;
@@ -24,6 +24,18 @@ describe("isHubName", () => {
     "a\u017f",
     `${longest}c`,
   ])("refuses %j", (name) => expect(isHubName(name)).toBe(false));
+});
+
+describe("a hub is written", () => {
+  test.each([
+    ["as the configuration writes it", "chat", "ChaT"],
+    ["so whatever the case in which it comes", "CHAT", "ChaT"],
+    ["in lower case where the configuration does not name it", "NEWS", "news"],
+    ["in lower case where its name is one of an object's own", "constructor", "constructor"],
+  ])("%s", (_how, hub, written) => {
+    const spellings: Record<string, string> = Object.assign(Object.create(null), { chat: "ChaT" });
+    expect(spellHub(hub, spellings)).toBe(written);
+  });
 });
 
 test("hubKey makes names that differ in case equal", () => {

@@ -19,6 +19,20 @@ export function hubKey(hub: string): string {
   return hub.toLowerCase();
 }
 
+/** How hubs are written outside of the process where that is not in lower case, by `hubKey`. It has no prototype. */
+export type HubSpellings = Readonly<Record<string, string>>;
+
+/**
+ * How a hub's name is written to upstreams and in the log: always in one way, however clients and callers write it.
+ *
+ * Shape:  the configuration's spelling, else lower case. `hub` may be in any case.
+ * Source: PROTOCOL.md, "Words"; docs/decisions/0020.
+ */
+export function spellHub(hub: string, spellings: HubSpellings): string {
+  const key = hubKey(hub);
+  return spellings[key] ?? key;
+}
+
 /** What `isName` asks for, in words for whoever gave another. */
 export const NAME_RULE = "1 to 512 bytes of UTF-8, no control character, no space at either end, and not . or ..";
 

@@ -27,6 +27,8 @@ export interface UpstreamReport {
 /** What all entries share. */
 export interface BackendContext {
   readonly keys: () => AccessKeys;
+  /** How a hub's name is written in URL and headers, by the configuration in force. */
+  readonly spellHub: (hub: string) => string;
   /** Asked for each answer, since it may change. */
   readonly maxResponseBytes: () => number;
   /** Finds the addresses of a host's name. */
@@ -84,7 +86,7 @@ export class Backend implements UpstreamLane {
     const fault = allowed.hostFault(origin.hostname);
     if (fault !== null) throw new Error(`urlTemplate: ${fault}`);
     this.opening = formatOpening(origin.host, context.userAgent);
-    this.messageStarts = new MessageStarts(this.template, this.opening);
+    this.messageStarts = new MessageStarts(this.template, this.opening, context.spellHub);
     const { clock, resolve, maxResponseBytes: maxBodyBytes } = context;
     const held = context.hold === undefined ? {} : { hold: context.hold };
     this.client = new HttpClient({ origin, tls, allowed, resolve, maxBodyBytes, clock, ...held });

@@ -132,12 +132,14 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
     }
     const { context, entry, opening, template, date } = this.#backend;
     const keys = context.keys();
+    const hub = context.spellHub(event.facts.hub);
     const headers = formatAsrsHeaders(event, {
+      hub,
       signature: formatSignature(event.facts.connectionId, keys),
       date: date.now(),
       connectEventName: entry.connectEventName,
     });
-    const target = fillUrlTemplate(template, event.facts.hub, event.name);
+    const target = fillUrlTemplate(template, hub, event.name);
     const all = [...this.#authorization, ...headers];
     return formatRequest({ method: "POST", target, headers: all, body: NO_BYTES }, opening);
   }

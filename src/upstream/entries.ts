@@ -73,6 +73,11 @@ export class Entries {
     for (const backend of before) if (!next.includes(backend)) this.#retire(backend);
   }
 
+  /** Hubs are written in another way from now on, also by calls that wait in an entry that was replaced. */
+  forgetMessageStarts(): void {
+    for (const backend of [...this.#inForce, ...this.#retired]) backend.messageStarts.forget();
+  }
+
   /** Ends what is under way and closes every socket. May be called twice. */
   stop(): void {
     this.#stopped = true;

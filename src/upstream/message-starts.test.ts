@@ -11,20 +11,21 @@ const NONE = [] as const;
 const DATE = "Fri, 10 Jan 2020 01:02:03 GMT";
 
 function message(connectionId: string, binary = false): MessageEvent {
-  const facts = someFacts({ connectionId, hub: "Chat é", userId: "ann" });
+  const facts = someFacts({ connectionId, hub: "chat é", userId: "ann" });
   const eventId = messageEventId(connectionId, 1);
   return { name: "message", number: 1, eventId, facts, payload: new Uint8Array(), binary };
 }
 
-function starts(): MessageStarts {
-  return new MessageStarts(parseUrlTemplate("http://host/{hub}/{event}"), formatOpening("host", "hubwire/1"));
+function starts(spellHub = (hub: string) => hub): MessageStarts {
+  const opening = formatOpening("host", "hubwire/1");
+  return new MessageStarts(parseUrlTemplate("http://host/{hub}/{event}"), opening, spellHub);
 }
 
 test("the start of a connection's requests is formed once, while keys and authorization are the same objects", () => {
   const made = starts();
   const event = message("c1");
   const first = made.startOf(event, KEYS, NONE, DATE);
-  expect(Buffer.from(first).toString()).toStartWith("POST /Chat%20%C3%A9/message HTTP/1.1\r\nHost: host\r\n");
+  expect(Buffer.from(first).toString()).toStartWith("POST /chat%20%C3%A9/message HTTP/1.1\r\nHost: host\r\n");
   expect(made.startOf({ ...event, number: 2, eventId: "c1.2" }, KEYS, NONE, DATE)).toBe(first);
   const rotated = made.startOf(event, { primary: "second", secondary: "first" }, NONE, DATE);
   expect(Buffer.from(rotated).toString()).toMatch(/X-ASRS-Signature: sha256=[0-9a-f]{64},sha256=[0-9a-f]{64}\r\n/);
@@ -87,6 +88,18 @@ test("a connection that has ended is not kept alive", async () => {
     return isGone;
   };
   await until(isCollected, "one of them to be collected");
+});
+
+test("the hub is written as it is spelled, and in the new way once all is forgotten", () => {
+  let spelling = "CHAT";
+  const made = starts(() => spelling);
+  const hubOf = (bytes: Uint8Array) =>
+    /^POST \/(\w+)\/[\s\S]*\r\nX-ASRS-Hub: (\w+)\r\n/.exec(Buffer.from(bytes).toString());
+  const event = message("c1");
+  expect(hubOf(made.startOf(event, KEYS, NONE, DATE))?.slice(1)).toEqual(["CHAT", "CHAT"]);
+  spelling = "chat";
+  made.forget();
+  expect(hubOf(made.startOf(event, KEYS, NONE, DATE))?.slice(1)).toEqual(["chat", "chat"]);
 });
 
 test("a fact that would end its line is a bug that throws", () => {

@@ -51,14 +51,23 @@ interface Starts {
 export class MessageStarts {
   readonly #template: UrlTemplate;
   readonly #opening: string;
+  readonly #spellHub: (hub: string) => string;
   /** They keep no connection alive. */
   #recent = new WeakMap<ConnectionFacts, Starts>();
   #older = new WeakMap<ConnectionFacts, Starts>();
   #recentCount = 0;
 
-  constructor(template: UrlTemplate, opening: string) {
+  constructor(template: UrlTemplate, opening: string, spellHub: (hub: string) => string) {
     this.#template = template;
     this.#opening = opening;
+    this.#spellHub = spellHub;
+  }
+
+  /** Forms all of them anew when they are next asked for: hubs are written in another way from now on. */
+  forget(): void {
+    this.#recent = new WeakMap();
+    this.#older = new WeakMap();
+    this.#recentCount = 0;
   }
 
   /**
@@ -87,8 +96,9 @@ export class MessageStarts {
 
   #form(event: MessageEvent, { keys, authorization }: Starts, date: string): DatedBytes {
     const signature = formatSignature(event.facts.connectionId, keys);
-    const lasting = formatLastingHeaders(event, { signature, connectEventName: "handshake" });
-    const target = fillUrlTemplate(this.#template, event.facts.hub, event.name);
+    const hub = this.#spellHub(event.facts.hub);
+    const lasting = formatLastingHeaders(event, { hub, signature, connectEventName: "handshake" });
+    const target = fillUrlTemplate(this.#template, hub, event.name);
     const headers = [...authorization, ...lasting];
     const first = formatRequestStart({ method: "POST", target, headers }, this.#opening);
     const bytes = Buffer.concat([first, Buffer.from(formatMessageLines(event, date), "latin1")]);

@@ -6,7 +6,7 @@ import { type Certificates, makeCertificates } from "../../test/support/certific
 import { within } from "../../test/support/deadline.ts";
 import { type Exchange, RawBackend } from "../../test/support/raw-backend.ts";
 import type { UpstreamEntry } from "../config/schema.ts";
-import { messageEvent, startUpstream, upstreamEntry } from "./testing/fixture.ts";
+import { connectEvent, disconnectEvent, messageEvent, startUpstream, upstreamEntry } from "./testing/fixture.ts";
 
 let first: RawBackend;
 let second: RawBackend;
@@ -105,6 +105,43 @@ describe("an entry that a reload replaces", () => {
     await within(exchange.callerGone, "the socket to be closed");
     upstream.reload([entryTo(first)]);
     expect(await upstream.call(messageEvent())).toEqual({ kind: "unrouted" });
+  });
+});
+
+describe("a reload that writes hubs in another way", () => {
+  const hubOf = (backend: RawBackend) => backend.requests.map((request) => request.header("X-ASRS-Hub"));
+  const NEW = { hubSpellings: { chat: "CHAT" } };
+
+  test("holds for the next event of every kind, over the same socket", async () => {
+    const entry = upstreamEntry(`${first.url}/{hub}/{event}`);
+    // What a message's request begins with is formed once for the facts of a connection and the keys.
+    const keys = { primary: "primary-key", secondary: null };
+    await using upstream = startUpstream([entry], { keys: () => keys });
+    const events = [connectEvent(), messageEvent(), disconnectEvent()];
+    const all = async () => {
+      for (const event of events) await upstream.call(event);
+    };
+    await all();
+    upstream.reload([entry], NEW);
+    await all();
+    upstream.reload([entry]);
+    await all();
+    const before = ["/Chat/connect", "/Chat/message", "/Chat/disconnect"];
+    const after = ["/CHAT/connect", "/CHAT/message", "/CHAT/disconnect"];
+    expect(first.requests.map(({ target }) => target)).toEqual([...before, ...after, ...after]);
+    expect(hubOf(first)).toEqual(first.requests.map(({ target }) => target.split("/")[1]));
+    expect(first.connectionCount).toBe(1);
+  });
+
+  test("holds for a call that waits in an entry that it replaces", async () => {
+    await using upstream = startUpstream([entryTo(first, { maxConcurrency: 1 })]);
+    const held = hold(first);
+    const calls = [upstream.call(messageEvent()), upstream.call(messageEvent())];
+    const exchange = await held;
+    upstream.reload([entryTo(second)], NEW);
+    exchange.reply(200);
+    await Promise.all(calls);
+    expect(hubOf(first)).toEqual(["Chat", "CHAT"]);
   });
 });
 

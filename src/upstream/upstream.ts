@@ -1,6 +1,7 @@
 import type { UpstreamEntry } from "../config/schema.ts";
 import type { OutcomeListener, Upstream, UpstreamLane } from "../core/ports.ts";
 import type { UpstreamEvent } from "../protocol/events.ts";
+import { type HubSpellings, spellHub } from "../protocol/names.ts";
 import type { Backend, BackendContext } from "./backend.ts";
 import { Call } from "./call.ts";
 import { Deadlines } from "./deadlines.ts";
@@ -15,12 +16,14 @@ export interface UpstreamLimits {
   readonly maxResponseBytes: number;
   /** Hosts that event and token URLs may name, as in the configuration; left out: `*`. */
   readonly allowedUpstreamHosts?: readonly string[];
+  /** How hubs are written in URLs and headers; left out: all in lower case. */
+  readonly hubSpellings?: HubSpellings;
 }
 
 export interface UpstreamOptions
   extends UpstreamLimits,
     EntryOptions,
-    Omit<BackendContext, "deadlines" | "maxResponseBytes" | "resolve"> {
+    Omit<BackendContext, "deadlines" | "maxResponseBytes" | "resolve" | "spellHub"> {
   /** In order: the first that matches takes the event. */
   readonly entries: readonly UpstreamEntry[];
   /** Finds the addresses of a host's name; left out: the system does. */
@@ -49,9 +52,10 @@ export interface RunningUpstream extends Upstream {
  */
 export function createUpstream(options: UpstreamOptions): RunningUpstream {
   const deadlines = new Deadlines(options.clock);
-  let { maxResponseBytes, allowedUpstreamHosts = ["*"] } = options;
+  let { maxResponseBytes, allowedUpstreamHosts = ["*"], hubSpellings = {} } = options;
   const { resolve = resolveBySystem } = options;
-  const entries = new Entries(options, { ...options, deadlines, resolve, maxResponseBytes: () => maxResponseBytes });
+  const live = { maxResponseBytes: () => maxResponseBytes, spellHub: (hub: string) => spellHub(hub, hubSpellings) };
+  const entries = new Entries(options, { ...options, ...live, deadlines, resolve });
   entries.replace(options.entries, allowedUpstreamHosts);
   const leave = (backend: Backend) => entries.leave(backend);
   const begin = (event: UpstreamEvent, listener: OutcomeListener) => {
@@ -82,6 +86,9 @@ export function createUpstream(options: UpstreamOptions): RunningUpstream {
       entries.replace(next, allowed);
       allowedUpstreamHosts = allowed;
       maxResponseBytes = limits.maxResponseBytes ?? maxResponseBytes;
+      if (limits.hubSpellings === undefined) return;
+      hubSpellings = limits.hubSpellings;
+      entries.forgetMessageStarts();
     },
     async stop(): Promise<void> {
       entries.stop();

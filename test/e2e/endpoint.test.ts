@@ -26,7 +26,7 @@ describe("every URL form", () => {
     ["/ws/client/hubs/chat/", "chat"],
     ["/ws/client/hubs/_default", "_default"],
     ["/ws/client/hubs/chat?hub=other", "chat"],
-    ["/ws/client/hubs/ChAt", "ChAt"],
+    ["/ws/client/hubs/ChAt", "chat"],
     ["/ws/client/hubs/c%68at", "chat"],
     ["/ws/client?hub=c%68at", "chat"],
     ["/ws/client/hubs/a_b.c", "a_b.c"],

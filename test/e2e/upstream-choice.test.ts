@@ -36,7 +36,7 @@ describe("the first entry whose three patterns match takes the event", () => {
     });
     expect(await life(stack, "/ws/client/hubs/red")).toEqual(["/2/connect", "/1/message", "/2/disconnect"]);
     expect(await life(stack, "/ws/client/hubs/RED")).toEqual(["/2/connect", "/1/message", "/2/disconnect"]);
-    expect(await life(stack, "/ws/client/hubs/blue")).toEqual(["/2/connect", "/4/blue/message", "/2/disconnect"]);
+    expect(await life(stack, "/ws/client/hubs/blue")).toEqual(["/2/connect", "/4/BLUE/message", "/2/disconnect"]);
     expect(await life(stack, "/ws/client/hubs/a,b")).toEqual(["/3/connect", "/4/a%2Cb/message", "/3/disconnect"]);
     expect(await life(stack, "/ws/client/hubs/a")).toEqual(["/4/a/connect", "/4/a/message", "/4/a/disconnect"]);
   });

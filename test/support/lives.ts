@@ -40,13 +40,13 @@ export interface Lives {
 /** Starts a stack whose template names hub, category and event, and lives both lives. */
 export async function recordLives(): Promise<Lives> {
   const stack = await Stack.start({
-    config: { trustedProxies: ["127.0.0.1"], clientCertHeader: "X-Client-Cert" },
+    config: { trustedProxies: ["127.0.0.1"], clientCertHeader: "X-Client-Cert", hubs: { Chat: {} } },
     upstreams: (url) => [{ urlTemplate: `${url}/h/{hub}/{category}/{event}?code=c0de` }],
   });
   const expiresAt = secondsFromNow(600);
   const token = signToken(fullClaims(stack.port, expiresAt), { key: KEYS.primary });
   const full = await live(stack, {
-    path: `/ws/client/hubs/Chat?room=7&access_token=${token}&lang=de%20at`,
+    path: `/ws/client/hubs/cHAT?room=7&access_token=${token}&lang=de%20at`,
     lines: [
       `Sec-WebSocket-Protocol: ${FULL.subprotocols}`,
       `X-Client-Cert: ${FULL.thumbprint}`,

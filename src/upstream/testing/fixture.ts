@@ -24,7 +24,7 @@ export const realClock: Clock = {
 
 const FACTS: ConnectionFacts = {
   connectionId: "c0nnecti0n_id-0123456789",
-  hub: "Chat",
+  hub: "chat",
   userId: "alice",
   claims: "sub: alice",
   clientQuery: "room=7",
@@ -104,6 +104,7 @@ export function startUpstream(
     entries,
     keys: () => ({ primary: "primary-key", secondary: null }),
     maxResponseBytes: 1_048_576,
+    hubSpellings: { chat: "Chat" },
     userAgent: "hubwire/1.2.3",
     clock: realClock,
     env: {},

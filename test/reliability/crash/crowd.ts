@@ -38,7 +38,7 @@ export class Crowd {
     const { port } = this.#parts;
     for (let visit = 0; !this.#isOver; visit++) {
       try {
-        // Names as no index may mix up: the hub as written, a query to be kept.
+        // Names as no index may mix up: a hub in another case than the upstream sees, a query to be kept.
         const path = `/ws/client/hubs/Crash_${number % 3}?visit=${number}.${visit}&q=%C3%A4`;
         using client = await RawWebSocket.dial({ port: port() });
         client.write(client.handshake({ port: port(), path }));

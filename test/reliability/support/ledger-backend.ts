@@ -20,7 +20,8 @@ export interface Reply {
 
 /** What is known of one connection. */
 export interface Account {
-  readonly hub: string;
+  /** As the last connect or disconnect wrote it. */
+  hub: string;
   userId: string;
   /** Its disconnect is owed. */
   accepted: boolean;
@@ -79,6 +80,7 @@ export class Ledger {
       this.accounts.set(connectionId, account);
     }
     if (event === "connect") return;
+    account.hub = header("x-asrs-hub");
     account.userId = header("x-asrs-user-id");
     account.closeCode = header("x-hubwire-close-code");
     account.closeReason = header("x-hubwire-close-reason");
