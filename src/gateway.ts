@@ -6,6 +6,7 @@ import { hostOf } from "./auth/audience.ts";
 import { readOrMakeKey } from "./auth/key-file.ts";
 import { RestTokens } from "./auth/rest-token.ts";
 import { hubConfig } from "./config/hub-config.ts";
+import { listenerUrl } from "./config/listener-urls.ts";
 import type { Config } from "./config/schema.ts";
 import { startControlServer } from "./control/control-server.ts";
 import { drain } from "./core/drain.ts";
@@ -19,17 +20,19 @@ import { createLogReport } from "./observe/log.ts";
 import { CLOSE } from "./protocol/close-causes.ts";
 import { spellHub } from "./protocol/names.ts";
 import { TrustedProxies } from "./sockets/addresses.ts";
-import { type Doors, openDoors } from "./sockets/doors.ts";
+import { type Doors, type DoorsParts, openDoors } from "./sockets/doors.ts";
 import { fittingConnections } from "./sockets/file-limit.ts";
-import type { ListenerParts, PlainRequest } from "./sockets/listener.ts";
+import type { PlainRequest } from "./sockets/listener.ts";
 import { Upgrade } from "./sockets/upgrade.ts";
 import { systemClock } from "./system-clock.ts";
 
 /** A gateway at work. */
 export interface Gateway {
-  /** Where clients and backends reach it on this machine. */
+  /** Where clients reach it on this machine; backends too, unless the REST API has a listener of its own. */
   readonly url: string;
   readonly port: number;
+  /** Where backends reach the REST API's own listener on this machine; null where there is none. */
+  readonly apiUrl: string | null;
   readonly accessKeys: AccessKeys;
   /** The file that keeps the access key where the configuration gives none. */
   readonly keyFile: string | null;
@@ -47,7 +50,7 @@ export interface Gateway {
 }
 
 /**
- * Builds the gateway's parts, wires them and opens the listener. The only place that does.
+ * Builds the gateway's parts, wires them and opens the listeners. The only place that does.
  *
  * Errors: throws where the port, a certificate, the data folder or an upstream entry cannot be used.
  */
@@ -92,8 +95,7 @@ export async function startGateway(config: Config, { log }: { log: Logger }): Pr
       state.hubSpellings = running.config.hubSpellings;
       return changed;
     };
-    const { port } = doors;
-    return { url: formatUrl(config, port), port, accessKeys: keys, keyFile, registry: core.registry, reload, stop };
+    return { ...addressesOf(config, doors), accessKeys: keys, keyFile, registry: core.registry, reload, stop };
   } catch (error) {
     await stack.unwind().catch((fault) => report.fault("stop", fault));
     throw error;
@@ -172,20 +174,23 @@ function publicHosts(config: Config): readonly string[] | null {
   return hosts.length === 0 ? null : hosts;
 }
 
-/** What the listener hands requests and sockets to. */
+/** What the listeners hand requests and sockets to. */
 function wireDoors(
   running: Running,
   parts: { node: NodeParts; core: Core; report: LogReport; state: { readonly ready: boolean } },
-): ListenerParts {
+): DoorsParts {
   const { node, core, report, state } = parts;
   const isReady = () => state.ready && core.journal.isWritable && node.isReady();
   const api = buildApi(running, core, report);
+  const health = ({ path, request }: PlainRequest) =>
+    isHealthPath(path) ? answerHealth(request.method, isReady()) : null;
+  const healthAndApi = (call: PlainRequest) => health(call) ?? api.handle(call);
+  const common = { lifecycle: core.lifecycle, report };
+  // Not a choice by the path of each request: what the public listener does not have, no spelling of a path reaches.
+  const publicRoute = running.config.listen.api === null ? healthAndApi : health;
   return {
-    upgrade: buildUpgrade(running, { node, core, report }),
-    lifecycle: core.lifecycle,
-    report,
-    route: (call: PlainRequest) =>
-      isHealthPath(call.path) ? answerHealth(call.request.method, isReady()) : api.handle(call),
+    clients: { ...common, upgrade: buildUpgrade(running, { node, core, report }), route: publicRoute },
+    api: { ...common, upgrade: null, route: healthAndApi },
   };
 }
 
@@ -228,10 +233,11 @@ function buildUpgrade(
   );
 }
 
-function fitConnections({ limits, upstreams, listen: { tls } }: Config, log: Logger): number {
+function fitConnections({ limits, upstreams, listen: { tls, api } }: Config, log: Logger): number {
   const upstreamCalls = upstreams.reduce((sum, entry) => sum + entry.maxConcurrency, 0);
   const perConnection = tls !== null && tls.clientCert !== "none" ? 3 : 1;
-  const fitting = fittingConnections(limits.maxConnections, { perConnection, upstreamCalls });
+  const listeners = api === null ? 1 : 2;
+  const fitting = fittingConnections(limits.maxConnections, { perConnection, upstreamCalls, listeners });
   if (fitting < limits.maxConnections) {
     const wanted = limits.maxConnections;
     log.warn(
@@ -242,8 +248,10 @@ function fitConnections({ limits, upstreams, listen: { tls } }: Config, log: Log
   return fitting;
 }
 
-function formatUrl({ listen: { host, tls } }: Config, port: number): string {
-  const reachable = host === "0.0.0.0" || host === "::" ? "127.0.0.1" : host;
-  const name = reachable.includes(":") ? `[${reachable}]` : reachable;
-  return `${tls === null ? "http" : "https"}://${name}:${port}`;
+function addressesOf(
+  { listen: { host, tls, api } }: Config,
+  { port, apiPort }: Doors,
+): Pick<Gateway, "url" | "port" | "apiUrl"> {
+  const apiUrl = api === null || apiPort === null ? null : listenerUrl(tls, api.host, apiPort);
+  return { url: listenerUrl(tls, host, port), port, apiUrl };
 }

@@ -14,6 +14,7 @@ import {
 } from "./config/args.ts";
 import { type GatewayAccess, parseConnectionString } from "./config/connection-string.ts";
 import { ConfigError } from "./config/faults.ts";
+import { type ApiAddress, apiAddress, clientsUrl, describeListeners, listenerUrl } from "./config/listener-urls.ts";
 import { type ConfigSources, loadConfig } from "./config/load.ts";
 import type { Config } from "./config/schema.ts";
 import { ConfigReload } from "./config-reload.ts";
@@ -42,8 +43,9 @@ async function run(command: Command): Promise<void> {
       if (command.processes !== null) return startProcesses(command, command.processes);
       return command.example === null || command.configFile !== null ? startAlone(command) : startWithExample(command);
     case "check": {
-      const { warnings, filePath } = loadConfig(sourcesOf(command));
+      const { config, warnings, filePath } = loadConfig(sourcesOf(command));
       for (const warning of warnings) console.log(`warning: ${warning}`);
+      for (const line of describeListeners(config)) console.log(line);
       console.log(`${filePath ?? "The configuration"} is good.`);
       return;
     }
@@ -73,7 +75,7 @@ function sourcesOf(command: { configFile: string | null; flags?: Readonly<Record
 async function startAlone(command: Start): Promise<void> {
   const { gateway } = await serve(sourcesOf(command), []);
   const source = gateway.keyFile === null ? "the key is the configuration's" : `the key is in ${gateway.keyFile}`;
-  console.log(`hubwire listens on ${gateway.url}`);
+  printListeners(gateway.url, gateway.apiUrl);
   console.log(`connection string: ${formatConnectionString(gateway, "***")} (${source})`);
 }
 
@@ -83,7 +85,8 @@ async function startProcesses(command: Start, count: number): Promise<void> {
   const { config, filePath } = loadConfig(sourcesOf(command));
   const fault = sharingFault(config);
   if (fault !== null) throw new UsageError(`hubwire start --processes ${fault}`);
-  const { dataDir } = config;
+  const { dataDir, listen } = config;
+  const apiUrl = listen.api === null ? null : listenerUrl(listen.tls, listen.api.host, listen.api.port);
   const log = createLog();
   logFaults(log);
   const unused = findUnusedData(dataDir, count);
@@ -97,7 +100,7 @@ async function startProcesses(command: Start, count: number): Promise<void> {
   const processes = new Processes({
     count,
     commandOf: (index) => [...program, ...startWords({ dataDir, filePath, flags: command.flags }, index)],
-    onListening: (url) => console.log(`hubwire listens on ${url} with ${count} processes`),
+    onListening: (url) => printListeners(`${url} with ${count} processes`, apiUrl),
     clock: systemClock,
     log,
   });
@@ -136,7 +139,7 @@ async function startWithExample(command: Start): Promise<void> {
     await stop();
     throw error;
   }
-  console.log(`hubwire listens on ${gateway.url}`);
+  printListeners(gateway.url, gateway.apiUrl);
   console.log(`connection string: ${formatConnectionString(gateway, ownKey ? gateway.accessKeys.primary : "***")}`);
   console.log(`Open ${page} in two browser tabs.`);
 }
@@ -176,7 +179,8 @@ async function serve(
     process.exit(exitCode);
   });
   watchLauncher(() => end("the launcher is gone"));
-  log.info({ url: gateway.url, version: packageJson.version }, "listening");
+  const { url, apiUrl } = gateway;
+  log.info({ url, ...(apiUrl === null ? {} : { apiUrl }), version: packageJson.version }, "listening");
   return { gateway, stop };
 }
 
@@ -210,14 +214,25 @@ function endOnSignals(end: (signal: string) => void, endAtOnce: (exitCode: numbe
   }
 }
 
-function formatConnectionString({ url }: Gateway, key: string): string {
-  return `Endpoint=${url};AccessKey=${key};Version=1.0;`;
+/** Says where clients and backends come in. The first line is also read by whoever starts this process. */
+function printListeners(url: string, apiUrl: string | null): void {
+  console.log(`hubwire listens on ${url}`);
+  if (apiUrl !== null) console.log(`the REST API is at ${apiUrl}`);
+}
+
+/** Names where the REST API is, since that is what callers need. */
+function formatConnectionString({ url, apiUrl }: Gateway, key: string): string {
+  return `Endpoint=${apiUrl ?? url};AccessKey=${key};Version=1.0;`;
 }
 
 async function printToken({ configFile, hub, user, ttlSeconds }: Extract<Command, { name: "token" }>): Promise<void> {
   const { config } = loadConfig(sourcesOf({ configFile }));
   const key = config.accessKeys.primary ?? readOrMakeKey(config.dataDir).key;
-  const endpoint = `${publicUrl(config)}/ws/client/hubs/${encodeURIComponent(hub)}`;
+  const url = clientsUrl(config);
+  if (url === null) {
+    throw new UsageError("listen.port is 0, so nobody can tell where clients connect: set publicUrls");
+  }
+  const endpoint = `${url}/ws/client/hubs/${encodeURIComponent(hub)}`;
   const { makeClientToken } = await import("./auth/make-token.ts");
   const token = await makeClientToken(key, { audience: endpoint, userId: user, ttlSeconds });
   console.log(`${endpoint.replace(/^http/, "ws")}?access_token=${token}`);
@@ -259,7 +274,7 @@ function findGateway({ connectionString, configFile }: GatewayChoice): GatewayAc
 function describedGateway(configFile: string | null): GatewayAccess {
   const { config } = loadConfig(sourcesOf({ configFile }));
   const accessKey = config.accessKeys.primary ?? readKeptKey(config.dataDir)?.key;
-  if (accessKey !== undefined) return { endpoint: publicUrl(config), accessKey };
+  if (accessKey !== undefined) return { ...findApi(config), accessKey };
   throw new UsageError(
     `which gateway? Give --connection-string, HUBWIRE_CONNECTION_STRING or --config: there is no access key in ${config.dataDir}`,
   );
@@ -269,14 +284,15 @@ function isLoopback(hostname: string): boolean {
   return hostname === "localhost" || hostname === "[::1]" || /^127(?:\.\d+){3}$/.test(hostname);
 }
 
-/** Where clients reach the gateway that this configuration describes. */
-function publicUrl({ publicUrls, listen }: Config): string {
-  const [configured] = publicUrls;
-  if (configured !== undefined) return configured.replace(/^ws/, "http").replace(/\/+$/, "");
-  if (listen.port === 0)
-    throw new UsageError("listen.port is 0, so nobody can tell where clients connect: set publicUrls");
-  const host = listen.host.includes(":") ? `[${listen.host}]` : listen.host;
-  return `${listen.tls === null ? "http" : "https"}://${host}:${listen.port}`;
+/** Where the REST API is of the gateway that this configuration describes. */
+function findApi(config: Config): ApiAddress {
+  const address = apiAddress(config);
+  if (address !== null) return address;
+  const { api } = config.listen;
+  const advice = api === null ? "set publicUrls" : "give --connection-string";
+  throw new UsageError(
+    `${api === null ? "listen.port" : "listen.api.port"} is 0, so nobody can tell where the REST API is: ${advice}`,
+  );
 }
 
 try {

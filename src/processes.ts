@@ -17,10 +17,13 @@ const LISTENS = /^hubwire listens on (\S+)$/m;
 /** The signals that are passed on. */
 export type PassedSignal = "SIGTERM" | "SIGINT" | "SIGHUP";
 
+const OWN_PORTS = "with 0 each process would get a port of its own.";
+
 /** Why a configuration cannot be shared by several processes; null where it can. */
 export function sharingFault({ cluster, listen }: Config): string | null {
   if (cluster === null) return "needs cluster: the processes reach each other's clients over NATS.";
-  if (listen.port === 0) return "needs a fixed listen.port: with 0 each process would get a port of its own.";
+  if (listen.port === 0) return `needs a fixed listen.port: ${OWN_PORTS}`;
+  if (listen.api?.port === 0) return `needs a fixed listen.api.port: ${OWN_PORTS}`;
   if (listen.tls !== null && listen.tls.clientCert !== "none") {
     return "does not go together with client certificates (listen.tls.clientCert): their listener cannot share its port.";
   }

@@ -68,12 +68,16 @@ function callOf(command: RemoteCommand): Call {
 }
 
 async function send({ method, target, rest, query, message }: Call, access: GatewayAccess): Promise<Response> {
-  const url = `${access.endpoint}/ws/api/hubs/${encodeURIComponent(target.hub)}${pathOf(target)}${rest}`;
-  const token = await makeRestToken(access.accessKey, { audience: url, ttlSeconds: TOKEN_TTL_SECONDS });
+  const path = `/ws/api/hubs/${encodeURIComponent(target.hub)}${pathOf(target)}${rest}`;
+  const { endpoint, audience = endpoint, accessKey } = access;
+  const token = await makeRestToken(accessKey, { audience: audience + path, ttlSeconds: TOKEN_TTL_SECONDS });
   const headers = { Authorization: `Bearer ${token}`, ...(message === null ? {} : { "Content-Type": message.type }) };
   const signal = AbortSignal.timeout(CALL_TIMEOUT_MS);
   // A redirect would carry the token elsewhere.
-  return await fetch(url + query, { method, headers, body: message?.body ?? null, redirect: "manual", signal });
+  const request = { method, headers, body: message?.body ?? null, redirect: "manual", signal } as const;
+  // A gateway that is called by its address on this machine has the certificate of its public name.
+  const tls = audience === endpoint ? {} : { tls: { serverName: new URL(audience).hostname } };
+  return await fetch(endpoint + path + query, { ...request, ...tls });
 }
 
 function pathOf(target: Target): string {

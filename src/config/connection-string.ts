@@ -2,6 +2,8 @@
 export interface GatewayAccess {
   /** Scheme, host and port, without a slash at the end. */
   readonly endpoint: string;
+  /** The URL whose host tokens name, where it may be another than the endpoint's. */
+  readonly audience?: string;
   readonly accessKey: string;
 }
 

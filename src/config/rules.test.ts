@@ -41,6 +41,53 @@ test("a port cannot be shared where client certificates are asked for", () => {
   expect(faultsOf({ listen: { reusePort: true, tls: FILES } })).toEqual([]);
 });
 
+describe("the REST API's own listener", () => {
+  const FAULT =
+    "listen.api.port: must differ from listen.port, unless both hosts are IP addresses that differ, and neither is 0.0.0.0 or ::";
+
+  const clashes: readonly (readonly [string, Readonly<Record<string, unknown>>])[] = [
+    [
+      "host and port are those of the public one",
+      { host: "10.0.0.1", port: 9000, api: { host: "10.0.0.1", port: 9000 } },
+    ],
+    ["both hosts are left out", { port: 9000, api: { port: 9000 } }],
+    ["all is left out", { api: { port: 8080 } }],
+    ["the public one is on every interface", { host: "0.0.0.0", api: { host: "127.0.0.1", port: 8080 } }],
+    ["the API's is on every interface", { api: { host: "::", port: 8080 } }],
+    ["it is on every interface in a long spelling", { api: { host: "0:0:0:0:0:0:0:0", port: 8080 } }],
+    ["it is on every interface, mapped", { host: "10.0.0.1", api: { host: "::ffff:0.0.0.0", port: 8080 } }],
+    ["both are one address in two spellings", { host: "::1", api: { host: "0:0:0:0:0:0:0:1", port: 8080 } }],
+    ["one is the other, mapped", { api: { host: "::ffff:127.0.0.1", port: 8080 } }],
+    ["a name may be the other's address", { api: { host: "localhost", port: 8080 } }],
+    ["a name may be any address", { host: "gateway.example", api: { host: "10.0.0.1", port: 8080 } }],
+    ["the port may be shared", { reusePort: true, api: { port: 8080 } }],
+  ];
+  test.each(clashes)("may not have the public one's port where %s", (_why, listen) => {
+    expect(faultsOf({ listen })).toEqual([FAULT]);
+  });
+
+  const fine: readonly (readonly [string, Readonly<Record<string, unknown>>])[] = [
+    ["another port", { api: { port: 8081 } }],
+    ["another port of a name", { host: "localhost", api: { host: "localhost", port: 8081 } }],
+    ["the same port of another address", { host: "10.0.0.1", api: { host: "127.0.0.1", port: 8080 } }],
+    ["the same port of another IPv6 address", { host: "::1", api: { host: "fd00::1", port: 8080 } }],
+    ["two ports that the system chooses", { port: 0, api: { port: 0 } }],
+    ["none", { api: null }],
+  ];
+  test.each(fine)("may have %s", (_what, listen) => {
+    expect(faultsOf({ listen })).toEqual([]);
+  });
+
+  test("must have a port, and is refused without a second fault where that is none", () => {
+    expect(faultsOf({ listen: { api: {} } })).toEqual(["listen.api.port: is required"]);
+    expect(faultsOf({ listen: { api: { port: "8080" } } })).toEqual(["listen.api.port: must be a number"]);
+    expect(faultsOf({ listen: { api: { port: 70_000 } } })).toEqual(["listen.api.port: must be at most 65535"]);
+    expect(faultsOf({ listen: { api: { prot: 1, port: 1 } } })).toEqual([
+      "listen.api.prot: no such key; did you mean `port`?",
+    ]);
+  });
+});
+
 test("a wrong clientCert is one fault, not two", () => {
   const tls = { ...FILES, clientCaFile: "ca.pem", clientCert: "maybe" };
   expect(faultsOf({ listen: { tls } })).toEqual(["listen.tls.clientCert: must be none, optional or require"]);

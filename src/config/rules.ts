@@ -1,6 +1,7 @@
 import { hubKey, isHubName } from "../protocol/names.ts";
 import { type Path, type TreeFault, valueAt } from "./faults.ts";
 import { findSpellingFaults } from "./hub-spellings.ts";
+import { listenersClash } from "./listener-clash.ts";
 import { findUpstreamHostFaults } from "./upstream-hosts.ts";
 
 /**
@@ -42,6 +43,13 @@ function listenFaults(tree: object): TreeFault[] {
     faults.push({
       path: ["listen", "reusePort"],
       message: "does not go together with client certificates: their listener cannot share its port",
+    });
+  }
+  if (listenersClash(tree)) {
+    faults.push({
+      path: ["listen", "api", "port"],
+      message:
+        "must differ from listen.port, unless both hosts are IP addresses that differ, and neither is 0.0.0.0 or ::",
     });
   }
   const proxies = valueAt(tree, ["trustedProxies"]);

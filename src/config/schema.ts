@@ -49,6 +49,17 @@ const listenTlsSchema = z.strictObject({
   }),
 });
 
+const apiListenerSchema = z.strictObject({
+  host: text().default("127.0.0.1").register(optionDocs, {
+    unit: "",
+    doc: "Address to listen on for the REST API; 0.0.0.0 or :: for every interface.",
+  }),
+  port: z.int().min(0).max(65_535).register(optionDocs, {
+    unit: "port",
+    doc: "Another port than listen.port, unless both hosts are IP addresses that differ. 0 lets the system choose a free one.",
+  }),
+});
+
 const listenSchema = z.strictObject({
   host: text().default("127.0.0.1").register(optionDocs, {
     unit: "",
@@ -57,11 +68,15 @@ const listenSchema = z.strictObject({
   port: count(8080, 0, 65_535).register(optionDocs, { unit: "port", doc: "0 lets the system choose a free one." }),
   reusePort: z.boolean().default(false).register(optionDocs, {
     unit: "",
-    doc: "Lets several processes of one machine share the port; the system spreads connections over them.",
+    doc: "Lets several processes of one machine share the port, and that of listen.api; the system spreads connections over them.",
   }),
   tls: listenTlsSchema.nullable().default(null).register(optionDocs, {
     unit: "",
-    doc: "Certificate of the listener; null listens without TLS.",
+    doc: "Certificate of the listener, and of listen.api; null listens without TLS.",
+  }),
+  api: apiListenerSchema.nullable().default(null).register(optionDocs, {
+    unit: "",
+    doc: "A listener for the REST API alone; the public one then answers 404 for it. Takes tls and reusePort of listen: with clientCert require, callers need a certificate too. null: clients and the REST API share one listener.",
   }),
 });
 
@@ -203,7 +218,7 @@ export const configSchema = z.strictObject({
     .default([])
     .register(optionDocs, {
       unit: "",
-      doc: "URLs under which clients reach this gateway; only their hosts may stand in a token's audience. Empty: the request's Host counts, which a client chooses, so start-up warns.",
+      doc: "URLs under which clients and backends reach this gateway, the one of listen.api too; only their hosts may stand in a token's audience. Empty: the request's Host counts, which a client chooses, so start-up warns.",
     }),
   accessKeys: accessKeysSchema.prefault({}).register(optionDocs, {
     unit: "",
@@ -290,5 +305,7 @@ export type UpstreamAuth = UpstreamEntry["auth"];
 export type UpstreamTls = UpstreamEntry["tls"];
 /** The NATS that a cluster works on, and how to log in there. */
 export type NatsOptions = NonNullable<Config["cluster"]>["nats"];
+/** Where the REST API listens where it has a listener of its own. */
+export type ApiListener = NonNullable<Config["listen"]["api"]>;
 /** The TLS listener's files and what it asks of clients. */
 export type ListenTls = NonNullable<Config["listen"]["tls"]>;

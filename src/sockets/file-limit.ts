@@ -1,7 +1,10 @@
 import { readFileSync } from "node:fs";
 
-/** File descriptors for everything but clients and calls to upstreams: listeners, logs, the data folder. */
+/** File descriptors for everything but clients and calls to upstreams: logs, the data folder, the first listener, its plain HTTP. */
 const RESERVED = 64;
+
+/** File descriptors for each listener more: its own, and the connections of those who call it. */
+const RESERVED_PER_LISTENER = 64;
 
 /**
  * The number of connections that the process's file limit allows.
@@ -9,10 +12,14 @@ const RESERVED = 64;
  * Why: at the limit Bun spins at 100 % without a word, so the configured bound must lie below it.
  * Shape: at most `wanted`; `wanted` itself on a system that does not tell its limit. `perConnection` descriptors each.
  */
-export function fittingConnections(wanted: number, use: { perConnection: number; upstreamCalls: number }): number {
+export function fittingConnections(
+  wanted: number,
+  use: { readonly perConnection: number; readonly upstreamCalls: number; readonly listeners: number },
+): number {
   const limit = readFileLimit();
   if (limit === null) return wanted;
-  const left = Math.floor((limit - RESERVED - use.upstreamCalls) / use.perConnection);
+  const reserved = RESERVED + (use.listeners - 1) * RESERVED_PER_LISTENER + use.upstreamCalls;
+  const left = Math.floor((limit - reserved) / use.perConnection);
   return Math.max(1, Math.min(wanted, left));
 }
 

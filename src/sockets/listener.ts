@@ -29,13 +29,21 @@ export interface WebSocketLimits {
   readonly maxOutboxBytes: number;
 }
 
+/** A listener's certificate. */
+export interface ListenerCertificate {
+  readonly cert: string;
+  readonly key: string;
+  /** With it, only callers with a certificate of these authorities are let in. Which one it was is not told. */
+  readonly requiredCa: string | null;
+}
+
 export interface ListenerOptions {
   readonly host: string;
   /** 0: the system chooses. */
   readonly port: number;
   readonly reusePort: boolean;
-  /** Certificate and key in PEM for TLS without client certificates; null for none. */
-  readonly tls: { readonly cert: string; readonly key: string } | null;
+  /** What TLS needs, in PEM; null listens without TLS. */
+  readonly tls: ListenerCertificate | null;
   /** May change while the listener is open; `reconfigure` follows. */
   readonly websocket: WebSocketLimits;
   /** Knows the peers behind a TLS front; null where clients connect directly. */
@@ -67,7 +75,8 @@ export interface PlainRequest {
 
 /** What the listener hands requests and sockets to. */
 export interface ListenerParts {
-  readonly upgrade: Upgrade;
+  /** Null for a listener without client endpoint: a WebSocket handshake is a request as any other there. */
+  readonly upgrade: Upgrade | null;
   readonly lifecycle: Lifecycle;
   readonly report: Report;
   /** Answers what is not the client endpoint; null: nothing stands under the path. */
@@ -87,7 +96,7 @@ export function listen(options: ListenerOptions, parts: ListenerParts): Listener
     hostname: options.host,
     port: options.port,
     reusePort: options.reusePort,
-    ...(options.tls === null ? {} : { tls: { cert: options.tls.cert, key: options.tls.key } }),
+    ...(options.tls === null ? {} : { tls: tlsOptions(options.tls) }),
     maxRequestBodySize: MAX_REQUEST_BODY_BYTES,
     idleTimeout: HTTP_IDLE_TIMEOUT_SECONDS,
     fetch: (request: Request) => answer(request, answering),
@@ -118,6 +127,10 @@ export function listen(options: ListenerOptions, parts: ListenerParts): Listener
   };
 }
 
+function tlsOptions({ cert, key, requiredCa }: ListenerCertificate): Bun.TLSOptions {
+  return { cert, key, ...(requiredCa === null ? {} : { ca: requiredCa, requestCert: true, rejectUnauthorized: true }) };
+}
+
 /** What answers the requests of one listener. */
 interface Answering {
   readonly server: Server<BunSocket>;
@@ -135,9 +148,12 @@ function answer(request: Request, answering: Answering): Response | Promise<Resp
   if (peerBehind !== null && peerOf(server.requestIP(request), peerBehind) === null) {
     return refuse(request, parts, NO_PEER);
   }
-  const endpoint = parseClientEndpoint(path, query);
-  if (endpoint.kind === "endpoint") return connect(request, { hub: endpoint.hub, query }, answering);
-  if (endpoint.kind === "bad-hub") return refuse(request, parts, refusal("bad_hub", endpoint.sentence, "hub"));
+  const { upgrade } = parts;
+  if (upgrade !== null) {
+    const endpoint = parseClientEndpoint(path, query);
+    if (endpoint.kind === "endpoint") return connect(request, { upgrade, hub: endpoint.hub, query }, answering);
+    if (endpoint.kind === "bad-hub") return refuse(request, parts, refusal("bad_hub", endpoint.sentence, "hub"));
+  }
   const holdOpen = () => {
     server.timeout(request, 0);
     return () => server.timeout(request, HTTP_IDLE_TIMEOUT_SECONDS);
@@ -151,13 +167,13 @@ const NO_PEER = refusal("bad_request", "connect to the public listener", "port")
 
 async function connect(
   request: Request,
-  { hub, query }: { readonly hub: string; readonly query: string },
+  { upgrade, hub, query }: { readonly upgrade: Upgrade; readonly hub: string; readonly query: string },
   { server, peerBehind, parts }: Answering,
 ): Promise<Response | undefined> {
   // To be read before anything is awaited: it is gone once the client is.
   const peer = peerOf(server.requestIP(request), peerBehind);
   if (peer === null) return refuse(request, parts, NO_PEER);
-  const response = await parts.upgrade.handle({ request, peer, hub, query }, server);
+  const response = await upgrade.handle({ request, peer, hub, query }, server);
   return response === undefined ? undefined : closeIfUnread(request, response);
 }
 

@@ -12,6 +12,8 @@ export type LogLine = Readonly<Record<string, unknown>>;
 /** A gateway in this process, on a free port of 127.0.0.1. */
 export interface TestGateway {
   readonly port: number;
+  /** That of the REST API: its own listener's, else the same. */
+  readonly apiPort: number;
   readonly url: string;
   /** The ids of the connections in a group: until a REST API can ask, the only way to see a membership. */
   readonly groupMembers: (hub: string, group: string) => string[];
@@ -62,6 +64,7 @@ export async function startTestGateway(config: Readonly<Record<string, unknown>>
   const logLines = () => written.map((line) => JSON.parse(line) as LogLine);
   return {
     port: gateway.port,
+    apiPort: gateway.apiUrl === null ? gateway.port : Number(new URL(gateway.apiUrl).port),
     url: gateway.url,
     groupMembers: (hub, group) => [...gateway.registry.group(hub, group)].map(({ connectionId }) => connectionId),
     logLines,

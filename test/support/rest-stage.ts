@@ -57,6 +57,11 @@ export class RestStage {
     return this.stack.port;
   }
 
+  /** Where the REST API is; the same port unless `listen.api` gives it one of its own. */
+  get apiPort(): number {
+    return this.stack.gateway.apiPort;
+  }
+
   /** Connects a client; its connect event is taken from the backend. */
   async member(options: MemberOptions = {}): Promise<Member> {
     const mark = randomUUID();
@@ -71,9 +76,9 @@ export class RestStage {
     return { client, connectionId: connectionIdOf(connect) };
   }
 
-  /** A caller with a connection of its own. */
+  /** A caller of the REST API with a connection of its own. */
   async caller(): Promise<RestClient> {
-    const caller = await RestClient.dial(this.port);
+    const caller = await RestClient.dial(this.apiPort);
     this.#callers.push(caller);
     return caller;
   }
