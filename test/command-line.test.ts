@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { CommandGateway } from "./support/command-gateway.ts";
 import { KEYS, startTestGateway } from "./support/gateway.ts";
 import { RawWebSocket } from "./support/raw-websocket.ts";
 
@@ -42,12 +43,50 @@ describe("hubwire version", () => {
   });
 });
 
+describe("hubwire start", () => {
+  test("says where each listener is, on standard output and in the log; its connection string names the API's", async () => {
+    await using gateway = await CommandGateway.start({ config: { listen: { api: { port: 0 } }, accessKeys: KEYS } });
+    const [, api = ""] = await gateway.lines(/^the REST API is at (http:\/\/127\.0\.0\.1:\d+)$/m);
+    await gateway.lines(/^connection string: /m);
+    expect(gateway.printed()).toContain(`\nconnection string: Endpoint=${api};AccessKey=***;`);
+    const listening = await gateway.logged("listening");
+    expect(listening).toMatchObject({ url: `http://127.0.0.1:${gateway.port}`, apiUrl: api });
+    expect((await fetch(`${api}/ws/api/messages`)).status).toBe(405);
+    expect((await fetch(`http://127.0.0.1:${gateway.port}/ws/api/messages`)).status).toBe(404);
+  });
+
+  test("says one place where both share a listener", async () => {
+    await using gateway = await CommandGateway.start({ config: { accessKeys: KEYS } });
+    const url = `http://127.0.0.1:${gateway.port}`;
+    await gateway.lines(/^connection string: /m);
+    expect(gateway.printed()).toContain(`connection string: Endpoint=${url};`);
+    expect(gateway.printed()).not.toContain("REST API");
+    expect(await gateway.logged("listening")).not.toHaveProperty("apiUrl");
+  });
+});
+
 describe("hubwire check", () => {
   test("says that a good file is good and exits with 0", async () => {
     const file = writeConfig("good.json", { upstreams: [{ urlTemplate: "http://127.0.0.1:1/{hub}/api/{event}" }] });
     const { code, stdout } = await hubwire("check", "--config", file);
     expect(stdout).toContain("good.json is good.");
+    expect(stdout).toContain("clients and the REST API: http://127.0.0.1:8080\n");
     expect(code).toBe(0);
+  });
+
+  test("says where each listener is, the last line that the file is good", async () => {
+    const listen = { host: "0.0.0.0", api: { port: 8081 } };
+    const upstreams = [{ urlTemplate: "http://127.0.0.1:1/{event}" }];
+    const file = writeConfig("apart.json", { listen, upstreams, publicUrls: ["https://a.example"] });
+    const { code, stdout } = await hubwire("check", "--config", file);
+    const lines = ["clients: http://0.0.0.0:8080", "the REST API: http://127.0.0.1:8081", `${file} is good.`, ""];
+    expect([code, stdout]).toEqual([0, lines.join("\n")]);
+  });
+
+  test("refuses one place for both listeners", async () => {
+    const file = writeConfig("same.json", { listen: { port: 9000, api: { port: 9000 } } });
+    const { code, stderr } = await hubwire("check", "--config", file);
+    expect([code, stderr]).toEqual([2, expect.stringContaining("listen.api.port: must differ from listen.port")]);
   });
 
   test("reports all faults of a bad file with their paths, none with its value, and exits with 2", async () => {

@@ -5,12 +5,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { makeCertificates } from "./support/certificates.ts";
 import { COMMANDS_TIMEOUT_MS, findFreePort, REPOSITORY, type RunningCommand, startCommand } from "./support/command.ts";
-import { within } from "./support/deadline.ts";
+import { untilDone, within } from "./support/deadline.ts";
 import { KEYS, type LogLine } from "./support/gateway.ts";
 import { NatsServer } from "./support/nats-server.ts";
 import { childrenOf, countConnections, isAlive } from "./support/process-tree.ts";
 import { RawBackend } from "./support/raw-backend.ts";
 import { RawWebSocket } from "./support/raw-websocket.ts";
+import { RestClient } from "./support/rest-client.ts";
+import { expectDone } from "./support/rest-stage.ts";
 import { connectionIdOf } from "./support/stack.ts";
 
 /** `hubwire start --processes N`, and what it stands on: several gateways on one port. */
@@ -25,6 +27,8 @@ const RESTARTED = "process ended: it is started again";
 interface ManyOptions {
   readonly count?: number;
   readonly through?: "launcher" | "bun";
+  /** Keys of `listen` beside the port. */
+  readonly listen?: Readonly<Record<string, unknown>>;
   /** Laid over the test's configuration. */
   readonly config?: Readonly<Record<string, unknown>>;
 }
@@ -49,7 +53,7 @@ class ManyProcesses {
     const upstreams = [{ urlTemplate: `${backend.url}/{event}` }];
     const shutdown = { spreadMs: 0, drainTimeoutMs: 10_000 };
     const cluster = { nats: { servers: [nats.url] } };
-    const listen = { port };
+    const listen = { port, ...options.listen };
     const config = { listen, accessKeys: KEYS, dataDir: this.dataDir, upstreams, shutdown, cluster, ...options.config };
     writeFileSync(file, JSON.stringify(config));
     const words = options.through === "bun" ? BUN : LAUNCHER;
@@ -192,6 +196,39 @@ describe("hubwire start --processes", () => {
     for (const one of clients.values()) one[Symbol.dispose]();
   });
 
+  test("shares the port of listen.api too: its calls reach the clients of all, and the clients' port has no API", async () => {
+    const api = { port: await findFreePort() };
+    await using many = await ManyProcesses.start({ count: 2, listen: { api } });
+    const { port } = many;
+    const clients = await many.openEverywhere();
+    await many.command.printed(/^the REST API is at /m);
+    expect(many.command.stdout()).toBe(
+      `hubwire listens on http://127.0.0.1:${port} with 2 processes\nthe REST API is at http://127.0.0.1:${api.port}\n`,
+    );
+    expect(await many.logged("listening", 2)).toMatchObject([
+      { apiUrl: `http://127.0.0.1:${api.port}` },
+      { apiUrl: `http://127.0.0.1:${api.port}` },
+    ]);
+    const request = { method: "POST", target: "/ws/api/hubs/chat/messages", type: "text/plain", body: "to all" };
+    using toClients = await RestClient.dial(port);
+    expect((await toClients.call(request)).status).toBe(404);
+    // A node answers 503 until it has heard of the other.
+    const send = async () => {
+      using caller = await RestClient.dial(api.port);
+      expectDone(await caller.call(request), 202);
+    };
+    await within(untilDone(send), "a send that is taken");
+    for (const client of clients.values()) {
+      expect(await client.nextText()).toBe("to all");
+      client[Symbol.dispose]();
+    }
+    const calls = await Promise.all(Array.from({ length: MANY }, () => RestClient.dial(api.port)));
+    const health = { method: "GET", target: "/api/health", token: null };
+    for (const call of calls) expectDone(await call.call(health), 200);
+    for (const pid of many.children()) expect(countConnections(pid, api.port)).toBeGreaterThan(0);
+    for (const call of calls) call.destroy();
+  });
+
   test("starts a killed one again, later each time; its port answers, its disconnects are sent", async () => {
     await using many = await ManyProcesses.start({ count: 2 });
     const clients = await many.openEverywhere();
@@ -324,6 +361,12 @@ describe("hubwire start --processes refuses", () => {
     const sentence =
       "hubwire start --processes needs a fixed listen.port: with 0 each process would get a port of its own.\n";
     expect(await refusal({ cluster }, "--listen-port 0")).toBe(sentence);
+  });
+
+  test("a port of the REST API that the system chooses", async () => {
+    const sentence =
+      "hubwire start --processes needs a fixed listen.api.port: with 0 each process would get a port of its own.\n";
+    expect(await refusal({ cluster }, "--listen-api-port 0")).toBe(sentence);
   });
 
   test("client certificates", async () => {

@@ -2,9 +2,11 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { makeCertificates } from "./support/certificates.ts";
 import { COMMANDS_TIMEOUT_MS, findFreePort, REPOSITORY } from "./support/command.ts";
 import { KEYS } from "./support/gateway.ts";
 import { got, type Member, RestStage } from "./support/rest-stage.ts";
+import { connectionIdOf } from "./support/stack.ts";
 
 setDefaultTimeout(COMMANDS_TIMEOUT_MS);
 
@@ -188,6 +190,71 @@ describe("which gateway is called", () => {
     const proxy = `http://127.0.0.1:${await findFreePort()}`;
     const env = { HUBWIRE_CONNECTION_STRING: connectionString(), HTTP_PROXY: proxy, http_proxy: proxy };
     expect(await run(ask, env)).toEqual(NO);
+  });
+});
+
+describe("with listen.api", () => {
+  const API = { host: "127.0.0.1", port: 0, api: { port: 0 } };
+  const exists = ["exists", "--hub", "chat", "--user", "ann"];
+  const YES: Ended = { code: 0, stdout: "yes\n", stderr: "" };
+
+  /** Starts a gateway, and writes the file that describes it: its ports, and what else it was given. */
+  async function startDescribed(
+    config: Readonly<Record<string, unknown>>,
+  ): Promise<{ apart: RestStage; file: string }> {
+    const apart = await RestStage.start({ config: { listen: API, ...config } });
+    const listen = { ...API, ...(config["listen"] ?? {}), port: apart.port };
+    const api = { ...listen.api, port: apart.apiPort };
+    const file = join(folder, "apart.json");
+    writeFileSync(file, JSON.stringify({ ...config, listen: { ...listen, api }, accessKeys: KEYS }));
+    return { apart, file };
+  }
+
+  const PUBLIC_URLS: readonly (readonly [string, readonly string[]])[] = [
+    ["no public URL is given", []],
+    ["publicUrls names other hosts only", ["wss://clients.example"]],
+  ];
+  test.each(PUBLIC_URLS)(
+    "the configuration leads send, exists and close to its address where %s",
+    async (_what, publicUrls) => {
+      const { apart, file } = await startDescribed({ publicUrls });
+      await using _ = apart;
+      const { client, connect } = await apart.stack.connect({ path: "/client/hubs/chat?user=ann" });
+      const id = connectionIdOf(connect);
+      expect(await run([...exists, "--config", file])).toEqual(YES);
+      expect(await run(["send", "--hub", "chat", "--config", file, "hello"])).toEqual(SILENT);
+      expect(await client.nextText()).toBe("hello");
+      expect(await run(["close", "--hub", "chat", `--connection=${id}`, "--config", file])).toEqual(SILENT);
+      expect((await client.closed()).code).toBe(1000);
+    },
+  );
+
+  test("a connection string that names it works, and one of the clients' listener is told that nothing is there", async () => {
+    await using apart = await RestStage.start({ config: { listen: API } });
+    await apart.member({ user: "ann" });
+    const ask = (port: number) => run([...exists, "--connection-string", connectionString(KEYS.primary, port)]);
+    expect(await ask(apart.apiPort)).toEqual(YES);
+    const { code, stderr } = await ask(apart.port);
+    expect([code, stderr]).toEqual([1, expect.stringContaining("answered 404, not_found")]);
+  });
+
+  test("over TLS, the certificate of the public name is good at its address", async () => {
+    const made = makeCertificates();
+    const { certFile, keyFile } = made.server;
+    // Its certificate names 127.0.0.1 and localhost, not this address.
+    const listen = { ...API, tls: { certFile, keyFile }, api: { host: "127.0.0.2", port: 0 } };
+    const { apart, file } = await startDescribed({ listen, publicUrls: ["https://localhost"] });
+    await using _ = apart;
+    const env = { NODE_EXTRA_CA_CERTS: made.authority.certFile };
+    expect(await run([...exists, "--config", file], env)).toEqual({ code: 1, stdout: "no\n", stderr: "" });
+    made.remove();
+  });
+
+  test("a port that the system chooses is not known: the command says so, and exits with 2", async () => {
+    const file = join(folder, "free.json");
+    writeFileSync(file, JSON.stringify({ listen: API, accessKeys: KEYS, publicUrls: ["https://a.example"] }));
+    const { code, stderr } = await run([...exists, "--config", file]);
+    expect([code, stderr]).toEqual([2, expect.stringContaining("listen.api.port is 0")]);
   });
 });
 

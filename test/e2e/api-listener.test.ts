@@ -196,6 +196,19 @@ describe("a shutdown", () => {
   });
 });
 
+test("a reload leaves both listeners as they are, and names listen", async () => {
+  const publicUrls = ["http://127.0.0.1"];
+  await using stage = await RestStage.start({ config: { listen: LISTEN } });
+  const { gateway } = stage.stack;
+  const member = await stage.member();
+  expect(gateway.reload({ publicUrls, listen: { host: "127.0.0.1", port: 0 } })).toEqual(["listen"]);
+  using toClients = await RestClient.dial(stage.port);
+  const request = { method: "POST", target: target("broadcast", "chat", {}), type: "text/plain", body: "hello" };
+  expectNothingThere(await toClients.call(request), "POST");
+  expectDone(await stage.call(request), 202);
+  expect(await member.client.nextText()).toBe("hello");
+});
+
 test("without listen.api both are at one port, as before", async () => {
   await using stage = await RestStage.start();
   const member = await stage.member();
