@@ -1,66 +1,30 @@
-import { afterAll, afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { delimiter, join } from "node:path";
-import { untilDone, within } from "../support/deadline.ts";
+import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { startTestGateway, type TestGateway } from "../support/gateway.ts";
 import { readComposeFile } from "../support/manifests.ts";
+import { Nginx } from "../support/nginx.ts";
+import { spelledSends } from "../support/path-spellings.ts";
 import { acceptAs, RawBackend, unusedPort } from "../support/raw-backend.ts";
 import { RawWebSocket } from "../support/raw-websocket.ts";
+import { audienceOf, RestClient, restToken } from "../support/rest-client.ts";
 
 /** compose.yaml's nginx.conf in a real nginx, before three gateways: only addresses and folders are the test's. */
 setDefaultTimeout(60_000);
 
-const TEMPORARY = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-
-const folder = mkdtempSync(join(tmpdir(), "hubwire-balancer-"));
-// nginx's workers give up root.
-chmodSync(folder, 0o755);
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
 interface Balancer {
   readonly port: number;
-  stop(): Promise<void>;
+  readonly apiPort: number;
+  readonly nginx: Nginx;
 }
 
-async function startBalancer(nodes: readonly { readonly port: number }[]): Promise<Balancer> {
-  const port = await unusedPort();
-  const folders = TEMPORARY.map((name) => `${name}_temp_path ${join(folder, name)};`).join(" ");
+async function startBalancer(nodes: readonly TestGateway[]): Promise<Balancer> {
+  const [port, apiPort] = [await unusedPort(), await unusedPort()];
+  const nodeAt = (position: string) => nodes[Number(position) - 1];
   const text = readComposeFile("nginx.conf")
     .replace("listen 8080;", `listen 127.0.0.1:${port};`)
-    .replace("access_log /dev/stdout", `access_log ${join(folder, "access.log")}`)
-    .replace("error_log /dev/stderr", `error_log ${join(folder, "error.log")}`)
-    .replace("http {", `http { ${folders}`)
-    .replace(/172\.28\.77\.1([123]):8080/g, (_, node: string) => `127.0.0.1:${nodes[Number(node) - 1]?.port}`);
-  const file = join(folder, "nginx.conf");
-  writeFileSync(file, text);
-  const own = `daemon off; pid ${join(folder, "pid")};`;
-  const child = spawn("nginx", ["-c", file, "-e", join(folder, "start.log"), "-g", own], {
-    stdio: "ignore",
-    env: { ...process.env, PATH: [process.env["PATH"], "/usr/sbin"].filter(Boolean).join(delimiter) },
-  });
-  const stop = () => end(child);
-  try {
-    await within(Promise.race([untilDone(() => healthOf(port)), refuseToEnd(child)]), "nginx to listen");
-  } catch (fault) {
-    await stop();
-    throw fault;
-  }
-  return { port, stop };
-}
-
-async function refuseToEnd(child: ChildProcess): Promise<never> {
-  await once(child, "exit");
-  throw new Error(`nginx has ended: ${readFileSync(join(folder, "start.log"), "utf8")}`);
-}
-
-async function end(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const ended = once(child, "exit");
-  child.kill("SIGTERM");
-  await within(ended, "nginx to end");
+    .replace("listen 8081;", `listen 127.0.0.1:${apiPort};`)
+    .replace(/172\.28\.77\.1([123]):8080/g, (_, node: string) => `127.0.0.1:${nodeAt(node)?.port}`)
+    .replace(/172\.28\.77\.1([123]):8081/g, (_, node: string) => `127.0.0.1:${nodeAt(node)?.apiPort}`);
+  return { port, apiPort, nginx: await Nginx.start(text, port) };
 }
 
 async function healthOf(port: number): Promise<number> {
@@ -75,13 +39,14 @@ describe("nginx before three nodes", () => {
   beforeEach(async () => {
     backend = await RawBackend.start();
     const upstreams = [{ urlTemplate: `${backend.url}/{hub}/api/{event}` }];
-    const start = () => startTestGateway({ upstreams, trustedProxies: ["127.0.0.1"] });
+    const listen = { host: "127.0.0.1", port: 0, api: { port: 0 } };
+    const start = () => startTestGateway({ listen, upstreams, trustedProxies: ["127.0.0.1"] });
     nodes = [await start(), await start(), await start()];
     balancer = await startBalancer(nodes);
   });
 
   afterEach(async () => {
-    await balancer.stop();
+    await balancer.nginx[Symbol.asyncDispose]();
     for (const node of nodes) await node[Symbol.asyncDispose]();
     await backend.stop();
   });
@@ -113,14 +78,39 @@ describe("nginx before three nodes", () => {
     for (const client of clients) client.destroy();
   });
 
+  test("the backend reaches the REST API by its own port, and no spelling of a path reaches it by the clients'", async () => {
+    backend.onConnect = acceptAs("alice");
+    // Each node is a gateway of its own here, so that all have a client.
+    const clients = await Promise.all(nodes.map(() => RawWebSocket.open({ port: balancer.port })));
+    for (const { target, meant } of spelledSends(`127.0.0.1:${balancer.port}`)) {
+      const token = restToken(audienceOf(balancer.port, meant));
+      using toClients = await RestClient.dial(balancer.port);
+      const request = { method: "POST", target, type: "text/plain", body: target, token };
+      expect([target, [400, 404]]).toEqual([target, expect.arrayContaining([(await toClients.call(request)).status])]);
+    }
+    for (let node = 0; node < nodes.length; node++) {
+      using toApi = await RestClient.dial(balancer.apiPort);
+      const request = { method: "POST", target: "/ws/api/hubs/chat/messages", type: "text/plain", body: "to all" };
+      expect((await toApi.call(request)).status).toBe(202);
+    }
+    for (const client of clients) {
+      expect(await client.nextText()).toBe("to all");
+      client.destroy();
+    }
+    const atApi = await RawWebSocket.request({ port: balancer.apiPort });
+    expect((await atApi.answer()).status).toBe(404);
+    atApi.destroy();
+    expect(await healthOf(balancer.apiPort)).toBe(200);
+  });
+
   test("the log has the path of a request, and no token", async () => {
     const path = "/ws/client/hubs/chat?access_token=not.a.token";
     const refused = await RawWebSocket.request({ port: balancer.port, path });
     expect((await refused.answer()).status).toBe(401);
     refused.destroy();
-    await balancer.stop();
-    const log = readFileSync(join(folder, "access.log"), "utf8");
+    await balancer.nginx.stop();
+    const log = balancer.nginx.log("access.log");
     expect(log).toContain('"GET /ws/client/hubs/chat" 401');
-    expect(log + readFileSync(join(folder, "error.log"), "utf8")).not.toContain("not.a.token");
+    expect(log + balancer.nginx.log("error.log")).not.toContain("not.a.token");
   });
 });

@@ -114,8 +114,24 @@ describe("the nodes' configuration", () => {
     const { config } = loadDeployed();
     const { balancer } = compose.services;
     expect(config.trustedProxies).toEqual([balancer ? addressOf(balancer) : "none"]);
-    const servers = [...nginxConf.matchAll(/^\s*server ([\d.]+):(\d+)/gm)].map(([, host, port]) => `${host}:${port}`);
-    expect(servers).toEqual(nodes.map(([, node]) => `${addressOf(node)}:${config.listen.port}`));
+    const upstreams = [...nginxConf.matchAll(/^ {2}upstream (\w+) \{(.*?)^ {2}\}/gms)];
+    const servers = upstreams.map(([, name, block = ""]) => [
+      name,
+      [...block.matchAll(/^\s*server ([\d.]+:\d+)/gm)].map(([, server]) => server),
+    ]);
+    const nodesAt = (port: number | undefined) => nodes.map(([, node]) => `${addressOf(node)}:${port}`);
+    const { port, api } = config.listen;
+    expect(servers).toEqual([
+      ["hubwire", nodesAt(port)],
+      ["hubwire_api", nodesAt(api?.port)],
+    ]);
+  });
+
+  test("has the REST API at a port of its own, which is published on this machine only", () => {
+    const { port, api } = loadDeployed().config.listen;
+    const listens = [...nginxConf.matchAll(/^\s*listen (\d+);$/gm)].map(([, listened]) => Number(listened));
+    expect(listens).toEqual([port, api?.port ?? 0]);
+    expect(compose.services["balancer"]?.ports).toEqual(listens.map((listened) => `127.0.0.1:${listened}:${listened}`));
   });
 });
 

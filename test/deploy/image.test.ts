@@ -56,7 +56,7 @@ describe("the Dockerfile", () => {
     const mounts = volumeMounts.map(({ mountPath }) => mountPath);
     const { runAsUser, runAsGroup } = pod.securityContext as Record<string, unknown>;
     expect(instructions("USER")).toEqual([[`${runAsUser}:${runAsGroup}`]]);
-    expect(instructions("EXPOSE")).toEqual([[String(ports[0]?.containerPort)]]);
+    expect(instructions("EXPOSE")).toEqual([ports.map(({ containerPort }) => String(containerPort))]);
     const [[volume = ""] = []] = instructions("VOLUME");
     const file = command[command.indexOf("--config") + 1] ?? "";
     expect(mounts).toContain(volume);

@@ -152,13 +152,24 @@ describe("hubwire's configuration", () => {
     const { listen } = loadDeployed(SECRETS).config;
     const { readinessProbe, startupProbe, livenessProbe, ports, image } = hubwire.spec.template.spec.containers[0];
     expect(listen.host).toBe("0.0.0.0");
-    expect(ports).toEqual([{ name: "http", containerPort: listen.port }]);
+    expect(listen.api?.host).toBe("0.0.0.0");
+    expect(ports).toEqual([
+      { name: "http", containerPort: listen.port },
+      { name: "api", containerPort: listen.api?.port ?? 0 },
+    ]);
     expect(readinessProbe.httpGet).toEqual({ path: HEALTH_PATH, port: "http" });
     for (const probe of [startupProbe, livenessProbe]) {
       expect(probe.tcpSocket).toEqual({ port: "http" });
       expect(probe.httpGet).toBeUndefined();
     }
     expect(image).toEndWith(`/hubwire:${packageJson.version}`);
+  });
+
+  test("has the REST API at a Service of its own, whose name tokens may bear; that of the clients does not lead there", () => {
+    const targets = (name: string) => findManifest("Service", name).spec.ports.map(({ targetPort }) => targetPort);
+    expect([targets("hubwire"), targets("hubwire-api")]).toEqual([["http"], ["api"]]);
+    const { namespace } = hubwire.metadata;
+    expect(loadDeployed(SECRETS).config.publicUrls).toContain(`http://hubwire-api.${namespace}.svc`);
   });
 
   test("names every server of NATS, so that each stream is kept three times, and the user that they let in", () => {

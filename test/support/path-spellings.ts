@@ -26,6 +26,8 @@ export function spelledSends(host: string): SpelledSend[] {
       "/ws/client/%2e%2e/api/hubs/chat/messages",
       "/ws/client/./../api/hubs/chat/messages",
       "/ws/client/hubs/chat/../../../api/hubs/chat/messages",
+      "/ws/client/hubs/chat\\..\\..\\..\\api\\hubs\\chat\\messages",
+      "/ws/client;/../api/hubs/chat/messages",
       "/ws\\api\\hubs\\chat\\messages",
     ]),
   ];
@@ -42,7 +44,12 @@ function detours(path: string, host: string): string[] {
     `/ws\\client\\..\\..${path.replaceAll("/", "\\")}`,
     `/.${path}`,
     `/..${path}`,
+    // In a query it would belong to that.
+    ...(path.includes("?") ? [] : [`${path}#x`, `${path}#/../../../../client`]),
     `http://${host}${path}`,
+    `http://${path}`,
+    `https://elsewhere.example${path}`,
+    `http://user@${host}${path}`,
     `http://${host}/client/..${path}`,
     `http://${host}\\client\\..${path}`,
   ];
