@@ -19,7 +19,7 @@ import { collectLiveOptions, keepFixedOptions, listFixedChanges } from "./live-o
 import { createLogReport } from "./observe/log.ts";
 import { CLOSE } from "./protocol/close-causes.ts";
 import { spellHub } from "./protocol/names.ts";
-import { TrustedProxies } from "./sockets/addresses.ts";
+import { findClient, TrustedProxies } from "./sockets/addresses.ts";
 import { type Doors, type DoorsParts, openDoors } from "./sockets/doors.ts";
 import { fittingConnections } from "./sockets/file-limit.ts";
 import type { PlainRequest } from "./sockets/listener.ts";
@@ -55,10 +55,12 @@ export interface Gateway {
  * Errors: throws where the port, a certificate, the data folder or an upstream entry cannot be used.
  */
 export async function startGateway(config: Config, { log }: { log: Logger }): Promise<Gateway> {
-  const state = { ready: false, hubSpellings: config.hubSpellings };
+  const state = { ready: false, hubSpellings: config.hubSpellings, proxies: new TrustedProxies(config.trustedProxies) };
   const spell = (hub: string) => spellHub(hub, state.hubSpellings);
   // In the log a hub is written as upstreams see it, wherever its name comes from.
-  const report = createLogReport(log.child({}, { serializers: { hub: spell } }));
+  const report = createLogReport(log.child({}, { serializers: { hub: spell } }), {
+    clientOf: (forwardedFor) => findClient(forwardedFor, state.proxies),
+  });
   const stack = new StopStack();
   try {
     const lock = await lockDataDir(config.dataDir);
@@ -93,6 +95,7 @@ export async function startGateway(config: Config, { log }: { log: Logger }): Pr
     const reload = (next: Config) => {
       const changed = reloadGateway(next, { running, core, doors, log });
       state.hubSpellings = running.config.hubSpellings;
+      state.proxies = running.trustedProxies;
       return changed;
     };
     return { ...addressesOf(config, doors), accessKeys: keys, keyFile, registry: core.registry, reload, stop };
@@ -185,11 +188,13 @@ function wireDoors(
   const health = ({ path, request }: PlainRequest) =>
     isHealthPath(path) ? answerHealth(request.method, isReady()) : null;
   const healthAndApi = (call: PlainRequest) => health(call) ?? api.handle(call);
-  const common = { lifecycle: core.lifecycle, report };
+  const upgrade = buildUpgrade(running, { node, core, report });
+  const refuse: Upgrade["refuse"] = (request, peerAddress, refused) => upgrade.refuse(request, peerAddress, refused);
+  const common = { lifecycle: core.lifecycle, report, refuse };
   // Not a choice by the path of each request: what the public listener does not have, no spelling of a path reaches.
   const publicRoute = running.config.listen.api === null ? healthAndApi : health;
   return {
-    clients: { ...common, upgrade: buildUpgrade(running, { node, core, report }), route: publicRoute },
+    clients: { ...common, upgrade, route: publicRoute },
     api: { ...common, upgrade: null, route: healthAndApi },
   };
 }

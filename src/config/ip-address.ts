@@ -50,6 +50,26 @@ export function isWithin(address: IpAddress, network: IpNetwork): boolean {
   return true;
 }
 
+/** Longest text that is read as an address: 45 characters, and a zone. */
+const MAX_ADDRESS_CHARS = 64;
+/** A client that has one IPv6 address can mostly use all others of its /64. */
+const BLOCK_BYTES = 8;
+
+/**
+ * The addresses that count as one client wherever a limit holds for each address: an IPv4 address alone, an IPv6 address with
+ * all others of its /64. An IPv4-mapped address is the IPv4 address. What is no address stands for itself, cut at 64 characters.
+ *
+ * Cost: nothing for an IPv4 address; about a microsecond for an IPv6 address.
+ */
+export function addressBlock(text: string): string {
+  const bounded = text.length > MAX_ADDRESS_CHARS ? text.slice(0, MAX_ADDRESS_CHARS) : text;
+  if (!bounded.includes(":")) return bounded;
+  const address = parseIpAddress(bounded);
+  if (address === null || address.length !== 16) return bounded;
+  if (isWithin(address, IPV4_MAPPED)) return address.slice(12).join(".");
+  return `${Buffer.from(address.slice(0, BLOCK_BYTES)).toString("hex")}/64`;
+}
+
 /** A range of IPv6 addresses that stand for IPv4 addresses, and where those are found in them. */
 interface EmbeddingForm {
   readonly network: IpNetwork;
@@ -57,6 +77,7 @@ interface EmbeddingForm {
 }
 
 const UNSPECIFIED_AND_LOOPBACK = network("::/127");
+const IPV4_MAPPED = network("::ffff:0:0/96");
 const LOCAL_USE_NAT64_PREFIX_BYTES = [6, 7, 8, 12];
 
 /**
@@ -64,7 +85,7 @@ const LOCAL_USE_NAT64_PREFIX_BYTES = [6, 7, 8, 12];
  * (NAT64), RFC 8215 (NAT64 of local use), RFC 3056 (6to4), RFC 4380 section 4 (Teredo: server, and client turned over).
  */
 const EMBEDDING_FORMS: readonly EmbeddingForm[] = [
-  { network: network("::ffff:0:0/96"), embedded: (bytes) => [bytes.slice(12)] },
+  { network: IPV4_MAPPED, embedded: (bytes) => [bytes.slice(12)] },
   { network: network("::/96"), embedded: (bytes) => [bytes.slice(12)] },
   { network: network("::ffff:0:0:0/96"), embedded: (bytes) => [bytes.slice(12)] },
   { network: network("64:ff9b::/96"), embedded: (bytes) => [bytes.slice(12)] },

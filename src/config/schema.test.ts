@@ -43,6 +43,7 @@ test("an empty configuration has the design's defaults", () => {
     limits: {
       maxConnections: 50000,
       maxPendingUpgrades: 1024,
+      maxPendingUpgradesPerAddress: null,
       maxMessageBytes: 1048576,
       maxResponseBytes: 1048576,
       maxInboxMessages: 128,

@@ -128,6 +128,10 @@ const limitsSchema = z.strictObject({
     unit: "count",
     doc: "Clients that wait for the connect event's answer at the same time; the next one gets 503.",
   }),
+  maxPendingUpgradesPerAddress: z.int().min(1).max(1_000_000).nullable().default(null).register(optionDocs, {
+    unit: "count",
+    doc: "Those of one client address, or of one /64 of IPv6 addresses; the next one gets 429. A client that leaves counts until the call to its backend has ended. null: a quarter of maxPendingUpgrades.",
+  }),
   maxMessageBytes: bytes(1_048_576, 1, GIB).register(optionDocs, {
     unit: "bytes",
     doc: "Longest message of a client, inflated and joined; a longer one closes with 1009.",
@@ -163,7 +167,7 @@ const limitsSchema = z.strictObject({
   }),
   connectsPerSecondPerAddress: count(0, 0, 1_000_000).register(optionDocs, {
     unit: "count per second",
-    doc: "New connections of one client address; more get 429. 0: no limit.",
+    doc: "New connections of one client address, or of one /64 of IPv6 addresses; more get 429. 0: no limit.",
   }),
   messagesPerSecond: count(0, 0, 10_000_000).register(optionDocs, {
     unit: "count per second",

@@ -1,6 +1,5 @@
-import { heapStats } from "bun:jsc";
 import { describe, expect, test } from "bun:test";
-import { CoreStage, someFacts } from "../../test/support/core-stage.ts";
+import { CoreStage, PATIENT, someFacts } from "../../test/support/core-stage.ts";
 import { settled } from "../../test/support/fake-clock.ts";
 import { answer, notSent, refused, UNROUTED, unknown } from "../../test/support/scripted-upstream.ts";
 import type { HeaderLine } from "../protocol/headers.ts";
@@ -10,9 +9,10 @@ import type { UpstreamOutcome } from "./ports.ts";
 
 const BOB: HeaderLine = ["X-ASRS-User-Id", "bob"];
 
-function ask(stage: CoreStage, userId = "", connectionId = "c1"): Promise<Admitted> {
+function ask(stage: CoreStage, userId = "", connectionId = "c1", client = PATIENT): Promise<Admitted> {
   return stage.admission.connect({
     facts: someFacts({ connectionId, userId }),
+    client,
     subprotocols: "v1",
     certThumbprint: "AB".repeat(20),
   });
@@ -22,62 +22,6 @@ function accepted(admitted: Admitted) {
   if (admitted.kind !== "accept") throw new Error(`it is ${admitted.kind}`);
   return admitted;
 }
-
-describe("limits", () => {
-  test("maxConnections counts open connections and handshakes together: the limit passes, one more is 503", () => {
-    const stage = new CoreStage({ maxConnections: 3 });
-    stage.open();
-    expect(stage.admission.reserve("a")).toBeNull();
-    expect(stage.admission.reserve("a")).toBeNull();
-    expect(stage.admission.reserve("a")).toMatchObject({ status: 503, code: "connection_limit" });
-    stage.admission.release();
-    expect(stage.admission.reserve("a")).toBeNull();
-  });
-
-  test("a connection that has closed gives its place back", async () => {
-    const stage = new CoreStage({ maxConnections: 1 });
-    const client = stage.open();
-    expect(stage.admission.reserve("a")?.code).toBe("connection_limit");
-    await client.leave();
-    expect(stage.admission.reserve("a")).toBeNull();
-  });
-
-  test("maxPendingUpgrades passes the limit; one more is 503 with Retry-After, until one is over", () => {
-    const stage = new CoreStage({ maxPendingUpgrades: 2 });
-    expect([stage.admission.reserve("a"), stage.admission.reserve("a")]).toEqual([null, null]);
-    expect(stage.admission.reserve("a")).toMatchObject({
-      status: 503,
-      code: "pending_upgrade_limit",
-      headers: { "Retry-After": "1" },
-    });
-    stage.admission.release();
-    expect(stage.admission.reserve("a")).toBeNull();
-  });
-
-  test("connectsPerSecondPerAddress passes the limit; one more is 429; other addresses and later times pass", async () => {
-    const stage = new CoreStage({ connectsPerSecondPerAddress: 2 });
-    expect([stage.admission.reserve("a"), stage.admission.reserve("a")]).toEqual([null, null]);
-    expect(stage.admission.reserve("a")).toMatchObject({ status: 429, headers: { "Retry-After": "1" } });
-    expect(stage.admission.reserve("b")).toBeNull();
-    await stage.clock.advance(500);
-    expect(stage.admission.reserve("a")).toBeNull();
-    expect(stage.admission.reserve("a")?.status).toBe(429);
-  });
-
-  test("the connection limit is told before the rate, and takes nothing from it", () => {
-    const stage = new CoreStage({ maxConnections: 1, connectsPerSecondPerAddress: 1 });
-    stage.admission.reserve("other");
-    for (let i = 0; i < 3; i++) expect(stage.admission.reserve("a")?.status).toBe(503);
-    stage.admission.release();
-    expect(stage.admission.reserve("a")).toBeNull();
-  });
-
-  test("once closed, nobody gets a place", () => {
-    const stage = new CoreStage();
-    stage.admission.close();
-    expect(stage.admission.reserve("a")).toMatchObject({ status: 503, code: "shutting_down" });
-  });
-});
 
 describe("asking the upstream", () => {
   test("posts the connect event with what the request brought", async () => {
@@ -337,28 +281,39 @@ describe("the journal", () => {
   });
 });
 
-test("reconfigure brings the new rate of connects, and forgets who used up the old one", () => {
-  const stage = new CoreStage({ connectsPerSecondPerAddress: 1 });
-  expect([stage.admission.reserve("a"), stage.admission.reserve("a")?.code]).toEqual([null, "connect_rate"]);
-  stage.options.connectsPerSecondPerAddress = 2;
-  stage.admission.reconfigure();
-  const codes = [1, 2, 3].map(() => stage.admission.reserve("a")?.code);
-  expect(codes).toEqual([undefined, undefined, "connect_rate"]);
-});
+describe("a client that leaves", () => {
+  const leaver = () => ({ hasLeft: false });
 
-test("addresses are forgotten once their allowance is full", async () => {
-  const stage = new CoreStage({ connectsPerSecondPerAddress: 5, maxPendingUpgrades: 1e6, maxConnections: 1e6 });
-  const stringCount = () => {
-    Bun.gc(true);
-    return heapStats().objectTypeCounts["string"] ?? 0;
-  };
-  const before = stringCount();
-  for (let i = 0; i < 5000; i++) stage.admission.reserve(`10.0.${i >> 8}.${i & 255}`);
-  expect(stringCount()).toBeGreaterThan(before + 4000);
-  await stage.clock.advance(2000);
-  expect(stringCount()).toBeLessThan(before + 1000);
-  // Used last of all, so that the stage itself was not what was collected.
-  stage.stop();
+  test("before the upstream is asked: nothing is posted, reported as lost or kept", async () => {
+    const stage = new CoreStage();
+    expect(await ask(stage, "alice", "c1", { hasLeft: true })).toEqual({ kind: "left" });
+    await settled();
+    expect([stage.upstream.calls, stage.report.lost, stage.outstanding.count]).toEqual([[], [], 0]);
+    expect(await leftBehind(stage)).toEqual([]);
+  });
+
+  test("whose event was not sent: no disconnect follows, and the journal forgets it", async () => {
+    const stage = new CoreStage();
+    const client = leaver();
+    stage.upstream.script = () => {
+      client.hasLeft = true;
+      return notSent();
+    };
+    expect(await ask(stage, "alice", "c1", client)).toEqual({ kind: "left" });
+    await settled();
+    expect([stage.upstream.labels, stage.report.lost, stage.outstanding.count]).toEqual([["connect"], [], 0]);
+    expect(await leftBehind(stage)).toEqual([]);
+  });
+
+  test("whose event was sent is accepted, and so owed a disconnect", async () => {
+    const stage = new CoreStage();
+    const client = leaver();
+    stage.upstream.script = () => {
+      client.hasLeft = true;
+      return answer(204);
+    };
+    accepted(await ask(stage, "alice", "c1", client));
+  });
 });
 
 test("stop leaves no timer", () => {
@@ -373,7 +328,7 @@ test("once closed, asks the upstream no more: nobody would wait for the disconne
   stage.admission.reserve("a");
   stage.admission.close();
   const facts = someFacts({ userId: "alice" });
-  const admitted = await stage.admission.connect({ facts, subprotocols: null, certThumbprint: null });
+  const admitted = await stage.admission.connect({ facts, client: PATIENT, subprotocols: null, certThumbprint: null });
   expect(admitted).toMatchObject({ kind: "refuse", refusal: { status: 503, code: "shutting_down" } });
   expect(stage.upstream.labels).toEqual([]);
 });

@@ -8,14 +8,14 @@ import { GroupNames } from "./group-names.ts";
 import type { Membership } from "./membership.ts";
 import { describeOutcome } from "./outcome.ts";
 import type { Outstanding } from "./outstanding.ts";
-import type { Clock, Frame, Journal, Report, Upstream, UpstreamOutcome } from "./ports.ts";
+import { maxPendingPerAddress, PendingUpgrades, type PendingUpgradesOptions } from "./pending-upgrades.ts";
+import type { Clock, Frame, Journal, Report, Upstream, UpstreamOutcome, WaitingClient } from "./ports.ts";
 import type { Pressure } from "./pressure.ts";
 import { AddressRates } from "./rate.ts";
 import type { Registry } from "./registry.ts";
 
-export interface AdmissionOptions {
+export interface AdmissionOptions extends PendingUpgradesOptions {
   readonly maxConnections: number;
-  readonly maxPendingUpgrades: number;
   /** 0: no limit. */
   readonly connectsPerSecondPerAddress: number;
   readonly maxGroupsPerConnection: number;
@@ -24,6 +24,7 @@ export interface AdmissionOptions {
 /** A client that passed every check of its own and asks to be let in. */
 export interface ConnectRequest {
   readonly facts: ConnectionFacts;
+  readonly client: WaitingClient;
   readonly subprotocols: string | null;
   readonly certThumbprint: string | null;
 }
@@ -36,13 +37,15 @@ export type Admitted =
       readonly firstFrame: Frame | null;
     }
   | Extract<ConnectDecision, { kind: "relay" }>
+  /** Nobody is left to be answered, and the upstream has heard nothing. */
+  | { readonly kind: "left" }
   | { readonly kind: "refuse"; readonly refusal: Refusal };
 
 /**
  * Decides who may connect: the limits first, then the upstream.
  *
  *     reserve ─▶ (token, by the caller) ─▶ connect ─▶ accept ─▶ the socket opens, or `handshakeFailed`
- *        │                                    └▶ relay, refuse
+ *        │                                    └▶ relay, refuse, left
  *        └▶ refusal                      release, in every case
  *
  * Source: the seed, "Connect"; spec sections 2 (order of checks) and 5.1.
@@ -61,7 +64,7 @@ export class Admission {
   readonly #isOwn: (connectionId: string) => boolean;
   #addresses: AddressRates;
   readonly #cancelSweep: () => void;
-  #pending = 0;
+  readonly #pending: PendingUpgrades;
   #closing = false;
 
   constructor(parts: {
@@ -90,35 +93,40 @@ export class Admission {
     this.#report = parts.report;
     this.#isOwn = parts.isOwn;
     this.#addresses = new AddressRates(parts.options.connectsPerSecondPerAddress);
+    this.#pending = new PendingUpgrades(parts.options);
     this.#cancelSweep = parts.clock.every(1000, () => this.#addresses.sweep(this.#clock.now()));
   }
 
-  /** Takes a place for a handshake of this client address. Null: taken, and `release` must follow. */
-  reserve(address: string): Refusal | null {
+  /** Takes a place for a handshake of a client of these addresses (`addressBlock`). Null: taken, and `release` must follow. */
+  reserve(block: string): Refusal | null {
     const { maxConnections, maxPendingUpgrades, connectsPerSecondPerAddress } = this.#options;
     if (this.#closing) return shuttingDown();
-    if (this.#registry.size + this.#pending >= maxConnections) {
+    if (this.#registry.size + this.#pending.count >= maxConnections) {
       return refusal("connection_limit", `limits.maxConnections (${maxConnections}) is reached`, "maxConnections");
     }
     if (this.#pressure.isHigh) {
       const sentence = "more than 80 % of limits.maxBufferedBytes is in use";
       return refusal("buffer_limit", sentence, "maxBufferedBytes", { "Retry-After": "1" });
     }
-    if (this.#pending >= maxPendingUpgrades) {
+    if (this.#pending.isFull) {
       const sentence = `limits.maxPendingUpgrades (${maxPendingUpgrades}) is reached`;
       return refusal("pending_upgrade_limit", sentence, "maxPendingUpgrades", { "Retry-After": "1" });
     }
-    if (!this.#addresses.take(address, this.#clock.now())) {
+    if (this.#pending.isFullFor(block)) {
+      const sentence = `limits.maxPendingUpgradesPerAddress (${maxPendingPerAddress(this.#options)}) is reached`;
+      return refusal("pending_upgrade_rate", sentence, "maxPendingUpgradesPerAddress", { "Retry-After": "1" });
+    }
+    if (!this.#addresses.take(block, this.#clock.now())) {
       const sentence = `limits.connectsPerSecondPerAddress (${connectsPerSecondPerAddress}) is passed`;
       return refusal("connect_rate", sentence, "connectsPerSecondPerAddress", { "Retry-After": "1" });
     }
-    this.#pending++;
+    this.#pending.add(block);
     return null;
   }
 
   /** Gives the place back: the handshake is over, whatever came of it. */
-  release(): void {
-    this.#pending--;
+  release(block: string): void {
+    this.#pending.remove(block);
   }
 
   /**
@@ -127,9 +135,10 @@ export class Admission {
    * Order:  the journal has the connection before the upstream hears of it, and the user before the client does.
    */
   async connect(request: ConnectRequest): Promise<Admitted> {
-    const { facts } = request;
+    const { facts, client } = request;
     // The caller has verified a token since `reserve`, and the drain may have found nothing outstanding meanwhile.
     if (this.#closing) return { kind: "refuse", refusal: shuttingDown() };
+    if (client.hasLeft) return { kind: "left" };
     this.#outstanding.begin();
     if (!(await this.#isWritten(this.#journal.connecting(facts)))) {
       // Nothing was written, so nothing is to be taken back.
@@ -140,6 +149,7 @@ export class Admission {
     try {
       if (this.#closing) return { kind: "refuse", refusal: shuttingDown() };
       const decision = await this.#ask(request);
+      if (decision === "left") return { kind: "left" };
       if (decision.kind === "accept") {
         departing = true;
         return await this.#accept(facts, decision);
@@ -185,9 +195,11 @@ export class Admission {
   }
 
   /** Posts the connect event and decides by what comes of it. */
-  async #ask({ facts, subprotocols, certThumbprint }: ConnectRequest): Promise<ConnectDecision> {
+  async #ask({ facts, client, subprotocols, certThumbprint }: ConnectRequest): Promise<ConnectDecision | "left"> {
     const eventId = `${facts.connectionId}.connect`;
-    const outcome = await this.#upstream.call({ name: "connect", eventId, facts, subprotocols, certThumbprint });
+    const event = { name: "connect", eventId, facts, subprotocols, certThumbprint } as const;
+    const outcome = await this.#upstream.call(event, client);
+    if (outcome.kind === "not-sent" && client.hasLeft) return "left";
     const maxGroups = this.#options.maxGroupsPerConnection;
     const decision = decideConnect(outcome, { userId: facts.userId, subprotocols, maxGroups });
     if (decision.kind === "refuse") this.#reportUndelivered(facts, eventId, outcome);
@@ -212,10 +224,14 @@ export class Admission {
   }
 
   /** What was answered has been delivered, however little could be made of the answer. */
-  #reportUndelivered({ connectionId, hub }: ConnectionFacts, eventId: string, outcome: UpstreamOutcome): void {
+  #reportUndelivered(
+    { connectionId, hub, forwardedFor }: ConnectionFacts,
+    eventId: string,
+    outcome: UpstreamOutcome,
+  ): void {
     if (outcome.kind === "answer" || outcome.kind === "unrouted") return;
     const cause = describeOutcome(outcome);
-    this.#report.undelivered({ connectionId, hub, event: "connect", eventId, cause, count: 1 });
+    this.#report.undelivered({ connectionId, hub, forwardedFor, event: "connect", eventId, cause, count: 1 });
   }
 
   /** The journal says itself why it could not write. */

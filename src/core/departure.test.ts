@@ -59,6 +59,7 @@ test.each([400, 401, 404, 410, 499])("%d: is reported, and the journal forgets t
     {
       connectionId: "c7",
       hub: "chat",
+      forwardedFor: facts.forwardedFor,
       event: "disconnect",
       eventId: "c7.disconnect",
       cause: `answered with status ${status}`,

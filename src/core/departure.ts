@@ -84,7 +84,7 @@ export class Departure {
   }
 
   async #settle(owed: Owed, verdict: DisconnectVerdict, attempt: Attempt): Promise<void> {
-    const { connectionId, hub } = owed.facts;
+    const { connectionId, hub, forwardedFor } = owed.facts;
     if (verdict.kind === "retry") {
       await this.#redelivery.add({ ...owed, dueSinceMs: this.#timeOfDayMs() }, verdict, attempt);
       return;
@@ -92,7 +92,7 @@ export class Departure {
     if (verdict.kind === "ended") {
       const eventId = disconnectEvent(owed).eventId;
       const { cause } = verdict;
-      this.#report.undelivered({ connectionId, hub, event: "disconnect", eventId, cause, count: 1 });
+      this.#report.undelivered({ connectionId, hub, forwardedFor, event: "disconnect", eventId, cause, count: 1 });
     }
     // Not waited for: a crash before it is written costs a duplicate, and the upstream knows those by the event's id.
     void this.#journal.settled(connectionId);

@@ -237,8 +237,8 @@ export class Dispatch implements MessageOwner {
   }
 
   #reportUndelivered(connection: Connection, eventId: string, cause: string, count: number): void {
-    const { connectionId, hub } = connection;
-    this.#report.undelivered({ connectionId, hub, event: "message", eventId, cause, count });
+    const { connectionId, hub, forwardedFor } = connection;
+    this.#report.undelivered({ connectionId, hub, forwardedFor, event: "message", eventId, cause, count });
   }
 
   #sweepPaused(): void {

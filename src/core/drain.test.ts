@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { CoreStage, someFacts } from "../../test/support/core-stage.ts";
+import { CoreStage, PATIENT, someFacts } from "../../test/support/core-stage.ts";
 import { settled } from "../../test/support/fake-clock.ts";
 import { answer } from "../../test/support/scripted-upstream.ts";
 
@@ -88,7 +88,12 @@ describe("drain", () => {
 
   test("waits for a connect that is being asked, and for the disconnect that its 2xx calls for", async () => {
     const stage = heldStage("connect");
-    const asked = stage.admission.connect({ facts: someFacts(), subprotocols: null, certThumbprint: null });
+    const asked = stage.admission.connect({
+      facts: someFacts(),
+      client: PATIENT,
+      subprotocols: null,
+      certThumbprint: null,
+    });
     await settled();
     const state = stage.drain();
     await stage.clock.advance(5000);
@@ -105,7 +110,7 @@ describe("drain", () => {
     const state = stage.drain({ delayMs: 3000 });
     await stage.clock.advance(2999);
     expect(stage.admission.reserve("a")).toBeNull();
-    stage.admission.release();
+    stage.admission.release("a");
     expect([state.accepting, early.socket.done]).toEqual([true, []]);
     const late = stage.open();
     await stage.clock.advance(1);

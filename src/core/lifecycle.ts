@@ -68,7 +68,7 @@ export class Lifecycle {
     this.#fillRates(connection);
     this.#membership.enter(connection);
     this.#liveness.add(connection);
-    this.#report.connectionOpened(connection.connectionId, connection.hub);
+    this.#report.connectionOpened(connection);
     if (firstFrame !== null && socket.send(firstFrame) === "full") this.close(connection, CLOSE.slowConsumer);
     if (this.#arrivalsEnd !== null) this.close(connection, this.#arrivalsEnd);
   }
@@ -109,7 +109,7 @@ export class Lifecycle {
     connection.socket = null;
     this.#membership.exit(connection);
     this.#liveness.remove(connection);
-    this.#report.connectionClosed(connection.connectionId, connection.hub, end.code, end.reason);
+    this.#report.connectionClosed(connection, end);
     this.#dispatch.closed(connection);
   }
 

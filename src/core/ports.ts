@@ -49,11 +49,19 @@ export type UpstreamOutcome =
   /** No entry of `upstreams` matches the event. */
   | { readonly kind: "unrouted" };
 
+/** A client whose handshake has not been answered. */
+export interface WaitingClient {
+  /** Whether its TCP connection has ended. */
+  readonly hasLeft: boolean;
+}
+
 /** Who waits for what becomes of an event. */
 export interface OutcomeListener {
   onOutcome(outcome: UpstreamOutcome): void;
   /** A bug of ours ended it. */
   onFault(bug: unknown): void;
+  /** Of a connect event, the client that must still be there when it is sent. */
+  readonly client?: WaitingClient | null;
 }
 
 /**
@@ -65,7 +73,11 @@ export interface OutcomeListener {
  *         retried inside for connect and disconnect, never for message.
  */
 export interface Upstream {
-  call(event: UpstreamEvent): Promise<UpstreamOutcome>;
+  /**
+   * `client` is who waits for a connect event's answer. Once it has left, what has not been sent is given up: the outcome is
+   * `not-sent`. What has been sent goes on.
+   */
+  call(event: UpstreamEvent, client?: WaitingClient): Promise<UpstreamOutcome>;
   /** The same without a promise, for messages, of which there are many. The listener hears of one end, never before this returns. */
   post(event: MessageEvent, listener: OutcomeListener): void;
   /** Ends every message call in flight with `unknown`, cause `abandoned`. Shutdown uses it so that disconnects still go out. */
@@ -173,6 +185,8 @@ export interface Clock {
 export interface Undelivered {
   readonly connectionId: string;
   readonly hub: string;
+  /** The connection's whole `X-Forwarded-For`, from which a line names the client; null where it is not at hand. */
+  readonly forwardedFor: string | null;
   readonly event: "connect" | "message" | "disconnect";
   readonly eventId: string;
   readonly cause: string;
@@ -180,12 +194,26 @@ export interface Undelivered {
   readonly count: number;
 }
 
+/** A client that was not let in. */
+export interface RefusedClient {
+  /** Empty where the request names none. */
+  readonly hub: string;
+  readonly status: number;
+  readonly code: string;
+  /** The refusal's sentence. */
+  readonly message: string;
+  readonly clientAddress: string;
+  /** Whether the client, which is no trusted proxy, sent `X-Forwarded-For`. */
+  readonly isChainIgnored: boolean;
+}
+
 /** One method for each fact worth a log line, a metric or a span. The core knows no logger. */
 export interface Report {
-  connectionOpened(connectionId: string, hub: string): void;
-  connectionClosed(connectionId: string, hub: string, closeCode: number, closeReason: string): void;
-  /** `message` is the refusal's sentence. */
-  connectionRefused(hub: string, status: number, code: string, message: string): void;
+  connectionOpened(facts: ConnectionFacts): void;
+  connectionClosed(facts: ConnectionFacts, end: CloseCause): void;
+  connectionRefused(refused: RefusedClient): void;
+  /** A client ended its TCP connection before its handshake was answered. */
+  clientLeft(hub: string, clientAddress: string): void;
   undelivered(fact: Undelivered): void;
   /** An entry of `upstreams` did not take a disconnect event: it and those after it wait. `entry` names it without any secret. */
   disconnectsWaiting(entry: string, cause: string): void;

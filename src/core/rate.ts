@@ -1,3 +1,5 @@
+import { ownCopy } from "../protocol/own-copy.ts";
+
 /** What is left of a second's worth, `passedMs` after there were `left`. */
 export function refill(left: number, perSecond: number, passedMs: number): number {
   return Math.min(perSecond, left + (passedMs * perSecond) / 1000);
@@ -37,6 +39,7 @@ export class RateAllowance {
 /**
  * One allowance for each address, forgotten once it is full again.
  *
+ * Shape:  an address is a block of `addressBlock`.
  * Cost:   about 150 bytes for each address seen within the last second.
  */
 export class AddressRates {
@@ -48,20 +51,20 @@ export class AddressRates {
     this.#perSecond = perSecond;
   }
 
-  take(address: string, now: number): boolean {
+  take(block: string, now: number): boolean {
     if (this.#perSecond === 0) return true;
-    let allowance = this.#allowances.get(address);
+    let allowance = this.#allowances.get(block);
     if (allowance === undefined) {
       allowance = new RateAllowance(this.#perSecond, now);
-      this.#allowances.set(address, allowance);
+      this.#allowances.set(ownCopy(block), allowance);
     }
     return allowance.take(1, now);
   }
 
   /** Forgets every address whose allowance is full. Called once a second. */
   sweep(now: number): void {
-    for (const [address, allowance] of this.#allowances) {
-      if (allowance.isFull(now)) this.#allowances.delete(address);
+    for (const [block, allowance] of this.#allowances) {
+      if (allowance.isFull(now)) this.#allowances.delete(block);
     }
   }
 

@@ -6,6 +6,7 @@ import type {
   DueDisconnect,
   Journal,
   Report,
+  Undelivered,
   Upstream,
   UpstreamLane,
   WaitingDisconnect,
@@ -251,7 +252,8 @@ export class Redelivery implements DeadLetters {
       }
       wasRead = true;
       const outcome = await upstream.call(disconnectEvent(due));
-      await this.#settle(lane, one, judgeDisconnect(outcome, timeOfDayMs()), startedAtMs);
+      const { forwardedFor } = due.facts;
+      await this.#settle(lane, one, judgeDisconnect(outcome, timeOfDayMs()), { startedAtMs, forwardedFor });
     } catch (error) {
       report.fault("disconnect event", error);
       if (wasRead && this.#isTimeUp(one)) {
@@ -270,12 +272,12 @@ export class Redelivery implements DeadLetters {
     lane: RetryLane,
     one: WaitingDisconnect,
     verdict: DisconnectVerdict,
-    startedAtMs: number,
+    { startedAtMs, forwardedFor }: { readonly startedAtMs: number; readonly forwardedFor: string },
   ): Promise<void> {
     if (verdict.kind !== "retry") {
       if (lane.isFailing) this.#parts.report.disconnectsFlowing(lane.upstream.label);
       lane.succeeded();
-      if (verdict.kind === "ended") this.#reportUndelivered(one, verdict.cause);
+      if (verdict.kind === "ended") this.#parts.report.undelivered(describe(one, verdict.cause, forwardedFor));
       this.#finish(one);
       return;
     }
@@ -309,9 +311,13 @@ export class Redelivery implements DeadLetters {
   }
 
   async #bury(one: WaitingDisconnect, cause: string): Promise<void> {
-    this.#held.delete(one.connectionId);
-    this.#parts.report.deadLetter(describe(one, cause));
-    await this.#parts.journal.died(one.connectionId, this.#parts.timeOfDayMs(), cause);
+    const { connectionId } = one;
+    const { journal, report, timeOfDayMs } = this.#parts;
+    this.#held.delete(connectionId);
+    // For the log alone, so a disk that fails must not keep the event from its end.
+    const due = await journal.read(connectionId).catch(() => null);
+    report.deadLetter(describe(one, cause, due?.facts.forwardedFor ?? null));
+    await journal.died(connectionId, timeOfDayMs(), cause);
   }
 
   #forgetLanes(): void {
@@ -337,12 +343,9 @@ export class Redelivery implements DeadLetters {
       .dropDiedBefore(timeOfDayMs() - DEAD_LETTER_MS)
       .catch((error) => report.fault("dead letters in the journal", error));
   }
-
-  #reportUndelivered(one: WaitingDisconnect, cause: string): void {
-    this.#parts.report.undelivered(describe(one, cause));
-  }
 }
 
-function describe({ connectionId, hub }: WaitingDisconnect, cause: string) {
-  return { connectionId, hub, event: "disconnect", eventId: `${connectionId}.disconnect`, cause, count: 1 } as const;
+function describe({ connectionId, hub }: WaitingDisconnect, cause: string, forwardedFor: string | null): Undelivered {
+  const eventId = `${connectionId}.disconnect`;
+  return { connectionId, hub, forwardedFor, event: "disconnect", eventId, cause, count: 1 };
 }

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { CoreStage, STAGE_BEGINS_MS, someFacts } from "../../test/support/core-stage.ts";
+import { CoreStage, PATIENT, STAGE_BEGINS_MS, someFacts } from "../../test/support/core-stage.ts";
 import { settled } from "../../test/support/fake-clock.ts";
 import { answer } from "../../test/support/scripted-upstream.ts";
 import { endOldConnections } from "./lost-lease.ts";
@@ -208,7 +208,12 @@ describe("a lease that was lost", () => {
   test("turns away who was just being let in, with the disconnect that the upstream is owed", async () => {
     stage.isOwn = () => false;
     const facts = someFacts({ connectionId: "old", userId: "ann" });
-    const admitted = await stage.admission.connect({ facts, subprotocols: null, certThumbprint: null });
+    const admitted = await stage.admission.connect({
+      facts,
+      client: PATIENT,
+      subprotocols: null,
+      certThumbprint: null,
+    });
     expect(admitted).toMatchObject({ kind: "refuse", refusal: { status: 503, code: "lease_lost" } });
     await settled();
     expect(disconnects()).toEqual([["old", 1006, "handshake failed", false]]);

@@ -2,16 +2,38 @@ import { describe, expect, test } from "bun:test";
 import pino from "pino";
 import { createLogReport } from "./log.ts";
 
+/** The last hop but one, as if the proxy in front were trusted. */
+const clientOf = (forwardedFor: string) => forwardedFor.split(", ").at(-2) ?? "";
+
 /** A report and the lines that it has written. */
 function recording(level = "trace") {
   const lines: Record<string, unknown>[] = [];
   const log = pino({ level }, { write: (line: string) => void lines.push(JSON.parse(line)) });
-  return { report: createLogReport(log), lines };
+  return { report: createLogReport(log, { clientOf }), lines };
 }
+
+const FACTS = {
+  connectionId: "c1",
+  hub: "chat",
+  userId: "ann",
+  claims: "",
+  clientQuery: "",
+  forwardedFor: "6.6.6.6, 9.9.9.9, 10.0.0.1",
+};
+const BYE = { code: 1000, reason: "bye" };
+const REFUSED = {
+  hub: "chat",
+  status: 401,
+  code: "token_expired",
+  message: "the access token has expired",
+  clientAddress: "192.0.2.1",
+  isChainIgnored: false,
+};
 
 const LOST = {
   connectionId: "c1",
   hub: "chat",
+  forwardedFor: "6.6.6.6, 9.9.9.9, 10.0.0.1",
   event: "message",
   eventId: "c1.4",
   cause: "not sent",
@@ -22,7 +44,8 @@ describe("createLogReport", () => {
   test("an event that was not delivered is a warning with connection, event, cause and count", () => {
     const { report, lines } = recording();
     report.undelivered(LOST);
-    expect(lines).toMatchObject([{ level: 40, ...LOST }]);
+    const { forwardedFor: _, ...shown } = LOST;
+    expect(lines).toMatchObject([{ level: 40, ...shown, clientAddress: "9.9.9.9" }]);
   });
 
   test("a fault of ours is an error with its stack", () => {
@@ -34,22 +57,32 @@ describe("createLogReport", () => {
 
   test("opens and closes are left out at the default level, refusals are not", () => {
     const { report, lines } = recording("info");
-    report.connectionOpened("c1", "chat");
-    report.connectionClosed("c1", "chat", 1000, "bye");
-    report.connectionRefused("chat", 401, "token_expired", "the access token has expired");
-    expect(lines).toMatchObject([
-      { level: 30, hub: "chat", status: 401, code: "token_expired", cause: "the access token has expired" },
-    ]);
+    report.connectionOpened(FACTS);
+    report.connectionClosed(FACTS, BYE);
+    report.connectionRefused(REFUSED);
+    const { message: cause, isChainIgnored: _, ...shown } = REFUSED;
+    expect(lines).toMatchObject([{ level: 30, ...shown, cause }]);
+    expect(lines[0]).not.toHaveProperty("note");
     const all = recording("debug");
-    all.report.connectionOpened("c1", "chat");
-    all.report.connectionClosed("c1", "chat", 1000, "bye");
-    expect(all.lines).toMatchObject([{ connectionId: "c1" }, { closeCode: 1000, closeReason: "bye" }]);
+    all.report.connectionOpened(FACTS);
+    all.report.connectionClosed(FACTS, BYE);
+    expect(all.lines).toMatchObject([
+      { connectionId: "c1", clientAddress: "9.9.9.9" },
+      { closeCode: 1000, closeReason: "bye", clientAddress: "9.9.9.9" },
+    ]);
+  });
+
+  test("the line of a refused client whose X-Forwarded-For is not believed names trustedProxies", () => {
+    const { report, lines } = recording();
+    report.connectionRefused({ ...REFUSED, isChainIgnored: true });
+    expect(lines[0]).toMatchObject({ clientAddress: "192.0.2.1", note: expect.stringContaining("trustedProxies") });
   });
 
   test("what a client writes into its close reason stays one line of JSON", () => {
     const written: string[] = [];
     const log = pino({ level: "debug" }, { write: (line: string) => void written.push(line) });
-    createLogReport(log).connectionClosed("c1", "chat", 4000, 'a\n{"level":60}\u2028"');
+    const reason = 'a\n{"level":60}\u2028"';
+    createLogReport(log, { clientOf }).connectionClosed(FACTS, { code: 4000, reason });
     expect(written).toHaveLength(1);
     expect(written[0]?.trimEnd()).not.toContain("\n");
     expect(JSON.parse(written[0] ?? "")).toMatchObject({ closeReason: 'a\n{"level":60}\u2028"' });

@@ -1,5 +1,5 @@
 import pino, { type Logger } from "pino";
-import type { Report } from "../core/ports.ts";
+import type { Report, Undelivered } from "../core/ports.ts";
 
 /** Lines that cannot be written are kept up to this, then dropped: a full disk behind the log must not fill the memory. */
 const MAX_UNWRITTEN_BYTES = 1_048_576;
@@ -62,26 +62,46 @@ export interface ClusterReport {
   rulesUnavailable(reason: string): void;
 }
 
+export interface LogReportOptions {
+  /** The client's address in a whole `X-Forwarded-For` of ours. */
+  readonly clientOf: (forwardedFor: string) => string;
+}
+
+/** Said where a client that is no trusted proxy sent `X-Forwarded-For`: behind it may be all clients of a proxy. */
+const CHAIN_NOTE = "X-Forwarded-For is not believed: if this address is a proxy of yours, list it in trustedProxies";
+
 /**
- * Writes every fact as one log line.
+ * Writes every fact as one log line. Where it is about a client, the line has its address, `clientAddress`.
  *
  * Cost:   opens and closes are `debug` lines, which the default level leaves out; what was lost or refused is `warn`.
  *         Nothing here holds a token, key, query string or header value.
  */
 export function createLogReport(
   log: Logger,
+  { clientOf }: LogReportOptions,
 ): Report & EntryReport & { readonly journal: JournalReport } & RestartReport & ClusterReport {
+  const withClient = ({ forwardedFor, ...fact }: Undelivered) => ({
+    ...fact,
+    clientAddress: forwardedFor === null ? null : clientOf(forwardedFor),
+  });
   return {
     ...createClusterReport(log),
-    connectionOpened: (connectionId, hub) => log.debug({ connectionId, hub }, "connection opened"),
-    connectionClosed: (connectionId, hub, closeCode, closeReason) =>
-      log.debug({ connectionId, hub, closeCode, closeReason }, "connection closed"),
-    connectionRefused: (hub, status, code, message) =>
-      log.info({ hub, status, code, cause: message }, "connection refused"),
-    undelivered: (fact) => log.warn(fact, "event not delivered"),
+    connectionOpened: ({ connectionId, hub, forwardedFor }) =>
+      log.debug({ connectionId, hub, clientAddress: clientOf(forwardedFor) }, "connection opened"),
+    connectionClosed: ({ connectionId, hub, forwardedFor }, { code, reason }) =>
+      log.debug(
+        { connectionId, hub, clientAddress: clientOf(forwardedFor), closeCode: code, closeReason: reason },
+        "connection closed",
+      ),
+    connectionRefused: ({ hub, status, code, message, clientAddress, isChainIgnored }) => {
+      const note = isChainIgnored ? { note: CHAIN_NOTE } : {};
+      log.info({ hub, status, code, cause: message, clientAddress, ...note }, "connection refused");
+    },
+    clientLeft: (hub, clientAddress) => log.info({ hub, clientAddress }, "client left before it was answered"),
+    undelivered: (fact) => log.warn(withClient(fact), "event not delivered"),
     disconnectsWaiting: (entry, cause) => log.warn({ entry, cause }, "disconnect events wait for the upstream"),
     disconnectsFlowing: (entry) => log.info({ entry }, "disconnect events are taken again"),
-    deadLetter: (fact) => log.error(fact, "disconnect event given up: see hubwire dead-letters"),
+    deadLetter: (fact) => log.error(withClient(fact), "disconnect event given up: see hubwire dead-letters"),
     nodeTakenOver: (nodeId, count) =>
       log.warn({ nodeId, count }, "node lost: its disconnect events are sent from here"),
     takeoverFailed: (nodeId, cause) => log.warn({ nodeId, cause }, "takeover of a lost node failed: tried again"),

@@ -53,6 +53,7 @@ export const ERROR_CODES = {
     status: 426,
     meaning: "The path is a WebSocket endpoint and the request is no WebSocket upgrade of version 13.",
   },
+  pending_upgrade_rate: { status: 429, meaning: "`limits.maxPendingUpgradesPerAddress` is reached." },
   connect_rate: { status: 429, meaning: "`limits.connectsPerSecondPerAddress` was passed." },
   claims_too_large: { status: 431, meaning: "The token's claims do not fit into 8 KiB of header." },
   internal_error: { status: 500, meaning: "A fault of the service; its log says more." },

@@ -1,4 +1,5 @@
 import { BlockList, isIP } from "node:net";
+import { addressBlock } from "../config/ip-address.ts";
 
 const MAPPED_IPV4 = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i;
 const IPV4_WITH_PORT = /^(\d+\.\d+\.\d+\.\d+):\d+$/;
@@ -36,6 +37,10 @@ export interface Origin {
   readonly forwardedFor: string;
   /** The first address from the right that is no trusted proxy's: the client's, for limits and logs. */
   readonly clientAddress: string;
+  /** The addresses that count as that client for limits that hold for each address. */
+  readonly clientBlock: string;
+  /** Whether the peer sent a chain and is no trusted proxy. */
+  readonly isChainIgnored: boolean;
 }
 
 /**
@@ -47,17 +52,24 @@ export interface Origin {
  */
 export function traceOrigin(peer: string, chain: string | null, trusted: TrustedProxies): Origin {
   const peerAddress = plainAddress(peer);
-  if (chain === null || chain.trim() === "" || !trusted.includes(peerAddress)) {
-    return { forwardedFor: peerAddress, clientAddress: peerAddress };
+  const hasChain = chain !== null && chain.trim() !== "";
+  if (!hasChain || !trusted.includes(peerAddress)) {
+    const clientBlock = addressBlock(peerAddress);
+    return { forwardedFor: peerAddress, clientAddress: peerAddress, clientBlock, isChainIgnored: hasChain };
   }
   const plainChain = chain.trim().replace(/[^,\s]+/g, plainAddress);
-  const hops = [
-    ...plainChain
-      .split(",")
-      .map((hop) => hop.trim())
-      .filter((hop) => hop !== ""),
-    peerAddress,
-  ];
-  const clientAddress = hops.findLast((hop) => !trusted.includes(hop)) ?? hops[0] ?? peerAddress;
-  return { forwardedFor: `${plainChain}, ${peerAddress}`, clientAddress };
+  const forwardedFor = `${plainChain}, ${peerAddress}`;
+  const clientAddress = findClient(forwardedFor, trusted);
+  return { forwardedFor, clientAddress, clientBlock: addressBlock(clientAddress), isChainIgnored: false };
+}
+
+/** The client's address in a whole `X-Forwarded-For` of ours: the first from the right that is no trusted proxy's. */
+export function findClient(forwardedFor: string, trusted: TrustedProxies): string {
+  // Without a proxy the chain is the client's address.
+  if (!forwardedFor.includes(",")) return forwardedFor;
+  const hops = forwardedFor
+    .split(",")
+    .map((hop) => hop.trim())
+    .filter((hop) => hop !== "");
+  return hops.findLast((hop) => !trusted.includes(hop)) ?? hops[0] ?? "";
 }

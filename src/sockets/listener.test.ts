@@ -32,6 +32,7 @@ test("what is published does not overtake what was sent to a member in the same 
       upgrade: upgrade as Upgrade,
       lifecycle: lifecycle as Lifecycle,
       report: new RecordingReport(),
+      refuse: () => new Response(null, { status: 400 }),
       route: () => null,
     },
   );

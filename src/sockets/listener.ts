@@ -79,6 +79,8 @@ export interface ListenerParts {
   readonly upgrade: Upgrade | null;
   readonly lifecycle: Lifecycle;
   readonly report: Report;
+  /** Refuses a request before it is known whose it is, and says so in the log. */
+  readonly refuse: (request: Request, peerAddress: string, refused: Refusal) => Response;
   /** Answers what is not the client endpoint; null: nothing stands under the path. */
   readonly route: (call: PlainRequest) => Response | Promise<Response> | null;
 }
@@ -143,16 +145,16 @@ interface Answering {
 function answer(request: Request, answering: Answering): Response | Promise<Response | undefined> {
   const { peerBehind, parts, server, targets } = answering;
   const target = targets.read(request.url);
-  if (target === null) return refuse(request, parts, refusal("bad_request", "the Host header is no host", "Host"));
+  if (target === null) return refuse(request, answering, refusal("bad_request", "the Host header is no host", "Host"));
   const { path, query } = target;
   if (peerBehind !== null && peerOf(server.requestIP(request), peerBehind) === null) {
-    return refuse(request, parts, NO_PEER);
+    return refuse(request, answering, NO_PEER);
   }
   const { upgrade } = parts;
   if (upgrade !== null) {
     const endpoint = parseClientEndpoint(path, query);
     if (endpoint.kind === "endpoint") return connect(request, { upgrade, hub: endpoint.hub, query }, answering);
-    if (endpoint.kind === "bad-hub") return refuse(request, parts, refusal("bad_hub", endpoint.sentence, "hub"));
+    if (endpoint.kind === "bad-hub") return refuse(request, answering, refusal("bad_hub", endpoint.sentence, "hub"));
   }
   const holdOpen = () => {
     server.timeout(request, 0);
@@ -168,19 +170,21 @@ const NO_PEER = refusal("bad_request", "connect to the public listener", "port")
 async function connect(
   request: Request,
   { upgrade, hub, query }: { readonly upgrade: Upgrade; readonly hub: string; readonly query: string },
-  { server, peerBehind, parts }: Answering,
+  answering: Answering,
 ): Promise<Response | undefined> {
+  const { server, peerBehind } = answering;
   // To be read before anything is awaited: it is gone once the client is.
   const peer = peerOf(server.requestIP(request), peerBehind);
-  if (peer === null) return refuse(request, parts, NO_PEER);
+  if (peer === null) return refuse(request, answering, NO_PEER);
   const response = await upgrade.handle({ request, peer, hub, query }, server);
   return response === undefined ? undefined : closeIfUnread(request, response);
 }
 
-/** Where no hub is known, none is named. */
-function refuse(request: Request, { report }: ListenerParts, refused: Refusal): Response {
-  report.connectionRefused("", refused.status, refused.code, refused.message);
-  return closeIfUnread(request, refusalResponse(refused));
+function refuse(request: Request, { parts, server, peerBehind }: Answering, refused: Refusal): Response {
+  const address = server.requestIP(request);
+  // Who does not come through the TLS front is named by the address that it comes from.
+  const peerAddress = peerOf(address, peerBehind)?.address ?? address?.address ?? "";
+  return closeIfUnread(request, parts.refuse(request, peerAddress, refused));
 }
 
 /** Bun would take in an end of the body that nobody asked for, and nobody bounds: it stops only when it closes. */

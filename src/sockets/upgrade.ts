@@ -4,7 +4,7 @@ import { hostOf } from "../auth/audience.ts";
 import { type ClientIdentity, verifyClientToken } from "../auth/client-token.ts";
 import type { HubConfig } from "../config/schema.ts";
 import type { Admission } from "../core/admission.ts";
-import type { Report } from "../core/ports.ts";
+import type { Report, WaitingClient } from "../core/ports.ts";
 import { formatClientQuery, queryTokens } from "../protocol/client-query.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import { type Origin, type TrustedProxies, traceOrigin } from "./addresses.ts";
@@ -61,27 +61,32 @@ export class Upgrade {
   /** Undefined where the request has become a WebSocket. */
   async handle(client: ClientRequest, server: Server<BunSocket>): Promise<Response | undefined> {
     const { headers, method } = client.request;
-    const origin = traceOrigin(
-      client.peer.address,
-      readHeader(headers, "x-forwarded-for"),
-      this.#options.trustedProxies,
-    );
+    const origin = this.#trace(client.request, client.peer.address);
     const refused =
-      checkHandshake(method, headers) ?? this.#checkOrigin(client) ?? this.#admission.reserve(origin.clientAddress);
-    if (refused !== null) return this.#refuse(client.hub, refused);
+      checkHandshake(method, headers) ?? this.#checkOrigin(client) ?? this.#admission.reserve(origin.clientBlock);
+    if (refused !== null) return this.#refuse(client.hub, origin, refused);
     try {
       return await this.#admit(client, origin, server);
     } finally {
-      this.#admission.release();
+      this.#admission.release(origin.clientBlock);
     }
+  }
+
+  /** Refuses a request that is no handshake of a client. Where no hub is known, none is named. */
+  refuse(request: Request, peerAddress: string, refused: Refusal): Response {
+    return this.#refuse("", this.#trace(request, peerAddress), refused);
+  }
+
+  #trace({ headers }: Request, peerAddress: string): Origin {
+    return traceOrigin(peerAddress, readHeader(headers, "x-forwarded-for"), this.#options.trustedProxies);
   }
 
   async #admit(client: ClientRequest, origin: Origin, server: Server<BunSocket>): Promise<Response | undefined> {
     const { request, hub, query } = client;
     const identified = await this.#identify(client);
-    if ("refusal" in identified) return this.#refuse(hub, identified.refusal);
+    if ("refusal" in identified) return this.#refuse(hub, origin, identified.refusal);
     const certificate = this.#certThumbprint(client);
-    if ("refusal" in certificate) return this.#refuse(hub, certificate.refusal);
+    if ("refusal" in certificate) return this.#refuse(hub, origin, certificate.refusal);
 
     const admitted = await this.#admission.connect({
       facts: {
@@ -91,12 +96,15 @@ export class Upgrade {
         clientQuery: formatClientQuery(query),
         forwardedFor: origin.forwardedFor,
       },
+      client: new ClientOfRequest(request),
       subprotocols: readHeader(request.headers, "sec-websocket-protocol"),
       certThumbprint: certificate.value,
     });
-    if (admitted.kind === "refuse") return this.#refuse(hub, admitted.refusal);
+    if (admitted.kind === "left") return this.#clientLeft(hub, origin);
+    if (admitted.kind === "refuse") return this.#refuse(hub, origin, admitted.refusal);
     if (admitted.kind === "relay") {
-      this.#report.connectionRefused(hub, admitted.status, "relayed", "the upstream refused");
+      const { status } = admitted;
+      this.#report.connectionRefused({ hub, status, code: "relayed", message: "the upstream refused", ...origin });
       return relayedResponse(admitted.status, admitted.headers, admitted.body);
     }
 
@@ -112,8 +120,7 @@ export class Upgrade {
     } finally {
       if (!upgraded) this.#admission.handshakeFailed(connection);
     }
-    // Nobody is left to read an answer: the client has gone while the upstream was asked.
-    return upgraded ? undefined : new Response(null, { status: 400 });
+    return upgraded ? undefined : this.#clientLeft(hub, origin);
   }
 
   #checkOrigin({ request, hub }: ClientRequest): Refusal | null {
@@ -151,9 +158,32 @@ export class Upgrade {
     return { refusal: refusal("bad_certificate_header", sentence, clientCertHeader ?? "") };
   }
 
-  #refuse(hub: string, refused: Refusal): Response {
-    this.#report.connectionRefused(hub, refused.status, refused.code, refused.message);
+  #refuse(hub: string, { clientAddress, isChainIgnored }: Origin, refused: Refusal): Response {
+    const { status, code, message } = refused;
+    this.#report.connectionRefused({ hub, status, code, message, clientAddress, isChainIgnored });
     return refusalResponse(refused);
+  }
+
+  /** Nobody is left to read the answer. */
+  #clientLeft(hub: string, { clientAddress }: Origin): Response {
+    this.#report.clientLeft(hub, clientAddress);
+    return new Response(null, { status: 400 });
+  }
+}
+
+/**
+ * The client behind a request, for those that ask now and then whether it is still there. A listener on the signal would do the
+ * same, but costs each connection 250 bytes for as long as it is open.
+ */
+class ClientOfRequest implements WaitingClient {
+  readonly #request: Request;
+
+  constructor(request: Request) {
+    this.#request = request;
+  }
+
+  get hasLeft(): boolean {
+    return this.#request.signal.aborted;
   }
 }
 

@@ -1,5 +1,5 @@
 import { formatSignature } from "../auth/access-keys.ts";
-import type { OutcomeListener, UpstreamOutcome } from "../core/ports.ts";
+import type { OutcomeListener, UpstreamOutcome, WaitingClient } from "../core/ports.ts";
 import { formatAsrsHeaders } from "../protocol/asrs.ts";
 import type { MessageEvent, UpstreamEvent } from "../protocol/events.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
@@ -17,6 +17,8 @@ import { fillUrlTemplate } from "./url-template.ts";
 /** What a refused client is told to wait. The breaker lets one event try after as long. */
 const RETRY_AFTER_SECONDS = 1;
 const NO_DEADLINE = Number.POSITIVE_INFINITY;
+/** A deadline that every sweep finds passed. */
+const EACH_SWEEP = Number.NEGATIVE_INFINITY;
 
 /**
  * One event's way through its entry.
@@ -25,12 +27,16 @@ const NO_DEADLINE = Number.POSITIVE_INFINITY;
  *     │          │           │            │             │           ^
  *     └──────────┴───────────┴────────────┴─────────────┴───────────┘
  *
+ * A connect event whose client leaves before a byte of it was written settles at once, as `not-sent`.
+ *
  * Order: it settles once, and nobody hears of that before `start` has returned; place, breaker and deadline are given back, and
  *        its entry left, before.
  */
 export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
-  /** Until it waits for a place or for HTTP, nothing limits it: a token has a limit of its own. */
+  /** When the sweep is to look at it: at its end, or each time where it has a client that may leave. */
   deadlineMs = NO_DEADLINE;
+  /** Until it waits for a place or for HTTP, nothing limits it: a token has a limit of its own. */
+  #endsAtMs = NO_DEADLINE;
   deadlineSlot = -1;
   readonly event: UpstreamEvent;
   readonly #backend: Backend;
@@ -64,6 +70,7 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
     const { breaker, limiter, entry, context } = this.#backend;
     const now = context.clock.now();
     context.deadlines.add(this);
+    if (this.#client !== null) this.deadlineMs = EACH_SWEEP;
     this.#isStarting = true;
     if (breaker.wouldRefuse(now)) {
       this.#refuse("breaker");
@@ -72,7 +79,7 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
     } else if (entry.maxWaitMs === 0) {
       this.#refuse("concurrency");
     } else {
-      this.deadlineMs = now + entry.maxWaitMs;
+      this.#endBy(now + entry.maxWaitMs);
       limiter.queue(this);
     }
     this.#isStarting = false;
@@ -81,7 +88,11 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
   onPlace(nowMs = this.#backend.context.clock.now()): void {
     const { authorizer, breaker } = this.#backend;
     this.#stage = "placed";
-    this.deadlineMs = NO_DEADLINE;
+    this.#endBy(NO_DEADLINE);
+    if (this.#client?.hasLeft === true) {
+      this.#withdraw();
+      return;
+    }
     // Asked again, since the breaker may have opened while the call waited.
     const admission = breaker.admit(nowMs);
     if (admission === "refuse") {
@@ -103,8 +114,12 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
   }
 
   /** Called by the sweep. */
-  expire(): void {
-    if (this.#stage === "waiting") {
+  expire(nowMs: number): void {
+    if (this.#client?.hasLeft === true && this.#exchange?.written !== true) {
+      this.#withdraw();
+    } else if (nowMs < this.#endsAtMs) {
+      return;
+    } else if (this.#stage === "waiting") {
       this.#refuse("concurrency");
     } else if (this.#exchange !== null) {
       const { written, status } = this.#exchange.cut();
@@ -156,7 +171,8 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
   #onAuthorized(obtained: HeaderLines | AuthorizationFault): void {
     // Abandoned in the meantime.
     if (this.#stage !== "authorizing") return;
-    if ("fault" in obtained) this.onExchangeEnd({ kind: "not-sent", detail: obtained.fault });
+    if (this.#client?.hasLeft === true) this.#withdraw();
+    else if ("fault" in obtained) this.onExchangeEnd({ kind: "not-sent", detail: obtained.fault });
     else this.#send(obtained, this.#backend.context.clock.now());
   }
 
@@ -164,7 +180,7 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
     this.#authorization = authorization;
     this.#stage = "sending";
     const { client, entry } = this.#backend;
-    this.deadlineMs = nowMs + entry.timeoutMs;
+    this.#endBy(nowMs + entry.timeoutMs);
     const { event } = this;
     try {
       this.#exchange = event.name === "message" ? this.#formMessage(event) : new Exchange(this, this.formatRequest());
@@ -172,6 +188,16 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
     } catch (bug) {
       this.#fault(bug);
     }
+  }
+
+  /** The client that must still be there when the event is sent. */
+  get #client(): WaitingClient | null {
+    return this.event.name === "connect" ? (this.#listener.client ?? null) : null;
+  }
+
+  #endBy(endsAtMs: number): void {
+    this.#endsAtMs = endsAtMs;
+    if (this.deadlineMs !== EACH_SWEEP) this.deadlineMs = endsAtMs;
   }
 
   #formMessage(event: MessageEvent): Exchange {
@@ -185,9 +211,16 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
     this.#settle({ kind: "refused", cause, retryAfterSeconds: RETRY_AFTER_SECONDS, onMessageFailure });
   }
 
-  #settle(outcome: UpstreamOutcome, nowMs?: number): void {
+  /** Nobody waits for the answer, and nothing was written, so it says nothing of the upstream. */
+  #withdraw(): void {
+    this.#exchange?.cut();
+    const { onMessageFailure } = this.#backend.entry;
+    this.#settle({ kind: "not-sent", detail: "the client has left", onMessageFailure }, undefined, "none");
+  }
+
+  #settle(outcome: UpstreamOutcome, nowMs?: number, verdict = verdictOf(outcome)): void {
     if (this.#stage === "settled") return;
-    this.#giveBack(verdictOf(outcome), nowMs);
+    this.#giveBack(verdict, nowMs);
     this.#leave(this.#backend);
     if (this.#isStarting) queueMicrotask(() => this.#listener.onOutcome(outcome));
     else this.#listener.onOutcome(outcome);

@@ -10,7 +10,7 @@ export interface Waiting {
   /** Where it stands among all that wait; -1 while it does not. Kept by `Deadlines`. */
   deadlineSlot: number;
   /** Called once the deadline has passed, and again each sweep until it is removed. */
-  expire(): void;
+  expire(nowMs: number): void;
 }
 
 /**
@@ -64,7 +64,7 @@ export class Deadlines {
     // From the end, since what is removed leaves its place to the last one: that one has been looked at.
     for (let i = this.#waiting.length - 1; i >= 0; i--) {
       const waiting = this.#waiting[i];
-      if (waiting !== undefined && waiting.deadlineMs <= now) waiting.expire();
+      if (waiting !== undefined && waiting.deadlineMs <= now) waiting.expire(now);
     }
     // Stopped here and not in `remove`: a lone caller would start and stop a timer with every call.
     if (this.#waiting.length === 0) this.stop();

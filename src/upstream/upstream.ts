@@ -1,5 +1,5 @@
 import type { UpstreamEntry } from "../config/schema.ts";
-import type { OutcomeListener, Upstream, UpstreamLane } from "../core/ports.ts";
+import type { OutcomeListener, Upstream, UpstreamLane, WaitingClient } from "../core/ports.ts";
 import type { UpstreamEvent } from "../protocol/events.ts";
 import { type HubSpellings, spellHub } from "../protocol/names.ts";
 import type { Backend, BackendContext } from "./backend.ts";
@@ -68,8 +68,8 @@ export function createUpstream(options: UpstreamOptions): RunningUpstream {
     new Call(backend, event, listener, leave).start();
   };
   return {
-    call: (event: UpstreamEvent) =>
-      new Promise((resolve, reject) => begin(event, { onOutcome: resolve, onFault: reject })),
+    call: (event: UpstreamEvent, client: WaitingClient | null = null) =>
+      new Promise((resolve, reject) => begin(event, { onOutcome: resolve, onFault: reject, client })),
     post: begin,
     laneFor: (hub: string): UpstreamLane | null => entries.find(hub, "disconnect"),
     abandonMessages(): void {

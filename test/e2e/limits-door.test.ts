@@ -1,5 +1,5 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { Gate } from "../support/deadline.ts";
+import { Gate, until } from "../support/deadline.ts";
 import { acceptAs } from "../support/raw-backend.ts";
 import type { RawAnswer } from "../support/raw-websocket.ts";
 import { jsonError, Stack } from "../support/stack.ts";
@@ -24,7 +24,9 @@ function holdConnects(stack: Stack, reply = acceptAs("ada")): Gate {
 
 describe("maxPendingUpgrades", () => {
   test("as many may wait, one more is 503, and every answer gives a place back", async () => {
-    await using stack = await Stack.start({ config: { limits: { maxPendingUpgrades: 3 } } });
+    await using stack = await Stack.start({
+      config: { limits: { maxPendingUpgrades: 3, maxPendingUpgradesPerAddress: 3 } },
+    });
     const gate = holdConnects(stack);
     const waiting = [await stack.request(), await stack.request(), await stack.request()];
     for (const _client of waiting) await stack.backend.next("connect");
@@ -37,7 +39,7 @@ describe("maxPendingUpgrades", () => {
     expect(stack.backend.of("connect").length).toBe(6);
   });
 
-  test("a client that leaves keeps its place until the backend has answered", async () => {
+  test("a client that leaves keeps its place, and its address's, until the backend has answered", async () => {
     await using stack = await Stack.start({ config: { limits: { maxPendingUpgrades: 1 } } });
     const gate = holdConnects(stack);
     const leaver = await stack.request();
@@ -47,6 +49,49 @@ describe("maxPendingUpgrades", () => {
     gate.open();
     await stack.backend.next("disconnect");
     await stack.open();
+  });
+});
+
+describe("maxPendingUpgradesPerAddress", () => {
+  const limits = { maxPendingUpgrades: 8 };
+  const attacker = { localAddress: "127.0.0.7" };
+
+  test("is a quarter of maxPendingUpgrades: an address that takes its share shuts nobody else out", async () => {
+    await using stack = await Stack.start({ config: { limits } });
+    const gate = holdConnects(stack);
+    for (let i = 0; i < 2; i++) {
+      const leaver = await stack.request(attacker);
+      await stack.backend.next("connect");
+      leaver.reset();
+    }
+    const refused = await (await stack.request(attacker)).answer();
+    expect([refused.status, jsonError(refused.body).code]).toEqual([429, "pending_upgrade_rate"]);
+    const other = await stack.request();
+    await stack.backend.next("connect");
+    gate.open();
+    await other.upgraded();
+    await stack.backend.next("disconnect");
+    await stack.backend.next("disconnect");
+    await stack.open(attacker);
+  });
+
+  test("clients that leave before their event is posted are given up, with their places, and no event follows", async () => {
+    await using stack = await Stack.start({ config: { limits }, upstreams: [{ maxConcurrency: 1 }] });
+    const gate = holdConnects(stack);
+    const holder = await stack.request();
+    await stack.backend.next("connect");
+    // More than the address's share, one after the other.
+    for (let i = 0; i < 6; i++) {
+      const leaver = await stack.request(attacker);
+      leaver.destroy();
+      const isLogged = () => stack.gateway.logLines().filter(({ msg }) => String(msg).startsWith("client left"));
+      await until(() => isLogged().length > i, "the line of the client that left");
+      expect(isLogged().at(-1)).toMatchObject({ hub: "chat", clientAddress: "127.0.0.7" });
+    }
+    gate.open();
+    await holder.upgraded();
+    await stack.cycle();
+    expect(stack.targets()).toEqual(["/chat/api/connect"]);
   });
 });
 

@@ -6,7 +6,15 @@ import { GroupNames } from "../../src/core/group-names.ts";
 import { Lifecycle, type LifecycleOptions } from "../../src/core/lifecycle.ts";
 import { Membership } from "../../src/core/membership.ts";
 import { Outstanding } from "../../src/core/outstanding.ts";
-import type { Broker, ClientSocket, Frame, Report, Undelivered } from "../../src/core/ports.ts";
+import type {
+  Broker,
+  ClientSocket,
+  Frame,
+  RefusedClient,
+  Report,
+  Undelivered,
+  WaitingClient,
+} from "../../src/core/ports.ts";
 import { Pressure, type PressureOptions } from "../../src/core/pressure.ts";
 import { Redelivery, type RedeliveryOptions } from "../../src/core/redelivery.ts";
 import { Registry } from "../../src/core/registry.ts";
@@ -92,16 +100,20 @@ export class RecordingReport implements Report {
   readonly dead: Undelivered[] = [];
   readonly faults: unknown[] = [];
 
-  connectionOpened(connectionId: string): void {
+  connectionOpened({ connectionId }: ConnectionFacts): void {
     this.lines.push(`opened ${connectionId}`);
   }
 
-  connectionClosed(connectionId: string, _hub: string, closeCode: number, closeReason: string): void {
-    this.lines.push(`closed ${connectionId} ${closeCode} ${closeReason}`);
+  connectionClosed({ connectionId }: ConnectionFacts, { code, reason }: CloseCause): void {
+    this.lines.push(`closed ${connectionId} ${code} ${reason}`);
   }
 
-  connectionRefused(hub: string, status: number, code: string): void {
+  connectionRefused({ hub, status, code }: RefusedClient): void {
     this.lines.push(`refused ${hub} ${status} ${code}`);
+  }
+
+  clientLeft(hub: string, clientAddress: string): void {
+    this.lines.push(`left ${hub} ${clientAddress}`);
   }
 
   undelivered(fact: Undelivered): void {
@@ -157,6 +169,9 @@ export class CountingBroker implements Pick<Broker, "join" | "leave"> {
   }
 }
 
+/** A client that waits for as long as it takes. */
+export const PATIENT: WaitingClient = { hasLeft: false };
+
 /** A client that is connected to the core. */
 export interface Client {
   readonly connection: Connection;
@@ -179,6 +194,7 @@ const DEFAULTS: StageOptions = {
   bytesPerSecond: 0,
   maxConnections: 100,
   maxPendingUpgrades: 100,
+  maxPendingUpgradesPerAddress: 100,
   connectsPerSecondPerAddress: 0,
   maxGroupsPerConnection: 3,
   maxOutboxBytes: 1_000_000,

@@ -81,7 +81,12 @@ export class OutageStage {
       { hubPattern: "outage", urlTemplate: backend.urlTemplate, ...entry },
       { hubPattern: "other", urlTemplate: other.urlTemplate },
     ];
-    const gateway = await ProbedGateway.start({ upstreams, shutdown: { spreadMs: 0 } });
+    const gateway = await ProbedGateway.start({
+      upstreams,
+      // All clients of the test come from one address, and all at once.
+      limits: { maxPendingUpgradesPerAddress: 1024 },
+      shutdown: { spreadMs: 0 },
+    });
     return new OutageStage(gateway, backend, other, tally);
   }
 

@@ -15,14 +15,22 @@ interface Log {
   readonly undelivered: Map<string, number>;
 }
 
+interface LogLine {
+  readonly level: number;
+  readonly msg: string;
+  readonly event?: string;
+  /** How many events the line stands for. */
+  readonly count?: number;
+}
+
 function keep(log: Log, line: string): void {
-  const { level, msg, event } = JSON.parse(line) as { level: number; msg: string; event?: string };
+  const { level, msg, event, count = 1 } = JSON.parse(line) as LogLine;
   if (level >= 50) {
     log.faultCount++;
     if (log.faults.length < MAX_KEPT_FAULTS) log.faults.push(line.trim());
   }
   if (msg === "event not delivered" && event !== undefined) {
-    log.undelivered.set(event, (log.undelivered.get(event) ?? 0) + 1);
+    log.undelivered.set(event, (log.undelivered.get(event) ?? 0) + count);
   }
 }
 
