@@ -1,15 +1,16 @@
 import { describe, expect, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { findFaults, listImports, type SourceFile } from "./support/architecture.ts";
+import { costFaults, findFaults, listImports, type SourceFile } from "./support/architecture.ts";
+import { listRegExps, superLinearFault } from "./support/regexp-cost.ts";
 
 const ROOT = join(import.meta.dir, "..");
 const SOURCE = join(ROOT, "src");
 
-function readSources(): SourceFile[] {
-  return readdirSync(SOURCE, { recursive: true, encoding: "utf8" })
+function readSources(folder = SOURCE): SourceFile[] {
+  return readdirSync(folder, { recursive: true, encoding: "utf8" })
     .filter((path) => path.endsWith(".ts"))
-    .map((path) => ({ path: path.replaceAll("\\", "/"), text: readFileSync(join(SOURCE, path), "utf8") }));
+    .map((path) => ({ path: path.replaceAll("\\", "/"), text: readFileSync(join(folder, path), "utf8") }));
 }
 
 test("src keeps the import rule and the house rules", () => {
@@ -17,6 +18,75 @@ test("src keeps the import rule and the house rules", () => {
   const sources = readSources();
   expect(sources.map(({ path }) => path)).toContain("core/ports.ts");
   expect(findFaults(sources, Object.keys(dependencies))).toEqual([]);
+});
+
+test("examples read what they get in linear time", () => {
+  const sources = readSources(join(ROOT, "examples"));
+  expect(sources.map(({ path }) => path)).toContain("chat/server.ts");
+  expect(sources.flatMap(costFaults)).toEqual([]);
+});
+
+describe("the check of regular expressions", () => {
+  const RUN = "searches a run again from each of its characters";
+  const SHARED = "has two repeats that can share one run";
+  const NESTED = "repeats a repeat";
+  const refused: readonly (readonly [RegExp, string])[] = [
+    [/^[ \t]+|[ \t]+$/g, RUN],
+    [/[\t\r\n]|[\u0000-\u0020]+$/g, RUN],
+    [/[,%]|:(?= )|^ +| +$/gu, RUN],
+    [/\/+$/, RUN],
+    [/\s+=/, RUN],
+    [/^\s+$/m, RUN],
+    [/\?.*$/, RUN],
+    [/"(?:[^"\\]|\\.)*"/g, RUN],
+    [/(?=.*x)a/, RUN],
+    [/a{10,}$/, RUN],
+    [/^\s*a?\s*$/, SHARED],
+    [/^.*:.*$/, SHARED],
+    [/^\d+(?:\.?\d+)?x/, SHARED],
+    [/^(?:a+)+$/, NESTED],
+    [/^(?:a*)*$/, NESTED],
+    [/^(?:(?:a+){2})*$/, NESTED],
+    [/^(?:a{1,30}){1,30}$/, NESTED],
+    [/^(?:a|a)*$/, "repeats a choice whose alternatives begin alike"],
+  ];
+  test.each(refused)("refuses %p", (expression, fault) => {
+    expect(superLinearFault(expression.source, expression.flags)).toBe(fault);
+  });
+
+  const taken: readonly RegExp[] = [
+    /^[ \t]+$/,
+    /^ +$/m,
+    /[^,\s]+/g,
+    /https?:\/\/\S+/,
+    /\?.*$/s,
+    /\{[^{}]*\}/g,
+    /(?:^|;|\s)timeout\s*=\s*"?(\d{1,9})/,
+    /^bearer +(\S+)$/i,
+    /^([0-9A-F]+)[ \t]*(?:;[^\n]*)?$/,
+    /^-?\d+(?:\.\d+)?$/,
+    /^(?:,[^,]*)*$/,
+    /^[^:]*:[^:]*$/,
+    /("(?:[^"\\]|\\.)*"|[^"\s]+)|\s+/gy,
+    /^127(?:\.\d+){3}$/,
+    /^[A-Za-z][\w.]{0,127}$/,
+  ];
+  test.each(taken.map((expression) => [expression]))("takes %p", (expression) => {
+    expect(superLinearFault(expression.source, expression.flags)).toBeNull();
+  });
+
+  test("sees every literal of a line, and none in a comment or a path", () => {
+    const text = [
+      'const A = /a\\/b[/"]+/g;',
+      "  x.replace(/^c/, y).split(/d/i);",
+      "  // x.replace(/no/)",
+      " * source.match(/no/)",
+      'import "./a/b/c.ts";',
+      "  return /e/.test(b) ? a / b / c : 1;",
+    ].join("\n");
+    const found = listRegExps(text).map(({ line, source, flags }) => `${line} ${source} ${flags}`);
+    expect(found).toEqual(['1 a\\/b[/"]+ g', "2 ^c ", "2 d i", "6 e "]);
+  });
 });
 
 describe("the checker itself", () => {
@@ -88,6 +158,10 @@ describe("the checker itself", () => {
       "`seen` is module-level",
     ],
     ["a module's list", "core/x.ts", "const queue: string[] = [];", "`queue` is module-level state"],
+    ["a search in front of an end", "api/x.ts", "const a = b.replace(/ +$/, c);", "api/x.ts:1: / +$/ searches a run"],
+    ["an expression made of a text", "api/x.ts", "const a = new RegExp(b);", "which nothing here can judge"],
+    ["a list copied to grow", "api/x.ts", "  this.#all = [...this.#all, one];", "copies `this.#all` to add to it"],
+    ["bytes copied to grow", "api/x.ts", "  held = Buffer.concat([held, more]);", "copies `held` to add to it"],
     ["a vague name", "api/utils.ts", "", "says nothing"],
     ["a vague ending", "api/http-helpers.ts", "", "says nothing"],
     ["camel case", "api/routeTable.ts", "", "kebab-case"],

@@ -85,6 +85,37 @@ test.each([
   "file://example.com/ws/client/hubs/chat",
 ])("%j names another endpoint or none", (audience) => expect(names(audience)).toBe(false));
 
+describe("an audience that URL parsers rewrite is not what its maker wrote, and opens no other hub", () => {
+  test.each([
+    "https://example.com/ws/client/hubs/other/../chat",
+    "https://example.com/ws/client/hubs/other/%2e%2E/chat",
+    "https://example.com/ws/client/hubs/other/.%2e/chat",
+    "https://example.com/ws/client/hubs/./chat",
+    "https://example.com/ws/client/hubs/chat/.",
+    "https://example.com/ws/client/hubs/chat/other/..",
+    "https://example.com/ws/client/hubs/chat/other/..?x=1",
+    "https://example.com/ws/client/hubs/chat/other/..#x",
+    "https://example.com/ws/client/hubs/other\\..\\chat",
+    "https://example.com/ws/client\\hubs\\chat",
+    "https://example.com\\ws/client/hubs/chat",
+    "https:\\\\example.com/ws/client/hubs/chat",
+    "https://example.com/ws/client/hubs/other/.\t./chat",
+    "https://example.com/ws/client/hubs/other/\n../chat",
+    "https://example.com/ws/client/hubs/chat/. \u0001",
+  ])("%j", (audience) => {
+    expect(new URL(audience).pathname).toMatch(/^\/ws\/client\/hubs\/chat\/?$/);
+    expect(names(audience)).toBe(false);
+    expect(names([audience, "https://example.com/ws/client/hubs/chat"])).toBe(true);
+  });
+
+  test.each([
+    "https://example.com/ws/client/hubs/chat?from=/a/../b",
+    "https://example.com/ws/client/hubs/chat?from=a\\b",
+    "https://example.com/ws/client/hubs/chat#/../x",
+    "https://example.com/ws/client/hubs/chat \n",
+  ])("but what stands behind the path is not part of it: %j", (audience) => expect(names(audience)).toBe(true));
+});
+
 test("no host is named where there is none to name", () => {
   const audience = "https://example.com/ws/client/hubs/chat";
   expect(isClientAudience(audience, { hosts: [], hub: "chat" })).toBe(false);

@@ -3,6 +3,13 @@ import { hubKey } from "../protocol/names.ts";
 
 const AUDIENCE_SCHEMES: ReadonlySet<string> = new Set(["http:", "https:", "ws:", "wss:"]);
 
+/** A step up or none in a path, as a backend writes it that puts the name `..` into an URL (decision 0008). */
+const DOT_SEGMENT = /\/(?:\.|%2e){1,2}(?:\/|$)/i;
+
+/** What URL parsers leave out wherever it stands. */
+const LEFT_OUT = /[\t\r\n]/g;
+const SPACE = 0x20;
+
 /** The endpoint that a token must name: one of these hosts, and this hub. */
 export interface Endpoint {
   /** Lower-case host names without ports. */
@@ -23,14 +30,26 @@ export function hostOf(authorityOrUrl: string): string | null {
 /**
  * The URLs of a token's `aud`; the caller compares their hosts, without ports.
  *
- * Shape:  `audience` is a string or a list of strings; what is no http(s) or ws(s) URL does not count.
+ * Shape:  `audience` is a string or a list of strings. A string does not count where it is no http(s) or ws(s) URL, or where
+ *         the path that was written is not the one that URL parsers make of it (decision 0008).
  */
 export function audienceUrls(audience: unknown): URL[] {
   const names: unknown[] = Array.isArray(audience) ? audience : [audience];
   return names
-    .map((name) => (typeof name === "string" ? URL.parse(name) : null))
+    .map((name) => (typeof name === "string" && !isRewritten(name) ? URL.parse(name) : null))
     .filter((url) => url !== null)
     .filter((url) => AUDIENCE_SCHEMES.has(url.protocol));
+}
+
+/** Whether URL parsers take a segment out of the path or turn a backslash into a slash. Source: the URL standard. */
+function isRewritten(name: string): boolean {
+  const written = name.replace(LEFT_OUT, "");
+  const mark = written.search(/[?#]/);
+  let end = mark === -1 ? written.length : mark;
+  // Controls and spaces at the end are left out too. By index: a search for them would begin anew at each.
+  while (end > 0 && written.charCodeAt(end - 1) <= SPACE) end--;
+  const path = written.slice(0, end);
+  return path.includes("\\") || DOT_SEGMENT.test(path);
 }
 
 /**

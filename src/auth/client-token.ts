@@ -46,8 +46,7 @@ function identify(claims: readonly Claim[], userId: unknown): ClientTokenResult 
     return { kind: "refused", refusal: refusal("bad_user", `the access token names no user id: ${NAME_RULE}`, "sub") };
   }
   const formatted = formatClaims(claims);
-  // Percent-encoding leaves ASCII only, so characters are bytes.
-  if (formatted.length > MAX_CLAIMS_BYTES) {
+  if (formatted === null) {
     const sentence = `the access token's claims are over ${MAX_CLAIMS_BYTES} bytes as a header`;
     return { kind: "refused", refusal: refusal("claims_too_large", sentence, "access_token") };
   }

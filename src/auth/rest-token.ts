@@ -86,21 +86,8 @@ export class RestTokens {
   }
 }
 
-/**
- * A step up or none in a path, as a backend writes it that puts the name `..` into an URL (decision 0008).
- *
- * Source: the URL standard, to which a backslash is a slash.
- */
-const DOT_SEGMENT = /[/\\](?:\.|%2e){1,2}(?:[/\\?#]|$)/i;
-
-/** What URL parsers leave out before they look: tabs and line ends anywhere, controls and spaces at the end. */
-const LEFT_OUT = /[\t\r\n]|[\u0000-\u0020]+$/g;
-
 function readAudiences(audience: unknown): Audience[] {
-  const names: unknown[] = Array.isArray(audience) ? audience : [audience];
-  // URL parsers take dots out of a path, here and on the request's way. What the token's maker wrote still has them.
-  const plain = names.filter((name) => typeof name === "string" && !DOT_SEGMENT.test(name.replace(LEFT_OUT, "")));
-  return audienceUrls(plain).flatMap((url) => {
+  return audienceUrls(audience).flatMap((url) => {
     const path = parseRestPath(url.pathname, url.search.slice(1));
     return path === null ? [] : [{ host: url.hostname.toLowerCase(), path }];
   });

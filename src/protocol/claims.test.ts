@@ -3,9 +3,9 @@ import fc from "fast-check";
 import { formatClaims, MAX_CLAIMS_BYTES, parseClaims } from "./claims.ts";
 
 function format(json: string): string {
-  const claims = parseClaims(json);
-  if (claims === null) throw new Error("no claims");
-  return formatClaims(claims);
+  const formatted = formatClaims(parseClaims(json) ?? []);
+  if (formatted === null) throw new Error("they are too long");
+  return formatted;
 }
 
 test("8 KiB is the longest that the claims may become", () => expect(MAX_CLAIMS_BYTES).toBe(8192));
@@ -142,6 +142,30 @@ describe("formatClaims", () => {
 
   test("what would break the header or the list is percent-encoded as UTF-8, in names too", () => {
     expect(format('{"a: b,c":"x\\r\\ny\\u0000","ü":"é 50%"}')).toBe("a%3A b%2Cc: x%0D%0Ay%00, %C3%BC: %C3%A9 50%25");
+  });
+
+  test("is null past its bound, at the first pair that is over it", () => {
+    const fits = { type: "a", value: "x".repeat(MAX_CLAIMS_BYTES - 3), json: "" };
+    expect(formatClaims([fits])).toHaveLength(MAX_CLAIMS_BYTES);
+    expect(formatClaims([{ ...fits, value: `${fits.value}x` }])).toBeNull();
+    let readCount = 0;
+    const elements = Array.from({ length: 1000 }, (_empty, index) => index);
+    const name = {
+      json: JSON.stringify(elements),
+      value: elements,
+      get type() {
+        readCount++;
+        return "n".repeat(3000);
+      },
+    };
+    const later = {
+      ...fits,
+      get type(): string {
+        throw new Error("read though it no longer matters");
+      },
+    };
+    expect(formatClaims([name, later])).toBeNull();
+    expect(readCount).toBe(1);
   });
 
   test("splits back into its pairs, and stays one printable line", () => {

@@ -3,6 +3,14 @@ import { percentEncodeForHeader } from "./percent.ts";
 /** Longest `X-ASRS-User-Claims` value, in bytes; a token with more is refused with 431. Source: spec section 5. */
 export const MAX_CLAIMS_BYTES = 8192;
 
+const SEPARATOR = ", ";
+
+/** One scalar of a valid array, with what stands in front of it. Sticky, as is the next: no place is looked at twice. */
+const SCALAR = /[,\s]*("(?:[^"\\]|\\.)*"|[^,\s"]+)/gy;
+
+/** A string or what else stands between white space in valid JSON, kept as `$1`; or white space. */
+const TOKEN_OR_SPACE = /("(?:[^"\\]|\\.)*"|[^"\s]+)|\s+/gy;
+
 /** A claim as the token wrote it. `json` is its own JSON text, so that 1.0 and 20-digit numbers stay as they are. */
 export interface Claim {
   readonly type: string;
@@ -15,15 +23,23 @@ export interface Claim {
  *
  * Shape:  `type: value` pairs joined by `, `, in the token's order; an array of scalars gives one pair an element;
  *         numbers, booleans, null and objects stand as JSON. What would break the list is percent-encoded.
+ * Errors: null where it would be over `MAX_CLAIMS_BYTES`. It stops there: an array repeats its claim's name for each element.
  * Source: the seed, `X-ASRS-User-Claims`; spec section 5.
  */
-export function formatClaims(claims: readonly Claim[]): string {
+export function formatClaims(claims: readonly Claim[]): string | null {
   const pairs: string[] = [];
+  // Percent-encoding leaves ASCII only, so characters are bytes.
+  let byteCount = -SEPARATOR.length;
   for (const claim of claims) {
     const type = percentEncodeForHeader(claim.type);
-    for (const value of claimValues(claim)) pairs.push(`${type}: ${percentEncodeForHeader(value)}`);
+    for (const value of claimValues(claim)) {
+      const pair = `${type}: ${percentEncodeForHeader(value)}`;
+      byteCount += pair.length + SEPARATOR.length;
+      if (byteCount > MAX_CLAIMS_BYTES) return null;
+      pairs.push(pair);
+    }
   }
-  return pairs.join(", ");
+  return pairs.join(SEPARATOR);
 }
 
 function claimValues(claim: Claim): string[] {
@@ -37,7 +53,7 @@ function claimValues(claim: Claim): string[] {
 
 /** The JSON texts of an array's scalar elements. */
 function splitScalars(jsonArray: string): string[] {
-  return jsonArray.slice(1, -1).match(/"(?:[^"\\]|\\.)*"|[^,\s]+/g) ?? [];
+  return Array.from(jsonArray.slice(1, -1).matchAll(SCALAR), ([, scalar = ""]) => scalar);
 }
 
 /**
@@ -106,5 +122,5 @@ function skipValue(json: string, start: number): number {
 
 /** Drops the white space between JSON tokens, so that a header line stays one line. */
 function compact(json: string): string {
-  return json.replace(/("(?:[^"\\]|\\.)*")|\s+/g, "$1");
+  return json.replace(TOKEN_OR_SPACE, "$1");
 }

@@ -1,4 +1,4 @@
-import { type HeaderLines, headerValues, trimOptionalSpace } from "./headers.ts";
+import { type HeaderLines, headerValues, splitList, trimOptionalSpace } from "./headers.ts";
 import { isName } from "./names.ts";
 import { ownCopy } from "./own-copy.ts";
 
@@ -54,13 +54,6 @@ export function parseConnectReply(headers: HeaderLines, offered: readonly string
 
 function values(headers: HeaderLines, name: string): string[] {
   return headerValues(headers, name).map(trimOptionalSpace);
-}
-
-function splitList(value: string): string[] {
-  return value
-    .split(",")
-    .map(trimOptionalSpace)
-    .filter((element) => element !== "");
 }
 
 function malformed(sentence: string, userId: string | null = null): ConnectReply {

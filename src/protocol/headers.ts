@@ -7,6 +7,9 @@
 export type HeaderLine = readonly [name: string, value: string];
 export type HeaderLines = readonly HeaderLine[];
 
+const SPACE = 0x20;
+const TAB = 0x09;
+
 /** Headers that concern one hop only and are never passed on. Lower case. Source: RFC 9110 section 7.6.1. */
 export const HOP_BY_HOP_HEADERS: ReadonlySet<string> = new Set([
   "connection",
@@ -26,7 +29,36 @@ export const HOP_BY_HOP_HEADERS: ReadonlySet<string> = new Set([
  * `trim` takes U+00A0 and the like too, and would make another name of one that must be refused. Source: RFC 9110 section 5.6.3.
  */
 export function trimOptionalSpace(value: string): string {
-  return value.replace(/^[ \t]+|[ \t]+$/g, "");
+  return trimmed(value, 0, value.length);
+}
+
+/**
+ * The elements of a header's list, in their order, without white space around them and without empty ones.
+ *
+ * Source: RFC 9110 section 5.6.1.
+ */
+export function splitList(value: string): string[] {
+  const elements: string[] = [];
+  for (let start = 0; start <= value.length; ) {
+    const comma = value.indexOf(",", start);
+    const end = comma === -1 ? value.length : comma;
+    const element = trimmed(value, start, end);
+    if (element !== "") elements.push(element);
+    start = end + 1;
+  }
+  return elements;
+}
+
+/** By index: a search for white space in front of an end would begin anew at each of a thousand spaces. */
+function trimmed(value: string, from: number, to: number): string {
+  let [start, end] = [from, to];
+  while (start < end && isOptionalSpace(value.charCodeAt(start))) start++;
+  while (end > start && isOptionalSpace(value.charCodeAt(end - 1))) end--;
+  return value.slice(start, end);
+}
+
+function isOptionalSpace(code: number): boolean {
+  return code === SPACE || code === TAB;
 }
 
 /** All values that stand under a name, in their order. `lowerCaseName` must be lower case. */

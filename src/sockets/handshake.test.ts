@@ -8,6 +8,8 @@ const GOOD: Readonly<Record<string, string>> = {
   "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
 };
 
+const LIST_HEADERS = ["Connection", "Upgrade", "Sec-WebSocket-Protocol", "X-Forwarded-For"];
+
 /** The good handshake with some headers in another way; null leaves one out. */
 function check(over: Readonly<Record<string, string | null>> = {}, method = "GET") {
   const headers = new Headers();
@@ -60,6 +62,27 @@ describe("checkHandshake", () => {
     [{ "Sec-WebSocket-Protocol": "" }],
     [{ "Sec-WebSocket-Protocol": "  " }],
   ])("answers %j with 400", (over) => expect(check(over)?.status).toBe(400));
+
+  describe.each(LIST_HEADERS)("%s, which is a list,", (name) => {
+    // What the handshake needs of the header stands at its end.
+    const ending = name in GOOD ? (GOOD[name] ?? "") : "last";
+    const listOf = (count: number) => [...Array<string>(count - 1).fill("a"), ending].join(", ");
+    const ofBytes = (count: number) => `${"a".repeat(count - ending.length - 1)},${ending}`;
+
+    test("may have 64 elements and 8192 bytes", () => {
+      expect(check({ [name]: listOf(64) })).toBeNull();
+      expect(check({ [name]: ofBytes(8192) })).toBeNull();
+      // Empty elements are none.
+      expect(check({ [name]: `,, ${listOf(64)} , ,\t,` })).toBeNull();
+    });
+
+    test("is refused with 400 past that, and told which bound it was", () => {
+      expect(check({ [name]: listOf(65) })).toMatchObject({ status: 400, target: name });
+      expect(check({ [name]: listOf(65) })?.message).toContain("64");
+      expect(check({ [name]: ofBytes(8193) })).toMatchObject({ status: 400, target: name });
+      expect(check({ [name]: ofBytes(8193) })?.message).toContain("8192");
+    });
+  });
 
   test("a request that is no upgrade is told so before anything else about it", () => {
     expect(check({ Upgrade: null, "Sec-WebSocket-Key": null, "Content-Length": "9" })?.status).toBe(426);

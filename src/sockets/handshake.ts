@@ -1,8 +1,13 @@
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
-import { decodeHeaderValue } from "../protocol/headers.ts";
+import { decodeHeaderValue, splitList } from "../protocol/headers.ts";
 
 /** 16 bytes in base64: what a `Sec-WebSocket-Key` is. Source: RFC 6455 section 4.1. */
 const WEBSOCKET_KEY = /^[A-Za-z0-9+/]{22}==$/;
+
+/** Bounds of each header of a handshake that is a list; a client needs a handful of elements. */
+const MAX_LIST_ELEMENTS = 64;
+const MAX_LIST_BYTES = 8192;
+const LISTS = ["Connection", "Upgrade", "Sec-WebSocket-Protocol", "X-Forwarded-For"] as const;
 
 const EXPECTED = { Connection: "Upgrade", Upgrade: "websocket", "Sec-WebSocket-Version": "13" };
 
@@ -11,10 +16,15 @@ const EXPECTED = { Connection: "Upgrade", Upgrade: "websocket", "Sec-WebSocket-V
  *
  * Why not leave it to Bun: its `upgrade` comes after the upstream's answer, which is too late, takes a request with a
  * body (whose bytes it would then read as frames), and one without `Connection: upgrade`.
- * Errors: 426 where the request is no upgrade of version 13; 400 where it is one, but broken.
+ * Errors: 400 for a header whose list is too long; 426 where the request is no upgrade of version 13; 400 where it is one, but
+ *         broken.
  * Source: RFC 6455 section 4.2.1; spec section 2.
  */
 export function checkHandshake(method: string, headers: Headers): Refusal | null {
+  for (const name of LISTS) {
+    const fault = listFault(headers.get(name));
+    if (fault !== null) return refusal("bad_request", `${name} has more than ${fault}`, name);
+  }
   if (method !== "GET" || !hasToken(headers, "upgrade", "websocket") || !hasToken(headers, "connection", "upgrade")) {
     return refusal(
       "upgrade_required",
@@ -36,6 +46,14 @@ export function checkHandshake(method: string, headers: Headers): Refusal | null
     return refusal("bad_request", "Sec-WebSocket-Protocol must not be blank", "Sec-WebSocket-Protocol");
   }
   return null;
+}
+
+/** Which bound a header's list is past; null where it keeps both. */
+function listFault(value: string | null): string | null {
+  // As nearly always: so short a list cannot have too many elements.
+  if (value === null || value.length <= 2 * MAX_LIST_ELEMENTS) return null;
+  if (value.length > MAX_LIST_BYTES) return `${MAX_LIST_BYTES} bytes`;
+  return splitList(value).length > MAX_LIST_ELEMENTS ? `${MAX_LIST_ELEMENTS} elements` : null;
 }
 
 function hasToken(headers: Headers, name: string, token: string): boolean {

@@ -10,6 +10,8 @@ import {
 } from "./header-bytes.ts";
 
 const NOTHING: readonly string[] = [];
+/** What stands for the codings of more than one line: several are refused, and need not be gathered. */
+const SEVERAL: readonly string[] = ["", ""];
 
 /**
  * The headers that decide over framing and connection, the type of the content, and the event that is answered.
@@ -20,7 +22,7 @@ const NOTHING: readonly string[] = [];
 export class ControlHeaders {
   /** The body's length; -1 where what is said is none, or twice and not the same; null where nothing is said. */
   length: number | null = null;
-  /** Lower-cased, in their order. */
+  /** Lower-cased, in their order; those of several lines are `SEVERAL`. */
   transferCodings = NOTHING;
   /** Whether the content is coded in any other way than `identity`. */
   isContentCoded = false;
@@ -34,8 +36,8 @@ export class ControlHeaders {
   eventIdStart = -1;
   /** Behind its last byte. Two lines that differ leave an empty range, which is the id of no event. */
   eventIdEnd = -1;
-  /** As they were written, where that is not once and in plain digits. */
-  #lengths = NOTHING;
+  /** The first length as it was written; null where one was said, once and in plain digits. */
+  #firstLength: string | null = null;
   /** The type that was last read, which is nearly always the next one too. */
   #lastType = "";
 
@@ -50,12 +52,12 @@ export class ControlHeaders {
     this.keepAliveSeconds = null;
     this.eventIdStart = -1;
     this.eventIdEnd = -1;
-    this.#lengths = NOTHING;
+    this.#firstLength = null;
   }
 
   /** Whether a length that is not 0 is announced. */
   get announcesLength(): boolean {
-    return this.length !== null && (this.length !== 0 || this.#lengths.some((text) => text !== "0"));
+    return this.length !== null && (this.length !== 0 || (this.#firstLength ?? "0") !== "0");
   }
 
   /** Takes a line whose name stands from `at` to `colon` and whose value goes on to `end`. */
@@ -76,7 +78,7 @@ export class ControlHeaders {
         break;
       case 17:
         if (equalsLowerCase(bytes, at, colon, "transfer-encoding")) {
-          this.transferCodings = [...this.transferCodings, ...listOf(bytes, colon + 1, end)];
+          this.transferCodings = this.transferCodings.length === 0 ? listOf(bytes, colon + 1, end) : SEVERAL;
         }
         break;
       case 18:
@@ -141,11 +143,11 @@ export class ControlHeaders {
 
   /** They must be the same as they are written. */
   #takeLengths(texts: readonly string[], isFirst: boolean): void {
-    if (!isFirst && this.#lengths.length === 0) this.#lengths = [String(this.length)];
-    this.#lengths = [...this.#lengths, ...texts];
-    const [text = ""] = this.#lengths;
-    const length = Number(text);
-    const isValid = /^[0-9]+$/.test(text) && this.#lengths.every((other) => other === text);
+    if (!isFirst && this.length === -1) return;
+    this.#firstLength ??= isFirst ? (texts[0] ?? "") : String(this.length);
+    const first = this.#firstLength;
+    const length = Number(first);
+    const isValid = /^[0-9]+$/.test(first) && texts.every((text) => text === first);
     this.length = isValid && Number.isSafeInteger(length) ? length : -1;
   }
 }

@@ -5,6 +5,7 @@
  *         start in the first column, a function ends with a `}` in the column where it started.
  * Source: the design's sections 2 and 4; ARCHITECTURE.md.
  */
+import { listRegExps, superLinearFault } from "./regexp-cost.ts";
 
 /** A file of `src`: its path from there, with `/`, and its text. */
 export interface SourceFile {
@@ -62,6 +63,7 @@ export function findFaults(files: readonly SourceFile[], packages: readonly stri
       ...sizeFaults(file),
       ...processFaults(file),
       ...spellingFaults(file),
+      ...costFaults(file),
     ]),
     ...findCycles(files),
   ];
@@ -206,6 +208,23 @@ function sizeFaults(file: SourceFile): string[] {
     }
   }
   return faults;
+}
+
+/**
+ * Forms whose work grows faster than a hostile text: some regular expressions, and a list or bytes copied to add to them.
+ *
+ * Tests are free to use them: what they read is their own.
+ */
+export function costFaults({ path, text }: SourceFile): string[] {
+  if (isTest(path)) return [];
+  const faults = listRegExps(text).flatMap(({ line, source, flags }) => {
+    const fault = superLinearFault(source, flags);
+    return fault === null ? [] : [`${path}:${line}: /${source}/${flags} ${fault}`];
+  });
+  if (/\bnew RegExp\(/.test(text))
+    faults.push(`${path}: makes a regular expression of a text, which nothing here can judge`);
+  const copies = text.matchAll(/(?<![\w.#])(\S+) = (?:\[\.{3}|Buffer\.concat\(\[)\1[,\]]/g);
+  return [...faults, ...Array.from(copies, ([, name]) => `${path}: copies \`${name}\` to add to it`)];
 }
 
 /** The function, method or named arrow function that starts on a line; null where none does, or it ends there too. */

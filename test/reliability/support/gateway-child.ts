@@ -66,6 +66,9 @@ process.on("message", async (order: Order) => {
     tell({ kind: "started", port: gateway.port });
   } else if (gateway !== null && order.kind === "probe") {
     tell({ kind: "probed", probe: probe(gateway, log, order.names) });
+  } else if (order.kind === "cpu") {
+    const { user, system } = process.cpuUsage();
+    tell({ kind: "counted", cpuMs: (user + system) / 1000 });
   } else if (order.kind === "stop") {
     await gateway?.stop();
     tell({ kind: "stopped", faults: log.faults });

@@ -33,11 +33,13 @@ export interface Probe {
 export type Order =
   | { readonly kind: "start"; readonly config: Readonly<Record<string, unknown>> }
   | { readonly kind: "probe"; readonly names: readonly IndexName[] }
+  | { readonly kind: "cpu" }
   | { readonly kind: "stop" };
 
 export type Report =
   | { readonly kind: "started"; readonly port: number }
   | { readonly kind: "probed"; readonly probe: Probe }
+  | { readonly kind: "counted"; readonly cpuMs: number }
   | { readonly kind: "stopped"; readonly faults: readonly string[] };
 
 /**
@@ -100,6 +102,13 @@ export class ProbedGateway {
     const report = await this.#ask({ kind: "probe", names });
     if (report.kind !== "probed") throw new Error(`expected a probe, got ${report.kind}`);
     return report.probe;
+  }
+
+  /** CPU time of all threads of the process so far, in milliseconds. */
+  async cpuMs(): Promise<number> {
+    const report = await this.#ask({ kind: "cpu" });
+    if (report.kind !== "counted") throw new Error(`expected a CPU time, got ${report.kind}`);
+    return report.cpuMs;
   }
 
   /** Graceful shutdown; the error lines of the whole run. */
