@@ -27,7 +27,7 @@ upstreams:
 - **Secrets** belong into the file (mode 0600) or a variable: every user of a machine can see the flags of its processes.
 - **Commands.** \`send\`, \`exists\` and \`close\` call a gateway that is running: the one of \`--connection-string\`, else the one that
   the file of \`--config\` describes, else \`HUBWIRE_CONNECTION_STRING\`, else the folder's file. A connection string reads
-  \`Endpoint=http://127.0.0.1:8080;AccessKey=…;Version=1.0;\`; \`Port=…\` may stand beside it, the order is free. With \`listen.api\`
+  \`Endpoint=http://127.0.0.1:8080;AccessKey=…;Version=1.0;\`; \`Port=…\` may be added, the order is free. With \`listen.api\`
   a connection string names that listener, and a file leads to the entry of \`publicUrls\` with its port, else to its address on this
   machine.
 - **Mistakes.** Unknown keys, variables and flags are refused, with a suggestion. \`hubwire check --config FILE\` reports all faults at once

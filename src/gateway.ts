@@ -177,7 +177,7 @@ function publicHosts(config: Config): readonly string[] | null {
   return hosts.length === 0 ? null : hosts;
 }
 
-/** What the listeners hand requests and sockets to. */
+/** Builds the parts to which the listeners hand requests and sockets. */
 function wireDoors(
   running: Running,
   parts: { node: NodeParts; core: Core; report: LogReport; state: { readonly ready: boolean } },
@@ -191,7 +191,7 @@ function wireDoors(
   const upgrade = buildUpgrade(running, { node, core, report });
   const refuse: Upgrade["refuse"] = (request, peerAddress, refused) => upgrade.refuse(request, peerAddress, refused);
   const common = { lifecycle: core.lifecycle, report, refuse };
-  // Not a choice by the path of each request: what the public listener does not have, no spelling of a path reaches.
+  // Chosen once, and not by each request's path: so no spelling of a path leads to the API.
   const publicRoute = running.config.listen.api === null ? healthAndApi : health;
   return {
     clients: { ...common, upgrade, route: publicRoute },

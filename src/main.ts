@@ -214,7 +214,7 @@ function endOnSignals(end: (signal: string) => void, endAtOnce: (exitCode: numbe
   }
 }
 
-/** Says where clients and backends come in. The first line is also read by whoever starts this process. */
+/** Prints where clients and backends connect. src/processes.ts reads the first line. */
 function printListeners(url: string, apiUrl: string | null): void {
   console.log(`hubwire listens on ${url}`);
   if (apiUrl !== null) console.log(`the REST API is at ${apiUrl}`);

@@ -27,7 +27,7 @@ const RESTARTED = "process ended: it is started again";
 interface ManyOptions {
   readonly count?: number;
   readonly through?: "launcher" | "bun";
-  /** Keys of `listen` beside the port. */
+  /** Keys of `listen` other than the port. */
   readonly listen?: Readonly<Record<string, unknown>>;
   /** Laid over the test's configuration. */
   readonly config?: Readonly<Record<string, unknown>>;

@@ -8,8 +8,8 @@ const DEFAULTS = { host: "127.0.0.1", port: 8080 } as const;
  * Whether the REST API's listener could get connections that are meant for the public one, or the other way round.
  *
  * Why:    with `reusePort` the system opens one port for both, and spreads clients over them without an error.
- * Shape:  a tree as it was written. One port is fine for two IP addresses that differ; a name may be any address, since what it
- *         resolves to is not known here.
+ * Shape:  a tree as it was written. One port is fine for two IP addresses that differ; a name may be any address, since it is
+ *         not resolved here.
  */
 export function listenersClash(tree: object): boolean {
   const read = (key: string, fallback: unknown) => valueAt(tree, ["listen", ...key.split(".")]) ?? fallback;

@@ -70,12 +70,12 @@ describe("with listen.api", () => {
     expect(apiAddress(config)?.endpoint).toBe("http://10.0.0.5:9000");
   });
 
-  test("a port that the system chooses is not known, whatever publicUrls says", () => {
+  test("a port that the system chooses is not known, with publicUrls too", () => {
     expect(apiAddress(configOf({ api: { port: 0 } }, ["https://a.example"]))).toBeNull();
   });
 });
 
-test("people are told where each listener is", () => {
+test("a description says where each listener is", () => {
   const tls = { certFile: "c.pem", keyFile: "k.pem" };
   expect(describeListeners(configOf({ host: "::", port: 0 }))).toEqual([
     "clients and the REST API: http://[::], on a free port",

@@ -44,7 +44,7 @@ export function apiAddress(config: Config): ApiAddress | null {
   return { endpoint, audience: named === undefined ? asHttp(new URL(known).origin) : endpoint };
 }
 
-/** Lines for people that say where each listener of a configuration is. */
+/** Human-readable lines that say where each listener of a configuration is. */
 export function describeListeners({ listen: { host, port, tls, api } }: Config): string[] {
   const place = (one: { readonly host: string; readonly port: number }) => {
     const url = `${tls === null ? "http" : "https"}://${bracketed(one.host)}`;

@@ -78,7 +78,7 @@ describe("the REST API's own listener", () => {
     expect(faultsOf({ listen })).toEqual([]);
   });
 
-  test("must have a port, and is refused without a second fault where that is none", () => {
+  test("must have a valid port; without one there is one fault", () => {
     expect(faultsOf({ listen: { api: {} } })).toEqual(["listen.api.port: is required"]);
     expect(faultsOf({ listen: { api: { port: "8080" } } })).toEqual(["listen.api.port: must be a number"]);
     expect(faultsOf({ listen: { api: { port: 70_000 } } })).toEqual(["listen.api.port: must be at most 65535"]);

@@ -16,7 +16,7 @@ export interface Doors extends Pick<Listener, "port" | "publish" | "reconfigure"
   readonly apiPort: number | null;
 }
 
-/** What the two listeners hand requests and sockets to. */
+/** The parts to which the two listeners hand requests and sockets. */
 export interface DoorsParts {
   readonly clients: ListenerParts;
   /** Used where the configuration gives the REST API a listener of its own. */

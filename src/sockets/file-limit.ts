@@ -1,9 +1,9 @@
 import { readFileSync } from "node:fs";
 
-/** File descriptors for everything but clients and calls to upstreams: logs, the data folder, the first listener, its plain HTTP. */
+/** File descriptors for all but clients and calls to upstreams: the first listener and its plain HTTP, logs, the data folder. */
 const RESERVED = 64;
 
-/** File descriptors for each listener more: its own, and the connections of those who call it. */
+/** File descriptors for each further listener: its own, and its callers' connections. */
 const RESERVED_PER_LISTENER = 64;
 
 /**

@@ -7,7 +7,7 @@ import { unusedPort } from "../support/raw-backend.ts";
 import { target } from "../support/rest-operations.ts";
 import { Stack } from "../support/stack.ts";
 
-/** `listen.api` with what it takes of `listen`, over real TLS; and ports that somebody else has. */
+/** `listen.api` with `listen.tls`, over real TLS; and ports that another process has. */
 setDefaultTimeout(60_000);
 
 const made = makeCertificates();
@@ -63,7 +63,7 @@ describe.each(["none", "optional", "require"] as const)("the API's listener with
   });
 });
 
-describe("a port that somebody else has", () => {
+describe("a port that is taken", () => {
   test.each(["port", "api.port"] as const)(
     "as listen.%s ends the start, and the other port is free again",
     async (which) => {

@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import fc from "fast-check";
 import { Gate, within } from "../support/deadline.ts";
 import { spelledSends } from "../support/path-spellings.ts";
 import type { RawAnswer } from "../support/raw-websocket.ts";
@@ -71,6 +72,48 @@ describe("with listen.api", () => {
       expect(await member.client.nextText()).toBe(`by the other ${number}`);
     }
     expect(sends.length).toBeGreaterThan(60);
+  });
+
+  test("no random path is an API's path at the public listener; some are at the other", async () => {
+    const pieces = [
+      "ws",
+      "api",
+      "client",
+      "hubs",
+      "chat",
+      "messages",
+      "v1",
+      "..",
+      ".",
+      "%2e%2e",
+      "%2E",
+      ";",
+      "#",
+      "?hub=chat",
+    ];
+    const seams = ["/", "/", "/", "\\", "//", "%2f", "%5c"];
+    const part = fc.tuple(fc.constantFrom(...seams), fc.constantFrom("ws/api/hubs/chat/messages", ...pieces));
+    const token = restToken(audienceOf(stage.port, "/ws/api/hubs/chat/messages"));
+    const statuses = { clients: new Set<number>(), api: new Set<number>() };
+    const send = (parts: readonly (readonly [string, string])[]) => ({
+      method: "POST",
+      target: `/${parts.flat().slice(1).join("")}`,
+      type: "text/plain",
+      body: "",
+      token,
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.array(part, { minLength: 1, maxLength: 8 }), async (parts) => {
+        const { status } = await toClients.call(send(parts));
+        statuses.clients.add(status);
+        // 400 a hub's name or a target of Bun's, 404 nothing there, 426 the client endpoint.
+        expect([400, 404, 426]).toContain(status);
+        statuses.api.add((await toApi.call(send(parts))).status);
+      }),
+      { numRuns: 500, seed: 19 },
+    );
+    for (const status of [404, 426]) expect([...statuses.clients]).toContain(status);
+    for (const status of [202, 401, 404]) expect([...statuses.api]).toContain(status);
   });
 
   test.each(["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH"])(

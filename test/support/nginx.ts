@@ -19,9 +19,9 @@ export class Nginx {
   }
 
   /**
-   * Starts it, and waits until somebody listens at the port.
+   * Starts it, and waits until its port is open.
    *
-   * Shape: `text` has one block `http {`; what it logs to /dev/stdout and /dev/stderr goes into files.
+   * Shape: `text` has one block `http {`; its logs on /dev/stdout and /dev/stderr go into files.
    */
   static async start(text: string, port: number): Promise<Nginx> {
     const folder = mkdtempSync(join(tmpdir(), "hubwire-nginx-"));
@@ -49,7 +49,7 @@ export class Nginx {
     }
   }
 
-  /** What it has logged: `access.log`, `error.log`, or `start.log`. Whole only once it has ended. */
+  /** The text of a log: `access.log`, `error.log` or `start.log`. Complete once nginx has ended. */
   log(name: string): string {
     return readFileSync(join(this.#folder, name), "utf8");
   }
