@@ -3,6 +3,7 @@ import { constants } from "node:os";
 import { join } from "node:path";
 import type { Logger } from "pino";
 import packageJson from "../package.json" with { type: "json" };
+import { findDataDirWarnings } from "./auth/data-dir-warnings.ts";
 import { readKeptKey, readOrMakeKey } from "./auth/key-file.ts";
 import {
   type Command,
@@ -44,7 +45,7 @@ async function run(command: Command): Promise<void> {
       return command.example === null || command.configFile !== null ? startAlone(command) : startWithExample(command);
     case "check": {
       const { config, warnings, filePath } = loadConfig(sourcesOf(command));
-      for (const warning of warnings) console.log(`warning: ${warning}`);
+      for (const warning of [...warnings, ...findDataDirWarnings(config.dataDir)]) console.log(`warning: ${warning}`);
       for (const line of describeListeners(config)) console.log(line);
       console.log(`${filePath ?? "The configuration"} is good.`);
       return;
@@ -89,6 +90,8 @@ async function startProcesses(command: Start, count: number): Promise<void> {
   const apiUrl = listen.api === null ? null : listenerUrl(listen.tls, listen.api.host, listen.api.port);
   const log = createLog();
   logFaults(log);
+  // Of the folder that holds those of the processes: each looks at its own only.
+  for (const warning of findDataDirWarnings(dataDir)) log.warn(warning);
   const unused = findUnusedData(dataDir, count);
   if (unused.length > 0) {
     log.warn(
@@ -151,7 +154,7 @@ async function serve(
 ): Promise<{ gateway: Gateway; stop: () => Promise<void> }> {
   const loaded = loadConfig(sources);
   const log = createLog(process.env["HUBWIRE_PROCESS"]);
-  for (const warning of loaded.warnings) log.warn(warning);
+  for (const warning of [...loaded.warnings, ...findDataDirWarnings(loaded.config.dataDir)]) log.warn(warning);
   const onFault = logFaults(log);
   const reload = new ConfigReload(sources, loaded, log);
   // Before the gateway starts, which may take seconds: without a handler it would end the process.

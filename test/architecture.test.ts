@@ -165,6 +165,8 @@ describe("the checker itself", () => {
     ["a vague name", "api/utils.ts", "", "says nothing"],
     ["a vague ending", "api/http-helpers.ts", "", "says nothing"],
     ["camel case", "api/routeTable.ts", "", "kebab-case"],
+    ["a mode that is changed", "rules/x.ts", "chmodSync(dataDir, 0o700);", "calls `chmod`"],
+    ["a folder that is made", "rules/x.ts", "mkdirSync(dataDir);", "calls `mkdir`"],
     ["Bun with other flags", "clock.ts", 'Bun.spawn([process.execPath, "a.ts"]);', "without `...process.execArgv`"],
     ["a hub as it came", "upstream/x.ts", "  const target = fill(event.facts.hub);", "without spellHub"],
     ["a hub in a header", "protocol/asrs.ts", '  lines.push(["X-ASRS-Hub", facts.hub]);', "without spellHub"],

@@ -24,14 +24,14 @@ describe("readOrMakeKey", () => {
     expect(readdirSync(dataDir)).toEqual(["access-key"]);
   });
 
-  test("closes a folder that stood open, and does so whatever the umask", () => {
+  test("leaves a folder that is there as it is; the file is the owner's alone, whatever the umask", () => {
     const dataDir = join(parent, "data");
     mkdirSync(dataDir);
     chmodSync(dataDir, 0o755);
     const before = process.umask(0);
     try {
       const { path } = readOrMakeKey(dataDir);
-      expect([modeOf(dataDir), modeOf(path)]).toEqual(["700", "600"]);
+      expect([modeOf(dataDir), modeOf(path)]).toEqual(["755", "600"]);
     } finally {
       process.umask(before);
     }

@@ -1,8 +1,10 @@
 import { randomBytes } from "node:crypto";
-import { chmodSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { linkSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { makeFolder, readPrivateText } from "./private-files.ts";
 
-const KEY_FILE = "access-key";
+/** Its name in the data folder. */
+export const KEY_FILE = "access-key";
 
 /** An access key that the service made for itself, and the file that keeps it. */
 export interface KeptKey {
@@ -13,15 +15,14 @@ export interface KeptKey {
 /**
  * Reads the access key kept in a data folder, or makes one: 32 random bytes in base64.
  *
- * Shape:  folder 0700, file 0600. Two processes that start at once end with the same key.
+ * Shape:  file 0600, folder 0700 where it is missing. Two processes that start at once end with the same key.
  * Errors: throws where the folder cannot be used, or the file holds no key; the message never holds the key.
  */
 export function readOrMakeKey(dataDir: string): KeptKey {
   const path = join(dataDir, KEY_FILE);
   const kept = readKeptKey(dataDir);
   if (kept !== null) return kept;
-  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-  chmodSync(dataDir, 0o700);
+  makeFolder(dataDir);
   // A name of its own: two containers on one volume may have the same process id.
   const draft = `${path}.${randomBytes(8).toString("hex")}`;
   writeFileSync(draft, `${randomBytes(32).toString("base64")}\n`, { mode: 0o600, flag: "wx" });
@@ -46,13 +47,8 @@ export function readKeptKey(dataDir: string): KeptKey | null {
 }
 
 function readKey(path: string): string | null {
-  let text: string;
-  try {
-    text = readFileSync(path, "utf8");
-  } catch (error) {
-    if (isCode(error, "ENOENT")) return null;
-    throw error;
-  }
+  const text = readPrivateText(path);
+  if (text === null) return null;
   const key = text.trim();
   if (key === "") throw new Error(`${path} is empty: remove it and a new access key is made`);
   return key;

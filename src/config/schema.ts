@@ -230,7 +230,7 @@ export const configSchema = z.strictObject({
   }),
   dataDir: text().default(DEFAULT_DATA_DIR).register(optionDocs, {
     unit: "path",
-    doc: "Folder for what must outlive the process (mode 0700). A relative path starts at the configuration file's folder.",
+    doc: "Folder for what must outlive the process. Made with mode 0700 where it is missing; the mode of one that exists is not changed. A relative path starts at the configuration file's folder.",
   }),
   trustedProxies: z
     .array(z.string().superRefine(refusing(addressRangeFault)))

@@ -219,16 +219,17 @@ describe("hubwire dead-letters retry and drop", () => {
 });
 
 describe("the socket", () => {
-  test("is the owner's alone, and so is the folder, whatever it was before", async () => {
+  test("is the owner's alone, in a folder that stays as it is", async () => {
     chmodSync(folder, 0o755);
     start();
-    expect(statSync(folder).mode & 0o777).toBe(0o700);
+    expect(statSync(folder).mode & 0o777).toBe(0o755);
     expect(statSync(join(folder, "control.sock")).mode & 0o777).toBe(0o600);
     expect(process.umask()).toBe(UMASK);
   });
 
   test("a folder that is not there yet is made", async () => {
     start(join(folder, "a", "b"));
+    expect(statSync(join(folder, "a", "b")).mode & 0o777).toBe(0o700);
     expect((await run({ name: "dead-letters list" }, join(folder, "a", "b"))).lines).toEqual([HEAD]);
   });
 

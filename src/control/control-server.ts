@@ -1,5 +1,6 @@
-import { chmodSync, mkdirSync, rmSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { z } from "zod";
+import { makeFolder } from "../auth/private-files.ts";
 import type { DeadLetter, DeadLetters, Report } from "../core/ports.ts";
 import {
   CONTROL_PATHS,
@@ -31,7 +32,7 @@ const MAX_BODY_BYTES = 256 * 1024;
 const STOP_TIMEOUT_MS = 1000;
 /** Bun would cut a change of very many after 10 s. */
 const IDLE_TIMEOUT_SECONDS = 120;
-/** Nobody but the owner may read, write or (with the folder's 0700) even reach it. */
+/** Nobody but the owner may connect. */
 const OWNER_ONLY = 0o177;
 
 const CHOICE = z.strictObject({ connectionIds: z.array(z.string()).max(MAX_CONNECTION_IDS).nullable() });
@@ -39,13 +40,12 @@ const CHOICE = z.strictObject({ connectionIds: z.array(z.string()).max(MAX_CONNE
 /**
  * Serves what operators ask of the running process, as HTTP over a Unix socket in the data folder.
  *
- * Shape:  `control-socket.ts` has paths and bodies. Whoever can open the socket may do everything: folder 0700, socket 0600.
+ * Shape:  `control-socket.ts` has paths and bodies. Who can open the socket may do everything: its mode is 0600.
  * Errors: throws where the folder or the socket cannot be made. A fault behind a request is reported and answered with 500.
  */
 export function startControlServer({ dataDir, deadLetters, spellHub, report }: ControlServerParts): ControlServer {
   const path = controlSocketPath(dataDir);
-  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-  chmodSync(dataDir, 0o700);
+  makeFolder(dataDir);
   rmSync(path, { force: true });
   const server = listenPrivately(path, async (request) => {
     try {

@@ -1,6 +1,6 @@
 import { Database } from "bun:sqlite";
-import { chmodSync, closeSync, mkdirSync, openSync } from "node:fs";
 import { join } from "node:path";
+import { makeFolder, makePrivateFile } from "../auth/private-files.ts";
 import { codeOf } from "./database-file.ts";
 
 const FILE_NAME = "lock";
@@ -23,7 +23,8 @@ export interface DataDirLock {
  */
 export async function lockDataDir(dataDir: string, { waitMs = DEFAULT_WAIT_MS } = {}): Promise<DataDirLock> {
   const path = join(dataDir, FILE_NAME);
-  makeLockFile(dataDir, path);
+  makeFolder(dataDir);
+  makePrivateFile(path);
   const giveUpAtMs = performance.now() + waitMs;
   for (;;) {
     const database = tryLock(path);
@@ -33,20 +34,6 @@ export async function lockDataDir(dataDir: string, { waitMs = DEFAULT_WAIT_MS } 
       throw new Error(`${dataDir} is in use by another hubwire: stop that one, or give this one a dataDir of its own`);
     }
     await Bun.sleep(Math.min(POLL_MS, leftMs));
-  }
-}
-
-/**
- * Never opens a file that is there: when a process closes a file, by whatever descriptor, the kernel drops all its locks on
- * it, the one that we hold too. Source: POSIX, fcntl.
- */
-function makeLockFile(dataDir: string, path: string): void {
-  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-  chmodSync(dataDir, 0o700);
-  try {
-    closeSync(openSync(path, "wx", 0o600));
-  } catch (error) {
-    if (codeOf(error) !== "EEXIST") throw error;
   }
 }
 

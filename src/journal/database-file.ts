@@ -1,6 +1,7 @@
 import type { Database } from "bun:sqlite";
-import { chmodSync, closeSync, existsSync, mkdirSync, openSync, renameSync } from "node:fs";
+import { existsSync, renameSync } from "node:fs";
 import { join } from "node:path";
+import { closeToOthers, makeFolder, makePrivateFile } from "../auth/private-files.ts";
 
 /** What SQLite keeps beside a file. Left behind, the log of one file would be played into the next of that name. */
 export const COMPANIONS = ["", "-wal", "-shm"];
@@ -22,12 +23,9 @@ export class DamagedFile extends Error {
 
 /** Makes folder and file where they are missing, for their owner alone. SQLite gives the file's mode to its companions. */
 export function makePrivate(dataDir: string, path: string): void {
-  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-  chmodSync(dataDir, 0o700);
-  closeSync(openSync(path, "a", 0o600));
-  for (const companion of COMPANIONS) {
-    if (existsSync(path + companion)) chmodSync(path + companion, 0o600);
-  }
+  makeFolder(dataDir);
+  makePrivateFile(path);
+  for (const companion of COMPANIONS) closeToOthers(path + companion);
 }
 
 /** Throws `DamagedFile` where SQLite finds a flaw. Cost: reads the whole file. */

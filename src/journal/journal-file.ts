@@ -50,7 +50,7 @@ interface OpenFile {
 /**
  * `journal.sqlite`: carries out operations, a batch in one transaction. It blocks, and so belongs into a thread of its own.
  *
- * Shape:  folder 0700, file 0600. What is deleted is overwritten in the file; the log beside it has it a while longer.
+ * Shape:  file 0600, folder 0700 where it is missing. What is deleted is overwritten in the file; the log beside it has it a while longer.
  * Errors: `open` throws where there can be no file; a batch says itself why it failed. A damaged file, also one found so
  *         while at work, is moved aside with its companions; what can still be read of it goes to a new one, and so does the
  *         batch. What remains lost then: see `salvage`.

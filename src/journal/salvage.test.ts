@@ -1,6 +1,15 @@
 import { Database } from "bun:sqlite";
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { DamagedJournalStage, expectAlmostAll, FOREIGN_PAGE, PAGE_BYTES } from "../../test/support/damaged-journal.ts";
 import { within } from "../../test/support/deadline.ts";
@@ -95,6 +104,17 @@ describe("what can still be read of a damaged journal", () => {
       expect(stage.told).toHaveLength(1);
     });
   }
+});
+
+test("a copy of a damaged journal is written through no symbolic link that others have put there", async () => {
+  await stage.writeFilled();
+  stage.overwrite(0, Buffer.alloc(PAGE_BYTES));
+  const outside = join(stage.folder, "outside");
+  for (const name of [".copy", ".copy-wal", ".new"]) symlinkSync(outside, stage.path + name);
+  const journal = await stage.open();
+  await expectAlmostAll(journal, 0);
+  expect(existsSync(outside)).toBe(false);
+  await journal.close();
 });
 
 describe("a process that was killed while it made a new file of a damaged one", () => {

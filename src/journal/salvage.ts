@@ -1,5 +1,6 @@
 import { Database } from "bun:sqlite";
-import { closeSync, copyFileSync, existsSync, openSync, readFileSync, renameSync, rmSync, writeSync } from "node:fs";
+import { closeSync, constants, copyFileSync, existsSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
+import { closeToOthers, makePrivateFile, removeFile } from "../auth/private-files.ts";
 import { COMPANIONS, codeOf, moveAside } from "./database-file.ts";
 import { createTables, STATE } from "./journal-statements.ts";
 
@@ -52,8 +53,8 @@ function copyOf(path: string): string {
  */
 export function salvage(path: string, firstPlace: number): number {
   const successor = successorOf(path);
-  rmSync(successor, { force: true });
-  closeSync(openSync(successor, "wx", 0o600));
+  removeFile(successor);
+  makePrivateFile(successor);
   const into = new Database(successor, { readwrite: true, create: false });
   let damaged: Database | null = null;
   try {
@@ -66,7 +67,7 @@ export function salvage(path: string, firstPlace: number): number {
     return count;
   } catch (error) {
     into.close();
-    rmSync(successor, { force: true });
+    removeFile(successor);
     throw error;
   } finally {
     damaged?.close();
@@ -84,7 +85,7 @@ export function finishSalvage(path: string): void {
   removeCopy(path);
   if (!existsSync(successorOf(path))) return;
   if (existsSync(path)) {
-    rmSync(successorOf(path));
+    removeFile(successorOf(path));
     return;
   }
   // The damaged file's log may still be there, and would be played into the new one.
@@ -112,8 +113,8 @@ function openReadable(path: string): Database | null {
  */
 function copyWithFirstPageOf(successor: string, path: string): string {
   const copy = copyOf(path);
-  copyFileSync(path, copy);
-  if (existsSync(`${path}-wal`)) copyFileSync(`${path}-wal`, `${copy}-wal`);
+  copyPrivately(path, copy);
+  if (existsSync(`${path}-wal`)) copyPrivately(`${path}-wal`, `${copy}-wal`);
   const firstPage = readFileSync(successor).subarray(0, FIRST_PAGE_BYTES);
   // Another number than the one of its last change: so its own word on the file's length does not count.
   firstPage.fill(0, 92, 96);
@@ -123,8 +124,15 @@ function copyWithFirstPageOf(successor: string, path: string): string {
   return copy;
 }
 
+/** A symbolic link in the place of the copy is removed, and never written through. */
+function copyPrivately(path: string, copy: string): void {
+  removeFile(copy);
+  copyFileSync(path, copy, constants.COPYFILE_EXCL);
+  closeToOthers(copy);
+}
+
 function removeCopy(path: string): void {
-  for (const name of COMPANIONS.map((companion) => copyOf(path) + companion)) if (existsSync(name)) rmSync(name);
+  for (const companion of COMPANIONS) removeFile(copyOf(path) + companion);
 }
 
 function copyRows(damaged: Database, into: Database, firstPlace: number): number {

@@ -13,6 +13,7 @@ const HOPELESS: ReadonlySet<string> = new Set([
   "EISDIR",
   "ELOOP",
   "ENAMETOOLONG",
+  "EFTYPE",
 ]);
 
 /** Answers the requests of the event loop, one after the other. This file is the journal's thread. */

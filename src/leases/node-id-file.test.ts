@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { readNodeId, writeNodeId } from "./node-id-file.ts";
@@ -24,6 +24,16 @@ test("takes nothing for a name that could not stand in a subject", () => {
     writeFileSync(join(folder, "node-id"), text);
     expect(readNodeId(folder)).toBeNull();
   }
+});
+
+test("writes through no symbolic link that others have put there", () => {
+  const target = join(folder, "target");
+  writeFileSync(target, "another's");
+  for (const name of ["node-id", "node-id.draft"]) symlinkSync(target, join(folder, name));
+  expect(() => readNodeId(folder)).toThrow("is not a regular file");
+  writeNodeId(folder, "AbC_-123");
+  expect(readNodeId(folder)).toBe("AbC_-123");
+  expect(readFileSync(target, "utf8")).toBe("another's");
 });
 
 test("throws where the path cannot be read or written", () => {

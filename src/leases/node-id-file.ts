@@ -1,5 +1,5 @@
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { makeFolder, readPrivateText, replacePrivateText } from "../auth/private-files.ts";
 
 const FILE_NAME = "node-id";
 
@@ -9,13 +9,8 @@ const FILE_NAME = "node-id";
  * Errors: throws where a file that is there cannot be read.
  */
 export function readNodeId(dataDir: string): string | null {
-  try {
-    const text = readFileSync(join(dataDir, FILE_NAME), "utf8").trim();
-    return /^[A-Za-z0-9_-]{1,64}$/.test(text) ? text : null;
-  } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return null;
-    throw error;
-  }
+  const text = readPrivateText(join(dataDir, FILE_NAME))?.trim() ?? "";
+  return /^[A-Za-z0-9_-]{1,64}$/.test(text) ? text : null;
 }
 
 /**
@@ -24,8 +19,6 @@ export function readNodeId(dataDir: string): string | null {
  * Errors: throws where the disk does not take it; the file is then what it was.
  */
 export function writeNodeId(dataDir: string, nodeId: string): void {
-  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-  const path = join(dataDir, FILE_NAME);
-  writeFileSync(`${path}.draft`, `${nodeId}\n`, { mode: 0o600 });
-  renameSync(`${path}.draft`, path);
+  makeFolder(dataDir);
+  replacePrivateText(join(dataDir, FILE_NAME), `${nodeId}\n`);
 }

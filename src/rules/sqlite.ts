@@ -1,6 +1,7 @@
 import { Database, type Statement } from "bun:sqlite";
-import { chmodSync, closeSync, existsSync, mkdirSync, openSync, renameSync } from "node:fs";
+import { existsSync, renameSync } from "node:fs";
 import { join } from "node:path";
+import { closeToOthers, makeFolder, makePrivateFile } from "../auth/private-files.ts";
 import type { GroupRule, RuleChange, RuleKey, RuleStore, RuleWrite } from "../core/ports.ts";
 import { hubKey } from "../protocol/names.ts";
 
@@ -46,7 +47,7 @@ interface OpenFile {
 /**
  * Keeps group rules in `rules.sqlite`.
  *
- * Shape:  folder 0700, file 0600. The file is made with the first rule; a gateway without rules has none.
+ * Shape:  file 0600, folder 0700 where it is missing. The file is made with the first rule; a gateway without rules has none.
  * Order:  WAL with `synchronous=NORMAL`: what was put survives a crash of the process; a power cut may take the last.
  * Errors: every method rejects where the disk fails, and where a newer version wrote the file. A damaged file is moved
  *         aside instead, together with what SQLite keeps beside it.
@@ -139,10 +140,9 @@ export class SqliteRuleStore implements RuleStore {
 
 /** Makes folder and file where they are missing. SQLite gives the mode of the file to those that it keeps beside it. */
 function makePrivate(dataDir: string, path: string): void {
-  mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-  chmodSync(dataDir, 0o700);
-  closeSync(openSync(path, "a", 0o600));
-  chmodSync(path, 0o600);
+  makeFolder(dataDir);
+  makePrivateFile(path);
+  for (const companion of COMPANIONS) closeToOthers(path + companion);
 }
 
 function openFile(path: string): OpenFile {

@@ -134,7 +134,7 @@ describe("hubwire's configuration", () => {
     const mounted = (path: string) => volumeMounts.find(({ mountPath }) => mountPath === path)?.name;
     expect(volumes.find(({ name }) => name === mounted("/etc/hubwire"))?.configMap?.name).toBe("hubwire");
     const { dataDir } = loadDeployed(SECRETS).config;
-    // A folder of its own there: the volume's belongs to root, and hubwire sets its folder's mode.
+    // A folder of its own there, which hubwire makes for itself alone: the volume's is open to the group `fsGroup`.
     const [claim] = hubwire.spec.volumeClaimTemplates;
     expect(mounted(dirname(dataDir))).toBe(claim?.metadata.name ?? "none");
   });

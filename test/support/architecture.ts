@@ -64,6 +64,7 @@ export function findFaults(files: readonly SourceFile[], packages: readonly stri
       ...processFaults(file),
       ...spellingFaults(file),
       ...costFaults(file),
+      ...fileFaults(file),
     ]),
     ...findCycles(files),
   ];
@@ -173,6 +174,17 @@ function stateFaults(file: SourceFile): string[] {
     /^(?:export )?const (\w+)(?:: (?!Readonly|readonly)[^=\n]+)? = (?:new (?:Weak)?(?:Map|Set)\b|\[\];|\{\};)/gm,
   );
   return [...variables, ...containers].map((match) => `${file.path}: \`${match[1]}\` is module-level state`);
+}
+
+/** Where folders and files are made: 0700 and 0600 from their first moment, and no mode of the operator's is changed (decision 0022). */
+const MAKES_FILES = "auth/private-files.ts";
+
+function fileFaults(file: SourceFile): string[] {
+  if (isTest(file.path) || file.path === MAKES_FILES) return [];
+  const calls = file.text.matchAll(
+    /\b((?:f|l)?chmod|mkdir|mkdtemp|appendFile|createWriteStream|Bun\.write)(?:Sync)?\(/g,
+  );
+  return [...calls].map((match) => `${file.path}: calls \`${match[1]}\`, which only ${MAKES_FILES} does`);
 }
 
 /** Bun that is started with other flags than this process reads files of the current folder, which may run code (decision 0022). */

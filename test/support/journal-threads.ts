@@ -1,5 +1,6 @@
+import { Database } from "bun:sqlite";
 import { execFileSync } from "node:child_process";
-import { constants, mkdtempSync, openSync, rmSync } from "node:fs";
+import { closeSync, constants, mkdtempSync, openSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -46,7 +47,11 @@ export class JournalThreads {
   hang(): void {
     const folder = mkdtempSync(join(tmpdir(), "hubwire-hang-"));
     this.#folders.push(folder);
-    execFileSync("mkfifo", [join(folder, "journal.sqlite")]);
+    const database = new Database(join(folder, "journal.sqlite"));
+    database.run("CREATE TABLE some (column)");
+    database.close();
+    // SQLite reads it before the file itself, in case a crash has left it.
+    execFileSync("mkfifo", [join(folder, "journal.sqlite-journal")]);
     this.started.at(-1)?.postMessage(["open", folder, "normal"]);
   }
 
@@ -54,7 +59,7 @@ export class JournalThreads {
     globalThis.Worker = this.#own;
     for (const folder of this.#folders) {
       // Whoever waits for the pipe goes on.
-      openSync(join(folder, "journal.sqlite"), constants.O_RDWR | constants.O_NONBLOCK);
+      closeSync(openSync(join(folder, "journal.sqlite-journal"), constants.O_RDWR | constants.O_NONBLOCK));
       rmSync(folder, { recursive: true, force: true });
     }
   }
