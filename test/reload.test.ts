@@ -5,7 +5,7 @@ import { COMMANDS_TIMEOUT_MS, findFreePort } from "./support/command.ts";
 import { CommandGateway } from "./support/command-gateway.ts";
 import { KEYS } from "./support/gateway.ts";
 import { RawBackend } from "./support/raw-backend.ts";
-import { RawWebSocket } from "./support/raw-websocket.ts";
+import { RawWebSocket, statusOf } from "./support/raw-websocket.ts";
 import { secondsFromNow, signToken } from "./support/tokens.ts";
 
 /** The configuration is loaded again on SIGHUP and when its file changes. What a reload does inside: test/e2e/reload.test.ts. */
@@ -161,4 +161,137 @@ test("the example stays with its upstream and its key, which flags of the start 
   // The example lets nobody in whose event is not signed with that key.
   using client = await RawWebSocket.open({ port: gateway.port, path: "/ws/client/hubs/chat?name=Ada" });
   expect(await client.nextText()).toContain("Welcome, Ada.");
+});
+
+describe("a changed file that leaves protections out", () => {
+  const ORIGIN = "Origin: https://app.example";
+  const EVIL = "Origin: https://evil.example";
+
+  /** A file whose upstreams come first, so that a cut behind them loses all that protects. */
+  const guarded = ({ url }: RawBackend) =>
+    [
+      `accessKeys: { primary: ${KEYS.primary}, secondary: ${KEYS.secondary} }`,
+      "upstreams:",
+      `  - urlTemplate: ${url}/{hub}/api/{event}`,
+      "websocket:",
+      "  pingAfterMs: 10000",
+      "hubs:",
+      "  Admin:",
+      "    anonymous: deny",
+      "    allowedOrigins:",
+      "      - https://app.example",
+      "",
+    ].join("\n");
+  const behindUpstreams = (text: string) => text.slice(0, text.indexOf("websocket:"));
+
+  const start = (backend: RawBackend, more: { readonly env?: Readonly<Record<string, string>> } = {}) =>
+    CommandGateway.start({ config: guarded(backend), fileName: "hubwire.yaml", ...more });
+
+  /** What the hub answers to an anonymous client, and to one of another origin with a token. */
+  async function statuses({ port }: CommandGateway): Promise<readonly number[]> {
+    const audience = `http://127.0.0.1:${port}/client/hubs/admin`;
+    const token = signToken({ sub: "ann", aud: audience, exp: secondsFromNow(600) }, { key: KEYS.primary });
+    const asked = [
+      { path: "/client/hubs/admin", lines: [ORIGIN] },
+      { path: `/client/hubs/admin?access_token=${token}`, lines: [EVIL] },
+    ].map(async (request) => {
+      using client = await RawWebSocket.request({ port, ...request });
+      return statusOf(await client.head());
+    });
+    return await Promise.all(asked);
+  }
+
+  test("is refused whole, with what it would open, until it is whole again", async () => {
+    await using backend = await RawBackend.start();
+    await using gateway = await start(backend);
+    const text = guarded(backend);
+    expect(await statuses(gateway)).toEqual([401, 403]);
+    gateway.write(behindUpstreams(text));
+    const line = await gateway.logged(REFUSED);
+    expect(line).toMatchObject({
+      level: 50,
+      why: "the file has changed",
+      file: gateway.configFile,
+      hint: expect.stringContaining("SIGHUP"),
+      faults: [
+        {
+          path: "hubs.Admin.anonymous",
+          message: "is not given any more, which lets clients without a token through to the connect event",
+          where: null,
+        },
+        {
+          path: "hubs.Admin.allowedOrigins",
+          message: "is not given any more, which lets browsers of other origins in",
+          where: null,
+        },
+      ],
+    });
+    expect(await statuses(gateway)).toEqual([401, 403]);
+    gateway.write(text.replace("10000", "20000"));
+    expect(await gateway.logged(RELOADED)).toMatchObject({ level: 30 });
+    expect(await statuses(gateway)).toEqual([401, 403]);
+  });
+
+  test("is refused when it is empty, holds comments alone, loses all upstreams, or ends within a value", async () => {
+    await using backend = await RawBackend.start();
+    await using gateway = await start(backend);
+    const text = guarded(backend);
+    const all = ["accessKeys.primary", "upstreams", "hubs.Admin.anonymous", "hubs.Admin.allowedOrigins"];
+    const cuts = [
+      ["", all],
+      ["# upstreams and hubs come here\n", all],
+      [text.replace(/upstreams:\n.*\n/, ""), ["upstreams"]],
+      [text.slice(0, -"ple\n".length), ["hubs.Admin.allowedOrigins[0]"]],
+    ] as const;
+    for (const [position, [cut, paths]] of cuts.entries()) {
+      gateway.write(cut);
+      const { faults } = await gateway.logged(REFUSED, position + 1);
+      expect((faults as readonly { path: string }[]).map(({ path }) => path)).toEqual([...paths]);
+      expect(await statuses(gateway)).toEqual([401, 403]);
+    }
+  });
+
+  test("is taken when what it opens is written out", async () => {
+    await using backend = await RawBackend.start();
+    await using gateway = await start(backend);
+    gateway.write(`${behindUpstreams(guarded(backend))}hubs: { admin: { anonymous: allow, allowedOrigins: ["*"] } }\n`);
+    expect(await gateway.logged(RELOADED)).toMatchObject({ level: 30 });
+    expect(await statuses(gateway)).toEqual([101, 101]);
+  });
+
+  test("is taken on SIGHUP, and the log names what has opened; the next file is compared with it", async () => {
+    await using backend = await RawBackend.start();
+    await using gateway = await start(backend);
+    const cut = behindUpstreams(guarded(backend));
+    gateway.write(cut);
+    await gateway.logged(REFUSED);
+    gateway.kill("SIGHUP");
+    const line = await gateway.logged(RELOADED);
+    expect(line).toMatchObject({ level: 40, why: "SIGHUP" });
+    const opened = line["opened"] as readonly { path: string }[];
+    expect(opened.map(({ path }) => path)).toEqual(["hubs.Admin.anonymous", "hubs.Admin.allowedOrigins"]);
+    expect(await statuses(gateway)).toEqual([101, 101]);
+    gateway.write(`${cut}# nothing is lost now\n`);
+    expect(await gateway.logged(RELOADED, 2)).toMatchObject({ level: 30, why: "the file has changed" });
+  });
+
+  test("is taken where variables of the start give what the file leaves out", async () => {
+    await using backend = await RawBackend.start();
+    const hubs = { admin: { anonymous: "deny", allowedOrigins: ["https://app.example"] } };
+    await using gateway = await start(backend, { env: { HUBWIRE_HUBS: JSON.stringify(hubs) } });
+    gateway.write(behindUpstreams(guarded(backend)));
+    expect(await gateway.logged(RELOADED)).toMatchObject({ level: 30 });
+    expect(await statuses(gateway)).toEqual([401, 403]);
+  });
+
+  test("is no matter while the file is gone", async () => {
+    await using backend = await RawBackend.start();
+    await using gateway = await start(backend);
+    rmSync(gateway.configFile);
+    gateway.kill("SIGHUP");
+    await gateway.logged(REFUSED);
+    expect(await statuses(gateway)).toEqual([401, 403]);
+    gateway.write(`${guarded(backend)}# back again\n`);
+    expect(await gateway.logged(RELOADED)).toMatchObject({ level: 30 });
+  });
 });

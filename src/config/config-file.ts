@@ -2,14 +2,14 @@ import { readFileSync } from "node:fs";
 import type { ConfigFile, UnreadableFile } from "./yaml-text.ts";
 
 /**
- * Reads a configuration file, YAML or (by its ending `.json`) JSON.
+ * Reads a configuration file, YAML or (by its ending `.json`) JSON. `known` is its text where it was read already.
  *
  * Errors: a file that cannot be read or parsed is a value, `UnreadableFile`.
  */
-export function readConfigFile(path: string): ConfigFile | UnreadableFile {
+export function readConfigFile(path: string, known: string | null = null): ConfigFile | UnreadableFile {
   let text: string;
   try {
-    text = readFileSync(path, "utf8");
+    text = known ?? readFileSync(path, "utf8");
   } catch (error) {
     return { problems: [{ message: `the file ${describeReadError(error)}`, where: null }] };
   }
@@ -42,6 +42,9 @@ function parseJson(text: string): ConfigFile | UnreadableFile {
       const asYaml = parseYaml(text);
       return "problems" in asYaml ? null : asYaml.locate(path);
     },
+    // JSON that was cut is no JSON.
+    emptyKeys: [],
+    openEnd: null,
   };
 }
 

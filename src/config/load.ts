@@ -3,10 +3,10 @@ import { dirname, resolve } from "node:path";
 import { readConfigFile } from "./config-file.ts";
 import { defaultDataDir } from "./default-data-dir.ts";
 import { type Draft, finishDraft, startDraft } from "./draft.ts";
-import { ConfigError, type Fault, formatPath, type TreeFault } from "./faults.ts";
+import { ConfigError, type Fault, formatPath, type Path, type TreeFault, valueAt } from "./faults.ts";
 import { findFileFaults, resolvePaths } from "./file-paths.ts";
 import type { Config } from "./schema.ts";
-import { assignValues, isTree, layOver, type Tree } from "./tree.ts";
+import { assignValues, isTree, layOver, replaceAt, type Tree } from "./tree.ts";
 import { type Assignment, readEnvironment, readFlags } from "./twins.ts";
 import { findWarnings } from "./warnings.ts";
 import type { ConfigFile } from "./yaml-text.ts";
@@ -15,6 +15,8 @@ import type { ConfigFile } from "./yaml-text.ts";
 export interface ConfigSources {
   /** The file to read; null: none; left out: `findConfigFile` looks for one. */
   readonly filePath?: string | null;
+  /** The text of the file at `filePath`, if it was read already; null or left out: it is read. */
+  readonly fileText?: string | null;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Texts by flag twin without dashes (`listen-port`), as `parseArgs` gives them. */
   readonly flags?: Readonly<Record<string, string>>;
@@ -29,6 +31,17 @@ export interface LoadedConfig {
   readonly warnings: readonly string[];
   /** The file that was read, as an absolute path; null where there was none. */
   readonly filePath: string | null;
+  readonly written: Written;
+}
+
+/** What file, environment and flags give, before defaults are filled in. A value in it may be a secret. */
+export interface Written {
+  /** In the shape of the schema. A key with nothing behind it does not stand in it: nobody has written its value. */
+  readonly tree: Tree;
+  /** Whether the file says `templates` for `upstreams`. */
+  readonly isTemplates: boolean;
+  /** The file's last value, in the shape of the schema, if the file may have been cut within it. */
+  readonly openEnd: Path | null;
 }
 
 /** Names that are looked for in the folder when no file is named. */
@@ -54,7 +67,7 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
   const named = sources.filePath === undefined ? findConfigFile(sources.env, cwd) : sources.filePath;
   const filePath = named === null ? null : resolve(cwd, named);
   const source = named ?? UNNAMED;
-  const file = filePath === null ? null : openFile(filePath, source);
+  const file = filePath === null ? null : openFile(filePath, { source, known: sources.fileText ?? null });
   const written = startDraft(file?.value ?? {});
   written.tree["dataDir"] ??= defaultDataDir(filePath, sources.env);
   resolvePaths(written.tree, filePath === null ? cwd : dirname(filePath));
@@ -71,7 +84,22 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
     ...[...found, ...findFileFaults(draft.tree)].map((fault) => placeFault(fault, draft, file, given)),
   ];
   if ("faults" in result || faults.length > 0) throw new ConfigError(source, faults);
-  return { config: result.config, warnings: findWarnings(result.config), filePath };
+  return {
+    config: result.config,
+    warnings: findWarnings(result.config),
+    filePath,
+    written: collectWritten(draft, file, given),
+  };
+}
+
+function collectWritten(draft: Draft, file: ConfigFile | null, given: readonly Assignment[]): Written {
+  const { tree, isTemplates } = draft;
+  const inSchema = (path: Path) => (isTemplates && path[0] === "templates" ? ["upstreams", ...path.slice(1)] : path);
+  for (const path of (file?.emptyKeys ?? []).map(inSchema)) {
+    if (findGiver(given, path) === undefined && valueAt(tree, path) === null) replaceAt(tree, path, undefined);
+  }
+  const openEnd = file?.openEnd ?? null;
+  return { tree, isTemplates, openEnd: openEnd === null ? null : inSchema(openEnd) };
 }
 
 /**
@@ -90,8 +118,8 @@ export function parseConfig(raw: unknown): Config {
   );
 }
 
-function openFile(filePath: string, source: string): ConfigFile {
-  const file = readConfigFile(filePath);
+function openFile(filePath: string, { source, known }: { source: string; known: string | null }): ConfigFile {
+  const file = readConfigFile(filePath, known);
   if (!("problems" in file)) return file;
   throw new ConfigError(
     source,
@@ -114,9 +142,14 @@ function layOverDraft(draft: Draft, layers: readonly (readonly Assignment[])[], 
 
 /** Says where a fault comes from: the flag or variable that gave the value, else the place in the file. */
 function placeFault(fault: TreeFault, draft: Draft, file: ConfigFile | null, given: readonly Assignment[]): Fault {
-  const giver = given.find(({ path }) => path.every((key, position) => fault.path[position] === key));
+  const giver = findGiver(given, fault.path);
   if (giver !== undefined) return { path: formatPath(fault.path), message: fault.message, where: giver.where };
   const isRenamed = draft.isTemplates && fault.path[0] === "upstreams";
   const path = isRenamed ? ["templates", ...fault.path.slice(1)] : fault.path;
   return { path: formatPath(path), message: fault.message, where: file?.locate(path) ?? null };
+}
+
+/** The flag or variable that gives the value at a path, or a block or list around it. */
+function findGiver(given: readonly Assignment[], path: Path): Assignment | undefined {
+  return given.find((assignment) => assignment.path.every((key, position) => path[position] === key));
 }

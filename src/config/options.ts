@@ -42,7 +42,7 @@ export function hasTwin(option: Option): boolean {
 }
 
 /** An option's name for people: `upstreams[].timeoutMs`, `hubs.{name}.anonymous`. */
-export function optionName(option: Option): string {
+export function optionName(option: Pick<Option, "path">): string {
   return option.path.join(".").replaceAll(".[]", "[]");
 }
 

@@ -31,9 +31,11 @@ export class ConfigWatch {
     this.#poll.unref();
   }
 
-  /** From here on "before" means now: to be called just before the file is read for another reason. */
-  rebase(): void {
-    this.#content = readContent(this.#path) ?? this.#content;
+  /** Reads the file for another reason; null if it cannot be read. What it holds now counts as "before" from here on. */
+  read(): string | null {
+    const content = readContent(this.#path);
+    this.#content = content ?? this.#content;
+    return content;
   }
 
   /** May be called twice. */

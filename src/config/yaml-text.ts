@@ -1,11 +1,16 @@
 import { isCollection, isMap, isPair, isScalar, LineCounter, type Node, parseDocument } from "yaml";
 import type { Path } from "./faults.ts";
+import { findOpenEnd, listEmptyKeys } from "./file-end.ts";
 
 /** What a configuration file holds: a tree of plain values, and where each stands. */
 export interface ConfigFile {
   readonly value: unknown;
   /** `line 3, column 9` for the key at a path, or for the nearest block around it; null for an empty file. */
   locate(path: Path): string | null;
+  /** Keys with nothing behind them, which read as null. */
+  readonly emptyKeys: readonly Path[];
+  /** The last value, if the file may have been cut within it. */
+  readonly openEnd: Path | null;
 }
 
 /** A file that cannot be read as YAML or JSON: sentences with their places, none with a text from the file. */
@@ -40,7 +45,12 @@ export function parseYaml(text: string): ConfigFile | UnreadableFile {
   }));
   if (problems.length > 0) return { problems };
   try {
-    return { value: document.toJS(), locate: (path) => locate(document.contents, lines, path) };
+    return {
+      value: document.toJS(),
+      locate: (path) => locate(document.contents, lines, path),
+      emptyKeys: listEmptyKeys(document.contents),
+      openEnd: findOpenEnd(document.contents, text),
+    };
   } catch (error) {
     // Only aliases end here. A few lines of them can stand for gigabytes, so the parser counts them.
     const isTooMany = error instanceof Error && error.message.startsWith("Excessive alias count");

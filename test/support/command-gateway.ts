@@ -14,7 +14,9 @@ export interface CommandGatewayOptions {
   /** `launcher`: as a user starts it; `bun`: without the launcher, as the one process of a container. */
   readonly through?: "launcher" | "bun";
   /** What the file holds; left out: no file. */
-  readonly config?: Readonly<Record<string, unknown>>;
+  readonly config?: Readonly<Record<string, unknown>> | string;
+  /** The name of the file; left out: hubwire.json. */
+  readonly fileName?: string;
   /** Words behind `start`. */
   readonly flags?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
@@ -36,18 +38,21 @@ export class CommandGateway {
     const {
       through = "launcher",
       config,
+      fileName = "hubwire.json",
       flags = [],
       env = {},
       repository = REPOSITORY,
       within: wrapper = [],
     } = options;
     this.folder = folder;
-    this.configFile = join(folder, "hubwire.json");
+    this.configFile = join(folder, fileName);
     this.dataDir = join(folder, "data");
     if (config !== undefined) this.write(config);
     const of = (file: string) => join(repository, file);
     const words = through === "launcher" ? ["node", of(LAUNCHER)] : [of(BUN), "--no-env-file", of(MAIN)];
-    const where = config === undefined ? ["--data-dir", this.dataDir] : ["--config", this.configFile];
+    const file = config === undefined ? [] : ["--config", this.configFile];
+    // A text is written as it stands, without a folder for the data.
+    const where = typeof config === "object" ? file : [...file, "--data-dir", this.dataDir];
     const line = [...wrapper, ...words, "start", ...where, "--listen-port", "0", ...flags].map(quote).join(" ");
     // Without a shell in between, so that signals reach it; its log is read where its lines for people are.
     this.#command = startCommand(`exec ${line} 2>&1`, { cwd: folder, env });
