@@ -1,4 +1,5 @@
 import { resolve } from "node:path";
+import { droppingOf } from "../src/config/dropped-options.ts";
 import { isLater } from "../src/config/later.ts";
 import { hasTwin, listOptions, type Option, optionName } from "../src/config/options.ts";
 import { environmentName, flagName } from "../src/config/twins.ts";
@@ -67,7 +68,23 @@ export function formatConfigurationDoc(): string {
     blocks.set(name, [...(blocks.get(name) ?? []), option]);
   }
   const sections = [...blocks].map(([name, options]) => formatSection(name, options));
-  return `${[INTRODUCTION.trimEnd(), ...sections].join("\n\n")}\n`;
+  return `${[INTRODUCTION.trimEnd(), ...sections, formatReloadSection()].join("\n\n")}\n`;
+}
+
+const RELOAD_INTRODUCTION = `## Options that a reload does not drop
+
+A file that was cut while it was written has lost keys, and the default of most protections is "off". A changed file is refused
+whole if it leaves out one of these options and would open something by that; the log names each. To open it on purpose, write the
+value out (\`anonymous: allow\`), or send SIGHUP: then the file is taken as it is, and the log names what has opened. A key with nothing
+behind it counts as left out. So do entries of \`upstreams\` that are missing, if no other entry takes their events. Why, and what
+cannot be noticed: [decision 0023](decisions/0023-reloads-that-drop-protections.md).`;
+
+function formatReloadSection(): string {
+  const rows = listOptions().flatMap((option) => {
+    const dropping = droppingOf(option);
+    return dropping.kind === "opens" ? [[`\`${optionName(option)}\``, dropping.means]] : [];
+  });
+  return [RELOAD_INTRODUCTION, "", ...formatTable([["option", "a reload without it"], ...rows])].join("\n");
 }
 
 function blockName(option: Option): string {

@@ -1,5 +1,5 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { readFileSync, rmSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { COMMANDS_TIMEOUT_MS, findFreePort } from "./support/command.ts";
 import { CommandGateway } from "./support/command-gateway.ts";
@@ -127,17 +127,24 @@ test("flags and variables of the start stay over the file", async () => {
   expect(await client.nextText()).toBe("flagged");
 });
 
-test("the key that was made for dataDir stays", async () => {
+test("the key that was made for dataDir stays, whatever has become of its file", async () => {
   await using backend = await RawBackend.start();
   await using gateway = await CommandGateway.start({ config: towards(backend) });
-  const key = readFileSync(join(gateway.dataDir, "access-key"), "utf8").trim();
+  const keyFile = join(gateway.dataDir, "access-key");
+  const key = readFileSync(keyFile, "utf8").trim();
+  writeFileSync(keyFile, key.slice(0, 1));
   gateway.write({ ...towards(backend), anonymous: "deny" });
   await gateway.logged(RELOADED);
   const audience = `http://127.0.0.1:${gateway.port}/client/hubs/chat`;
-  const token = signToken({ sub: "ann", aud: audience, exp: secondsFromNow(600) }, { key });
-  using client = await RawWebSocket.open({ port: gateway.port, path: `/client/hubs/chat?access_token=${token}` });
+  const pathWith = (signedBy: string) => {
+    const token = signToken({ sub: "ann", aud: audience, exp: secondsFromNow(600) }, { key: signedBy });
+    return `/client/hubs/chat?access_token=${token}`;
+  };
+  using client = await RawWebSocket.open({ port: gateway.port, path: pathWith(key) });
   client.close(1000, "");
   expect((await client.closed()).code).toBe(1000);
+  using stranger = await RawWebSocket.request({ port: gateway.port, path: pathWith(key.slice(0, 1)) });
+  expect(statusOf(await stranger.head())).toBe(401);
 });
 
 test("without a file SIGHUP reloads what flags and variables say, and no file that came later", async () => {
@@ -176,7 +183,7 @@ describe("a changed file that leaves protections out", () => {
       "websocket:",
       "  pingAfterMs: 10000",
       "hubs:",
-      "  Admin:",
+      "  admin:",
       "    anonymous: deny",
       "    allowedOrigins:",
       "      - https://app.example",
@@ -215,12 +222,12 @@ describe("a changed file that leaves protections out", () => {
       hint: expect.stringContaining("SIGHUP"),
       faults: [
         {
-          path: "hubs.Admin.anonymous",
+          path: "hubs.admin.anonymous",
           message: "is not given any more, which lets clients without a token through to the connect event",
           where: null,
         },
         {
-          path: "hubs.Admin.allowedOrigins",
+          path: "hubs.admin.allowedOrigins",
           message: "is not given any more, which lets browsers of other origins in",
           where: null,
         },
@@ -236,12 +243,12 @@ describe("a changed file that leaves protections out", () => {
     await using backend = await RawBackend.start();
     await using gateway = await start(backend);
     const text = guarded(backend);
-    const all = ["accessKeys.primary", "upstreams", "hubs.Admin.anonymous", "hubs.Admin.allowedOrigins"];
+    const all = ["accessKeys.primary", "upstreams", "hubs.admin.anonymous", "hubs.admin.allowedOrigins"];
     const cuts = [
       ["", all],
       ["# upstreams and hubs come here\n", all],
       [text.replace(/upstreams:\n.*\n/, ""), ["upstreams"]],
-      [text.slice(0, -"ple\n".length), ["hubs.Admin.allowedOrigins[0]"]],
+      [text.slice(0, -"ple\n".length), ["hubs.admin.allowedOrigins[0]"]],
     ] as const;
     for (const [position, [cut, paths]] of cuts.entries()) {
       gateway.write(cut);
@@ -269,7 +276,7 @@ describe("a changed file that leaves protections out", () => {
     const line = await gateway.logged(RELOADED);
     expect(line).toMatchObject({ level: 40, why: "SIGHUP" });
     const opened = line["opened"] as readonly { path: string }[];
-    expect(opened.map(({ path }) => path)).toEqual(["hubs.Admin.anonymous", "hubs.Admin.allowedOrigins"]);
+    expect(opened.map(({ path }) => path)).toEqual(["hubs.admin.anonymous", "hubs.admin.allowedOrigins"]);
     expect(await statuses(gateway)).toEqual([101, 101]);
     gateway.write(`${cut}# nothing is lost now\n`);
     expect(await gateway.logged(RELOADED, 2)).toMatchObject({ level: 30, why: "the file has changed" });
@@ -284,7 +291,7 @@ describe("a changed file that leaves protections out", () => {
     expect(await statuses(gateway)).toEqual([401, 403]);
   });
 
-  test("is no matter while the file is gone", async () => {
+  test("changes nothing while it is gone, on SIGHUP neither, and is taken when it is back", async () => {
     await using backend = await RawBackend.start();
     await using gateway = await start(backend);
     rmSync(gateway.configFile);

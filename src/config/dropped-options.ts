@@ -93,7 +93,7 @@ export const DROPPED_OPTIONS: Readonly<Record<string, Dropping>> = {
   clientCertHeader: opens("hides the clients' certificates from the upstream", isGone),
   anonymous: opens("lets clients without a token through to the connect event", isOpenedToAnonymous),
   allowedOrigins: opens("lets browsers of other origins in", isWider),
-  // A hub that is left out has left out the options below.
+  // A hub that is left out has left out the options below. Its spelling is compared for all hubs, those of patterns too.
   hubs: HARMLESS,
   "hubs.{name}.anonymous": opens("lets clients without a token through to the connect event", isOpenedToAnonymous),
   "hubs.{name}.allowedOrigins": opens("lets browsers of other origins in", isWider),
@@ -130,6 +130,8 @@ export const DROPPED_OPTIONS: Readonly<Record<string, Dropping>> = {
   "websocket.pongTimeoutMs": HARMLESS,
   "limits.maxConnections": bound("allows more connections"),
   "limits.maxPendingUpgrades": bound("lets more clients wait for the connect event"),
+  // A quarter of maxPendingUpgrades may be less than what was given. It counts as more, since that is the usual case.
+  "limits.maxPendingUpgradesPerAddress": opens("lets one address hold a quarter of those who wait", isGone),
   "limits.maxMessageBytes": bound("accepts longer messages"),
   "limits.maxResponseBytes": bound("accepts longer answers of the upstream"),
   "limits.maxInboxMessages": bound("lets more messages of one connection wait"),

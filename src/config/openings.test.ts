@@ -218,6 +218,16 @@ describe("a hub", () => {
     expect(opened({ hubs }, { hubs: { admin: {} }, allowedOrigins: [] })).toEqual(["hubs.admin.anonymous"]);
   });
 
+  test("that no place writes any more is named when its spelling was not lower case", () => {
+    const twice = { hubs: { Admin: {} }, upstreams: [entry(), entry({ hubPattern: "Admin" })] };
+    expect(opened(twice, { upstreams: twice.upstreams })).toEqual([]);
+    expect(opened(twice, { hubs: twice.hubs, upstreams: [entry()] })).toEqual([]);
+    expect(opened(twice, { upstreams: [entry()] })).toEqual(["hubs.Admin"]);
+    expect(opened({ upstreams: twice.upstreams }, { upstreams: [entry()] })).toEqual(["upstreams[1].hubPattern"]);
+    expect(opened({ hubs: { Admin: {} } }, { hubs: { admin: {} } })).toEqual([]);
+    expect(opened({ hubs: { admin: {} } }, {})).toEqual([]);
+  });
+
   test("named constructor is a hub like others", () => {
     expect(opened({ hubs: { constructor: { anonymous: "deny" } } }, {})).toEqual(["hubs.constructor.anonymous"]);
   });

@@ -28,7 +28,7 @@ const KINDS: ReadonlyMap<string, Option["kind"]> = new Map(OPTIONS.map((option) 
 
 /**
  * Finds what a new configuration would open because it leaves out what the one before gave: a protection whose default is
- * less, an entry of `upstreams` whose events no other entry takes. What is written out opens nothing here: it is meant.
+ * less, an entry of `upstreams` whose events no other entry takes, the spelling of a hub. What is written out opens nothing here: it is meant.
  *
  * Shape:  one fault for each key path, in the words of the log. No value stands in it.
  * Source: docs/decisions/0023-reloads-that-drop-protections.md.
@@ -38,6 +38,7 @@ export function findOpenings(before: LoadedConfig, after: LoadedConfig): Fault[]
   return [
     ...findDroppedOptions(change),
     ...findDroppedHubs(change),
+    ...findLostSpellings(change),
     ...findShortKeys(change),
     ...findLostEntries(change),
   ];
@@ -131,6 +132,24 @@ function findDroppedHubs({ before, after }: Change): Fault[] {
 function hubsOf({ written }: LoadedConfig): [string, unknown][] {
   const hubs = written.tree["hubs"];
   return isTree(hubs) ? Object.entries(hubs) : [];
+}
+
+/**
+ * Hubs whose name backends would get in lower case, since no place writes it any more: a backend that guards `Admin` may not
+ * know `admin`.
+ */
+function findLostSpellings({ before, after }: Change): Fault[] {
+  const places = new Map<string, Path>();
+  for (const [position, { hubPattern }] of before.config.upstreams.entries()) {
+    for (const name of hubPattern === "*" ? [] : hubPattern) places.set(name, ["upstreams", position, "hubPattern"]);
+  }
+  for (const [name] of hubsOf(before)) places.set(name, ["hubs", name]);
+  return Object.entries(before.config.hubSpellings)
+    .filter(([key, name]) => name !== key && !Object.hasOwn(after.config.hubSpellings, key))
+    .map(([, name]) => {
+      const message = "does not name this hub any more, whose name then reaches backends in lower case";
+      return faultAt(before.written, places.get(name) ?? ["hubs", name], message);
+    });
 }
 
 /** A key over several lines that has lost some of them: nobody means the beginning of a key that was in force. */

@@ -1,6 +1,7 @@
 import { AllowedHosts } from "../../src/config/allowed-hosts.ts";
 import { hubConfig } from "../../src/config/hub-config.ts";
 import type { Config, UpstreamEntry } from "../../src/config/schema.ts";
+import { spellHub } from "../../src/protocol/names.ts";
 import { TrustedProxies } from "../../src/sockets/addresses.ts";
 import { matchesEvent, normalisePatterns } from "../../src/upstream/routing.ts";
 
@@ -52,6 +53,7 @@ function openHub(config: Config, hub: string, { origins }: Probes): string[] {
       .filter((origin) => allowedOrigins.includes("*") || allowedOrigins.includes(origin))
       .map((origin) => `${hub}: origin ${origin}`),
     ...events,
+    `${hub} is written ${spellHub(hub, config.hubSpellings)}`,
   ];
 }
 
