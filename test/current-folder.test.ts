@@ -70,15 +70,11 @@ const TRAPS: readonly (readonly [string, Files])[] = [
 ];
 
 let folder: string;
-let nats: NatsServer | null = null;
 
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), "hubwire-current-folder-"));
 });
-afterAll(async () => {
-  await nats?.[Symbol.asyncDispose]();
-  rmSync(folder, { recursive: true, force: true });
-});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** A new folder with these files, and the module that they name. */
 class Trap {
@@ -128,16 +124,22 @@ test("the trap springs where it is meant to, so that these tests can fail", asyn
   }
 });
 
-describe.each(TRAPS)("%s", (_, files) => {
-  test("is not used by version", async () => {
-    const trap = new Trap(files);
-    await using command = trap.run("version");
-    expect(await command.ended).toBe(0);
-    expect(command.stdout()).toMatch(/^hubwire \d+\.\d+\.\d+ \(Bun [\d.]+\)\n$/);
-    expect(trap.hasRun).toBe(false);
-  });
+test.each(TRAPS)("%s is not used by version", async (_, files) => {
+  const trap = new Trap(files);
+  await using command = trap.run("version");
+  expect(await command.ended).toBe(0);
+  expect(command.stdout()).toMatch(/^hubwire \d+\.\d+\.\d+ \(Bun [\d.]+\)\n$/);
+  expect(trap.hasRun).toBe(false);
+});
 
-  test("is not used by check", async () => {
+/** All traps in one folder: those that are sound, and those that are broken. */
+const ALL: readonly (readonly [string, Files])[] = ["sound", "broken"].map((kind) => {
+  const chosen = TRAPS.filter(([what]) => what.endsWith("broken") === (kind === "broken"));
+  return [kind, Object.assign({}, ...chosen.map(([, files]) => files))];
+});
+
+describe.each(ALL)("all that are %s", (_, files) => {
+  test("are not used by check", async () => {
     const trap = new Trap(files);
     const file = writeConfig({});
     await using command = trap.run(`check --config ${file}`);
@@ -146,11 +148,10 @@ describe.each(TRAPS)("%s", (_, files) => {
     expect(trap.hasRun).toBe(false);
   });
 
-  test("is not used by start, its threads, and the example", async () => {
+  test("are not used by start, its threads, and the example", async () => {
     const trap = new Trap(files);
     await using command = trap.run("start --example chat", {
       HUBWIRE_LISTEN_PORT: "0",
-      HUBWIRE_DATA_DIR: join(dirname(writeConfig({})), "data"),
       EXAMPLE_PORT: String(await findFreePort()),
     });
     await command.printed(/^Open http:\S+ in two browser tabs\.$/m);
@@ -158,11 +159,9 @@ describe.each(TRAPS)("%s", (_, files) => {
     expect(await within(command.ended, "the gateway's end")).toBe(0);
     expect(trap.hasRun).toBe(false);
   });
-});
 
-describe.skipIf(Bun.which("nats-server", { PATH: `${process.env["PATH"]}:/usr/sbin` }) === null)("processes", () => {
-  test.each(TRAPS)("%s is not used by any of them", async (_, files) => {
-    nats ??= await NatsServer.start();
+  test("are not used by the processes of --processes", async () => {
+    await using nats = await NatsServer.start();
     const trap = new Trap(files);
     const file = writeConfig({ listen: { port: await findFreePort() }, cluster: { nats: { servers: [nats.url] } } });
     await using command = trap.run(`start --config ${file} --processes 2`);
