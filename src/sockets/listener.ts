@@ -7,7 +7,7 @@ import { plainAddress } from "./addresses.ts";
 import { refusalResponse } from "./answers.ts";
 import type { BunSocket, SharedBySockets } from "./bun-socket.ts";
 import { closeCauseFromBun } from "./frame-violations.ts";
-import { RequestTargets } from "./request-target.ts";
+import { isOneHost, RequestTargets } from "./request-target.ts";
 import { TurnWrites } from "./turn-writes.ts";
 import type { Peer, Upgrade } from "./upgrade.ts";
 
@@ -144,8 +144,9 @@ interface Answering {
 /** Without a promise of its own where nothing has to be waited for: each costs a call to the REST API something. */
 function answer(request: Request, answering: Answering): Response | Promise<Response | undefined> {
   const { peerBehind, parts, server, targets } = answering;
-  const target = targets.read(request.url);
-  if (target === null) return refuse(request, answering, refusal("bad_request", "the Host header is no host", "Host"));
+  const target = isOneHost(request.headers.get("host")) ? targets.read(request.url) : null;
+  if (target === null)
+    return refuse(request, answering, refusal("bad_request", "a request names one host in one Host header", "Host"));
   const { path, query } = target;
   if (peerBehind !== null && peerOf(server.requestIP(request), peerBehind) === null) {
     return refuse(request, answering, NO_PEER);

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { connect } from "node:net";
-import { RequestTargets } from "./request-target.ts";
+import { isOneHost, RequestTargets } from "./request-target.ts";
 
 const HOSTS = [
   "h",
@@ -99,3 +99,15 @@ test("an origin that only begins like the last one is another", () => {
   expect(targets.read("https://h/a")).toEqual({ path: "/a", query: "" });
   expect(targets.read("/a")).toBeNull();
 });
+
+test.each([
+  [null, true],
+  ["", true],
+  ["h:8080", true],
+  ["[::1]:80", true],
+  ["a".repeat(260), true],
+  ["a".repeat(261), false],
+  ["a, a", false],
+  ["a, ", false],
+  [", a", false],
+] as const)("Host %j is one host or none: %p", (line, isOne) => expect(isOneHost(line)).toBe(isOne));

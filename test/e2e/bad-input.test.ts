@@ -60,6 +60,11 @@ describe("a bad handshake that hubwire answers: a status and a JSON error", () =
     ],
     ["no Sec-WebSocket-Key", 400, () => ({ without: ["sec-websocket-key"] })],
     ["an odd Host", 400, () => ({ without: ["host"], lines: ["Host: a b/c@d"] })],
+    ["two Host lines", 400, () => ({ lines: ["Host: chat.example"] })],
+    ["the same Host twice", 400, () => ({ without: ["host"], lines: ["Host: chat.example", "Host: chat.example"] })],
+    ["a Host and an empty one", 400, () => ({ lines: ["Host:"] })],
+    ["two hosts in one Host line", 400, () => ({ without: ["host"], lines: ["Host: a.example,b.example"] })],
+    ["a Host of 261 bytes", 400, () => ({ without: ["host"], lines: [`Host: ${"a.".repeat(127)}a:65535`] })],
     ["a Host with an impossible port", 400, () => ({ without: ["host"], lines: ["Host: x:99999"] })],
   ];
   test.each(rows)("%s: %d", async (_what, status, options) => {

@@ -26,6 +26,14 @@ const LETTER = { type: "text/plain", body: "never to be seen" };
 const post = (path: string, token?: string | null) =>
   stage.call({ method: "POST", target: path, ...LETTER, ...(token === undefined ? {} : { token }) });
 
+describe("400: two Host lines, before anything else", () => {
+  test.each([`${HUB}/messages`, `${HUB}/nonsense`, "/api/health", "/"])("%s", async (path) => {
+    for (const host of ["chat.example", "", `127.0.0.1:${stage.port}`]) {
+      expectError(await stage.call({ method: "POST", target: path, ...LETTER, lines: [`Host: ${host}`] }), 400);
+    }
+  });
+});
+
 describe("404: no such path, whoever asks", () => {
   const paths = [
     "/ws/api/hubs/chat",
