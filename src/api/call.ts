@@ -1,13 +1,11 @@
 import { queryValues } from "../protocol/client-query.ts";
+import { MAX_REASON_BYTES } from "../protocol/close-causes.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import { hubKey, isHubName, isName, NAME_RULE } from "../protocol/names.ts";
 import type { RestPath } from "../protocol/rest-path.ts";
 
 /** Longest ttl of a group rule: a year. Source: spec section 6. */
 const MAX_TTL_SECONDS = 31_536_000;
-
-/** Longest close reason, in bytes of UTF-8: what a control frame has beside the code. Source: RFC 6455 section 5.5. */
-const MAX_REASON_BYTES = 123;
 
 /** What a call names in its path and query, checked. */
 export interface CallNames {

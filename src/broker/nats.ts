@@ -254,14 +254,14 @@ export class NatsBroker implements Broker {
     const { prefix, handler } = this.#options;
     if (this.#isStopped) return;
     if (message.subject === beatSubject(prefix) || message.subject === answerSubject(prefix, this.#table.nodeId)) {
-      this.#table.heard(message.string());
+      if (!this.#table.heard(message.string())) this.#dropped("a node says nothing of itself that this version knows");
       return;
     }
     const bytes = isPart(message.data) ? this.#joiner.add(message.subject, message.data) : message.data;
     if (bytes === null) return;
     const read = decodeNodeMessage(bytes);
     if (read === null) {
-      this.#dropped("it is none of this version");
+      this.#dropped("it is none of this version, or a name in it is invalid");
       return;
     }
     if (read.kind === "question") {

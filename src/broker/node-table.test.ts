@@ -100,9 +100,10 @@ describe("a table of nodes", () => {
   });
 
   test("takes no other text: of no node, of no such word, of a name that cannot be one, of itself", () => {
-    for (const text of ["", "beat", "beat ", "beat a.b", `beat ${"x".repeat(65)}`, "fly node-two", "bye node-one"]) {
-      table.heard(text);
-    }
+    const others = ["", "beat", "beat ", "beat a.b", `beat ${"x".repeat(65)}`, "fly node-two", "beat node-two x"];
+    const long = [`hello node-two ${"1".repeat(16)}`, `hello node-two${" ".repeat(200)}`];
+    for (const text of [...others, ...long]) expect(table.heard(text)).toBe(false);
+    expect(table.heard("bye node-one")).toBe(true);
     expect(table.all()).toEqual(["node-one"]);
   });
 });

@@ -1,6 +1,7 @@
 import type { Clock } from "../core/ports.ts";
 import type { NatsLink } from "../nats/link.ts";
 import { answerSubject, beatSubject } from "../nats/subjects.ts";
+import { isNodeId } from "../protocol/connection-id.ts";
 
 /** How often a node says that it is there. */
 const BEAT_MS = 1000;
@@ -22,6 +23,10 @@ const AWAITED_MS = 3000;
 
 /** Between two ticks lie so many: this process was held up, and heard nobody though they spoke. */
 const STALLED_MS = 3000;
+
+/** What a node says of itself, and how long that may be. */
+const SAID = /^(hello|beat|bye|here) ([^ ]+)(?: (\d{1,15}))?$/;
+const MAX_SAID_LENGTH = 128;
 
 export interface NodeTableOptions {
   readonly link: NatsLink;
@@ -144,12 +149,23 @@ export class NodeTable {
     this.#sayHello();
   }
 
-  /** Takes what another node says of itself: `hello NAME NUMBER`, `beat NAME`, `bye NAME`, `here NAME NUMBER`. */
-  heard(text: string): void {
-    const [word, nodeId = "", number = ""] = text.split(" ");
-    if (nodeId === this.#nodeId || !/^[A-Za-z0-9_-]{1,64}$/.test(nodeId)) return;
-    if (word === "bye") this.#others.delete(nodeId);
-    if (word !== "hello" && word !== "beat" && word !== "here") return;
+  /**
+   * Takes what another node says of itself: `hello NAME NUMBER`, `beat NAME`, `bye NAME`, `here NAME NUMBER`.
+   *
+   * Shape: false where it is none of these, or the name is invalid.
+   */
+  heard(text: string): boolean {
+    const [, word, nodeId = "", number = ""] = (text.length <= MAX_SAID_LENGTH ? SAID.exec(text) : null) ?? [];
+    if (word === undefined || !isNodeId(nodeId)) return false;
+    if (nodeId !== this.#nodeId) this.#heardOf(nodeId, word, number);
+    return true;
+  }
+
+  #heardOf(nodeId: string, word: string, number: string): void {
+    if (word === "bye") {
+      this.#others.delete(nodeId);
+      return;
+    }
     const other = this.#others.get(nodeId) ?? { lastBeatMs: 0, isConfirmed: false };
     other.lastBeatMs = this.#options.clock.now();
     if (word === "here" && Number(number) >= this.#firstThatCounts) other.isConfirmed = true;

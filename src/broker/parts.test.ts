@@ -91,12 +91,67 @@ describe("what does not come", () => {
 
   test("unfinished messages hold 64 MiB at most: the one that was heard of longest ago is given up", () => {
     const stage = new Stage();
-    const piece = "x".repeat(16 * 1024 * 1024);
+    // A little is counted for each message besides its bytes.
+    const piece = "x".repeat(16 * 1024 * 1024 - 1024);
     const begin = (publisher: bigint) => cut(piece + piece, { publisher, maxBytes: piece.length + 21 })[0];
     for (const publisher of [1n, 2n, 3n, 4n]) stage.add(begin(publisher) ?? new Uint8Array());
     expect([stage.joiner.size, stage.lost]).toEqual([4, []]);
     stage.add(begin(5n) ?? new Uint8Array());
     expect([stage.joiner.size, stage.lost.length]).toEqual([4, 1]);
+  });
+});
+
+describe("unfinished messages of nearly nothing", () => {
+  /** The first part of a message of two, of one byte. */
+  const begin = (publisher: number) => cut("xx", { publisher: BigInt(publisher), maxBytes: 22 })[0] ?? new Uint8Array();
+
+  test("are 4096 at most", () => {
+    const stage = new Stage();
+    for (let publisher = 0; publisher < 4096; publisher++) stage.add(begin(publisher));
+    expect([stage.joiner.size, stage.lost]).toEqual([4096, []]);
+    stage.add(begin(4096));
+    expect([stage.joiner.size, stage.lost]).toEqual([4096, ["unfinished messages are more than 4096"]]);
+    // The oldest was given up, and no other.
+    expect(stage.add(...cut("xx", { publisher: 1n, maxBytes: 22 }).slice(1))).toEqual(["xx"]);
+    expect(stage.add(...cut("xx", { publisher: 0n, maxBytes: 22 }).slice(1))).toEqual([]);
+  });
+
+  test("count for their keys and for themselves", () => {
+    const stage = new Stage();
+    const piece = "x".repeat(16_384);
+    const [first] = cut(piece + piece, { maxBytes: piece.length + 21 });
+    if (first === undefined) throw new Error("there are parts");
+    const subject = "s".repeat(4000);
+    for (let index = 0; index < 4096; index++) stage.joiner.add(`${subject}${index}`, first);
+    // 64 MiB are 4096 of their bytes alone.
+    expect(stage.joiner.size).toBeLessThan(3300);
+    expect(stage.joiner.size).toBeGreaterThan(3000);
+  });
+
+  test("keep none of the bytes alive that they came with", () => {
+    const stage = new Stage();
+    const chunks = Array.from({ length: 50 }, (_empty, publisher) => {
+      const chunk = new Uint8Array(1_048_576);
+      chunk.set(begin(publisher), 1000);
+      stage.joiner.add("s", chunk.subarray(1000, 1022));
+      return new WeakRef(chunk.buffer);
+    });
+    expect(stage.joiner.size).toBe(50);
+    // The collector may take a few for used that still stand on the stack.
+    Bun.gc(true);
+    expect(chunks.filter((chunk) => chunk.deref() !== undefined).length).toBeLessThan(10);
+  });
+
+  test("a message of as many empty parts as there may be holds nothing but itself", () => {
+    const stage = new Stage();
+    const [first] = cut("x".repeat(65_536), { maxBytes: 22 });
+    if (first === undefined) throw new Error("there are parts");
+    const part = first.slice(0, 21);
+    for (let index = 0; index < 65_535; index++) {
+      new DataView(part.buffer).setUint32(13, index);
+      stage.add(part);
+    }
+    expect([stage.joiner.size, stage.lost]).toEqual([1, []]);
   });
 });
 

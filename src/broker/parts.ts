@@ -7,6 +7,12 @@ const HEAD_BYTES = 1 + 8 + 4 + 4 + 4;
 /** What all unfinished messages may hold together; past it the oldest are given up. */
 const MAX_HELD_BYTES = 64 * 1024 * 1024;
 
+/** How many there may be: a Map of very many is slow to find its oldest entry once others in front of it were taken out. */
+const MAX_UNFINISHED = 4096;
+
+/** What an unfinished message costs besides its bytes and its key: measured at 660 with a short key. */
+const MESSAGE_OVERHEAD_BYTES = 640;
+
 /** How long a message may wait for its next part. */
 const MAX_AGE_MS = 10_000;
 
@@ -39,11 +45,14 @@ export function cutIntoParts(
   });
 }
 
+/** A message of which parts have come, one behind the other in `bytes`, which has room for more. */
 interface Unfinished {
   readonly sequence: number;
   readonly count: number;
-  readonly pieces: Uint8Array[];
-  byteCount: number;
+  /** How many parts have come: the index of the next. */
+  partCount: number;
+  bytes: Uint8Array;
+  length: number;
   lastPartAtMs: number;
 }
 
@@ -52,6 +61,8 @@ interface Unfinished {
  *
  * Order:  parts of one publisher come in order, one message after the other, since NATS keeps the order of a connection. So a
  *         part that is not the next one of its message means that others are lost, and the message with them.
+ * Cost:   parts are copied behind each other as they come. Kept as they are, each would keep the buffer alive that it was
+ *         received in, and ten thousand of one byte would cost far more than their bytes.
  * Errors: what is given up is told by `onLost`, with the reason.
  */
 export class PartJoiner {
@@ -82,26 +93,23 @@ export class PartJoiner {
     if (count > MAX_PARTS || index >= count) return this.#lost("a part says that it is none");
     const piece = part.subarray(HEAD_BYTES);
     let message = this.#unfinished.get(key);
-    const isNext = message?.sequence === sequence && message.count === count && message.pieces.length === index;
+    const isNext = message?.sequence === sequence && message.count === count && message.partCount === index;
     if (message !== undefined && !isNext) {
       this.#giveUp(key, message, "parts of a message were lost");
       message = undefined;
     }
     if (message === undefined) {
       if (index > 0) return this.#lostBeginning(`${key} ${sequence}`);
-      message = { sequence, count, pieces: [], byteCount: 0, lastPartAtMs: 0 };
+      message = { sequence, count, partCount: 0, bytes: new Uint8Array(0), length: 0, lastPartAtMs: 0 };
+    } else {
+      this.#release(key, message);
     }
-    // Behind the others: the one that was heard of longest ago is given up first.
-    this.#unfinished.delete(key);
-    message.pieces.push(piece);
-    message.byteCount += piece.length;
+    append(message, piece);
+    if (message.partCount === count) return message.bytes.subarray(0, message.length);
     message.lastPartAtMs = this.#nowMs();
-    this.#heldBytes += piece.length;
-    if (message.pieces.length === count) {
-      this.#heldBytes -= message.byteCount;
-      return Buffer.concat(message.pieces);
-    }
+    // Behind the others: the one that was heard of longest ago is given up first.
     this.#unfinished.set(key, message);
+    this.#heldBytes += costOf(key, message);
     this.#bound();
     return null;
   }
@@ -117,15 +125,21 @@ export class PartJoiner {
 
   #bound(): void {
     for (const [key, message] of this.#unfinished) {
-      if (this.#heldBytes <= MAX_HELD_BYTES) return;
-      this.#giveUp(key, message, `unfinished messages hold more than ${MAX_HELD_BYTES} bytes`);
+      const isFew = this.#unfinished.size <= MAX_UNFINISHED;
+      if (isFew && this.#heldBytes <= MAX_HELD_BYTES) return;
+      const bound = isFew ? `hold more than ${MAX_HELD_BYTES} bytes` : `are more than ${MAX_UNFINISHED}`;
+      this.#giveUp(key, message, `unfinished messages ${bound}`);
     }
   }
 
   #giveUp(key: string, message: Unfinished, reason: string): void {
-    this.#unfinished.delete(key);
-    this.#heldBytes -= message.byteCount;
+    this.#release(key, message);
     this.#onLost(reason);
+  }
+
+  #release(key: string, message: Unfinished): void {
+    this.#unfinished.delete(key);
+    this.#heldBytes -= costOf(key, message);
   }
 
   #lostBeginning(message: string): null {
@@ -138,4 +152,22 @@ export class PartJoiner {
     this.#onLost(reason);
     return null;
   }
+}
+
+function costOf(key: string, { bytes }: Unfinished): number {
+  return MESSAGE_OVERHEAD_BYTES + key.length + bytes.length;
+}
+
+/** Room grows by doubling, and not past what parts as long as this one would need. */
+function append(message: Unfinished, piece: Uint8Array): void {
+  const needed = message.length + piece.length;
+  if (needed > message.bytes.length) {
+    const expected = needed + (message.count - message.partCount - 1) * piece.length;
+    const grown = new Uint8Array(Math.max(needed, Math.min(expected, 2 * message.bytes.length)));
+    grown.set(message.bytes.subarray(0, message.length));
+    message.bytes = grown;
+  }
+  message.bytes.set(piece, message.length);
+  message.length = needed;
+  message.partCount++;
 }

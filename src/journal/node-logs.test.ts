@@ -110,6 +110,26 @@ describe("the logs of other nodes", () => {
     expect(reports.told).toContain("skipped dead 6");
   });
 
+  test("are read without entries of which no event can be made, and it is said how many", async () => {
+    const { logs, stream, reports } = await stage.startNode();
+    const entryOf = (id: string, changes: object) =>
+      formatEntry({ state: "connected", facts: { ...factsOf(id), ...changes } });
+    const bad = [
+      entryOf("a.b", {}),
+      entryOf("", {}),
+      entryOf("c1", { hub: "no hub" }),
+      entryOf("c2", { userId: " ann" }),
+      entryOf("c3", { userId: "a\r\nX: y" }),
+      entryOf("c4", { claims: "a\r\nX: y" }),
+      entryOf("c5", { clientQuery: "a\u0000" }),
+      entryOf("c6", { forwardedFor: "a\nb" }),
+      formatEntry({ state: "due", due: dueOf("c7", { facts: factsOf("c7", { hub: "" }) }) }),
+    ];
+    await stream.append("dead", batchOf(...bad, connecting("good"), entryOf("nobody", { userId: "" })), null);
+    expect(statesOf(await logs.seize("dead"))).toEqual(["good connecting", "nobody connected"]);
+    expect(reports.told).toContain(`skipped dead ${bad.length}`);
+  });
+
   test("are read up to the fence, whatever comes behind it", async () => {
     const { logs, stream } = await stage.startNode();
     await stream.append("dead", batchOf(connecting("c1")), null);

@@ -1,15 +1,24 @@
 import { randomBytes } from "node:crypto";
 import type { JournalEntry, NodeJournals } from "../core/ports.ts";
+import { isConnectionId } from "../protocol/connection-id.ts";
+import type { ConnectionFacts } from "../protocol/events.ts";
+import { isHubName, isName } from "../protocol/names.ts";
 import { formatMessage, parseMessage } from "./log-message.ts";
 import { LogReplay } from "./log-replay.ts";
 import type { LogStream } from "./log-stream.ts";
+
+/** What would end a header's line. */
+const ENDS_A_LINE = /[\r\n\0]/;
 
 /** What reading the logs of others needs. */
 export interface NodeLogsOptions {
   readonly stream: LogStream;
   /** Of this node's own copy. */
   readonly whenCopied: () => Promise<void>;
-  /** So many messages of a node's log were skipped: damaged, or written by no node of this version. */
+  /**
+   * So many messages and entries of a node's log were skipped: damaged, written by no node of this version, or with a name or
+   * value of which no event can be made.
+   */
   readonly skipped: (nodeId: string, count: number) => void;
 }
 
@@ -38,8 +47,10 @@ export class NodeLogs implements NodeJournals {
       if (message === null) skippedCount++;
       else replay.read(message);
     });
+    const entries = replay.entries.filter(isSound);
+    skippedCount += replay.entries.length - entries.length;
     if (skippedCount > 0) skipped(nodeId, skippedCount);
-    return replay.entries;
+    return entries;
   }
 
   async forget(nodeId: string): Promise<void> {
@@ -53,5 +64,23 @@ export class NodeLogs implements NodeJournals {
     const author = randomBytes(6).toString("base64url");
     const text = formatMessage({ kind: "fence", author, number: 0, part: 0, isLast: true }, "");
     return this.#options.stream.append(nodeId, text, null);
+  }
+}
+
+/** Whether an event can be made of an entry: its names are names, and no value of it would end a header's line. */
+function isSound(entry: JournalEntry): boolean {
+  const { connectionId, hub, userId, claims, clientQuery, forwardedFor } = factsOf(entry);
+  const isNamed = isConnectionId(connectionId) && isHubName(hub) && (userId === "" || isName(userId));
+  return isNamed && ![claims, clientQuery, forwardedFor].some((value) => ENDS_A_LINE.test(value));
+}
+
+function factsOf(entry: JournalEntry): ConnectionFacts {
+  switch (entry.state) {
+    case "due":
+      return entry.due.facts;
+    case "dead":
+      return entry.letter.facts;
+    default:
+      return entry.facts;
   }
 }

@@ -37,6 +37,7 @@ class Node {
       report: {
         leasesUnavailable: (reason) => void this.said.push(reason),
         leasesAvailable: () => void this.said.push("available"),
+        leaseIgnored: (key) => void this.said.push(`ignored ${key}`),
       },
       onGone: (nodeId) => void this.gone.push(nodeId),
       onHeld: () => void this.heldTimes++,
@@ -95,6 +96,22 @@ async function pass(node: Node, ms: number): Promise<void> {
     await node.link.connection?.flush();
   }
 }
+
+test("what stands under a key that is no node's name is told of, and nobody takes it over", async () => {
+  const node = await new Node("one").start();
+  const long = "x".repeat(100);
+  for (const key of ["a.b", "a=b", long, "other"]) {
+    await node.link.connection?.request(`$KV.t_nodes.${key}`, JSON.stringify({ state: "held", by: key }));
+  }
+  await pass(node, 12_000);
+  await until(() => node.gone.length > 0, "the node that does not renew");
+  expect(node.gone).toEqual(["other"]);
+  expect(node.said.filter((text) => text.startsWith("ignored"))).toEqual([
+    "ignored a.b",
+    "ignored a=b",
+    `ignored ${long.slice(0, 64)}`,
+  ]);
+});
 
 describe("a lease", () => {
   test("is there as soon as NATS is, and is renewed every two seconds", async () => {

@@ -1,6 +1,7 @@
 import type { Clock, Leases } from "../core/ports.ts";
 import { Bucket, type BucketEntry } from "../nats/bucket.ts";
 import type { NatsLink } from "../nats/link.ts";
+import { isNodeId } from "../protocol/connection-id.ts";
 
 /** How long a lease holds that is not renewed, and how often it is. Source: decision 0013. */
 const LEASE_MS = 10_000;
@@ -12,12 +13,17 @@ const LOOK_MS = 500;
 /** How long the trace of a node that has ended is kept: one that was cut off longer does not learn that it was taken over. */
 const TRACE_MS = 30 * 86_400_000;
 
+/** How much of a key is shown that is no node's name. */
+const SHOWN_KEY_LENGTH = 64;
+
 /** What the operator should hear of leases. */
 export interface LeaseReport {
   /** The bucket of leases cannot be used. Said once for each time. */
   leasesUnavailable(reason: string): void;
   /** This node's lease is renewed again. */
   leasesAvailable(): void;
+  /** Something stands in the bucket under a key that is no node's name; the key, cut. */
+  leaseIgnored(key: string): void;
 }
 
 export interface KvLeasesOptions {
@@ -162,6 +168,10 @@ export class KvLeases implements Leases {
   }
 
   #heard({ key, revision, value }: BucketEntry): void {
+    if (!isNodeId(key)) {
+      this.#options.report.leaseIgnored(key.slice(0, SHOWN_KEY_LENGTH));
+      return;
+    }
     if (key === this.#nodeId) {
       // A claim is noticed here before the next renewal fails by it.
       if (value !== null && this.#revision !== null && revision > this.#revision) void this.#renew();

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { makeFolder, readPrivateText, replacePrivateText } from "../auth/private-files.ts";
+import { isNodeId } from "../protocol/connection-id.ts";
 
 const FILE_NAME = "node-id";
 
@@ -10,7 +11,7 @@ const FILE_NAME = "node-id";
  */
 export function readNodeId(dataDir: string): string | null {
   const text = readPrivateText(join(dataDir, FILE_NAME))?.trim() ?? "";
-  return /^[A-Za-z0-9_-]{1,64}$/.test(text) ? text : null;
+  return isNodeId(text) ? text : null;
 }
 
 /**

@@ -57,6 +57,7 @@ export interface ClusterReport {
   nodesAwaited(nodeIds: readonly string[]): void;
   leasesUnavailable(reason: string): void;
   leasesAvailable(): void;
+  leaseIgnored(key: string): void;
   /** Another node has taken over this one's connections, `count` of them. */
   leaseLost(nodeId: string, newNodeId: string, count: number): void;
   rulesUnavailable(reason: string): void;
@@ -133,7 +134,8 @@ function createClusterReport(log: Logger): ClusterReport {
       fenced: (nodeId) => log.warn({ nodeId }, "journal's copy taken over by another node"),
       tooLarge: (connectionId) => log.warn({ connectionId }, "connection not copied: its entry is too large"),
       differs: (detail) => log.warn({ detail }, "the journal's stream has other settings, which are left as they are"),
-      skipped: (nodeId, count) => log.error({ nodeId, count }, "messages of a lost node's journal could not be read"),
+      skipped: (nodeId, count) =>
+        log.error({ nodeId, count }, "messages or entries of a lost node's journal could not be used"),
     },
     messagesDropped: (count, reason) => log.warn({ count, reason }, "messages between nodes dropped"),
     nodesAwaited: (nodeIds) =>
@@ -143,6 +145,7 @@ function createClusterReport(log: Logger): ClusterReport {
       ),
     leasesUnavailable: (reason) => log.warn({ reason }, "lease not renewed: lost nodes are not taken over"),
     leasesAvailable: () => log.info("lease renewed again"),
+    leaseIgnored: (key) => log.warn({ key }, "ignored in the bucket of leases: this key is no node's name"),
     leaseLost: (nodeId, newNodeId, count) =>
       log.error({ nodeId, newNodeId, count }, "lease lost: another node has taken over these connections"),
     rulesUnavailable: (reason) => log.warn({ reason }, "group rules out of reach"),

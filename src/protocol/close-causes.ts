@@ -5,6 +5,9 @@ export interface CloseCause {
   readonly reason: string;
 }
 
+/** Longest reason of a close, in bytes of UTF-8: what a control frame has besides the code. Source: RFC 6455 section 5.5. */
+export const MAX_REASON_BYTES = 123;
+
 /**
  * Every way in which hubwire itself ends a connection.
  *

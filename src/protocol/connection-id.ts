@@ -1,6 +1,9 @@
 /** Characters of base64url that name a node: 48 random bits. */
 export const NODE_ID_LENGTH = 8;
 
+/** What ids of nodes and connections are made of, and how long they may be. */
+const ID = /^[A-Za-z0-9_-]{1,64}$/;
+
 /** Characters of a connection's own part: 128 random bits. */
 const OWN_LENGTH = 22;
 
@@ -11,6 +14,16 @@ const OWN_LENGTH = 22;
  * Source: spec section 1: "in a cluster its prefix names the node".
  */
 export function nodeOf(connectionId: string): string | null {
-  if (connectionId.length !== NODE_ID_LENGTH + OWN_LENGTH || !/^[A-Za-z0-9_-]+$/.test(connectionId)) return null;
+  if (connectionId.length !== NODE_ID_LENGTH + OWN_LENGTH || !ID.test(connectionId)) return null;
   return connectionId.slice(0, NODE_ID_LENGTH);
+}
+
+/** Whether a text may be the id of a connection: another one is no connection's, and needs no look. */
+export function isConnectionId(text: string): boolean {
+  return ID.test(text);
+}
+
+/** Whether a text may be the name of a node. */
+export function isNodeId(text: string): boolean {
+  return ID.test(text);
 }

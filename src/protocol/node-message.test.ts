@@ -1,29 +1,36 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import type { Envelope, Members, Question, Target } from "./envelope.ts";
+import { isName } from "./names.ts";
 import { decodeNodeMessage, encodeEnvelope, encodeQuestion } from "./node-message.ts";
 
 const text = fc.string({ unit: "grapheme", maxLength: 40 }).filter((value) => value.isWellFormed());
-const members: fc.Arbitrary<Members> = fc.record({
-  kind: fc.constantFrom("user" as const, "group" as const, "connection" as const),
-  hub: text,
-  name: text,
-});
-const target: fc.Arbitrary<Target> = fc.oneof(members, fc.record({ kind: fc.constant("hub" as const), hub: text }));
+const name = text.filter(isName);
+const hub = fc.constantFrom("chat", "Chat.EU", "_default", "a[1]");
+const connectionId = fc.stringMatching(/^[A-Za-z0-9_-]{1,30}$/);
+const members: fc.Arbitrary<Members> = fc.oneof(
+  fc.record({ kind: fc.constantFrom("user" as const, "group" as const), hub, name }),
+  fc.record({ kind: fc.constant("connection" as const), hub, name: connectionId }),
+);
+const target: fc.Arbitrary<Target> = fc.oneof(members, fc.record({ kind: fc.constant("hub" as const), hub }));
 const envelope: fc.Arbitrary<Envelope> = fc.oneof(
   fc.record({
     verb: fc.constant("send" as const),
     target,
-    excluded: fc.array(text, { maxLength: 5 }),
+    excluded: fc.array(connectionId, { maxLength: 5 }),
     frame: fc.oneof(text, fc.uint8Array({ maxLength: 300 })),
   }),
-  fc.record({ verb: fc.constant("close" as const), target: members, reason: text }),
+  fc.record({
+    verb: fc.constant("close" as const),
+    target: members,
+    reason: text.filter((value) => Buffer.byteLength(value) <= 123),
+  }),
 );
 const question: fc.Arbitrary<Question> = fc.oneof(
   fc.record({ verb: fc.constant("exists" as const), target: members }),
-  fc.record({ verb: fc.constant("inGroup" as const), target: members, group: text }),
-  fc.record({ verb: fc.constant("join" as const), target: members, group: text, afterRules: fc.nat() }),
-  fc.record({ verb: fc.constant("leave" as const), target: members, group: fc.option(text), afterRules: fc.nat() }),
+  fc.record({ verb: fc.constant("inGroup" as const), target: members, group: name }),
+  fc.record({ verb: fc.constant("join" as const), target: members, group: name, afterRules: fc.nat() }),
+  fc.record({ verb: fc.constant("leave" as const), target: members, group: fc.option(name), afterRules: fc.nat() }),
 );
 
 /** As an object whose bytes compare: a frame may be a view of a longer buffer. */
@@ -122,7 +129,54 @@ describe("bytes that are no message", () => {
     expect(decodeNodeMessage(withHead(TEXT_FRAME, head))).toEqual({ kind: "envelope", envelope });
   });
 
+  describe("names that are none", () => {
+    const user = (changes: object) => ({ target: { kind: "user", hub: "c", name: "u", ...changes }, verb: "exists" });
+    const rows: readonly (readonly [string, object])[] = [
+      ["a hub", user({ hub: "no hub" })],
+      ["a hub of another kind of text", user({ hub: "c\0" })],
+      ["a hub that is too long", user({ hub: "c".repeat(129) })],
+      ["no hub", user({ hub: "" })],
+      ["a user", user({ name: "" })],
+      ["a user with a space in front", user({ name: " u" })],
+      ["a user with a line's end", user({ name: "a\r\nb" })],
+      ["a user that is too long", user({ name: "u".repeat(513) })],
+      ["a group", user({ kind: "group", name: ".." })],
+      ["a connection", user({ kind: "connection", name: "a.b" })],
+      ["a connection that is too long", user({ kind: "connection", name: "a".repeat(65) })],
+      ["a question's group", { ...user({}), verb: "inGroup", group: "g " }],
+      ["a group to join", { ...user({}), verb: "join", group: "\u0000", afterRules: 0 }],
+      ["a group to leave", { ...user({}), verb: "leave", group: "", afterRules: 0 }],
+    ];
+    test.each(rows)("%s: a question is none", (_what, head) => {
+      expect(decodeNodeMessage(withHead(QUESTION, user({})))).not.toBeNull();
+      expect(decodeNodeMessage(withHead(QUESTION, head))).toBeNull();
+    });
+
+    test.each(rows.slice(0, 11))("%s: what is sent or closed is none", (_what, head) => {
+      expect(decodeNodeMessage(withHead(TEXT_FRAME, { ...head, excluded: [] }))).toBeNull();
+      expect(decodeNodeMessage(withHead(CLOSE, { ...head, verb: "close", reason: "" }))).toBeNull();
+    });
+
+    test("a hub to send to", () => {
+      const head = (hub: string) => ({ target: { kind: "hub", hub }, excluded: [] });
+      expect(decodeNodeMessage(withHead(TEXT_FRAME, head("c")))).not.toBeNull();
+      expect(decodeNodeMessage(withHead(TEXT_FRAME, head("c d")))).toBeNull();
+    });
+
+    test("among those that are left out are not heeded: they are nobody's", () => {
+      const head = { target: { kind: "hub", hub: "c" }, excluded: ["a", "", "b.c", "d\0", "x".repeat(65), "e"] };
+      expect(decodeNodeMessage(withHead(TEXT_FRAME, head))).toMatchObject({ envelope: { excluded: ["a", "e"] } });
+    });
+
+    test("a reason that fits into no close frame", () => {
+      const head = (reason: string) => ({ verb: "close", target: { kind: "user", hub: "c", name: "u" }, reason });
+      expect(decodeNodeMessage(withHead(CLOSE, head("ä".repeat(61))))).not.toBeNull();
+      expect(decodeNodeMessage(withHead(CLOSE, head("ä".repeat(62))))).toBeNull();
+    });
+  });
+
   const TEXT_FRAME = 1;
+  const CLOSE = 3;
   const QUESTION = 4;
 
   /** A message without a frame, of any head; a string stands as it is. */

@@ -1,4 +1,7 @@
+import { MAX_REASON_BYTES } from "./close-causes.ts";
+import { isConnectionId } from "./connection-id.ts";
 import type { Envelope, Question } from "./envelope.ts";
+import { isHubName, isName } from "./names.ts";
 
 /** What one node says to others of an envelope or a question. */
 export type NodeMessage =
@@ -35,7 +38,12 @@ export function encodeQuestion(question: Question): Uint8Array {
   return join(KIND.question, question, new Uint8Array());
 }
 
-/** Reads a message; null for anything that no node of this version writes. */
+/**
+ * Reads a message; null for anything that no node of this version writes.
+ *
+ * Names are checked as they are where clients, backends and the REST API give them: whoever may publish on the cluster's
+ * subjects is no more trusted than these. An id among those to leave out that is no connection's is left away.
+ */
 export function decodeNodeMessage(bytes: Uint8Array): NodeMessage | null {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (bytes.length < FIXED_BYTES || view.getUint8(0) !== VERSION) return null;
@@ -80,18 +88,23 @@ type SendHead = Pick<Extract<Envelope, { verb: "send" }>, "target" | "excluded">
 
 /** Field by field: what else a head holds would stand in for the message's own. */
 function toSend({ target, excluded }: SendHead, frame: string | Uint8Array): Envelope {
-  return { verb: "send", target, excluded, frame };
+  return {
+    verb: "send",
+    target,
+    excluded: excluded.every(isConnectionId) ? excluded : excluded.filter(isConnectionId),
+    frame,
+  };
 }
 
 function isSendHead(head: unknown): head is SendHead {
   if (!isRecord(head) || !isRecord(head["target"])) return false;
   const { target, excluded } = head;
-  const isHub = isRecord(target) && target["kind"] === "hub" && typeof target["hub"] === "string";
+  const isHub = isRecord(target) && target["kind"] === "hub" && isHubText(target["hub"]);
   return (isHub || isMembers(target)) && Array.isArray(excluded) && excluded.every((id) => typeof id === "string");
 }
 
 function isClose(head: unknown): head is Extract<Envelope, { verb: "close" }> {
-  return isRecord(head) && head["verb"] === "close" && typeof head["reason"] === "string" && isMembers(head["target"]);
+  return isRecord(head) && head["verb"] === "close" && isReason(head["reason"]) && isMembers(head["target"]);
 }
 
 function isQuestion(head: unknown): head is Question {
@@ -101,11 +114,11 @@ function isQuestion(head: unknown): head is Question {
     case "exists":
       return true;
     case "inGroup":
-      return typeof group === "string";
+      return isNameText(group);
     case "join":
-      return typeof group === "string" && isRevision(afterRules);
+      return isNameText(group) && isRevision(afterRules);
     case "leave":
-      return (typeof group === "string" || group === null) && isRevision(afterRules);
+      return (isNameText(group) || group === null) && isRevision(afterRules);
     default:
       return false;
   }
@@ -116,8 +129,22 @@ function isRevision(value: unknown): boolean {
 }
 
 function isMembers(value: unknown): boolean {
-  if (!isRecord(value) || typeof value["hub"] !== "string" || typeof value["name"] !== "string") return false;
-  return value["kind"] === "user" || value["kind"] === "group" || value["kind"] === "connection";
+  if (!isRecord(value) || !isHubText(value["hub"])) return false;
+  const { kind, name } = value;
+  if (kind === "connection") return typeof name === "string" && isConnectionId(name);
+  return (kind === "user" || kind === "group") && isNameText(name);
+}
+
+function isHubText(value: unknown): boolean {
+  return typeof value === "string" && isHubName(value);
+}
+
+function isNameText(value: unknown): boolean {
+  return typeof value === "string" && isName(value);
+}
+
+function isReason(value: unknown): boolean {
+  return typeof value === "string" && value.length <= MAX_REASON_BYTES && utf8.encode(value).length <= MAX_REASON_BYTES;
 }
 
 function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {

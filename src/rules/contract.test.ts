@@ -8,6 +8,7 @@ import { MemoryRuleStore } from "../../test/support/memory-rule-store.ts";
 import { NatsServer } from "../../test/support/nats-server.ts";
 import type { GroupRule, RuleChange, RuleKey, RuleStore, RuleWrite } from "../core/ports.ts";
 import { NatsLink } from "../nats/link.ts";
+import { isName } from "../protocol/names.ts";
 import { KvRuleStore } from "./kv.ts";
 import { SqliteRuleStore } from "./sqlite.ts";
 
@@ -226,7 +227,7 @@ describe.each(places)("%s", (name, make) => {
         "=2A",
         "x".repeat(70),
       ),
-      fc.string({ unit: "grapheme", minLength: 1, maxLength: 8 }),
+      fc.string({ unit: "grapheme", minLength: 1, maxLength: 8 }).filter(isName),
     );
     const rule = fc.record({
       hub: fc.constantFrom("chat", "Chat", "news"),
@@ -307,6 +308,35 @@ describe("KvRuleStore of several nodes", () => {
     await third.heard(written);
     expect(third.rules).toEqual([]);
   });
+});
+
+test("KvRuleStore takes no rule from the bucket whose names are none or that never ends, and says so", async () => {
+  await using server = await NatsServer.start();
+  const faults: string[] = [];
+  const options = { servers: [server.url], user: null, password: null, token: null, credsFile: null, tls: null };
+  const link = NatsLink.start(options, { up: () => {}, down: () => {}, refused: () => {} });
+  const open = () =>
+    new KvRuleStore({ link, prefix: "rules", replicas: 1, onFailure: (reason) => void faults.push(reason) });
+  const node = await Watched.open({ open, end: async () => {} });
+  const bad = [
+    { ...RULE, hub: "no hub" },
+    { ...RULE, userId: " ann" },
+    { ...RULE, userId: "a\r\nb" },
+    { ...RULE, group: ".." },
+    { ...RULE, group: "g".repeat(513) },
+  ];
+  // A store that writes them is one that does not check.
+  for (const rule of bad) await node.store.put(rule);
+  const endless = await link.connection?.request(
+    "$KV.rules_rules.chat.ann.endless",
+    JSON.stringify({ ...RULE, group: "endless" }).replace(String(RULE.expiresAtMs), "1e999"),
+  );
+  expect(endless?.json<{ seq: number }>().seq).toBe(bad.length + 1);
+  await node.put(RULE);
+  expect(node.rules).toEqual(sorted([RULE]));
+  expect(faults).toHaveLength(bad.length + 1);
+  await node.store.close();
+  await link.stop();
 });
 
 describe("KvRuleStore without NATS", () => {

@@ -2,7 +2,7 @@ import type { GroupRule, RuleChange, RuleKey, RuleStore, RuleWrite } from "../co
 import { Bucket, type BucketEntry, type BucketWrite } from "../nats/bucket.ts";
 import type { NatsLink } from "../nats/link.ts";
 import { encodeToken } from "../nats/subjects.ts";
-import { hubKey } from "../protocol/names.ts";
+import { hubKey, isHubName, isName } from "../protocol/names.ts";
 
 /** How often, and after how long, the traces of rules that were ended are taken out of the bucket. */
 const TIDY_MS = 3_600_000;
@@ -158,7 +158,9 @@ function parseRule(text: string): GroupRule | null {
   try {
     const { hub, userId, group, expiresAtMs } = JSON.parse(text) as Record<string, unknown>;
     if (typeof hub !== "string" || typeof userId !== "string" || typeof group !== "string") return null;
-    return typeof expiresAtMs === "number" ? { hub, userId, group, expiresAtMs } : null;
+    if (!isHubName(hub) || !isName(userId) || !isName(group)) return null;
+    // JSON has numbers that are endless here, and no rule is.
+    return typeof expiresAtMs === "number" && Number.isFinite(expiresAtMs) ? { hub, userId, group, expiresAtMs } : null;
   } catch {
     return null;
   }
