@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import fc from "fast-check";
 import { Limiter } from "./limiter.ts";
 
 function seeker(name: string, placed: string[], onPlace = () => {}) {
@@ -67,4 +68,37 @@ test("lets nobody overtake the queue while places are handed out", () => {
   limiter.release();
   expect(overtook).toBe(false);
   expect(placed).toEqual(["first", "second"]);
+});
+
+test("keeps the order of those that wait, whoever gives up in between", () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.oneof(fc.constant("queue" as const), fc.constant("release" as const), fc.nat(9))),
+      (steps) => {
+        const limiter = new Limiter(1);
+        limiter.tryEnter();
+        const placed: string[] = [];
+        const waiting: { name: string; onPlace(): void }[] = [];
+        const expected: string[] = [];
+        let isFree = false;
+        for (const [index, step] of steps.entries()) {
+          if (step === "queue" && !isFree) {
+            const one = { name: `c${index}`, ...seeker(`c${index}`, placed) };
+            waiting.push(one);
+            limiter.queue(one);
+          } else if (step === "release" && !isFree) {
+            const next = waiting.shift();
+            if (next === undefined) isFree = true;
+            else expected.push(next.name);
+            limiter.release();
+          } else if (typeof step === "number") {
+            const [gone] = waiting.splice(step, 1);
+            if (gone !== undefined) limiter.leave(gone);
+          }
+        }
+        expect(placed).toEqual(expected);
+        expect(limiter.tryEnter()).toBe(isFree);
+      },
+    ),
+  );
 });
