@@ -8,13 +8,16 @@ import { Departure } from "./core/departure.ts";
 import { GroupRules } from "./core/group-rules.ts";
 import { Lifecycle } from "./core/lifecycle.ts";
 import { Membership } from "./core/membership.ts";
+import { MemoryWatch } from "./core/memory-watch.ts";
 import { Outstanding } from "./core/outstanding.ts";
-import type { Broker, BrokerHandler, Fanout, Journal, RuleStore } from "./core/ports.ts";
+import type { Broker, BrokerHandler, Fanout, Journal } from "./core/ports.ts";
 import { Pressure } from "./core/pressure.ts";
 import { Redelivery } from "./core/redelivery.ts";
 import { Registry } from "./core/registry.ts";
+import type { RuleStore } from "./core/rule-store.ts";
 import type { LiveOptions } from "./live-options.ts";
 import type { createLogReport } from "./observe/log.ts";
+import { processMemory } from "./process-memory.ts";
 import type { CloseCause } from "./protocol/close-causes.ts";
 import type { TrustedProxies } from "./sockets/addresses.ts";
 import type { Doors } from "./sockets/doors.ts";
@@ -103,7 +106,8 @@ export function buildCore(
   const outstanding = new Outstanding();
   // These know each other: closing goes to the lifecycle, and the lifecycle asks the others.
   const close = (connection: Connection, cause: CloseCause) => lifecycle.close(connection, cause);
-  const pressure: Pressure = new Pressure({ options, registry, clock, close });
+  const memory = new MemoryWatch({ options, registry, memory: processMemory, clock, close });
+  const pressure: Pressure = new Pressure({ options, registry, clock, memory, close });
   const upstream = buildUpstream(running, pressure, report);
   stack.push(() => upstream.stop());
   const redelivery = new Redelivery({ options, upstream, journal, clock, timeOfDayMs, random: Math.random, report });
@@ -124,7 +128,7 @@ export function buildCore(
   const fanout: Fanout = { publish: (topic, frame) => core.doors?.publish(topic, frame) };
   const rulesReached = (revision: number) => rules.reached(revision);
   const deliver: Deliver = new Deliver({ registry, membership, pressure, close, fanout, rulesReached });
-  for (const part of [admission, lifecycle, pressure, rules, redelivery]) stack.push(() => part.stop());
+  for (const part of [admission, lifecycle, pressure, memory, rules, redelivery]) stack.push(() => part.stop());
   const core: Core = { ...common, redelivery, admission, lifecycle, rules, broker, doors: null };
   return core;
 }
@@ -141,5 +145,6 @@ function buildUpstream(running: Running, pressure: Pressure, report: LogReport) 
     clock: systemClock,
     report,
     hold: (byteCount) => pressure.hold(byteCount),
+    fits: (byteCount) => pressure.fits(byteCount),
   });
 }

@@ -23,6 +23,7 @@ import { findClient, TrustedProxies } from "./sockets/addresses.ts";
 import { type Doors, type DoorsParts, openDoors } from "./sockets/doors.ts";
 import { fittingConnections } from "./sockets/file-limit.ts";
 import type { PlainRequest } from "./sockets/listener.ts";
+import { RelayedAnswers } from "./sockets/relayed-answers.ts";
 import { Upgrade } from "./sockets/upgrade.ts";
 import { systemClock } from "./system-clock.ts";
 
@@ -69,7 +70,7 @@ export async function startGateway(config: Config, { log }: { log: Logger }): Pr
     const running: Running = { ...readConfig(config, log), keys };
     const { node, core } = await buildNode(running, { report, stack });
     await node.start(core);
-    const doors = openDoors(config.listen, running.options, wireDoors(running, { node, core, report, state }));
+    const doors = openDoors(config.listen, running.options, wireDoors(running, { node, core, report, state, stack }));
     core.doors = doors;
     stack.push(() => doors.stop());
     const control = startControlServer({
@@ -182,15 +183,17 @@ function publicHosts(config: Config): readonly string[] | null {
 /** Builds the parts to which the listeners hand requests and sockets. */
 function wireDoors(
   running: Running,
-  parts: { node: NodeParts; core: Core; report: LogReport; state: { readonly ready: boolean } },
+  parts: { node: NodeParts; core: Core; report: LogReport; state: { readonly ready: boolean }; stack: StopStack },
 ): DoorsParts {
-  const { node, core, report, state } = parts;
+  const { node, core, report, state, stack } = parts;
+  const relayed = new RelayedAnswers(core.pressure, systemClock);
+  stack.push(() => relayed.stop());
   const isReady = () => state.ready && core.journal.isWritable && node.isReady();
   const api = buildApi(running, core, report);
   const health = ({ path, request }: PlainRequest) =>
     isHealthPath(path) ? answerHealth(request.method, isReady()) : null;
   const healthAndApi = (call: PlainRequest) => health(call) ?? api.handle(call);
-  const upgrade = buildUpgrade(running, { node, core, report });
+  const upgrade = buildUpgrade(running, { node, core, report, relayed });
   const refuse: Upgrade["refuse"] = (request, peerAddress, refused) => upgrade.refuse(request, peerAddress, refused);
   const common = { lifecycle: core.lifecycle, report, refuse };
   // Chosen once, and not by each request's path: so no spelling of a path leads to the API.
@@ -218,7 +221,7 @@ function buildApi(running: Running, { broker, rules, pressure }: Core, report: R
 
 function buildUpgrade(
   running: Running,
-  { node, core, report }: { node: NodeParts; core: Core; report: Report },
+  { node, core, report, relayed }: { node: NodeParts; core: Core; report: Report; relayed: RelayedAnswers },
 ): Upgrade {
   return new Upgrade(
     {
@@ -235,8 +238,7 @@ function buildUpgrade(
       },
       newConnectionId: () => node.newConnectionId(),
     },
-    core.admission,
-    report,
+    { admission: core.admission, relayed, report },
   );
 }
 

@@ -1,4 +1,5 @@
-import type { Answer, Broker, Frame, Report, RuleWrite } from "../core/ports.ts";
+import type { Answer, Broker, Frame, Report } from "../core/ports.ts";
+import type { RuleWrite } from "../core/rule-store.ts";
 import type { Envelope, Members, Target } from "../protocol/envelope.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import type { CallNames } from "./call.ts";

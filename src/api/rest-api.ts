@@ -44,7 +44,7 @@ export class RestApi {
   readonly #pressure: Pressure;
   readonly #clock: Clock;
   readonly #earlyBodies = new EarlyBodies();
-  readonly #hasRoom = () => !this.#pressure.isHigh;
+  readonly #hasRoom = () => this.#pressure.shortage() === null;
   #lastHost: { readonly line: string; readonly hosts: readonly string[] } = { line: "", hosts: [] };
 
   constructor(
@@ -99,6 +99,11 @@ export class RestApi {
     return this.#lastHost.hosts;
   }
 
+  #noRoom(): Refusal {
+    const sentence = this.#pressure.shortage() ?? "limits.maxBufferedBytes was in use";
+    return refusal("buffer_limit", sentence, "maxBufferedBytes", { "Retry-After": "1" });
+  }
+
   async #send({ request, holdOpen }: RestRequest, operation: Operation, names: CallNames): Promise<Refusal | number> {
     const type = parseMessageType(request.headers.get("content-type"));
     if (type === null) {
@@ -114,6 +119,7 @@ export class RestApi {
       const { maxMessageBytes: maxBytes } = this.#options;
       const options = { maxBytes, clock: this.#clock, hasRoom: this.#hasRoom, hold, holdOpen };
       const body = await readBody(request, options, this.#earlyBodies);
+      if (body.kind === "no-room") return this.#noRoom();
       if (body.kind !== "body") return bodyRefusal(body.kind, maxBytes);
       const made = messageFrame(type, body.bytes);
       return "refusal" in made ? made.refusal : await this.#operations.send(operation, names, made.frame);
@@ -124,15 +130,11 @@ export class RestApi {
 }
 
 /** After 413 and 408 the connection is of no more use: what is left of the body would be taken for the next request. */
-function bodyRefusal(fault: Exclude<BodyResult["kind"], "body">, maxBytes: number): Refusal {
+function bodyRefusal(fault: Exclude<BodyResult["kind"], "body" | "no-room">, maxBytes: number): Refusal {
   switch (fault) {
     case "too-big": {
       const sentence = `the body is over limits.maxMessageBytes (${maxBytes})`;
       return refusal("message_too_big", sentence, "maxMessageBytes", { Connection: "close" });
-    }
-    case "no-room": {
-      const sentence = "more than 80 % of limits.maxBufferedBytes is in use";
-      return refusal("buffer_limit", sentence, "maxBufferedBytes", { "Retry-After": "1" });
     }
     default:
       return refusal("body_timeout", "the body stopped arriving", "body", { Connection: "close" });

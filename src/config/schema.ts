@@ -157,9 +157,13 @@ const limitsSchema = z.strictObject({
     unit: "bytes",
     doc: "What may wait for one client that reads slowly; beyond it the connection closes with 1013, `slow consumer`.",
   }),
+  outboxStallTimeoutMs: ms(30_000, 1).register(optionDocs, {
+    unit: "ms",
+    doc: "How long a client for whom bytes wait may take less than 1000 bytes per second of them; then it closes with 1013, `slow consumer`.",
+  }),
   maxBufferedBytes: bytes(268_435_456, 1, 1024 * GIB).register(optionDocs, {
     unit: "bytes",
-    doc: "Waiting in the whole process: messages in flight and in inboxes, outboxes, bodies of REST calls, answers on their way. Past 80 % new clients and sends through the API get 503; past it the connections that hold most are closed with 1013. Not counted: messages that have not arrived whole.",
+    doc: "Waiting in the whole process: messages in flight and in inboxes (256 bytes each beyond the payload), outboxes, bodies of REST calls, answers on their way. Past 80 % clients that read too slowly are closed with 1013, then new clients and sends through the API get 503; past it the connections that hold most are closed. Incomplete messages are not counted: when the process has grown by 1.5 times this (at least 128 MiB, and 8 KiB for each connection), new clients and sends get 503 and clients in the middle of a message are closed.",
   }),
   maxGroupsPerConnection: count(1024, 1, 1_000_000).register(optionDocs, {
     unit: "count",
@@ -175,7 +179,11 @@ const limitsSchema = z.strictObject({
   }),
   bytesPerSecond: count(0, 0, 1024 * GIB).register(optionDocs, {
     unit: "bytes per second",
-    doc: "Message bytes of one connection; more close it with 1008. 0: no limit.",
+    doc: "Bytes of one connection's messages, pings and unasked pongs; more close it with 1008. 0: no limit.",
+  }),
+  controlFramesPerSecond: count(50, 0, 10_000_000).register(optionDocs, {
+    unit: "count per second",
+    doc: "Pings and unasked pongs of one connection, four times as many in a burst; more close it with 1008. 0: no limit.",
   }),
 });
 

@@ -104,10 +104,8 @@ export class Admission {
     if (this.#registry.size + this.#pending.count >= maxConnections) {
       return refusal("connection_limit", `limits.maxConnections (${maxConnections}) is reached`, "maxConnections");
     }
-    if (this.#pressure.isHigh) {
-      const sentence = "more than 80 % of limits.maxBufferedBytes is in use";
-      return refusal("buffer_limit", sentence, "maxBufferedBytes", { "Retry-After": "1" });
-    }
+    const shortage = this.#pressure.shortage();
+    if (shortage !== null) return refusal("buffer_limit", shortage, "maxBufferedBytes", { "Retry-After": "1" });
     if (this.#pending.isFull) {
       const sentence = `limits.maxPendingUpgrades (${maxPendingUpgrades}) is reached`;
       return refusal("pending_upgrade_limit", sentence, "maxPendingUpgrades", { "Retry-After": "1" });
@@ -146,10 +144,14 @@ export class Admission {
       return { kind: "refuse", refusal: journalUnavailable() };
     }
     let departing = false;
+    let heldBytes = 0;
     try {
       if (this.#closing) return { kind: "refuse", refusal: shuttingDown() };
-      const decision = await this.#ask(request);
-      if (decision === "left") return { kind: "left" };
+      const asked = await this.#ask(request);
+      if (asked === "left") return { kind: "left" };
+      heldBytes = asked.kind === "accept" ? (asked.firstFrame?.length ?? 0) : 0;
+      this.#pressure.hold(heldBytes);
+      const decision = await this.#confirm(facts, asked);
       if (decision.kind === "accept") {
         departing = true;
         return await this.#accept(facts, decision);
@@ -166,6 +168,7 @@ export class Admission {
       void this.#departure.send(new Connection(facts), CLOSE.handshakeFailed, true);
       throw error;
     } finally {
+      this.#pressure.hold(-heldBytes);
       if (!departing) {
         // Not waited for: a crash before it is written costs a disconnect that says `unknown`.
         void this.#journal.settled(facts.connectionId);
@@ -203,6 +206,11 @@ export class Admission {
     const maxGroups = this.#options.maxGroupsPerConnection;
     const decision = decideConnect(outcome, { userId: facts.userId, subprotocols, maxGroups });
     if (decision.kind === "refuse") this.#reportUndelivered(facts, eventId, outcome);
+    return decision;
+  }
+
+  /** Writes the user of an accepted client down. */
+  async #confirm(facts: ConnectionFacts, decision: ConnectDecision): Promise<ConnectDecision> {
     if (decision.kind !== "accept") return decision;
     const { userId } = decision;
     const written = await this.#isWritten(this.#journal.connected(facts.connectionId, userId));

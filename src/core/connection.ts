@@ -46,10 +46,15 @@ export class Connection implements ConnectionFacts {
   /** When queued messages stop being posted; set by dispatch once the socket has closed. */
   drainUntil = 0;
 
-  /** What it may still send of messages and bytes, and since when; of no meaning where no such rate is set. Set by lifecycle. */
+  /** What it may still send of messages, bytes and control frames, and since when. Set by lifecycle. */
   messagesLeft = 0;
   bytesLeft = 0;
+  controlFramesLeft = 0;
   ratesFilledAt = 0;
+
+  /** Bytes of its whole messages and control frames, with their heads, and the liveness tick of the last message. Set by lifecycle. */
+  frameBytes = 0;
+  messageAtTick = 0;
 
   /** The liveness tick of the last received message or pong, and the wheel's bucket it stands in. Set by liveness. */
   heardAtTick = 0;

@@ -2,7 +2,7 @@ import { CLOSE, type CloseCause } from "../protocol/close-causes.ts";
 import { messageEventId } from "../protocol/events.ts";
 import { replyFrame } from "../protocol/reply-frame.ts";
 import type { Connection } from "./connection.ts";
-import { type InboundMessage, Inbox } from "./inbox.ts";
+import { type InboundMessage, Inbox, MESSAGE_BYTES } from "./inbox.ts";
 import { describeOutcome } from "./outcome.ts";
 import type { Clock, Report, Upstream, UpstreamOutcome } from "./ports.ts";
 import { type MessageOwner, PostedMessage } from "./posted-message.ts";
@@ -75,7 +75,7 @@ export class Dispatch implements MessageOwner {
       return;
     }
     connection.inFlight = true;
-    this.#pressure.holdMessage(connection, message.payload.length);
+    this.#pressure.holdMessage(connection, message.payload.length + MESSAGE_BYTES);
     this.#post(connection, message);
   }
 
@@ -85,7 +85,7 @@ export class Dispatch implements MessageOwner {
     const connection = message.facts;
     let next: InboundMessage | undefined;
     try {
-      this.#pressure.holdMessage(connection, -message.payload.length);
+      this.#pressure.holdMessage(connection, -message.payload.length - MESSAGE_BYTES);
       const answered = this.#settle(message, outcome);
       if (connection.closeAfterCall !== null) this.#close(connection, connection.closeAfterCall);
       next = this.#mayGoOn(connection, answered) ? this.#next(connection) : undefined;
@@ -117,6 +117,7 @@ export class Dispatch implements MessageOwner {
       return;
     }
     connection.drainUntil = this.#clock.now() + this.#options.inboxDrainTimeoutMs;
+    if (connection.inbox !== null) this.#pressure.draining(connection, () => this.#discardQueue(connection));
   }
 
   /** Gives up every message in flight or waiting, now and from now on. */
@@ -131,12 +132,13 @@ export class Dispatch implements MessageOwner {
 
   #enqueue(connection: Connection, message: InboundMessage): void {
     const { maxInboxMessages, maxInboxBytes } = this.#options;
-    connection.inbox ??= new Inbox({ maxMessages: maxInboxMessages, maxBytes: maxInboxBytes });
+    connection.inbox ??= new Inbox({ maxMessages: maxInboxMessages, maxBytes: maxInboxBytes }, this.#clock.now());
     connection.inbox.push(message);
-    this.#pressure.holdMessage(connection, message.payload.length);
+    this.#pressure.holdMessage(connection, message.payload.length + MESSAGE_BYTES);
     // Too many bytes in the whole process may just have ended this connection.
     if (connection.socket === null || connection.inbox === null) return;
-    if (!connection.inbox.isFull || connection.inbox.paused) return;
+    // While much waits in the whole process, nothing more is read from a client that has sent ahead.
+    if (connection.inbox.paused || !(connection.inbox.isFull || this.#pressure.isHigh)) return;
     connection.inbox.paused = true;
     connection.inbox.progressAt = this.#clock.now();
     this.#paused.add(connection);
@@ -159,6 +161,7 @@ export class Dispatch implements MessageOwner {
   /** No call is under way for the connection any more. */
   #rest(connection: Connection): void {
     connection.inFlight = false;
+    if (connection.end !== null) this.#pressure.drained(connection);
     this.#discardWaiting(connection);
     if (connection.end !== null && connection.socket === null) this.#onDrained(connection);
   }
@@ -217,7 +220,7 @@ export class Dispatch implements MessageOwner {
     if (inbox === null) return undefined;
     const message = inbox.shift();
     inbox.progressAt = this.#clock.now();
-    if (inbox.paused && inbox.isRelaxed) {
+    if (inbox.paused && (this.#pressure.isHigh ? inbox.count === 0 : inbox.isRelaxed)) {
       inbox.paused = false;
       this.#paused.delete(connection);
       connection.socket?.resume();
@@ -228,12 +231,20 @@ export class Dispatch implements MessageOwner {
   }
 
   #discardWaiting(connection: Connection): void {
-    const count = connection.inbox?.count ?? 0;
-    connection.inbox = null;
+    this.#discardQueue(connection);
     this.#pressure.holdMessage(connection, -connection.heldBytes);
-    if (count === 0) return;
+  }
+
+  /** Gives up the messages behind the one in flight. */
+  #discardQueue(connection: Connection): void {
+    const { inbox } = connection;
+    if (inbox === null) return;
+    connection.inbox = null;
+    this.#pressure.holdMessage(connection, -inbox.byteCount - inbox.count * MESSAGE_BYTES);
+    if (inbox.count === 0) return;
     const firstEventId = messageEventId(connection.connectionId, connection.messageCount + 1);
-    this.#reportUndelivered(connection, firstEventId, "queued messages discarded after the connection closed", count);
+    const cause = "queued messages discarded after the connection closed";
+    this.#reportUndelivered(connection, firstEventId, cause, inbox.count);
   }
 
   #reportUndelivered(connection: Connection, eventId: string, cause: string, count: number): void {

@@ -1,5 +1,6 @@
 import { hubKey } from "../protocol/names.ts";
-import type { Clock, Report, RuleChange, RuleStore, RuleWrite } from "./ports.ts";
+import type { Clock, Report } from "./ports.ts";
+import type { RuleChange, RuleStore, RuleWrite } from "./rule-store.ts";
 
 /** Rules that are in force at the same time, over all hubs; one more is refused. Source: spec section 6. */
 export const MAX_GROUP_RULES = 100_000;

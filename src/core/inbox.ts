@@ -4,6 +4,9 @@ export interface InboundMessage {
   readonly binary: boolean;
 }
 
+/** What a message takes beyond its payload, in bytes. */
+export const MESSAGE_BYTES = 256;
+
 /**
  * The messages of one connection that wait behind the one in flight.
  *
@@ -15,8 +18,8 @@ export interface InboundMessage {
  * Source: spec section 5.2; design, `limits.maxInboxMessages`, `maxInboxBytes`.
  */
 export class Inbox {
-  /** When a message was last taken out, or reading last paused. Set by dispatch; milliseconds of the clock. */
-  progressAt = 0;
+  /** When a message was last taken out, reading last paused, or the first came. Set by dispatch; milliseconds of the clock. */
+  progressAt: number;
   /** Whether reading from the client is paused. Set by dispatch. */
   paused = false;
 
@@ -26,7 +29,8 @@ export class Inbox {
   #head = 0;
   #bytes = 0;
 
-  constructor(bounds: { maxMessages: number; maxBytes: number }) {
+  constructor(bounds: { maxMessages: number; maxBytes: number }, now: number) {
+    this.progressAt = now;
     this.#maxMessages = bounds.maxMessages;
     this.#maxBytes = bounds.maxBytes;
   }

@@ -154,13 +154,89 @@ describe("rate limits", () => {
   });
 });
 
+describe("control frames", () => {
+  const PER_SECOND = 10;
+
+  function open(
+    options: { controlFramesPerSecond?: number; bytesPerSecond?: number; messagesPerSecond?: number } = {},
+  ) {
+    const stage = new CoreStage({ controlFramesPerSecond: PER_SECOND, ...options });
+    const client = stage.open();
+    const pings = (count: number, byteCount = 0) => {
+      for (let i = 0; i < count; i++) stage.lifecycle.pinged(client.connection, byteCount);
+    };
+    return { stage, ...client, pings };
+  }
+
+  test("may come in a burst of four times their rate; one more closes with 1008", () => {
+    const { pings, socket, connection } = open();
+    pings(4 * PER_SECOND);
+    expect(socket.done).toEqual([]);
+    pings(1);
+    expect(socket.done).toEqual(["close 1008 rate limited"]);
+    expect(connection.end).toEqual({ code: 1008, reason: "rate limited" });
+  });
+
+  test("may come at their rate for as long as they like", async () => {
+    const { stage, pings, socket } = open();
+    pings(4 * PER_SECOND);
+    for (let second = 0; second < 100; second++) {
+      await stage.clock.advance(1000);
+      pings(PER_SECOND);
+    }
+    expect(socket.done).toEqual([]);
+    pings(1);
+    expect(socket.done).toEqual(["close 1008 rate limited"]);
+  });
+
+  test("are pongs too, unless they answer a ping", async () => {
+    const { stage, connection, socket, pings } = open();
+    for (let round = 0; round < 100; round++) {
+      await stage.clock.advance(20_000);
+      stage.lifecycle.ponged(connection, 7);
+    }
+    expect(new Set(socket.done)).toEqual(new Set(["ping"]));
+    socket.done.length = 0;
+    for (let i = 0; i < 4 * PER_SECOND; i++) stage.lifecycle.ponged(connection, 7);
+    expect(socket.done).toEqual([]);
+    pings(1);
+    expect(socket.done).toEqual(["close 1008 rate limited"]);
+  });
+
+  test("count for bytesPerSecond, not for messagesPerSecond", async () => {
+    const few = open({ messagesPerSecond: 1 });
+    few.pings(30);
+    await few.send("a");
+    expect(few.socket.done).toEqual([]);
+    const bytes = open({ bytesPerSecond: 100 });
+    bytes.pings(1, 60);
+    await bytes.send("x".repeat(40));
+    expect(bytes.socket.done).toEqual([]);
+    bytes.pings(1, 1);
+    expect(bytes.socket.done).toEqual(["close 1008 rate limited"]);
+  });
+
+  test("0 limits none", () => {
+    const { pings, socket } = open({ controlFramesPerSecond: 0 });
+    pings(10_000);
+    expect(socket.done).toEqual([]);
+  });
+
+  test("make the pressure look at what they make hubwire send", () => {
+    const { stage, pings, socket } = open({ controlFramesPerSecond: 0 });
+    socket.waitingBytes = stage.options.maxOutboxBytes + 1;
+    pings(stage.options.maxOutboxBytes / 4 / 125, 125);
+    expect(socket.done).toEqual(["terminate"]);
+  });
+});
+
 describe("silence", () => {
   test("is cut with 1006 `ping timeout`; a ping, a pong or a message keeps a connection open", async () => {
     const stage = new CoreStage();
     const [mute, chatty, busy] = [stage.open(), stage.open(), stage.open()];
     for (let second = 0; second < 40; second++) {
       await stage.clock.advance(1000);
-      if (second % 5 === 0) stage.lifecycle.heard(chatty.connection);
+      if (second % 5 === 0) stage.lifecycle.pinged(chatty.connection, 0);
       if (second % 5 === 1) await busy.send("a");
     }
     expect(mute.socket.done).toEqual(["ping", "terminate"]);
@@ -210,6 +286,14 @@ describe("what a connection owns", () => {
     // Used last of all, so that the stage itself was not what was collected.
     stage.stop();
   });
+});
+
+test("a first message that is not read counts as waiting for the client", async () => {
+  const stage = new CoreStage({ maxOutboxBytes: 1000 });
+  const { socket } = stage.open({ firstFrame: "x".repeat(300) });
+  socket.waitingBytes = 1001;
+  await stage.clock.advance(500);
+  expect(socket.done).toEqual(["terminate"]);
 });
 
 describe("closeAfterCall", () => {

@@ -13,9 +13,19 @@ import type { Registry } from "./registry.ts";
 export interface LifecycleOptions extends DispatchOptions, LivenessOptions {
   /** 0: no limit. */
   readonly messagesPerSecond: number;
-  /** 0: no limit. */
+  /** 0: no limit. Payloads of messages and of control frames. */
   readonly bytesPerSecond: number;
+  /** Pings, and pongs that answer none. 0: no limit. */
+  readonly controlFramesPerSecond: number;
 }
+
+/** The size of the head of a client's frame, mask included. Source: RFC 6455 section 5.2. */
+function frameHeadBytes(payloadBytes: number): number {
+  return payloadBytes < 126 ? 6 : payloadBytes < 65_536 ? 8 : 14;
+}
+
+/** So many seconds' worth of control frames may come at once. */
+const CONTROL_BURST_SECONDS = 4;
 
 /**
  * What happens to a connection from its open socket to its disconnect event: the socket adapter's one door into the core.
@@ -27,6 +37,7 @@ export class Lifecycle {
   readonly #registry: Registry;
   readonly #membership: Membership;
   readonly #departure: Departure;
+  readonly #pressure: Pressure;
   readonly #clock: Clock;
   readonly #report: Report;
   readonly #liveness: Liveness;
@@ -48,6 +59,7 @@ export class Lifecycle {
     this.#registry = parts.registry;
     this.#membership = parts.membership;
     this.#departure = parts.departure;
+    this.#pressure = parts.pressure;
     this.#clock = parts.clock;
     this.#report = parts.report;
     this.#liveness = new Liveness(parts.options, parts.clock, (connection) =>
@@ -66,10 +78,11 @@ export class Lifecycle {
   opened(connection: Connection, socket: ClientSocket, firstFrame: Frame | null): void {
     connection.socket = socket;
     this.#fillRates(connection);
+    connection.messageAtTick = this.#liveness.tick;
     this.#membership.enter(connection);
     this.#liveness.add(connection);
     this.#report.connectionOpened(connection);
-    if (firstFrame !== null && socket.send(firstFrame) === "full") this.close(connection, CLOSE.slowConsumer);
+    if (firstFrame !== null) this.#sendFirst(connection, socket, firstFrame);
     if (this.#arrivalsEnd !== null) this.close(connection, this.#arrivalsEnd);
   }
 
@@ -83,13 +96,29 @@ export class Lifecycle {
     // After the decision to close nothing more is taken from the client.
     if (connection.socket === null || connection.end !== null || connection.isDisowned) return;
     this.#liveness.heard(connection);
-    if (!this.#withinRates(connection, message)) this.close(connection, CLOSE.rateLimited);
+    const { length } = message.payload;
+    connection.frameBytes += length + frameHeadBytes(length);
+    connection.messageAtTick = this.#liveness.tick;
+    if (!this.#withinRates(connection, length)) this.close(connection, CLOSE.rateLimited);
     else this.#dispatch.received(connection, message);
   }
 
-  /** A ping or pong has arrived. */
-  heard(connection: Connection): void {
+  /** A ping has arrived; its pong, of the same size, is on its way. */
+  pinged(connection: Connection, byteCount: number): void {
+    if (connection.socket === null || connection.end !== null) return;
     this.#liveness.heard(connection);
+    this.#pressure.moved(byteCount);
+    connection.frameBytes += byteCount + frameHeadBytes(byteCount);
+    this.#chargeControlFrame(connection, byteCount);
+  }
+
+  /** A pong has arrived, asked for or not. */
+  ponged(connection: Connection, byteCount: number): void {
+    if (connection.socket === null || connection.end !== null) return;
+    const isAnswer = this.#liveness.isPinged(connection);
+    this.#liveness.heard(connection);
+    connection.frameBytes += byteCount + frameHeadBytes(byteCount);
+    if (!isAnswer) this.#chargeControlFrame(connection, byteCount);
   }
 
   /** Ends a connection from our side. The first cause stays; a second call does nothing. */
@@ -98,7 +127,8 @@ export class Lifecycle {
     if (socket === null || connection.end !== null) return;
     connection.end = cause;
     // A peer that does not answer or does not read gets no close frame: it would wait behind what is not read.
-    if (cause.code === 1006 || cause === CLOSE.slowConsumer) socket.terminate();
+    // Nor one who is in the middle of a message: what has arrived of it would be kept until the peer has closed too.
+    if (cause.code === 1006 || cause === CLOSE.slowConsumer || cause === CLOSE.bufferLimit) socket.terminate();
     else socket.close(cause.code, cause.reason);
   }
 
@@ -135,22 +165,52 @@ export class Lifecycle {
     this.#dispatch.stop();
   }
 
+  #sendFirst(connection: Connection, socket: ClientSocket, frame: Frame): void {
+    if (socket.send(frame) === "full") this.close(connection, CLOSE.slowConsumer);
+    this.#pressure.moved(frame.length);
+  }
+
   #fillRates(connection: Connection): void {
-    connection.messagesLeft = this.#options.messagesPerSecond;
-    connection.bytesLeft = this.#options.bytesPerSecond;
+    const { messagesPerSecond, bytesPerSecond, controlFramesPerSecond } = this.#options;
+    connection.messagesLeft = messagesPerSecond;
+    connection.bytesLeft = bytesPerSecond;
+    connection.controlFramesLeft = controlFramesPerSecond * CONTROL_BURST_SECONDS;
     connection.ratesFilledAt = this.#clock.now();
   }
 
-  #withinRates(connection: Connection, message: InboundMessage): boolean {
+  #withinRates(connection: Connection, byteCount: number): boolean {
     const { messagesPerSecond, bytesPerSecond } = this.#options;
     if (messagesPerSecond === 0 && bytesPerSecond === 0) return true;
+    this.#refillRates(connection);
+    connection.messagesLeft--;
+    connection.bytesLeft -= byteCount;
+    if (messagesPerSecond > 0 && connection.messagesLeft < 0) return false;
+    return bytesPerSecond === 0 || connection.bytesLeft >= 0;
+  }
+
+  /** A control frame is no message, but its bytes are bytes. */
+  #chargeControlFrame(connection: Connection, byteCount: number): void {
+    const { bytesPerSecond, controlFramesPerSecond } = this.#options;
+    this.#refillRates(connection);
+    connection.controlFramesLeft--;
+    connection.bytesLeft -= byteCount;
+    const isPast = controlFramesPerSecond > 0 && connection.controlFramesLeft < 0;
+    if (isPast || (bytesPerSecond > 0 && connection.bytesLeft < 0)) this.close(connection, CLOSE.rateLimited);
+  }
+
+  #refillRates(connection: Connection): void {
+    const { messagesPerSecond, bytesPerSecond, controlFramesPerSecond } = this.#options;
     const now = this.#clock.now();
     const passedMs = now - connection.ratesFilledAt;
     connection.ratesFilledAt = now;
-    connection.messagesLeft = refill(connection.messagesLeft, messagesPerSecond, passedMs) - 1;
-    connection.bytesLeft = refill(connection.bytesLeft, bytesPerSecond, passedMs) - message.payload.length;
-    if (messagesPerSecond > 0 && connection.messagesLeft < 0) return false;
-    return bytesPerSecond === 0 || connection.bytesLeft >= 0;
+    connection.messagesLeft = refill(connection.messagesLeft, messagesPerSecond, passedMs);
+    connection.bytesLeft = refill(connection.bytesLeft, bytesPerSecond, passedMs);
+    connection.controlFramesLeft = refill(
+      connection.controlFramesLeft,
+      controlFramesPerSecond,
+      passedMs,
+      CONTROL_BURST_SECONDS,
+    );
   }
 
   #depart(connection: Connection): void {

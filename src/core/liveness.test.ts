@@ -5,7 +5,10 @@ import { Connection } from "./connection.ts";
 import { Inbox } from "./inbox.ts";
 import { Liveness } from "./liveness.ts";
 
-function stage(options = { pingAfterMs: 20_000, pongTimeoutMs: 8000 }) {
+const STALL_MS = 30_000;
+
+function stage(times = { pingAfterMs: 20_000, pongTimeoutMs: 8000 }) {
+  const options = { ...times, outboxStallTimeoutMs: STALL_MS };
   const clock = new FakeClock();
   const dead: Connection[] = [];
   const liveness = new Liveness(options, clock, (connection) => dead.push(connection));
@@ -82,7 +85,7 @@ describe("a connection whose reading is paused", () => {
     const { connection, socket } = add();
     await clock.advance(20_000);
     expect(socket.done).toEqual(["ping"]);
-    connection.inbox = new Inbox({ maxMessages: 1, maxBytes: 1 });
+    connection.inbox = new Inbox({ maxMessages: 1, maxBytes: 1 }, 0);
     connection.inbox.paused = true;
     await clock.advance(300_000);
     expect([socket.done, dead]).toEqual([["ping"], []]);

@@ -1,11 +1,14 @@
 import type { Connection } from "./connection.ts";
 import type { Clock } from "./ports.ts";
+import { isProgress, Progress, TrafficMeter } from "./traffic.ts";
 
 export interface LivenessOptions {
   /** A connection from which nothing came for this long is pinged; after half of it already, where many are due at one time. */
   readonly pingAfterMs: number;
-  /** A pinged connection from which nothing comes for this long is cut. */
+  /** A pinged connection from which nothing comes for this long is cut, unless bytes move on it. */
   readonly pongTimeoutMs: number;
+  /** How long a client may take nothing of what waits in front of its ping. */
+  readonly outboxStallTimeoutMs: number;
 }
 
 /** Longest tick; a deadline is met at most one tick late. */
@@ -29,23 +32,43 @@ const MIN_CROWD = 64;
 /** A bucket with so many times its share of all connections is crowded. */
 const CROWD_FACTOR = 3;
 
+/** A pinged client that has not answered yet, since it was last looked at. */
+interface Suspect {
+  readonly meter: TrafficMeter;
+  /** Of the bytes that it takes. */
+  readonly progress: Progress;
+  sinceTick: number;
+  /** Whether the ping stood behind bytes that the client had not taken. */
+  wasBacklogged: boolean;
+}
+
 /**
  * Pings silent connections and cuts those that do not answer.
  *
  *     bucket of tick n ─▶ heard from since? ─yes─▶ bucket of (last heard + pingAfter)
  *                                │no
  *                                ▼
- *                        ping, bucket of (n + pongTimeout) ─▶ heard from since? ─yes─▶ as above
- *                                                                   │no
- *                                                                   ▼
- *                                                               onDead
+ *                        ping ─▶ half of pongTimeout ─▶ the other half ─▶ heard from since? ─yes─▶ as above
+ *                                 traffic is noted                               │no
+ *                                                                                ▼
+ *                                   half of pongTimeout ◀─yes─ has traffic moved since the last look?
+ *                                                                                │no
+ *                                                                                ▼
+ *                                                                             onDead
  *
- * Those that came in one burst, as after a restart, would be pinged in one go for ever after. Whoever finds his bucket crowded
+ * A client cannot answer in the middle of a frame that it is sending, nor before it has read what stands in front of the ping. So
+ * bytes of a frame that arrive are a sign of life, and while the ping waits behind a backlog, bytes that the client takes are: the
+ * time of the pong begins when the ping has left. A client's system takes bytes in steps of up to a sixteenth of its receive
+ * buffer, so a slow reader may seem to take nothing for a while: outboxStallTimeout bounds that.
+ *
+ * Clients that came in one burst, as after a restart, would be pinged together from then on. A client that finds its bucket crowded
  * takes an earlier one, and is pinged up to half of pingAfter sooner: the burst is spread in one round, and stays so while it is
  * silent.
  *
  * Why not Bun's idleTimeout: every successful send resets it, so a mute peer that is pushed to would never be cut.
- * Cost:   one number written per received message; one tick in 100 ms visits a hundredth of the connections.
+ * Cost:   one number written per received message; one tick in 100 ms visits a hundredth of the connections. A system call or two
+ *         for a client that has not answered within half of pongTimeout.
+ * Source: decision 0024.
  */
 export class Liveness {
   readonly #options: LivenessOptions;
@@ -57,6 +80,7 @@ export class Liveness {
   #cancel: () => void = () => {};
   #tick = 0;
   #tickMs = MAX_TICK_MS;
+  readonly #suspects = new Map<Connection, Suspect>();
   /** Up to when ticks have been counted. */
   #tickedAtMs = 0;
   #count = 0;
@@ -81,27 +105,39 @@ export class Liveness {
     const connections = this.#buckets.flatMap((bucket) => [...bucket]);
     this.#buckets = Array.from({ length: longest + 1 }, () => new Set());
     this.#count = 0;
+    this.#suspects.clear();
     for (const connection of connections) this.add(connection);
     this.#tickMs = tickMs;
     this.#tickedAtMs = this.#clock.now();
     this.#cancel = this.#clock.every(tickMs, () => this.#catchUp());
   }
 
+  /** Counts the ticks. */
+  get tick(): number {
+    return this.#tick;
+  }
+
   add(connection: Connection): void {
     this.#count++;
     this.heard(connection);
+    connection.pingedAtTick = 0;
     this.#placeForPing(connection);
   }
 
   /** To be called for every message and pong that arrives. */
   heard(connection: Connection): void {
     connection.heardAtTick = this.#tick;
-    connection.pingedAtTick = 0;
+  }
+
+  /** Whether it has been pinged and not been heard from since. */
+  isPinged({ pingedAtTick, heardAtTick }: Connection): boolean {
+    return pingedAtTick !== 0 && pingedAtTick > heardAtTick;
   }
 
   remove(connection: Connection): void {
     if (this.#buckets[connection.wheelBucket]?.delete(connection) === true) this.#count--;
     connection.wheelBucket = -1;
+    this.#suspects.delete(connection);
   }
 
   stop(): void {
@@ -152,17 +188,66 @@ export class Liveness {
   #visit(connection: Connection): void {
     // While reading is paused no pong can be seen; the inbox has a deadline of its own.
     if (connection.inbox?.paused === true) this.heard(connection);
-    const silentTicks = this.#tick - connection.heardAtTick;
-    if (connection.pingedAtTick !== 0) {
-      connection.wheelBucket = -1;
-      this.#count--;
-      this.#onDead(connection);
-    } else if (silentTicks < this.#pingAfterTicks) {
-      this.#placeForPing(connection);
-    } else {
-      connection.pingedAtTick = this.#tick;
-      connection.socket?.ping();
-      this.#place(connection, this.#pongTimeoutTicks);
+    const pongTicksLeft = connection.pingedAtTick + this.#pongTimeoutTicks - this.#tick;
+    if (this.isPinged(connection)) this.#visitPinged(connection);
+    // Its next ping is due from the end of the pong's time on, as if nobody had looked meanwhile: that keeps a burst spread.
+    else if (connection.pingedAtTick !== 0 && pongTicksLeft > 0) this.#place(connection, pongTicksLeft);
+    else this.#visitHeard(connection);
+  }
+
+  #visitHeard(connection: Connection): void {
+    connection.pingedAtTick = 0;
+    this.#suspects.delete(connection);
+    if (this.#tick - connection.heardAtTick < this.#pingAfterTicks) this.#placeForPing(connection);
+    else this.#ping(connection);
+  }
+
+  #ping(connection: Connection): void {
+    connection.pingedAtTick = this.#tick;
+    // A ping behind a backlog is measured from the start: the backlog may be gone at the next look, and the pong not due yet.
+    if ((connection.socket?.waitingBytes ?? 0) > 0) this.#suspect(connection);
+    else this.#suspects.delete(connection);
+    connection.socket?.ping();
+    this.#place(connection, Math.ceil(this.#pongTimeoutTicks / 2));
+  }
+
+  /** No answer yet. */
+  #visitPinged(connection: Connection): void {
+    const suspect = this.#suspects.get(connection) ?? this.#suspect(connection);
+    if (this.#hasMoved(connection, suspect)) connection.pingedAtTick = this.#tick;
+    const leftTicks = this.#pongTimeoutTicks - (this.#tick - connection.pingedAtTick);
+    if (leftTicks > 0) {
+      this.#place(connection, Math.min(leftTicks, Math.ceil(this.#pongTimeoutTicks / 2)));
+      return;
     }
+    connection.wheelBucket = -1;
+    this.#count--;
+    this.#suspects.delete(connection);
+    this.#onDead(connection);
+  }
+
+  #suspect(connection: Connection): Suspect {
+    const progress = new Progress(0, this.#clock.now());
+    const suspect: Suspect = { meter: new TrafficMeter(), progress, sinceTick: this.#tick, wasBacklogged: false };
+    this.#suspects.set(connection, suspect);
+    this.#look(connection, suspect);
+    return suspect;
+  }
+
+  /** Whether bytes have moved since the last look that say that the client lives. */
+  #hasMoved(connection: Connection, suspect: Suspect): boolean {
+    const { meter, progress, sinceTick, wasBacklogged } = suspect;
+    const { receivedBytes } = meter;
+    this.#look(connection, suspect);
+    const durationMs = (this.#tick - sinceTick) * this.#tickMs;
+    if (isProgress(meter.receivedBytes - receivedBytes, durationMs)) return true;
+    const stalledMs = progress.stalledMs(meter.deliveredBytes, this.#clock.now());
+    return wasBacklogged && stalledMs < this.#options.outboxStallTimeoutMs;
+  }
+
+  #look({ socket }: Connection, suspect: Suspect): void {
+    if (socket !== null) suspect.meter.look(socket);
+    suspect.sinceTick = this.#tick;
+    suspect.wasBacklogged = suspect.meter.isBacklogged;
   }
 }

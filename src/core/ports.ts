@@ -97,6 +97,16 @@ export interface UpstreamLane {
 /** A complete WebSocket message: a string is a text frame, bytes are a binary frame. */
 export type Frame = string | Uint8Array;
 
+/** What a client's TCP connection has carried, as the system counts it. Only growth has a meaning. Units: bytes. */
+export interface Traffic {
+  /** Received from the client, bytes of an incomplete message included. */
+  readonly received: number;
+  /** Acknowledged by the client's system: no longer waiting anywhere on this machine. */
+  readonly delivered: number;
+  /** Not sent yet, since the client's system takes no more. What waits in this process is not included. */
+  readonly unsent: number;
+}
+
 /**
  * One client's WebSocket, already open.
  *
@@ -105,6 +115,10 @@ export type Frame = string | Uint8Array;
 export interface ClientSocket {
   /** Bytes that wait for the client to read. */
   readonly waitingBytes: number;
+  /** Whether its messages may come compressed. */
+  readonly isCompressed: boolean;
+  /** What its TCP connection has carried; null where the system does not tell. Costs a system call. */
+  readTraffic(): Traffic | null;
   /** `sent`: given to the kernel or queued within bounds. `full`: not sent, since more than `maxOutboxBytes` would wait. */
   send(frame: Frame): "sent" | "full";
   /**
@@ -227,50 +241,6 @@ export interface Report {
   takeoverFailed(nodeId: string, cause: string): void;
   /** A bug of ours that an edge caught. */
   fault(where: string, error: unknown): void;
-}
-
-/** "This user is in this group until then", also for connections that the user opens later. Source: spec section 6. */
-export interface GroupRule {
-  /** In the form of `hubKey`, but for what an earlier version stored; rules compare hubs by `hubKey`. */
-  readonly hub: string;
-  readonly userId: string;
-  readonly group: string;
-  /** Unix time in milliseconds. */
-  readonly expiresAtMs: number;
-}
-
-/** Which rule is meant. */
-export type RuleKey = Omit<GroupRule, "expiresAtMs">;
-
-/** A rule that was put, or, where `expiresAtMs` is null, removed. Revisions grow with every change of any rule. */
-export interface RuleChange extends RuleKey {
-  readonly expiresAtMs: number | null;
-  readonly revision: number;
-}
-
-/** What became of a change: written under this revision, or the store is out of reach and it is not known. */
-export type RuleWrite = { readonly kind: "written"; readonly revision: number } | { readonly kind: "unavailable" };
-
-/**
- * Keeps group rules over a restart, for all nodes. It only stores: what a rule means is the core's business.
- *
- * Order:  when `put` and `remove` resolve with `written`, the change survives a crash of the process. Every node hears all
- *         changes, its own too, in the order of their revisions; a node's own may come before or after the write resolves.
- * Errors: rejects where the disk does not take it; nothing is changed then.
- */
-export interface RuleStore {
-  /** Whether every change so far has been told, and changes can be written. */
-  readonly isCurrent: boolean;
-  /** To be called once. Tells every rule that is kept, expired ones too, then every change; resolves after the former. */
-  watch(listener: (change: RuleChange) => void): Promise<void>;
-  /** Adds a rule or replaces the one of the same key. */
-  put(rule: GroupRule): Promise<RuleWrite>;
-  /** Removes rules, whatever their revision; the answer's is that of the last. */
-  remove(keys: readonly RuleKey[]): Promise<RuleWrite>;
-  /** Forgets what has ended, unless it was put again since that revision. Only tidying: it may fail, or be done by another node. */
-  forget(ended: readonly RuleChange[]): Promise<void>;
-  /** May be called twice. */
-  close(): Promise<void>;
 }
 
 /** A disconnect event that is owed. */

@@ -1,17 +1,26 @@
 import { CLOSE, type CloseCause } from "../protocol/close-causes.ts";
 import type { Connection } from "./connection.ts";
+import { Outboxes } from "./outboxes.ts";
 import type { Clock } from "./ports.ts";
 import type { Registry } from "./registry.ts";
 
 export interface PressureOptions {
   /** What may wait for one client that does not read. */
   readonly maxOutboxBytes: number;
+  /** How long a client for whom bytes wait may take nothing of them. */
+  readonly outboxStallTimeoutMs: number;
   /** What may wait in the whole process: messages in flight and in inboxes, outboxes, bodies of REST calls, answers. */
   readonly maxBufferedBytes: number;
 }
 
-/** From this share of `maxBufferedBytes` on nobody new is let in. */
+/** Past this share of `maxBufferedBytes` no new clients are let in. */
 const HIGH_SHARE = 0.8;
+
+/** Bun's buffer for a client doubles when it grows, so it may take twice what it holds. */
+export const OUTBOX_FACTOR = 2;
+
+/** Past 80 %, a client of whose messages none was answered for this long is not waited for. */
+const STUCK_INBOX_MS = 2000;
 
 /** How many looks there are at least while one client's bound fills up. */
 const LOOKS_PER_BOUND = 4;
@@ -21,6 +30,13 @@ const LOOKS_PER_TOTAL = 20;
 
 /** How often the sockets are looked at while something may wait. */
 const CHECK_INTERVAL_MS = 500;
+
+/** The bound on the process's memory. */
+export interface MemoryBound {
+  readonly isOver: boolean;
+  /** Bytes have come into the process and wait in it. */
+  arrived(byteCount: number): void;
+}
 
 /** One open connection and what it holds. */
 interface Holder {
@@ -33,59 +49,86 @@ interface Holder {
  * Bounds what waits for clients and for the upstream.
  *
  *     a client's outbox past maxOutboxBytes      ─▶ it is cut: slow consumer
- *     the process past 80 % of maxBufferedBytes  ─▶ no new upgrades, no messages through the REST API
+ *     no progress for outboxStallTimeoutMs       ─▶ it is cut: slow consumer
+ *     the process past 80 % of maxBufferedBytes  ─▶ clients that read too slowly are cut, the largest outboxes first; clients of
+ *                                                   whose messages none was answered for 2 s are closed, and what they
+ *                                                   sent is discarded; reading pauses earlier (`isHigh`)
+ *     still past 80 %                            ─▶ no new upgrades, no messages through the REST API
  *     the process past maxBufferedBytes          ─▶ the largest holders are closed until it is not
+ *     still past it                              ─▶ what closed connections have not posted yet is discarded
  *
- * The messages of a connection that has closed are still posted (spec section 5.2), so closing frees none of them: they count
- * for the 80 %, not for closing more. `inboxDrainTimeoutMs` ends them. What Bun has of a message that is not whole yet cannot
- * be seen; it is up to `maxMessageBytes` for each connection.
+ * The messages of a connection that has closed are still posted (PROTOCOL.md, "message"), so closing frees none of them: they
+ * do not count for closing more. What Bun has of a message that is not whole yet
+ * cannot be seen here; `MemoryWatch` bounds it.
  *
  * Why it looks instead of being told: a fan-out is one call for thousands of sockets, and Bun drops for a full one without
- * saying for which. So Bun is given room beyond our bound, and the sockets are looked at before that room can be used up:
+ * saying for which. So Bun is given room beyond this bound, and the sockets are looked at before that room can be used up:
  * every half second, each time a quarter of `maxOutboxBytes` was sent, and each time a twentieth of `maxBufferedBytes` was,
  * counted for every receiver. A look in the middle of a turn may miss what was published in it, since small messages reach
  * the sockets at its end; so the half second's look is never left out for it. What `ClientSocket.sendSoon` keeps for the end of a
  * turn is not seen either: a quarter of `maxOutboxBytes` at most, for which that room is enough.
  * Cost:   about 0.1 µs for each connection and look; none while nothing was sent and nothing waits.
+ * Source: decision 0024.
  */
 export class Pressure {
   readonly #options: PressureOptions;
   readonly #registry: Registry;
+  readonly #clock: Clock;
+  readonly #memory: MemoryBound;
   readonly #close: (connection: Connection, cause: CloseCause) => void;
   readonly #cancel: () => void;
+  readonly #outboxes = new Outboxes();
+  /** Closed connections whose messages are still posted, and how to give up those that wait. */
+  readonly #draining = new Map<Connection, () => void>();
   #movedSinceCheck = 0;
   #movedToAllSinceCheck = 0;
   #movedSinceTick = false;
   #bodyBytes = 0;
   /** Of messages: those of connections that have closed too. */
   #messageBytes = 0;
-  /** What waited for clients at the last look. */
-  #outboxBytes = 0;
   #checking = false;
 
   constructor(parts: {
     options: PressureOptions;
     registry: Registry;
     clock: Clock;
+    memory: MemoryBound;
     close: (connection: Connection, cause: CloseCause) => void;
   }) {
     this.#options = parts.options;
     this.#registry = parts.registry;
+    this.#clock = parts.clock;
+    this.#memory = parts.memory;
     this.#close = parts.close;
     this.#cancel = parts.clock.every(CHECK_INTERVAL_MS, () => {
-      const isIdle = !this.#movedSinceTick && this.#outboxBytes === 0 && this.#bodyBytes === 0;
+      const holdsNothing = this.#outboxes.bytes === 0 && this.#bodyBytes === 0 && !this.isHigh;
+      const isIdle = !this.#movedSinceTick && holdsNothing;
       this.#movedSinceTick = false;
       if (!isIdle) this.#check();
     });
   }
 
-  /** Whether new clients and messages through the REST API must be refused. */
+  /** Whether so much waits that new clients and messages through the REST API must be refused. */
   get isHigh(): boolean {
-    const heldBytes = this.#outboxBytes + this.#messageBytes + this.#bodyBytes;
-    return heldBytes > this.#options.maxBufferedBytes * HIGH_SHARE;
+    return this.#heldBytes > this.#options.maxBufferedBytes * HIGH_SHARE;
   }
 
-  /** To be called for what is sent to clients; once for a whole fan-out. */
+  /**
+   * Why new clients and messages through the REST API cannot be taken, as a sentence; null where they can. Ends clients that read
+   * too slowly first.
+   */
+  shortage(): string | null {
+    if (this.isHigh) this.#relieve();
+    if (this.isHigh) return "more than 80 % of limits.maxBufferedBytes is in use";
+    return this.#memory.isOver ? "the process has grown by more than 1.5 times limits.maxBufferedBytes" : null;
+  }
+
+  /** Whether so many bytes more may wait. */
+  fits(byteCount: number): boolean {
+    return this.#heldBytes + byteCount <= this.#options.maxBufferedBytes;
+  }
+
+  /** To be called for what is sent to clients, and for what they make hubwire send; once for a whole fan-out. */
   moved(byteCount: number, receivers = 1): void {
     // An empty message has a frame's head too, and must be noticed.
     this.#movedSinceCheck += byteCount + 1;
@@ -99,17 +142,33 @@ export class Pressure {
   /** Counts bytes of bodies and answers while they are on their way; negative when they are let go. */
   hold(byteCount: number): void {
     this.#bodyBytes += byteCount;
+    if (byteCount > 0) this.#memory.arrived(byteCount);
   }
 
   /** Counts bytes of a connection's messages from their arrival until they are posted; negative when they are let go. */
   holdMessage(connection: Connection, byteCount: number): void {
     connection.heldBytes += byteCount;
     this.#messageBytes += byteCount;
-    if (byteCount >= 0) this.moved(byteCount);
+    if (byteCount <= 0) return;
+    this.#memory.arrived(byteCount);
+    this.moved(byteCount);
+  }
+
+  /** A connection has closed and its messages are still posted; `discard` gives up those that wait. `drained` follows. */
+  draining(connection: Connection, discard: () => void): void {
+    this.#draining.set(connection, discard);
+  }
+
+  drained(connection: Connection): void {
+    this.#draining.delete(connection);
   }
 
   stop(): void {
     this.#cancel();
+  }
+
+  get #heldBytes(): number {
+    return this.#outboxes.bytes * OUTBOX_FACTOR + this.#messageBytes + this.#bodyBytes;
   }
 
   #check(): void {
@@ -119,41 +178,93 @@ export class Pressure {
     try {
       this.#movedSinceCheck = 0;
       this.#movedToAllSinceCheck = 0;
-      this.#closeLargest(this.#closeSlow());
+      const holders = this.#closeSlow();
+      if (this.isHigh) this.#relieve();
+      if (this.isHigh) this.#endStuckInboxes(holders);
+      this.#closeLargest(holders);
+      if (!this.fits(0)) this.#discardDraining();
     } finally {
       this.#checking = false;
     }
   }
 
-  /** Cuts those whose outbox is past its bound, and counts what the others hold. */
+  /** Cuts clients whose outbox is past its bound or stalled, and counts what the others hold. */
   #closeSlow(): Holder[] {
     const holders: Holder[] = [];
-    this.#outboxBytes = 0;
+    const { maxOutboxBytes, outboxStallTimeoutMs } = this.#options;
+    const now = this.#clock.now();
+    this.#outboxes.begin();
     for (const connection of this.#registry.all()) {
-      const outboxBytes = connection.socket?.waitingBytes ?? 0;
-      const bytes = outboxBytes + connection.heldBytes;
+      const { socket } = connection;
+      const outboxBytes = socket?.waitingBytes ?? 0;
+      const bytes = outboxBytes * OUTBOX_FACTOR + connection.heldBytes;
       if (bytes === 0) continue;
-      if (outboxBytes > this.#options.maxOutboxBytes) {
-        this.#close(connection, CLOSE.slowConsumer);
+      if (outboxBytes > maxOutboxBytes) {
+        this.#cut(connection);
         continue;
       }
+      if (socket !== null && outboxBytes > 0) {
+        const seen = { bytes: outboxBytes, now, stallTimeoutMs: outboxStallTimeoutMs };
+        if (this.#outboxes.see(connection, socket, seen).stalledMs >= outboxStallTimeoutMs) {
+          this.#cut(connection);
+          continue;
+        }
+      }
       holders.push({ connection, outboxBytes, bytes });
-      this.#outboxBytes += outboxBytes;
     }
+    this.#outboxes.end();
     return holders;
+  }
+
+  /** Cuts clients that read too slowly, the largest outboxes first, until less than 80 % is in use. */
+  #relieve(): void {
+    for (const { connection } of this.#outboxes.tooSlow()) {
+      if (!this.isHigh) return;
+      this.#cut(connection);
+    }
+  }
+
+  /** Closes clients whose messages wait for an upstream that does not answer, the largest first, and discards what waits of them. */
+  #endStuckInboxes(holders: readonly Holder[]): void {
+    const now = this.#clock.now();
+    const connections = [...holders.map(({ connection }) => connection), ...this.#draining.keys()];
+    const stuck = connections.filter(({ inbox }) => inbox !== null && now - inbox.progressAt >= STUCK_INBOX_MS);
+    stuck.sort((one, other) => other.heldBytes - one.heldBytes);
+    for (const connection of stuck) {
+      if (!this.isHigh) return;
+      this.#close(connection, CLOSE.inboxFull);
+      this.#draining.get(connection)?.();
+      this.#draining.delete(connection);
+    }
+  }
+
+  /** The largest first, since one loss is better than many. */
+  #discardDraining(): void {
+    const largest = [...this.#draining].sort(([one], [other]) => other.heldBytes - one.heldBytes);
+    for (const [connection, discard] of largest) {
+      if (this.fits(0)) return;
+      this.#draining.delete(connection);
+      discard();
+    }
+  }
+
+  #cut(connection: Connection): void {
+    this.#outboxes.delete(connection);
+    this.#close(connection, CLOSE.slowConsumer);
   }
 
   #closeLargest(holders: Holder[]): void {
     let openBytes = this.#bodyBytes;
-    for (const { bytes } of holders) openBytes += bytes;
+    const open = holders.filter(({ connection }) => connection.socket !== null);
+    for (const { bytes } of open) openBytes += bytes;
     const { maxBufferedBytes } = this.#options;
     if (openBytes <= maxBufferedBytes) return;
-    holders.sort((one, other) => other.bytes - one.bytes);
-    for (const { connection, outboxBytes, bytes } of holders) {
+    open.sort((one, other) => other.bytes - one.bytes);
+    for (const { connection, outboxBytes, bytes } of open) {
       if (openBytes <= maxBufferedBytes) return;
       openBytes -= bytes;
-      this.#outboxBytes -= outboxBytes;
-      this.#close(connection, outboxBytes * 2 >= bytes ? CLOSE.slowConsumer : CLOSE.inboxFull);
+      this.#outboxes.delete(connection);
+      this.#close(connection, outboxBytes * OUTBOX_FACTOR * 2 >= bytes ? CLOSE.slowConsumer : CLOSE.inboxFull);
     }
   }
 }

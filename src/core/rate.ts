@@ -1,8 +1,8 @@
 import { ownCopy } from "../protocol/own-copy.ts";
 
-/** What is left of a second's worth, `passedMs` after there were `left`. */
-export function refill(left: number, perSecond: number, passedMs: number): number {
-  return Math.min(perSecond, left + (passedMs * perSecond) / 1000);
+/** What is left of `burstSeconds` seconds' worth, `passedMs` after there were `left`. */
+export function refill(left: number, perSecond: number, passedMs: number, burstSeconds = 1): number {
+  return Math.min(perSecond * burstSeconds, left + (passedMs * perSecond) / 1000);
 }
 
 /**

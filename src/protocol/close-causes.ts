@@ -27,4 +27,5 @@ export const CLOSE = {
   internalError: { code: 1011, reason: "internal error" },
   inboxFull: { code: 1013, reason: "inbox full" },
   slowConsumer: { code: 1013, reason: "slow consumer" },
+  bufferLimit: { code: 1013, reason: "buffer limit" },
 } as const satisfies Record<string, CloseCause>;

@@ -58,7 +58,11 @@ export const ERROR_CODES = {
   claims_too_large: { status: 431, meaning: "The token's claims do not fit into 8 KiB of header." },
   internal_error: { status: 500, meaning: "A fault of the service; its log says more." },
   upstream_failed: { status: 502, meaning: "The upstream was out of reach or its answer could not be used." },
-  buffer_limit: { status: 503, meaning: "More than 80 % of `limits.maxBufferedBytes` is in use." },
+  buffer_limit: {
+    status: 503,
+    meaning:
+      "More than 80 % of `limits.maxBufferedBytes` is in use, or the process has grown by more than 1.5 times that.",
+  },
   rule_limit: { status: 503, meaning: "There are 100,000 group rules already." },
   rules_unavailable: { status: 503, meaning: "The group rule could not be written to the disk." },
   journal_unavailable: {

@@ -6,7 +6,7 @@ import fc from "fast-check";
 import { within } from "../../test/support/deadline.ts";
 import { MemoryRuleStore } from "../../test/support/memory-rule-store.ts";
 import { NatsServer } from "../../test/support/nats-server.ts";
-import type { GroupRule, RuleChange, RuleKey, RuleStore, RuleWrite } from "../core/ports.ts";
+import type { GroupRule, RuleChange, RuleKey, RuleStore, RuleWrite } from "../core/rule-store.ts";
 import { NatsLink } from "../nats/link.ts";
 import { isName } from "../protocol/names.ts";
 import { KvRuleStore } from "./kv.ts";

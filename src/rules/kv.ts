@@ -1,4 +1,4 @@
-import type { GroupRule, RuleChange, RuleKey, RuleStore, RuleWrite } from "../core/ports.ts";
+import type { GroupRule, RuleChange, RuleKey, RuleStore, RuleWrite } from "../core/rule-store.ts";
 import { Bucket, type BucketEntry, type BucketWrite } from "../nats/bucket.ts";
 import type { NatsLink } from "../nats/link.ts";
 import { encodeToken } from "../nats/subjects.ts";

@@ -13,7 +13,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { GroupRule, RuleKey } from "../core/ports.ts";
+import type { GroupRule, RuleKey } from "../core/rule-store.ts";
 import { SqliteRuleStore } from "./sqlite.ts";
 
 const RULE: GroupRule = { hub: "chat", userId: "ann", group: "red", expiresAtMs: 1_700_000_000_000 };

@@ -2,7 +2,7 @@ import { Database, type Statement } from "bun:sqlite";
 import { existsSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { closeToOthers, makeFolder, makePrivateFile } from "../auth/private-files.ts";
-import type { GroupRule, RuleChange, RuleKey, RuleStore, RuleWrite } from "../core/ports.ts";
+import type { GroupRule, RuleChange, RuleKey, RuleStore, RuleWrite } from "../core/rule-store.ts";
 import { hubKey } from "../protocol/names.ts";
 
 const FILE_NAME = "rules.sqlite";

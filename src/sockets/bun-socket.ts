@@ -1,6 +1,7 @@
 import type { ServerWebSocket } from "bun";
 import type { Connection } from "../core/connection.ts";
-import type { ClientSocket, Frame } from "../core/ports.ts";
+import type { ClientSocket, Frame, Traffic } from "../core/ports.ts";
+import type { TcpInfo } from "./tcp-info.ts";
 import type { FrameSink, TurnWrites } from "./turn-writes.ts";
 
 /** A ping needs a payload: without one Bun's return value cannot tell success from a drop. */
@@ -23,6 +24,10 @@ export interface SharedBySockets {
   /** May change while sockets are open. */
   readonly options: BunSocketOptions;
   readonly writes: TurnWrites;
+  /** Null where the system does not tell. */
+  readonly tcpInfo: TcpInfo | null;
+  /** The port that the listener is bound to. */
+  readonly localPort: () => number;
 }
 
 /**
@@ -34,6 +39,10 @@ export interface SharedBySockets {
  */
 export class BunSocket implements ClientSocket, FrameSink {
   readonly connection: Connection;
+  /** The client's port. */
+  readonly #port: number;
+  /** The descriptor of the connection, once it was looked for. */
+  #descriptor: number | null = null;
   /** The connect answer's body; null once the socket has opened. */
   #firstFrame: Frame | null;
   /** Set when it opens; nobody but the core uses it, and that only from then on. */
@@ -42,8 +51,9 @@ export class BunSocket implements ClientSocket, FrameSink {
   /** A close that waits for its turn behind what the client has not read. */
   #closing: { readonly code: number; readonly reason: string; readonly cut: Timer } | null = null;
 
-  constructor(connection: Connection, firstFrame: Frame | null) {
+  constructor(connection: Connection, firstFrame: Frame | null, port: number) {
     this.connection = connection;
+    this.#port = port;
     this.#firstFrame = firstFrame;
   }
 
@@ -97,6 +107,18 @@ export class BunSocket implements ClientSocket, FrameSink {
     return this.#ws.getBufferedAmount();
   }
 
+  get isCompressed(): boolean {
+    return this.#shared.options.compression;
+  }
+
+  readTraffic(): Traffic | null {
+    const { tcpInfo, localPort } = this.#shared;
+    if (tcpInfo === null) return null;
+    const peer = { address: this.#ws.remoteAddress, port: this.#port };
+    this.#descriptor ??= tcpInfo.find(peer, localPort());
+    return this.#descriptor === null ? null : tcpInfo.read(this.#descriptor);
+  }
+
   ping(): void {
     if (this.#closing === null) this.#ws.ping(PING_PAYLOAD);
   }
@@ -118,6 +140,8 @@ export class BunSocket implements ClientSocket, FrameSink {
     }
     // A fan-out does not ask: it would go on behind the backlog, and the backlog might never end.
     for (const topic of this.#ws.subscriptions) this.#ws.unsubscribe(topic);
+    // What the client still sends, control frames above all, would make the backlog grow.
+    this.#ws.pause();
     // Once closed, Bun keeps a socket with a backlog for 16 s and lets nobody cut it. So the close waits for the backlog.
     this.#closing = { code, reason, cut: setTimeout(() => this.#ws.terminate(), CLOSE_TIMEOUT_MS) };
   }

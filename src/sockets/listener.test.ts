@@ -11,7 +11,7 @@ import type { Upgrade } from "./upgrade.ts";
 test("what is published does not overtake what was sent to a member in the same turn, and both arrive before the stop", async () => {
   const opened: BunSocket[] = [];
   const handle: Upgrade["handle"] = async ({ request }, server) => {
-    server.upgrade(request, { data: new BunSocket(new Connection(someFacts()), null) });
+    server.upgrade(request, { data: new BunSocket(new Connection(someFacts()), null, 0) });
     return undefined;
   };
   const upgrade: Pick<Upgrade, "handle"> = { handle };

@@ -8,6 +8,7 @@ import { refusalResponse } from "./answers.ts";
 import type { BunSocket, SharedBySockets } from "./bun-socket.ts";
 import { closeCauseFromBun } from "./frame-violations.ts";
 import { isOneHost, RequestTargets } from "./request-target.ts";
+import { TcpInfo } from "./tcp-info.ts";
 import { TurnWrites } from "./turn-writes.ts";
 import type { Peer, Upgrade } from "./upgrade.ts";
 
@@ -94,6 +95,12 @@ export interface ListenerParts {
 export function listen(options: ListenerOptions, parts: ListenerParts): Listener {
   const { report, lifecycle } = parts;
   const writes = new TurnWrites();
+  const shared = {
+    options: options.websocket,
+    writes,
+    tcpInfo: TcpInfo.open(),
+    localPort: (): number => server.port ?? 0,
+  };
   const serving = () => ({
     hostname: options.host,
     port: options.port,
@@ -106,7 +113,7 @@ export function listen(options: ListenerOptions, parts: ListenerParts): Listener
       report.fault("request", error);
       return refusalResponse(refusal("internal_error", "a fault of the service", "service"));
     },
-    websocket: websocketHandlers({ options: options.websocket, writes }, lifecycle, report),
+    websocket: websocketHandlers(shared, lifecycle, report),
   });
   const server: Server<BunSocket> = Bun.serve<BunSocket>(serving());
   const answering: Answering = { server, peerBehind: options.peerBehind, parts, targets: new RequestTargets() };
@@ -175,9 +182,10 @@ async function connect(
 ): Promise<Response | undefined> {
   const { server, peerBehind } = answering;
   // To be read before anything is awaited: it is gone once the client is.
-  const peer = peerOf(server.requestIP(request), peerBehind);
-  if (peer === null) return refuse(request, answering, NO_PEER);
-  const response = await upgrade.handle({ request, peer, hub, query }, server);
+  const address = server.requestIP(request);
+  const peer = peerOf(address, peerBehind);
+  if (address === null || peer === null) return refuse(request, answering, NO_PEER);
+  const response = await upgrade.handle({ request, peer, port: address.port, hub, query }, server);
   return response === undefined ? undefined : closeIfUnread(request, response);
 }
 
@@ -229,11 +237,11 @@ function websocketHandlers(
       const binary = typeof message !== "string";
       lifecycle.received(ws.data.connection, { payload: binary ? message : utf8.encode(message), binary });
     },
-    ping(ws) {
-      lifecycle.heard(ws.data.connection);
+    ping(ws, payload) {
+      lifecycle.pinged(ws.data.connection, payload.length);
     },
-    pong(ws) {
-      lifecycle.heard(ws.data.connection);
+    pong(ws, payload) {
+      lifecycle.ponged(ws.data.connection, payload.length);
     },
     drain(ws) {
       ws.data.drained();

@@ -3,7 +3,7 @@ import type { AccessKeys } from "../auth/access-keys.ts";
 import { hostOf } from "../auth/audience.ts";
 import { type ClientIdentity, verifyClientToken } from "../auth/client-token.ts";
 import type { HubConfig } from "../config/schema.ts";
-import type { Admission } from "../core/admission.ts";
+import type { Admission, Admitted } from "../core/admission.ts";
 import type { Report, WaitingClient } from "../core/ports.ts";
 import { formatClientQuery, queryTokens } from "../protocol/client-query.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
@@ -11,6 +11,7 @@ import { type Origin, type TrustedProxies, traceOrigin } from "./addresses.ts";
 import { refusalResponse, relayedResponse } from "./answers.ts";
 import { BunSocket } from "./bun-socket.ts";
 import { checkHandshake, readHeader } from "./handshake.ts";
+import type { RelayedAnswers } from "./relayed-answers.ts";
 
 /** Who is at the other end of a request's TCP connection. */
 export interface Peer {
@@ -34,6 +35,8 @@ export interface UpgradeOptions {
 export interface ClientRequest {
   readonly request: Request;
   readonly peer: Peer;
+  /** The port of the other end of its TCP connection. */
+  readonly port: number;
   readonly hub: string;
   /** Raw, without `?`. */
   readonly query: string;
@@ -50,11 +53,16 @@ type Checked<Value> = { readonly value: Value } | { readonly refusal: Refusal };
 export class Upgrade {
   readonly #options: UpgradeOptions;
   readonly #admission: Admission;
+  readonly #relayed: RelayedAnswers;
   readonly #report: Report;
 
-  constructor(options: UpgradeOptions, admission: Admission, report: Report) {
+  constructor(
+    options: UpgradeOptions,
+    { admission, relayed, report }: { admission: Admission; relayed: RelayedAnswers; report: Report },
+  ) {
     this.#options = options;
     this.#admission = admission;
+    this.#relayed = relayed;
     this.#report = report;
   }
 
@@ -102,11 +110,7 @@ export class Upgrade {
     });
     if (admitted.kind === "left") return this.#clientLeft(hub, origin);
     if (admitted.kind === "refuse") return this.#refuse(hub, origin, admitted.refusal);
-    if (admitted.kind === "relay") {
-      const { status } = admitted;
-      this.#report.connectionRefused({ hub, status, code: "relayed", message: "the upstream refused", ...origin });
-      return relayedResponse(admitted.status, admitted.headers, admitted.body);
-    }
+    if (admitted.kind === "relay") return this.#relay(client, { origin, answer: admitted }, server);
 
     const { connection, firstFrame } = admitted;
     // An empty value sends no header; without it Bun would choose the first subprotocol that was offered.
@@ -114,7 +118,7 @@ export class Upgrade {
     let upgraded = false;
     try {
       upgraded = server.upgrade(request, {
-        data: new BunSocket(connection, firstFrame),
+        data: new BunSocket(connection, firstFrame, client.port),
         headers: { "Sec-WebSocket-Protocol": chosen },
       });
     } finally {
@@ -156,6 +160,21 @@ export class Upgrade {
     if (/^[0-9A-F]{40}$/.test(thumbprint)) return { value: thumbprint };
     const sentence = "the proxy's certificate header holds no SHA-1 thumbprint of 40 hex digits";
     return { refusal: refusal("bad_certificate_header", sentence, clientCertHeader ?? "") };
+  }
+
+  /** Passes an upstream's refusal on; without its body where too much waits already. */
+  #relay(
+    { request, hub }: ClientRequest,
+    { origin, answer }: { readonly origin: Origin; readonly answer: Extract<Admitted, { kind: "relay" }> },
+    server: Server<BunSocket>,
+  ): Response {
+    const { status, headers, body } = answer;
+    const fits = this.#relayed.fits(body.length);
+    const message = fits ? "the upstream refused" : "the upstream refused; no room for the body of its answer";
+    this.#report.connectionRefused({ hub, status, code: "relayed", message, ...origin });
+    if (!fits) return relayedResponse(status, headers, new Uint8Array());
+    this.#relayed.add(request, body.length, server);
+    return relayedResponse(status, headers, body);
   }
 
   #refuse(hub: string, { clientAddress, isChainIgnored }: Origin, refused: Refusal): Response {

@@ -39,6 +39,8 @@ export interface BackendContext {
   readonly report: UpstreamReport;
   /** Told of bytes of answers as they begin to wait for the rest; negative when they are let go. Left out: nobody is. */
   readonly hold?: (byteCount: number) => void;
+  /** Whether so many bytes more of answers may wait in the process. */
+  readonly fits?: (byteCount: number) => boolean;
 }
 
 /** What one entry is built with. */
@@ -88,7 +90,8 @@ export class Backend implements UpstreamLane {
     this.opening = formatOpening(origin.host, context.userAgent);
     this.messageStarts = new MessageStarts(this.template, this.opening, context.spellHub);
     const { clock, resolve, maxResponseBytes: maxBodyBytes } = context;
-    const held = context.hold === undefined ? {} : { hold: context.hold };
+    const { hold, fits } = context;
+    const held = { ...(hold === undefined ? {} : { hold }), ...(fits === undefined ? {} : { fits }) };
     this.client = new HttpClient({ origin, tls, allowed, resolve, maxBodyBytes, clock, ...held });
   }
 

@@ -25,10 +25,11 @@ export class ByteGatherer {
     return this.#bytes.subarray(0, this.#length);
   }
 
-  append(piece: Uint8Array): void {
+  /** `missing`: so many bytes are known to follow, so that room for them is made at once. */
+  append(piece: Uint8Array, missing = 0): void {
     const needed = this.#length + piece.length;
     if (needed > this.#bytes.length) {
-      const grown = new Uint8Array(Math.max(needed, this.#bytes.length * 2));
+      const grown = new Uint8Array(missing > 0 ? needed + missing : Math.max(needed, this.#bytes.length * 2));
       grown.set(this.view);
       this.#bytes = grown;
     }

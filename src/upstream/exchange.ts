@@ -52,8 +52,9 @@ export class Exchange {
   written = false;
   /** Whether it was written once before: that answer was lost, if there was one. */
   repeated = false;
-  /** Its answer, from its arrival until the owner is told. */
+  /** Its answer, from its arrival until the owner is told, and what it holds of the process's memory meanwhile. */
   answer: HttpAnswer | null = null;
+  heldBytes = 0;
   /** Whether it was given up. */
   isCut = false;
 

@@ -28,6 +28,8 @@ export interface HttpClientOptions {
   readonly clock: Clock;
   /** Told of bytes of answers as they begin to wait for the rest; negative when they are let go. Left out: nobody is. */
   readonly hold?: (byteCount: number) => void;
+  /** Whether so many bytes more of answers may wait in the process. */
+  readonly fits?: (byteCount: number) => boolean;
 }
 
 /**
@@ -40,6 +42,7 @@ export interface HttpClientOptions {
  */
 export class HttpClient implements HttpSocketPool {
   readonly hold: (byteCount: number) => void;
+  readonly fits: (byteCount: number) => boolean;
   readonly #maxBodyBytes: () => number;
   readonly #clock: Clock;
   readonly #peer: HttpPeer;
@@ -61,6 +64,7 @@ export class HttpClient implements HttpSocketPool {
     const { origin, tls, allowed, resolve, clock } = options;
     this.#maxBodyBytes = options.maxBodyBytes;
     this.hold = options.hold ?? (() => {});
+    this.fits = options.fits ?? (() => true);
     this.#clock = clock;
     const destination = new Destination({ hostname: origin.hostname, allowed, resolve, clock });
     this.#peer = { destination, port: origin.port, tls: tlsOptions(origin, tls), clock };
@@ -174,7 +178,10 @@ export class HttpClient implements HttpSocketPool {
   #tellAnswers(): void {
     if (this.#answered.count === 0) return;
     const nowMs = this.#clock.now();
-    this.#answered.drain((exchange) => tell(exchange, nowMs));
+    this.#answered.drain((exchange) => {
+      if (exchange.heldBytes > 0) this.hold(-exchange.heldBytes);
+      tell(exchange, nowMs);
+    });
   }
 
   #takeIdle(nowMs: number): HttpSocket | null {

@@ -11,6 +11,7 @@ export interface HttpSocketPool {
   readonly maxBodyBytes: number;
   /** Told of bytes of an answer as they begin to wait for the rest; negative when they are let go. */
   readonly hold: (byteCount: number) => void;
+  readonly fits: (byteCount: number) => boolean;
   /** The socket has carried an exchange to its end, which `answerSoon` was told of, and may carry another. */
   onReusable(socket: HttpSocket, keepAliveSeconds: number | null): void;
   /** The socket has something to send: `flush` is to be called before the event loop waits again. */
@@ -152,8 +153,13 @@ export class HttpSocket implements ExchangeCarrier {
     this.#answered = true;
     parser.push(chunk);
     // An answer of one piece, as nearly all are, waits for nothing.
-    if (parser.result === null) this.#hold(chunk.length);
-    if (parser.result !== null) this.#conclude(parser);
+    if (parser.result !== null) {
+      this.#conclude(parser);
+    } else if (this.#pool.fits(chunk.length)) {
+      this.#hold(chunk.length);
+    } else if (this.#exchange !== null) {
+      this.#fail(this.#exchange, "no room for the answer: limits.maxBufferedBytes is in use", "too-large");
+    }
   }
 
   /** The connection is gone, or was never made; `error` is null or undefined where it was closed in order. */
@@ -255,7 +261,9 @@ export class HttpSocket implements ExchangeCarrier {
     }
     this.#exchange = null;
     this.#parser = null;
-    this.#hold(-this.#heldBytes);
+    // They are held until the owner has the answer: many may arrive in one turn.
+    exchange.heldBytes = this.#heldBytes;
+    this.#heldBytes = 0;
     exchange.carrier = null;
     this.#pool.answerSoon(exchange, result);
     // An answer that came before the whole request was written leaves the rest of it in the way of the next.

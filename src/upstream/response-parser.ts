@@ -210,7 +210,7 @@ export class ResponseParser {
       this.#finish(chunk, at, end);
       return end;
     }
-    this.#body.append(chunk.subarray(at, end));
+    this.#body.append(chunk.subarray(at, end), this.#part === "body" ? this.#remaining : 0);
     if (this.#remaining === 0) {
       if (this.#part === "body") this.#finish(this.#body.take());
       else this.#part = "chunk-end";

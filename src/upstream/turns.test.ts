@@ -79,7 +79,15 @@ test("a message that waits for its connection is not written over by the next tu
 test("what the kernel does not take at once is not written over either", () => {
   const room = Buffer.from("the request of this turn");
   const written: string[] = [];
-  const pool = { maxBodyBytes: 10, hold() {}, onReusable() {}, answerSoon() {}, onGone() {}, onStale() {} };
+  const pool = {
+    maxBodyBytes: 10,
+    hold() {},
+    fits: () => true,
+    onReusable() {},
+    answerSoon() {},
+    onGone() {},
+    onStale() {},
+  };
   const owner = { mayRepeat: false, isEventId: () => true, formatRequest: () => room, onExchangeEnd() {} };
   const exchange = new Exchange(owner, room, 4, 11);
   const destination = new Destination({

@@ -49,7 +49,7 @@ describe("a 4xx is passed through", () => {
       "Upgrade: h2c",
       "X-ASRS-User-Id: alice",
       "X-ASRS-Connection-Group: lobby",
-      "X-Hubwire-Event-Id: forged",
+      "X-Hubwire-Close-Code: 1000",
       "Sec-WebSocket-Protocol: chat.v1",
       "Sec-WebSocket-Accept: forged",
     ];

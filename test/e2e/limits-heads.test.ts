@@ -42,7 +42,6 @@ async function expectTooLarge(client: RawWebSocket): Promise<void> {
 const WAYS: readonly (readonly [string, (filling: string) => Asked])[] = [
   ["a header", (filling) => ({ lines: [`X-Filling: ${filling}`] })],
   ["the query", (filling) => ({ path: `/ws/client/hubs/chat?filling=${filling}` })],
-  ["subprotocols", (filling) => ({ lines: [`Sec-WebSocket-Protocol: a${filling}`] })],
 ];
 
 describe.each(WAYS)("a head filled by %s", (_what, pad) => {

@@ -12,6 +12,7 @@ import type {
   Frame,
   RefusedClient,
   Report,
+  Traffic,
   Undelivered,
   WaitingClient,
 } from "../../src/core/ports.ts";
@@ -51,6 +52,14 @@ export class RecordingSocket implements ClientSocket {
   }
 
   waitingBytes = 0;
+  isCompressed = false;
+  /** What the system tells of its TCP connection; null: nothing. */
+  traffic: Traffic | null = null;
+
+  readTraffic(): Traffic | null {
+    return this.traffic === null ? null : { ...this.traffic };
+  }
+
   readonly topics = new Set<string>();
 
   subscribe(topic: string): void {
@@ -192,12 +201,14 @@ const DEFAULTS: StageOptions = {
   pongTimeoutMs: 8000,
   messagesPerSecond: 0,
   bytesPerSecond: 0,
+  controlFramesPerSecond: 50,
   maxConnections: 100,
   maxPendingUpgrades: 100,
   maxPendingUpgradesPerAddress: 100,
   connectsPerSecondPerAddress: 0,
   maxGroupsPerConnection: 3,
   maxOutboxBytes: 1_000_000,
+  outboxStallTimeoutMs: 30_000,
   maxBufferedBytes: 10_000_000,
   retryForSeconds: 86_400,
   maxPerSecond: 500,
@@ -223,6 +234,8 @@ export class CoreStage {
   random = 0;
   readonly membership: Membership;
   readonly pressure: Pressure;
+  /** Whether the process has grown past its bound. */
+  readonly memory = { isOver: false, arrived: () => {} };
   readonly redelivery: Redelivery;
   readonly departure: Departure;
   readonly admission: Admission;
@@ -255,6 +268,7 @@ export class CoreStage {
       options: all,
       registry,
       clock,
+      memory: this.memory,
       close: (connection, cause) => this.lifecycle.close(connection, cause),
     });
     const parts = {

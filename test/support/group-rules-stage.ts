@@ -1,5 +1,5 @@
 import { GroupRules } from "../../src/core/group-rules.ts";
-import type { GroupRule, RuleChange, RuleKey, RuleWrite } from "../../src/core/ports.ts";
+import type { GroupRule, RuleChange, RuleKey, RuleWrite } from "../../src/core/rule-store.ts";
 import { FakeClock } from "./fake-clock.ts";
 import { MemoryRuleStore } from "./memory-rule-store.ts";
 

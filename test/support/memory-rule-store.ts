@@ -1,4 +1,4 @@
-import type { GroupRule, RuleChange, RuleKey, RuleStore, RuleWrite } from "../../src/core/ports.ts";
+import type { GroupRule, RuleChange, RuleKey, RuleStore, RuleWrite } from "../../src/core/rule-store.ts";
 import { hubKey } from "../../src/protocol/names.ts";
 
 /** Keeps group rules as long as the process lives: what the contract says, with nothing else to it. */

@@ -46,6 +46,11 @@ export class RawWebSocket {
     this.stream = new ByteStream(socket);
   }
 
+  /** The socket under it, for writers that heed its back-pressure. */
+  get tcp(): Socket {
+    return this.#socket;
+  }
+
   /** Opens the socket and sends nothing. */
   static async dial(options: ClientOptions): Promise<RawWebSocket> {
     const host = options.host ?? "127.0.0.1";

@@ -1,6 +1,7 @@
 import type { Server, ServerWebSocket } from "bun";
 import { Connection } from "../../src/core/connection.ts";
 import { BunSocket, type BunSocketOptions } from "../../src/sockets/bun-socket.ts";
+import { TcpInfo } from "../../src/sockets/tcp-info.ts";
 import { TurnWrites } from "../../src/sockets/turn-writes.ts";
 import { someFacts } from "./core-stage.ts";
 import { OPCODE } from "./frame-codec.ts";
@@ -62,6 +63,8 @@ export class SocketStage {
   readonly server: Server<BunSocket>;
   readonly writes = new TurnWrites();
   /** Of sockets that open from now on. */
+  tcpInfo = TcpInfo.open();
+  /** Of sockets that open from now on. */
   options: BunSocketOptions;
   readonly #clients: RawWebSocket[] = [];
   readonly #opened: Opened[] = [];
@@ -73,7 +76,9 @@ export class SocketStage {
       hostname: "127.0.0.1",
       port: 0,
       fetch(request, own) {
-        own.upgrade(request, { data: new BunSocket(new Connection(someFacts()), null) });
+        own.upgrade(request, {
+          data: new BunSocket(new Connection(someFacts()), null, own.requestIP(request)?.port ?? 0),
+        });
       },
       websocket: {
         // No further beyond the bound than the listener's.
@@ -84,7 +89,8 @@ export class SocketStage {
         open: (ws) => {
           const { promise, resolve } = Promise.withResolvers<Ended>();
           ends.set(ws, resolve);
-          ws.data.opened(ws, { options: this.options, writes: this.writes });
+          const { options, writes, tcpInfo } = this;
+          ws.data.opened(ws, { options, writes, tcpInfo, localPort: () => this.server.port ?? 0 });
           this.#opened.push({ socket: ws.data, ended: promise });
         },
         message() {},

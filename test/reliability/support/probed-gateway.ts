@@ -97,6 +97,10 @@ export class ProbedGateway {
     }
   }
 
+  get pid(): number {
+    return this.#child.pid;
+  }
+
   /** Errors: rejects where the process has ended. */
   async probe(names: readonly IndexName[] = []): Promise<Probe> {
     const report = await this.#ask({ kind: "probe", names });
