@@ -24,9 +24,13 @@ export function exampleFolder(name: string): string {
 /**
  * Starts an example's backend. It can be stopped at once; it serves when `url` resolves.
  *
- * Shape:  `env` is added to the process's own; what it prints goes on to standard output.
+ * Shape:  `env` is added to the process's own; what it writes to standard output goes to `print`.
  */
-export function startExample(name: string, env: Readonly<Record<string, string>>): ExampleBackend {
+export function startExample(
+  name: string,
+  env: Readonly<Record<string, string>>,
+  print: (bytes: Uint8Array) => void,
+): ExampleBackend {
   // Its fetch would ask a proxy even for the gateway on this machine, which the proxy cannot reach.
   const noProxy = [process.env["NO_PROXY"] ?? process.env["no_proxy"], "127.0.0.1", "localhost"].filter(Boolean).join();
   const backend = Bun.spawn([process.execPath, ...process.execArgv, join(exampleFolder(name), "server.ts")], {
@@ -35,27 +39,35 @@ export function startExample(name: string, env: Readonly<Record<string, string>>
     stderr: "inherit",
     env: { ...process.env, NO_PROXY: noProxy, no_proxy: noProxy, ...env },
   });
-  return { url: started(name, backend), stop: () => end(backend) };
+  return { url: started(name, backend, print), stop: () => end(backend) };
 }
 
 /** Waits for the line in which the backend says where it listens. */
-async function started(name: string, backend: Subprocess<"ignore", "pipe", "inherit">): Promise<string> {
-  const url = await Promise.race([passOn(backend.stdout), Bun.sleep(START_TIMEOUT_MS).then(() => null)]);
+async function started(
+  name: string,
+  backend: Subprocess<"ignore", "pipe", "inherit">,
+  print: (bytes: Uint8Array) => void,
+): Promise<string> {
+  const url = await Promise.race([passOn(backend.stdout, print), Bun.sleep(START_TIMEOUT_MS).then(() => null)]);
   if (url !== null) return url;
   backend.kill("SIGKILL");
   throw new Error(`the example "${name}" did not start: is its port taken? EXAMPLE_PORT chooses another`);
 }
 
-/** Copies the output until it ends; resolves with the first URL in it, or null where it ends without one. */
-function passOn(output: ReadableStream<Uint8Array>): Promise<string | null> {
+/** Prints the output until it ends; resolves with the first URL in it, or null where it ends without one. */
+function passOn(output: ReadableStream<Uint8Array>, print: (bytes: Uint8Array) => void): Promise<string | null> {
   return new Promise((resolve) => {
     const copy = async () => {
       let text = "";
+      let isFound = false;
       for await (const chunk of output) {
-        process.stdout.write(chunk);
+        print(chunk);
+        if (isFound) continue;
         text += Buffer.from(chunk).toString();
         const url = /https?:\/\/\S+/.exec(text)?.[0];
-        if (url !== undefined) resolve(url);
+        if (url === undefined) continue;
+        isFound = true;
+        resolve(url);
       }
       resolve(null);
     };

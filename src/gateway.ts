@@ -16,6 +16,7 @@ import { buildCore, type Core, type LogReport, type NodeParts, type Running, Sto
 import { buildLoneNode } from "./gateway-node.ts";
 import { lockDataDir } from "./journal/data-dir-lock.ts";
 import { collectLiveOptions, keepFixedOptions, listFixedChanges } from "./live-options.ts";
+import { LineSums } from "./observe/line-sums.ts";
 import { createLogReport } from "./observe/log.ts";
 import { CLOSE } from "./protocol/close-causes.ts";
 import { spellHub } from "./protocol/names.ts";
@@ -59,10 +60,10 @@ export async function startGateway(config: Config, { log }: { log: Logger }): Pr
   const state = { ready: false, hubSpellings: config.hubSpellings, proxies: new TrustedProxies(config.trustedProxies) };
   const spell = (hub: string) => spellHub(hub, state.hubSpellings);
   // In the log a hub is written as upstreams see it, wherever its name comes from.
-  const report = createLogReport(log.child({}, { serializers: { hub: spell } }), {
-    clientOf: (forwardedFor) => findClient(forwardedFor, state.proxies),
-  });
+  const lines = new LineSums(log.child({}, { serializers: { hub: spell } }), systemClock);
+  const report = createLogReport(lines, { clientOf: (forwardedFor) => findClient(forwardedFor, state.proxies) });
   const stack = new StopStack();
+  stack.push(() => lines.stop());
   try {
     const lock = await lockDataDir(config.dataDir);
     stack.push(() => lock.release());

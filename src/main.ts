@@ -1,7 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { constants } from "node:os";
 import { join } from "node:path";
-import type { Logger } from "pino";
 import packageJson from "../package.json" with { type: "json" };
 import { findDataDirWarnings } from "./auth/data-dir-warnings.ts";
 import { readKeptKey, readOrMakeKey } from "./auth/key-file.ts";
@@ -22,7 +21,7 @@ import { ConfigReload } from "./config-reload.ts";
 import type { ExampleBackend } from "./example.ts";
 import { type Gateway, startGateway } from "./gateway.ts";
 import { watchLauncher } from "./launcher-watch.ts";
-import { createLog } from "./observe/log.ts";
+import { endWithSentence, ProcessOutput } from "./observe/process-output.ts";
 import { systemClock } from "./system-clock.ts";
 
 /** The command line or the configuration cannot be used. Source: the issue of the configuration; sysexits has none. */
@@ -74,10 +73,10 @@ function sourcesOf(command: { configFile: string | null; flags?: Readonly<Record
 }
 
 async function startAlone(command: Start): Promise<void> {
-  const { gateway } = await serve(sourcesOf(command), []);
+  const { gateway, output } = await serve(sourcesOf(command), []);
   const source = gateway.keyFile === null ? "the key is the configuration's" : `the key is in ${gateway.keyFile}`;
-  printListeners(gateway.url, gateway.apiUrl);
-  console.log(`connection string: ${formatConnectionString(gateway, "***")} (${source})`);
+  printListeners((line) => output.print(line), gateway.url, gateway.apiUrl);
+  output.print(`connection string: ${formatConnectionString(gateway, "***")} (${source})`);
 }
 
 /** Several gateways that share the port, each in a process of its own; this one is none. */
@@ -88,8 +87,9 @@ async function startProcesses(command: Start, count: number): Promise<void> {
   if (fault !== null) throw new UsageError(`hubwire start --processes ${fault}`);
   const { dataDir, listen } = config;
   const apiUrl = listen.api === null ? null : listenerUrl(listen.tls, listen.api.host, listen.api.port);
-  const log = createLog();
-  logFaults(log);
+  const output = new ProcessOutput({ maxLogBufferBytes: config.limits.maxLogBufferBytes, clock: systemClock });
+  const { log } = output;
+  output.takeAll();
   // Of the folder that holds those of the processes: each looks at its own only.
   for (const warning of findDataDirWarnings(dataDir)) log.warn(warning);
   const unused = findUnusedData(dataDir, count);
@@ -103,14 +103,14 @@ async function startProcesses(command: Start, count: number): Promise<void> {
   const processes = new Processes({
     count,
     commandOf: (index) => [...program, ...startWords({ dataDir, filePath, flags: command.flags }, index)],
-    onListening: (url) => printListeners(`${url} with ${count} processes`, apiUrl),
+    onListening: (url) => printListeners((line) => output.print(line), `${url} with ${count} processes`, apiUrl),
     clock: systemClock,
     log,
   });
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => processes.signal(signal));
   watchLauncher(() => processes.signal("SIGTERM"));
   processes.start();
-  process.exit(await processes.ended);
+  await output.end(await processes.ended);
 }
 
 /** The gateway with an example beside it. Its key is made for this run, so it may be printed. */
@@ -127,12 +127,13 @@ async function startWithExample(command: Start): Promise<void> {
   };
   const examples: ExampleBackend[] = [];
   const configFile = join(exampleFolder(name), "hubwire.yaml");
-  const { gateway, stop } = await serve(sourcesOf({ configFile, flags }), examples);
-  const example = startExample(name, {
+  const { gateway, stop, output } = await serve(sourcesOf({ configFile, flags }), examples);
+  const env = {
     PORT: port,
     HUBWIRE_URL: gateway.url,
     HUBWIRE_CONNECTION_STRING: formatConnectionString(gateway, gateway.accessKeys.primary),
-  });
+  };
+  const example = startExample(name, env, (bytes) => output.pass(bytes));
   // Before it is waited for: a signal that comes in between must end it too.
   examples.push(example);
   let page: string;
@@ -142,25 +143,33 @@ async function startWithExample(command: Start): Promise<void> {
     await stop();
     throw error;
   }
-  printListeners(gateway.url, gateway.apiUrl);
-  console.log(`connection string: ${formatConnectionString(gateway, ownKey ? gateway.accessKeys.primary : "***")}`);
-  console.log(`Open ${page} in two browser tabs.`);
+  printListeners((line) => output.print(line), gateway.url, gateway.apiUrl);
+  output.print(`connection string: ${formatConnectionString(gateway, ownKey ? gateway.accessKeys.primary : "***")}`);
+  output.print(`Open ${page} in two browser tabs.`);
 }
 
 /** Starts a gateway that reloads and ends with the process's signals, and the examples after it. */
 async function serve(
   sources: ConfigSources,
   examples: readonly ExampleBackend[],
-): Promise<{ gateway: Gateway; stop: () => Promise<void> }> {
+): Promise<{ gateway: Gateway; stop: () => Promise<void>; output: ProcessOutput }> {
   const loaded = loadConfig(sources);
-  const log = createLog(process.env["HUBWIRE_PROCESS"]);
+  const { maxLogBufferBytes } = loaded.config.limits;
+  const output = new ProcessOutput({ index: process.env["HUBWIRE_PROCESS"], maxLogBufferBytes, clock: systemClock });
+  const { log } = output;
   for (const warning of [...loaded.warnings, ...findDataDirWarnings(loaded.config.dataDir)]) log.warn(warning);
-  const onFault = logFaults(log);
+  output.takeAll();
   const reload = new ConfigReload(sources, loaded, log);
   // Before the gateway starts, which may take seconds: without a handler it would end the process.
   process.on("SIGHUP", () => reload.ask("SIGHUP"));
   const gateway = await startGateway(loaded.config, { log });
-  reload.start(gateway);
+  reload.start({
+    reload(config) {
+      const atNextStart = gateway.reload(config);
+      output.maxLogBufferBytes = config.limits.maxLogBufferBytes;
+      return atNextStart;
+    },
+  });
   const stop = async () => {
     reload.stop();
     await gateway.stop();
@@ -169,30 +178,22 @@ async function serve(
   const end = (why: string) => {
     log.info({ why }, "stopping");
     stop().then(
-      () => process.exit(0),
+      () => output.end(0),
       (error: unknown) => {
-        onFault(error);
-        process.exit(EXIT_FAILURE);
+        output.fault(error);
+        return output.end(EXIT_FAILURE);
       },
     );
   };
   endOnSignals(end, (exitCode) => {
     // Sends them the signal at once; nobody is left to wait.
     for (const example of examples) void example.stop();
-    process.exit(exitCode);
+    void output.end(exitCode);
   });
   watchLauncher(() => end("the launcher is gone"));
   const { url, apiUrl } = gateway;
   log.info({ url, ...(apiUrl === null ? {} : { apiUrl }), version: packageJson.version }, "listening");
-  return { gateway, stop };
-}
-
-/** What nobody has caught is logged, and the process goes on: too much hangs on it. Returns what logs it. */
-function logFaults(log: Logger): (error: unknown) => void {
-  const onFault = (error: unknown) => log.error({ err: error }, "fault of the service");
-  process.on("unhandledRejection", onFault);
-  process.on("uncaughtException", onFault);
-  return onFault;
+  return { gateway, stop, output };
 }
 
 /**
@@ -218,9 +219,9 @@ function endOnSignals(end: (signal: string) => void, endAtOnce: (exitCode: numbe
 }
 
 /** Prints where clients and backends connect. src/processes.ts reads the first line. */
-function printListeners(url: string, apiUrl: string | null): void {
-  console.log(`hubwire listens on ${url}`);
-  if (apiUrl !== null) console.log(`the REST API is at ${apiUrl}`);
+function printListeners(print: (line: string) => void, url: string, apiUrl: string | null): void {
+  print(`hubwire listens on ${url}`);
+  if (apiUrl !== null) print(`the REST API is at ${apiUrl}`);
 }
 
 /** Names where the REST API is, since that is what callers need. */
@@ -302,9 +303,7 @@ try {
   await run(parseArgs(process.argv.slice(2)));
 } catch (error) {
   if (error instanceof ConfigError || error instanceof UsageError) {
-    console.error(error.message);
-    process.exit(EXIT_USAGE);
+    await endWithSentence(error.message, EXIT_USAGE);
   }
-  console.error(`hubwire: ${error instanceof Error ? error.message : String(error)}`);
-  process.exit(EXIT_FAILURE);
+  await endWithSentence(`hubwire: ${error instanceof Error ? error.message : String(error)}`, EXIT_FAILURE);
 }

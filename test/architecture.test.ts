@@ -171,6 +171,8 @@ describe("the checker itself", () => {
     ["a hub as it came", "upstream/x.ts", "  const target = fill(event.facts.hub);", "without spellHub"],
     ["a hub in a header", "protocol/asrs.ts", '  lines.push(["X-ASRS-Hub", facts.hub]);', "without spellHub"],
     ["a hub taken out of the facts", "upstream/x.ts", "  const { name, hub } = event.facts;", "without spellHub"],
+    ["a line to the console", "api/x.ts", '  console.error("no");', "writes by `console.error`"],
+    ["output of its own", "upstream/x.ts", "  process.stdout.write(text);", "writes by `process.stdout`"],
     ["401 lines", "api/x.ts", lines(401, "//"), "has 401 lines"],
     ["a function of 51 lines", "api/x.ts", `function f(): void {\n${lines(49, "  a();")}}\n`, "`f` has 51 lines"],
     ["a split head", "api/x.ts", `function f(\n  a: A,\n): void {\n${lines(47, "  a();")}}\n`, "`f` has 51 lines"],

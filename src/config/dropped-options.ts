@@ -143,6 +143,7 @@ export const DROPPED_OPTIONS: Readonly<Record<string, Dropping>> = {
   "limits.maxBufferedBytes": bound("lets more bytes wait in the process"),
   "limits.maxGroupsPerConnection": bound("allows more groups for each connection"),
   "limits.connectsPerSecondPerAddress": rate("allows more connects of one address"),
+  "limits.maxLogBufferBytes": bound("lets more log lines wait while nobody reads them"),
   "limits.messagesPerSecond": rate("allows more messages of one connection"),
   "limits.bytesPerSecond": rate("allows more bytes of one connection"),
   "limits.controlFramesPerSecond": rate("allows more pings of one connection"),

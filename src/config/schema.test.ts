@@ -55,6 +55,7 @@ test("an empty configuration has the design's defaults", () => {
       maxBufferedBytes: 268435456,
       maxGroupsPerConnection: 1024,
       connectsPerSecondPerAddress: 0,
+      maxLogBufferBytes: 1_048_576,
       messagesPerSecond: 0,
       bytesPerSecond: 0,
       controlFramesPerSecond: 50,

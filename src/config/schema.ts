@@ -173,6 +173,10 @@ const limitsSchema = z.strictObject({
     unit: "count per second",
     doc: "New connections of one client address, or of one /64 of IPv6 addresses; more get 429. 0: no limit.",
   }),
+  maxLogBufferBytes: bytes(1_048_576, 65_536, GIB).register(optionDocs, {
+    unit: "bytes",
+    doc: "Log lines that wait while nobody reads standard error; more are dropped, and their number is logged once lines are read again. Costs as much memory.",
+  }),
   messagesPerSecond: count(0, 0, 10_000_000).register(optionDocs, {
     unit: "count per second",
     doc: "Messages of one connection; more close it with 1008. 0: no limit.",

@@ -47,7 +47,7 @@ async function openJetstream(): Promise<JetstreamJournal> {
   links.push(link);
   const stream = new LogStream({ link, prefix: "hubwire", replicas: 1, differs: fail });
   const copied = Promise.withResolvers<number>();
-  const report = { stopped: fail, copied: copied.resolve, fenced: fail, tooLarge: fail };
+  const report = { stopped: fail, copied: copied.resolve, fenced: fail, tooLarge: () => fail("too large") };
   const nodeId = crypto.randomUUID().slice(0, 8);
   const journal = new JetstreamJournal({ nodeId, stream, report, onFenced: fail });
   await within(copied.promise, "the log to begin");

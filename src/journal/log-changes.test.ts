@@ -10,7 +10,7 @@ const BOUNDS = { fullBytes: 1000, maxBytes: 2000 };
 
 function changesWith(bounds: RecordBounds = BOUNDS): { changes: LogChanges; tooLarge: string[] } {
   const tooLarge: string[] = [];
-  const changes = new LogChanges({ bounds, changed: () => {}, tooLarge: (id) => tooLarge.push(id) });
+  const changes = new LogChanges({ bounds, changed: () => {}, tooLarge: (facts) => tooLarge.push(facts.connectionId) });
   changes.startSnapshot();
   return { changes, tooLarge };
 }

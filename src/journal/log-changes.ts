@@ -1,3 +1,5 @@
+import type { JournalEntry } from "../core/ports.ts";
+import type { ConnectionFacts } from "../protocol/events.ts";
 import { type HeldEntry, JournalEntries } from "./entries.ts";
 import { formatEntry, formatNamed, formatSettled } from "./log-message.ts";
 
@@ -27,7 +29,7 @@ export interface Records {
 export class LogChanges {
   readonly entries: JournalEntries;
   readonly #bounds: RecordBounds;
-  readonly #tooLarge: (connectionId: string) => void;
+  readonly #tooLarge: (facts: ConnectionFacts) => void;
   /** In the order of the last change. */
   readonly #changed = new Set<string>();
   /** Settled, while the log may have them. */
@@ -41,7 +43,7 @@ export class LogChanges {
     /** Called after every change, also of what is not counted. */
     readonly changed: () => void;
     /** This entry cannot be copied. */
-    readonly tooLarge: (connectionId: string) => void;
+    readonly tooLarge: (facts: ConnectionFacts) => void;
   }) {
     this.#bounds = options.bounds;
     this.#tooLarge = options.tooLarge;
@@ -133,7 +135,7 @@ export class LogChanges {
     const record = format(connectionId, held);
     const bytes = Buffer.byteLength(record);
     if (bytes > this.#bounds.maxBytes) {
-      this.#tooLarge(connectionId);
+      this.#tooLarge(factsOf(held.entry));
       // What the log has of it is gone with the next snapshot.
       if (held.trace === "copied") held.trace = "perhaps";
       return true;
@@ -177,6 +179,17 @@ class RecordList {
 
   join(): Records {
     return { text: this.#records.join(","), bytes: this.#bytes };
+  }
+}
+
+function factsOf(entry: JournalEntry): ConnectionFacts {
+  switch (entry.state) {
+    case "due":
+      return entry.due.facts;
+    case "dead":
+      return entry.letter.facts;
+    default:
+      return entry.facts;
   }
 }
 

@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import type { ConnectionFacts } from "../protocol/events.ts";
 import { LogChanges, type Records } from "./log-changes.ts";
 import { formatMessage, type LogMessageHead, parseMessage } from "./log-message.ts";
 import type { LogStream } from "./log-stream.ts";
@@ -31,7 +32,7 @@ export interface CopyReport {
   /** Another node has taken over this one's log. */
   fenced(nodeId: string): void;
   /** What is known of this connection does not fit into a message: no other node could take it over. */
-  tooLarge(connectionId: string): void;
+  tooLarge(facts: ConnectionFacts): void;
 }
 
 /** What the writer needs. */
@@ -103,7 +104,7 @@ export class LogWriter {
         },
       },
       changed: () => this.#wake(),
-      tooLarge: (connectionId) => options.report.tooLarge(connectionId),
+      tooLarge: (facts) => options.report.tooLarge(facts),
     });
     options.stream.onChange((isUp) => (isUp ? this.#begin() : this.#failed("the connection to NATS was lost")));
   }

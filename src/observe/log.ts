@@ -1,21 +1,6 @@
-import pino, { type Logger } from "pino";
 import type { Report, Undelivered } from "../core/ports.ts";
-
-/** Lines that cannot be written are kept up to this, then dropped: a full disk behind the log must not fill the memory. */
-const MAX_UNWRITTEN_BYTES = 1_048_576;
-
-/**
- * The process's log: pino JSON lines on standard error, so that standard output stays for people.
- *
- * Shape:  `index` is the process's number where several write to one log; it stands in every line then.
- */
-export function createLog(index?: string): Logger {
-  const destination = pino.destination({ fd: 2, sync: true, maxLength: MAX_UNWRITTEN_BYTES });
-  // Whoever read the log may have gone, with a terminal or a pipe: no reason to end what is logged about.
-  destination.on("error", () => {});
-  const base = index === undefined ? null : { process: Number(index) };
-  return pino({ base, timestamp: pino.stdTimeFunctions.isoTime }, destination);
-}
+import type { ConnectionFacts } from "../protocol/events.ts";
+import type { Line, LineFacts, LineSums } from "./line-sums.ts";
 
 /** What an upstream entry reports; declared here since adapters do not know each other. */
 export interface EntryReport {
@@ -49,7 +34,7 @@ export interface ClusterReport {
     stopped(cause: string): void;
     copied(count: number): void;
     fenced(nodeId: string): void;
-    tooLarge(connectionId: string): void;
+    tooLarge(facts: ConnectionFacts): void;
     differs(detail: string): void;
     skipped(nodeId: string, count: number): void;
   };
@@ -72,82 +57,143 @@ export interface LogReportOptions {
 const CHAIN_NOTE = "X-Forwarded-For is not believed: if this address is a proxy of yours, list it in trustedProxies";
 
 /**
- * Writes every fact as one log line. Where it is about a client, the line has its address, `clientAddress`.
+ * Writes every fact as a log line, and equal ones once a second. Where a fact is about a client, its line has the client's address,
+ * `clientAddress`.
  *
  * Cost:   opens and closes are `debug` lines, which the default level leaves out; what was lost or refused is `warn`.
  *         Nothing here holds a token, key, query string or header value.
  */
 export function createLogReport(
-  log: Logger,
+  lines: LineSums,
   { clientOf }: LogReportOptions,
 ): Report & EntryReport & { readonly journal: JournalReport } & RestartReport & ClusterReport {
-  const withClient = ({ forwardedFor, ...fact }: Undelivered) => ({
-    ...fact,
-    clientAddress: forwardedFor === null ? null : clientOf(forwardedFor),
+  return {
+    ...createClientReport(lines, clientOf),
+    ...createServiceReport(lines),
+    ...createClusterReport(lines, clientOf),
+  };
+}
+
+/** The facts that clients cause. */
+type ClientFact =
+  | "connectionOpened"
+  | "connectionClosed"
+  | "connectionRefused"
+  | "clientLeft"
+  | "undelivered"
+  | "deadLetter";
+
+function createClientReport(lines: LineSums, clientOf: LogReportOptions["clientOf"]): Pick<Report, ClientFact> {
+  const lost = ({ forwardedFor, ...fact }: Undelivered) => ({
+    kind: fact.event,
+    detail: fact.cause,
+    facts: { ...fact, clientAddress: forwardedFor === null ? null : clientOf(forwardedFor) },
   });
   return {
-    ...createClusterReport(log),
-    connectionOpened: ({ connectionId, hub, forwardedFor }) =>
-      log.debug({ connectionId, hub, clientAddress: clientOf(forwardedFor) }, "connection opened"),
-    connectionClosed: ({ connectionId, hub, forwardedFor }, { code, reason }) =>
-      log.debug(
-        { connectionId, hub, clientAddress: clientOf(forwardedFor), closeCode: code, closeReason: reason },
-        "connection closed",
-      ),
-    connectionRefused: ({ hub, status, code, message, clientAddress, isChainIgnored }) => {
-      const note = isChainIgnored ? { note: CHAIN_NOTE } : {};
-      log.info({ hub, status, code, cause: message, clientAddress, ...note }, "connection refused");
+    connectionOpened({ connectionId, hub, forwardedFor }) {
+      if (!lines.isWritten("debug")) return;
+      const facts = { connectionId, hub, clientAddress: clientOf(forwardedFor) };
+      lines.write({ level: "debug", message: "connection opened", facts });
     },
-    clientLeft: (hub, clientAddress) => log.info({ hub, clientAddress }, "client left before it was answered"),
-    undelivered: (fact) => log.warn(withClient(fact), "event not delivered"),
-    disconnectsWaiting: (entry, cause) => log.warn({ entry, cause }, "disconnect events wait for the upstream"),
-    disconnectsFlowing: (entry) => log.info({ entry }, "disconnect events are taken again"),
-    deadLetter: (fact) => log.error(withClient(fact), "disconnect event given up: see hubwire dead-letters"),
-    nodeTakenOver: (nodeId, count) =>
-      log.warn({ nodeId, count }, "node lost: its disconnect events are sent from here"),
-    takeoverFailed: (nodeId, cause) => log.warn({ nodeId, cause }, "takeover of a lost node failed: tried again"),
-    fault: (where, error) => log.error({ where, err: error }, "fault of the service"),
-    breakerOpened: (entry) => log.warn({ entry }, "circuit breaker opened"),
-    breakerClosed: (entry) => log.info({ entry }, "circuit breaker closed"),
-    tokenFailed: (entry, detail) => log.warn({ entry, detail }, "no token for the upstream"),
-    recovered: (count) => log.warn({ count }, "connections of an earlier run: their disconnect events are sent now"),
-    rulesDamaged: (movedTo, reason) => log.error({ movedTo, reason }, "group rules damaged: moved aside"),
-    journal: {
-      damaged: (movedTo, reason) => log.error({ movedTo, reason }, "journal damaged: moved aside"),
-      unwritable: (reason) => log.error({ reason }, "journal cannot be written: nobody is let in"),
-      writable: () => log.info("journal is written again"),
+    connectionClosed({ connectionId, hub, forwardedFor }, { code: closeCode, reason: closeReason }) {
+      if (!lines.isWritten("debug")) return;
+      const facts = { connectionId, hub, closeCode, closeReason, clientAddress: clientOf(forwardedFor) };
+      lines.write({ level: "debug", message: "connection closed", detail: `${closeCode}`, facts });
+    },
+    connectionRefused({ hub, status, code, message, clientAddress, isChainIgnored }) {
+      const note = isChainIgnored ? { note: CHAIN_NOTE } : {};
+      const facts = { hub, status, code, cause: message, clientAddress, ...note };
+      // A relayed refusal has its status from the backend.
+      lines.write({
+        level: "info",
+        message: "connection refused",
+        kind: `${code} ${isChainIgnored}`,
+        detail: `${status}`,
+        facts,
+      });
+    },
+    clientLeft(hub, clientAddress) {
+      lines.write({ level: "info", message: "client left before it was answered", facts: { hub, clientAddress } });
+    },
+    undelivered(fact) {
+      lines.write({ level: "warn", message: "event not delivered", ...lost(fact) });
+    },
+    deadLetter(fact) {
+      lines.write({ level: "error", message: "disconnect event given up: see hubwire dead-letters", ...lost(fact) });
     },
   };
 }
 
-function createClusterReport(log: Logger): ClusterReport {
+function createServiceReport(
+  lines: LineSums,
+): Omit<Report, ClientFact> & EntryReport & RestartReport & { readonly journal: JournalReport } {
+  const say = saying(lines);
+  return {
+    disconnectsWaiting: (entry, cause) => say("warn", "disconnect events wait for the upstream", { entry, cause }),
+    disconnectsFlowing: (entry) => say("info", "disconnect events are taken again", { entry }),
+    nodeTakenOver: (nodeId, count) =>
+      say("warn", "node lost: its disconnect events are sent from here", { nodeId, count }),
+    takeoverFailed: (nodeId, cause) => say("warn", "takeover of a lost node failed: tried again", { nodeId, cause }),
+    fault: (where, error) => writeFault(lines, error, { where }),
+    breakerOpened: (entry) => say("warn", "circuit breaker opened", { entry }),
+    breakerClosed: (entry) => say("info", "circuit breaker closed", { entry }),
+    tokenFailed: (entry, detail) => say("warn", "no token for the upstream", { entry, detail }),
+    recovered: (count) => say("warn", "connections of an earlier run: their disconnect events are sent now", { count }),
+    rulesDamaged: (movedTo, reason) => say("error", "group rules damaged: moved aside", { movedTo, reason }),
+    journal: {
+      damaged: (movedTo, reason) => say("error", "journal damaged: moved aside", { movedTo, reason }),
+      unwritable: (reason) => say("error", "journal cannot be written: nobody is let in", { reason }),
+      writable: () => say("info", "journal is written again"),
+    },
+  };
+}
+
+/** Writes a bug that an edge has caught. */
+export function writeFault(lines: LineSums, error: unknown, facts: { readonly where?: string } = {}): void {
+  const detail = `${facts.where} ${error instanceof Error ? error.message : String(error)}`;
+  lines.write({ level: "error", message: "fault of the service", detail, facts: { ...facts, err: error } });
+}
+
+/** Lines that are equal where they say the same. */
+function saying(lines: LineSums) {
+  return (level: Line["level"], message: string, facts: LineFacts = {}): void => {
+    const { count: _, ...told } = facts;
+    lines.write({ level, message, detail: Object.values(told).join(" "), facts });
+  };
+}
+
+function createClusterReport(lines: LineSums, clientOf: LogReportOptions["clientOf"]): ClusterReport {
+  const say = saying(lines);
   return {
     nats: {
-      up: (server) => log.info({ server }, "NATS reached"),
-      down: (cause) => log.warn({ cause }, "NATS out of reach: pushes and questions are answered 503"),
-      refused: (cause, unsaidCount) => log.error({ cause, unsaidCount }, "NATS refused something"),
+      up: (server) => say("info", "NATS reached", { server }),
+      down: (cause) => say("warn", "NATS out of reach: pushes and questions are answered 503", { cause }),
+      refused: (cause, unsaidCount) => say("error", "NATS refused something", { cause, unsaidCount }),
     },
     copy: {
       stopped: (cause) =>
-        log.warn({ cause }, "journal not copied: no other node could take over what changes from here on"),
-      copied: (count) => log.info({ count }, "journal copied"),
-      fenced: (nodeId) => log.warn({ nodeId }, "journal's copy taken over by another node"),
-      tooLarge: (connectionId) => log.warn({ connectionId }, "connection not copied: its entry is too large"),
-      differs: (detail) => log.warn({ detail }, "the journal's stream has other settings, which are left as they are"),
+        say("warn", "journal not copied: no other node could take over what changes from here on", { cause }),
+      copied: (count) => say("info", "journal copied", { count }),
+      fenced: (nodeId) => say("warn", "journal's copy taken over by another node", { nodeId }),
+      tooLarge({ connectionId, hub, forwardedFor }) {
+        const facts = { connectionId, hub, clientAddress: clientOf(forwardedFor) };
+        lines.write({ level: "warn", message: "connection not copied: its entry is too large", facts });
+      },
+      differs: (detail) =>
+        say("warn", "the journal's stream has other settings, which are left as they are", { detail }),
       skipped: (nodeId, count) =>
-        log.error({ nodeId, count }, "messages or entries of a lost node's journal could not be used"),
+        say("error", "messages or entries of a lost node's journal could not be used", { nodeId, count }),
     },
-    messagesDropped: (count, reason) => log.warn({ count, reason }, "messages between nodes dropped"),
+    messagesDropped: (count, reason) => say("warn", "messages between nodes dropped", { count, reason }),
     nodesAwaited: (nodeIds) =>
-      log.warn(
-        { nodeIds },
-        "nodes have not answered since NATS is back: pushes and questions are answered 503 till then",
-      ),
-    leasesUnavailable: (reason) => log.warn({ reason }, "lease not renewed: lost nodes are not taken over"),
-    leasesAvailable: () => log.info("lease renewed again"),
-    leaseIgnored: (key) => log.warn({ key }, "ignored in the bucket of leases: this key is no node's name"),
+      say("warn", "nodes have not answered since NATS is back: pushes and questions are answered 503 till then", {
+        nodeIds,
+      }),
+    leasesUnavailable: (reason) => say("warn", "lease not renewed: lost nodes are not taken over", { reason }),
+    leasesAvailable: () => say("info", "lease renewed again"),
+    leaseIgnored: (key) => say("warn", "ignored in the bucket of leases: this key is no node's name", { key }),
     leaseLost: (nodeId, newNodeId, count) =>
-      log.error({ nodeId, newNodeId, count }, "lease lost: another node has taken over these connections"),
-    rulesUnavailable: (reason) => log.warn({ reason }, "group rules out of reach"),
+      say("error", "lease lost: another node has taken over these connections", { nodeId, newNodeId, count }),
+    rulesUnavailable: (reason) => say("warn", "group rules out of reach", { reason }),
   };
 }

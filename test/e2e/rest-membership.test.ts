@@ -8,7 +8,8 @@ setDefaultTimeout(60_000);
 
 let stage: RestStage;
 beforeAll(async () => {
-  stage = await RestStage.start();
+  // All of many clients come from one address, and at once.
+  stage = await RestStage.start({ config: { limits: { maxPendingUpgradesPerAddress: 1024 } } });
 });
 afterAll(async () => {
   await stage.stop();

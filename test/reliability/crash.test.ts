@@ -30,7 +30,9 @@ test(`kill -9 ${KILLS} times under ${CLIENTS} clients loses no disconnect (seed 
   const dice = new Dice(seed);
   await using witness = await Witness.start(dice);
   const { ledger, urlTemplate } = witness.backend;
-  const config = { accessKeys: KEYS, upstreams: [{ urlTemplate }], shutdown: { spreadMs: 0 } };
+  // All clients come from one address, and all at once where the gateway starts again.
+  const limits = { maxPendingUpgradesPerAddress: 1024 };
+  const config = { accessKeys: KEYS, upstreams: [{ urlTemplate }], limits, shutdown: { spreadMs: 0 } };
   // The first one's folder is everybody's, so it is removed last.
   await using first = await CommandGateway.start({ through: "bun", config });
   let gateway = first;

@@ -62,6 +62,7 @@ export function findFaults(files: readonly SourceFile[], packages: readonly stri
       ...nameFaults(file),
       ...sizeFaults(file),
       ...processFaults(file),
+      ...outputFaults(file),
       ...spellingFaults(file),
       ...costFaults(file),
       ...fileFaults(file),
@@ -193,6 +194,13 @@ function processFaults(file: SourceFile): string[] {
   const lines = file.text.split("\n").filter((line) => line.includes("process.execPath"));
   const unguarded = lines.filter((line) => !line.includes("process.execPath, ...process.execArgv"));
   return unguarded.map(() => `${file.path}: starts Bun without \`...process.execArgv\``);
+}
+
+/** Whatever writes without `observe` waits for whoever reads it (decision 0018). */
+function outputFaults({ path, text }: SourceFile): string[] {
+  if (isTest(path) || path === "main.ts" || path.startsWith("observe/")) return [];
+  const writes = text.matchAll(/^(?! *(?:\*|\/)).*\b(console\.\w+|process\.std(?:out|err))\b/gm);
+  return [...writes].map((match) => `${path}: writes by \`${match[1]}\`, which waits for whoever reads it`);
 }
 
 function nameFaults(file: SourceFile): string[] {

@@ -53,7 +53,7 @@ export class LogNode {
       stopped: tell("stopped"),
       copied: tell("copied"),
       fenced: tell("fenced"),
-      tooLarge: tell("too large"),
+      tooLarge: ({ connectionId }: ConnectionFacts) => this.reports.tell(`too large ${connectionId}`),
     };
     this.journal = new JetstreamJournal({ nodeId, stream: this.stream, report, onFenced: tell("onFenced") });
     this.logs = new NodeLogs({
