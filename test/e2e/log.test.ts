@@ -4,7 +4,7 @@ import { KEYS } from "../support/gateway.ts";
 import { startGatewayProcess } from "../support/process.ts";
 import { RawBackend } from "../support/raw-backend.ts";
 import { RawWebSocket } from "../support/raw-websocket.ts";
-import { connectionIdOf } from "../support/stack.ts";
+import { connectionIdOf, Stack } from "../support/stack.ts";
 import { secondsFromNow, signToken } from "../support/tokens.ts";
 
 /** What a gateway of its own process writes: JSON lines, with what failed and without a secret. */
@@ -67,4 +67,30 @@ test("no token, key, query string or code= appears in what is printed, whatever 
     expect(gateway.stderr()).not.toContain(secret);
     expect(gateway.stdout()).not.toContain(secret);
   }
+});
+
+test("every line about a client has its address, which behind trusted proxies is not the proxy's", async () => {
+  await using stack = await Stack.start({
+    config: {
+      trustedProxies: ["127.0.0.1"],
+      hubs: { closed: { anonymous: "deny" } },
+      disconnect: { retryForSeconds: 0 },
+    },
+  });
+  const lines = ["X-Forwarded-For: 6.6.6.6, 2001:db8::7, 127.0.0.1"];
+  await (await stack.request({ path: "/ws/client/hubs/closed", lines })).answer();
+  const { client } = await stack.connect({ lines });
+  stack.backend.onMessage = (exchange) => exchange.reset();
+  stack.backend.onDisconnect = (exchange) => exchange.reply(500);
+  client.text("hello");
+  await client.closed();
+  const messages = [
+    "connection refused",
+    "connection opened",
+    "connection closed",
+    "event not delivered",
+    "disconnect event given up: see hubwire dead-letters",
+  ];
+  for (const message of messages)
+    expect(await stack.gateway.logged(message)).toMatchObject({ clientAddress: "2001:db8::7" });
 });
