@@ -34,10 +34,9 @@ export interface CommandOptions {
 
 /** Starts a command line in a shell, as a user at a terminal would: without the variables of the npm that runs the tests. */
 export function startCommand(line: string, { cwd = REPOSITORY, env = {} }: CommandOptions = {}): RunningCommand {
-  const inherited = Object.entries(process.env).filter(([name]) => !/^(npm_|hubwire_|example_port$|port$)/i.test(name));
   const child = spawn("sh", ["-c", line], {
     cwd,
-    env: { ...Object.fromEntries(inherited), ...env },
+    env: { ...ownEnvironment(), ...env },
     stdio: ["ignore", "pipe", "pipe"],
     // A group of its own, so that a shell that stands in between is ended too.
     detached: true,
@@ -104,4 +103,10 @@ export async function listenOnce(port: number): Promise<number> {
   await once(server, "close");
   if (address === null || typeof address === "string") throw new Error("no port");
   return address.port;
+}
+
+/** The test's environment without what hubwire, npm or the example would take for their own. */
+export function ownEnvironment(): NodeJS.ProcessEnv {
+  const kept = Object.entries(process.env).filter(([name]) => !/^(npm_|hubwire_|example_port$|port$)/i.test(name));
+  return Object.fromEntries(kept);
 }

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { ownEnvironment } from "./command.ts";
 import { DEADLINE_MS, within } from "./deadline.ts";
 
 const REPOSITORY = join(import.meta.dir, "..", "..");
@@ -36,7 +37,7 @@ export async function startGatewayProcess(options: ProcessOptions): Promise<Gate
     options.through === "bin"
       ? ["node", [join(REPOSITORY, "bin", "hubwire.mjs"), "start", ...tail]]
       : ["npm", ["start", "--", ...tail]];
-  const child = spawn(command, args, { cwd: REPOSITORY, stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(command, args, { cwd: REPOSITORY, env: ownEnvironment(), stdio: ["ignore", "pipe", "pipe"] });
   let stdout = "";
   let stderr = "";
   const printed = Promise.withResolvers<number>();

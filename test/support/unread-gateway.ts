@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { REPOSITORY } from "./command.ts";
+import { ownEnvironment, REPOSITORY } from "./command.ts";
 import { until, within } from "./deadline.ts";
 import { KEYS } from "./gateway.ts";
 import { UnreadPipe } from "./unread-pipe.ts";
@@ -24,7 +24,7 @@ export class UnreadGateway {
     writeFileSync(configFile, JSON.stringify(all));
     const words = ["node", join(REPOSITORY, "bin", "hubwire.mjs"), "start", "--config", configFile];
     const { writer } = this.pipe;
-    this.child = Bun.spawn(words, { stdio: ["ignore", isPrinting ? writer : "ignore", writer] });
+    this.child = Bun.spawn(words, { env: ownEnvironment(), stdio: ["ignore", isPrinting ? writer : "ignore", writer] });
   }
 
   /** Starts it and does not wait. */
