@@ -73,10 +73,7 @@ export class RestApi {
       return answer(method, refusal("method_not_allowed", sentence, "method", { Allow: routed.allow }));
     }
     const { headers } = call.request;
-    const line = headers.get("authorization");
-    const checked = this.#checkedCall(headers, path);
-    const known = this.#tokens.checkRemembered(line, checked);
-    const refused = known === undefined ? await this.#tokens.check(line, checked) : known;
+    const refused = this.#tokens.check(headers.get("authorization"), this.#checkedCall(headers, path));
     if (refused !== null) return answer(method, refused);
     const names = readNames(path, routed.names, call.query);
     if ("refusal" in names) return answer(method, names.refusal);

@@ -24,13 +24,13 @@ export type ClientTokenResult =
  * Order:  form and algorithm, signature, `exp` and `nbf`, `aud`, then the user id (400) and the size of the claims (431).
  * Source: spec section 3.2. `nowSeconds` is the time of day, Unix.
  */
-export async function verifyClientToken(
+export function verifyClientToken(
   token: string,
   endpoint: Endpoint,
   keys: AccessKeys,
   nowSeconds: number,
-): Promise<ClientTokenResult> {
-  const signed = await verifySignedToken(token, keys);
+): ClientTokenResult {
+  const signed = verifySignedToken(token, keys);
   if (typeof signed === "string") return refused(signed);
   const fault = timeFault(signed, nowSeconds);
   if (fault !== null) return refused(fault);

@@ -2,7 +2,7 @@ import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import { isSamePath, parseRestPath, type RestPath } from "../protocol/rest-path.ts";
 import type { AccessKeys } from "./access-keys.ts";
 import { audienceUrls } from "./audience.ts";
-import { claimValue, type TokenFault, timeFault, tokenRefusal, verifySignedToken } from "./signed-token.ts";
+import { claimValue, timeFault, tokenRefusal, verifySignedToken } from "./signed-token.ts";
 
 /** Tokens whose signature is remembered. Cost: about 1 kB each. */
 const MAX_REMEMBERED = 10_000;
@@ -42,40 +42,30 @@ export class RestTokens {
   readonly #remembered = new Map<string, KnownToken>();
   #keys: AccessKeys | null = null;
 
-  /** As `check`, at once; undefined where the signature has not been checked before. */
-  checkRemembered(authorization: string | null, call: CheckedCall): Refusal | null | undefined {
-    if (this.#keys !== call.keys || authorization === null) return undefined;
-    const known = this.#remembered.get(authorization);
-    return known === undefined ? undefined : checkKnown(known, call);
+  /** Null where the call may go on. At once, so that pipelined calls can be answered in turn. */
+  check(authorization: string | null, call: CheckedCall): Refusal | null {
+    if (this.#keys !== call.keys) {
+      this.#remembered.clear();
+      this.#keys = call.keys;
+    }
+    const known = authorization === null ? undefined : this.#remembered.get(authorization);
+    return known === undefined ? this.#checkNew(authorization, call) : checkKnown(known, call);
   }
 
-  /** Null where the call may go on. */
-  async check(authorization: string | null, call: CheckedCall): Promise<Refusal | null> {
+  #checkNew(authorization: string | null, call: CheckedCall): Refusal | null {
     const token = /^bearer +(\S+)$/i.exec(authorization?.trim() ?? "")?.[1];
     if (authorization === null || token === undefined) {
       return refusal("token_required", "send Authorization: Bearer and a token for this URL", "Authorization", {
         "WWW-Authenticate": "Bearer",
       });
     }
-    const known = await this.#verify(authorization, token, call.keys);
-    return typeof known === "string" ? tokenRefusal(known) : checkKnown(known, call);
-  }
-
-  async #verify(authorization: string, token: string, keys: AccessKeys): Promise<KnownToken | TokenFault> {
-    if (this.#keys !== keys) {
-      this.#remembered.clear();
-      this.#keys = keys;
-    }
-    const known = this.#remembered.get(authorization);
-    if (known !== undefined) return known;
-    const signed = await verifySignedToken(token, keys);
-    if (typeof signed === "string") return signed;
+    const signed = verifySignedToken(token, call.keys);
+    if (typeof signed === "string") return tokenRefusal(signed);
     const { expiresAt, notBefore } = signed;
     const made = { expiresAt, notBefore, audiences: readAudiences(claimValue(signed.claims, "aud")) };
-    if (this.#keys !== keys) return made;
     if (this.#remembered.size >= MAX_REMEMBERED) this.#forgetOldest();
     this.#remembered.set(authorization, made);
-    return made;
+    return checkKnown(made, call);
   }
 
   #forgetOldest(): void {

@@ -134,7 +134,7 @@ export class Admission {
    */
   async connect(request: ConnectRequest): Promise<Admitted> {
     const { facts, client } = request;
-    // The caller has verified a token since `reserve`, and the drain may have found nothing outstanding meanwhile.
+    // Where the caller has waited since `reserve`, the drain may have found nothing outstanding meanwhile.
     if (this.#closing) return { kind: "refuse", refusal: shuttingDown() };
     if (client.hasLeft) return { kind: "left" };
     this.#outstanding.begin();

@@ -91,7 +91,7 @@ export class Upgrade {
 
   async #admit(client: ClientRequest, origin: Origin, server: Server<BunSocket>): Promise<Response | undefined> {
     const { request, hub, query } = client;
-    const identified = await this.#identify(client);
+    const identified = this.#identify(client);
     if ("refusal" in identified) return this.#refuse(hub, origin, identified.refusal);
     const certificate = this.#certThumbprint(client);
     if ("refusal" in certificate) return this.#refuse(hub, origin, certificate.refusal);
@@ -134,7 +134,7 @@ export class Upgrade {
     return refusal("origin_denied", "this origin is not in the hub's allowedOrigins", "Origin");
   }
 
-  async #identify({ request, hub, query }: ClientRequest): Promise<Checked<ClientIdentity>> {
+  #identify({ request, hub, query }: ClientRequest): Checked<ClientIdentity> {
     const tokens = [...queryTokens(query), ...bearerTokens(request.headers)];
     const [token] = tokens;
     if (token === undefined) {
@@ -146,7 +146,7 @@ export class Upgrade {
     }
     const requestHost = hostOf(request.headers.get("host") ?? "");
     const hosts = this.#options.publicHosts ?? (requestHost === null ? [] : [requestHost]);
-    const result = await verifyClientToken(token, { hosts, hub }, this.#options.accessKeys(), Date.now() / 1000);
+    const result = verifyClientToken(token, { hosts, hub }, this.#options.accessKeys(), Date.now() / 1000);
     return result.kind === "refused" ? { refusal: result.refusal } : { value: result.identity };
   }
 

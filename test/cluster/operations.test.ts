@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { LedgerBackend, orderly } from "../reliability/support/ledger-backend.ts";
 import { Cluster, callNode } from "../support/cluster.ts";
 import { RawWebSocket } from "../support/raw-websocket.ts";
-import { RestClient } from "../support/rest-client.ts";
+import { audienceOf, RestClient, restToken } from "../support/rest-client.ts";
 
 /**
  * Every operation of the REST API from every node to every node, the answer being all that the caller waits for.
@@ -78,6 +78,24 @@ describe.each(PAIRS)("from node %i to node %i", (from, to) => {
       expect((await call(from, "POST", `${HUB}/${target}`, bytes)).status).toBe(202);
       expect(await member.socket.nextText()).toBe(`text ${index}`);
       expect(await member.socket.nextMessage()).toEqual({ type: "binary", payload: Buffer.from(bytes) });
+    }
+  });
+
+  test("sends in one segment are answered in turn, each with a token not seen before", async () => {
+    using member = await join(to);
+    const { port } = cluster.node(from);
+    const path = `${HUB}/connections/${member.id}/messages`;
+    using caller = await RestClient.dial(port);
+    const texts = ["1", "2", "3", "4", "5"];
+    const requests = texts.map((text) => {
+      const token = restToken(audienceOf(port, path), { jti: `${from}${to}${text}` });
+      const lines = [`Host: 127.0.0.1:${port}`, `Authorization: Bearer ${token}`, "Content-Type: text/plain"];
+      return [`POST ${path} HTTP/1.1`, ...lines, "Content-Length: 1", "", text].join("\r\n");
+    });
+    caller.write(requests.join(""));
+    for (const text of texts) {
+      expect((await caller.answer("POST")).status).toBe(202);
+      expect(await member.socket.nextText()).toBe(text);
     }
   });
 
