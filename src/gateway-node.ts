@@ -18,14 +18,15 @@ export async function buildLoneNode(
   config: Config,
   { report, stack }: { report: LogReport; stack: StopStack },
 ): Promise<NodeParts> {
-  const late: { onWritable: () => void } = { onWritable: () => {} };
-  const journal = await openLocalJournal(config, { report, onWritable: () => late.onWritable() });
-  stack.push(() => journal.close());
+  // First: where a newer version wrote this file, the journal stays as it is too.
   const ruleStore = new SqliteRuleStore({
     dataDir: config.dataDir,
     onDamaged: (movedTo, reason) => report.rulesDamaged(movedTo, reason),
   });
   stack.push(() => ruleStore.close());
+  const late: { onWritable: () => void } = { onWritable: () => {} };
+  const journal = await openLocalJournal(config, { report, onWritable: () => late.onWritable() });
+  stack.push(() => journal.close());
   return {
     journal,
     ruleStore,

@@ -1,7 +1,7 @@
 import { Database } from "bun:sqlite";
 import { join } from "node:path";
 import { makeFolder, makePrivateFile } from "../auth/private-files.ts";
-import { codeOf } from "./database-file.ts";
+import { codeOf } from "../storage/database-file.ts";
 
 const FILE_NAME = "lock";
 const DEFAULT_WAIT_MS = 5000;

@@ -1,15 +1,17 @@
 import { constants, Database } from "bun:sqlite";
 import type { DueDisconnect } from "../core/ports.ts";
-import { checkWhole, codeOf, DamagedFile, isDamage, journalPath, makePrivate, moveAside } from "./database-file.ts";
+import { checkWhole, codeOf, DamagedFile, isDamage, makePrivate, moveAside } from "../storage/database-file.ts";
+import { migrate, refuseNewer } from "../storage/migrations.ts";
+import { MIGRATIONS } from "./journal-schema.ts";
+import { type DeadRow, type DueRow, type JournalStatements, prepareStatements } from "./journal-statements.ts";
 import {
-  createTables,
-  type DeadRow,
-  type DueRow,
-  type JournalStatements,
-  prepareStatements,
-  SCHEMA_VERSION,
-} from "./journal-statements.ts";
-import { type BatchOutcome, type Operation, PLACES_AT_ONCE, type Result, type Synchronous } from "./operation.ts";
+  type BatchOutcome,
+  journalPath,
+  type Operation,
+  PLACES_AT_ONCE,
+  type Result,
+  type Synchronous,
+} from "./operation.ts";
 import { finishSalvage, putSuccessor, salvage } from "./salvage.ts";
 
 /** How long another process may hold the file, as a tool of an operator's does. Connects wait meanwhile. */
@@ -24,14 +26,6 @@ const MAX_CHECKPOINT_ROUNDS = 8;
 
 /** A log that grew larger, by one large batch, is cut back to this. */
 const MAX_IDLE_LOG_BYTES = 32 * 1024 * 1024;
-
-/** The file was written by a version that knows more. No later try will do better. */
-export class NewerFile extends Error {
-  constructor(path: string) {
-    super(`${path} was written by a newer version of hubwire: start that one, or move the file away`);
-    this.name = "NewerFile";
-  }
-}
 
 /** What the file needs of the journal. */
 export interface JournalFileOptions {
@@ -108,8 +102,10 @@ export class JournalFile {
   }
 
   #open(): void {
+    // Before anything is opened for writing: SQLite would play the WAL into the file, and leave it closed.
+    refuseNewer(this.#path, MIGRATIONS.length);
     finishSalvage(this.#path);
-    makePrivate(this.#options.dataDir, this.#path);
+    makePrivate(this.#path);
     this.#file = openFile(this.#path, this.#options.synchronous);
     this.#reservedPlaces = Math.max(this.#reservedPlaces, readPlaces(this.#file.database));
   }
@@ -250,20 +246,13 @@ function openFile(path: string, synchronous: Synchronous): OpenFile {
     database.run(`PRAGMA journal_size_limit = ${MAX_IDLE_LOG_BYTES}`);
     // Whoever has left should not be found in the file either.
     database.run("PRAGMA secure_delete = ON");
-    bringUpToDate(database, path);
+    migrate(database, { path, migrations: MIGRATIONS });
     return { database, statements: prepareStatements(database) };
   } catch (error) {
     database.close();
     // A statement that makes no sense to SQLite is one that the file's tables do not fit.
     throw codeOf(error) === "SQLITE_ERROR" ? new DamagedFile(describe(error)) : error;
   }
-}
-
-function bringUpToDate(database: Database, path: string): void {
-  const version = database.query<{ user_version: number }, []>("PRAGMA user_version").get()?.user_version ?? 0;
-  if (version > SCHEMA_VERSION) throw new NewerFile(path);
-  if (version === SCHEMA_VERSION) return;
-  database.transaction(() => createTables(database))();
 }
 
 function readPlaces(database: Database): number {

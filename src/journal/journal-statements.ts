@@ -1,47 +1,5 @@
 import type { Database, Statement } from "bun:sqlite";
-import { PLACES_AT_ONCE } from "./operation.ts";
-
-/** What `PRAGMA user_version` says of a file that this version wrote. */
-export const SCHEMA_VERSION = 1;
-
-/** `connections.state`. */
-export const STATE = { connecting: 0, connected: 1, due: 2, dead: 3 } as const;
-
-/**
- * Times are REAL: a fraction of a millisecond is no reason to refuse a row. The table has a rowid of its own, since rows that
- * are added one behind the other fill pages; by their random ids they would touch one page each.
- * `places`: what is below has been given out, in this life of the file or an earlier one.
- */
-const SCHEMA = `
-  CREATE TABLE connections (
-    number INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
-    state INTEGER NOT NULL,
-    hub TEXT NOT NULL,
-    user_id TEXT NOT NULL,
-    claims TEXT NOT NULL,
-    client_query TEXT NOT NULL,
-    forwarded_for TEXT NOT NULL,
-    close_code INTEGER NOT NULL DEFAULT 0,
-    close_reason TEXT NOT NULL DEFAULT '',
-    connect_unknown INTEGER NOT NULL DEFAULT 0,
-    due_since_ms REAL NOT NULL DEFAULT 0,
-    place INTEGER NOT NULL DEFAULT 0,
-    died_at_ms REAL NOT NULL DEFAULT 0,
-    cause TEXT NOT NULL DEFAULT ''
-  ) STRICT;
-  CREATE INDEX waiting ON connections (place) WHERE state = ${STATE.due};
-  CREATE INDEX dead ON connections (place) WHERE state = ${STATE.dead};
-  CREATE TABLE journal (places INTEGER NOT NULL, probes INTEGER NOT NULL) STRICT;
-  PRAGMA user_version = ${SCHEMA_VERSION};
-`;
-
-/** Makes the tables of an empty file. */
-export function createTables(database: Database): void {
-  database.run(SCHEMA);
-  // Below are the places of a process that could not open its file.
-  database.run("INSERT INTO journal (places, probes) VALUES (?, 0)", [PLACES_AT_ONCE]);
-}
+import { STATE } from "./journal-schema.ts";
 
 const DUE_COLUMNS = `id, hub, user_id AS userId, claims, client_query AS clientQuery, forwarded_for AS forwardedFor,
   close_code AS closeCode, close_reason AS closeReason, connect_unknown AS connectUnknown, due_since_ms AS dueSinceMs`;

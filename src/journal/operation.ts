@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import type { DeadLetter, DueDisconnect, WaitingDisconnect } from "../core/ports.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 
@@ -60,6 +61,11 @@ export type Reply =
 
 /** What a commit waits for: nothing but the kernel, or the disk. */
 export type Synchronous = "normal" | "full";
+
+/** Where the journal of a folder is. */
+export function journalPath(dataDir: string): string {
+  return join(dataDir, "journal.sqlite");
+}
 
 /** How many places an operation on many connections takes at once: more than a file will ever hold. */
 export const PLACES_AT_ONCE = 2 ** 26;

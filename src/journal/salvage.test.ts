@@ -14,7 +14,7 @@ import { join } from "node:path";
 import { DamagedJournalStage, expectAlmostAll, FOREIGN_PAGE, PAGE_BYTES } from "../../test/support/damaged-journal.ts";
 import { within } from "../../test/support/deadline.ts";
 import { canMount, SmallDisk } from "../../test/support/small-disk.ts";
-import { moveAside } from "./database-file.ts";
+import { moveAside } from "../storage/database-file.ts";
 import { salvage } from "./salvage.ts";
 
 /** On a page, at most. */

@@ -1,9 +1,11 @@
 import { Database } from "bun:sqlite";
 import { closeSync, constants, copyFileSync, existsSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
 import { closeToOthers, makePrivateFile, removeFile } from "../auth/private-files.ts";
-import { COMPANIONS, codeOf, moveAside } from "./database-file.ts";
-import { createTables, STATE } from "./journal-statements.ts";
+import { COMPANIONS, codeOf, moveAside } from "../storage/database-file.ts";
+import { migrate } from "../storage/migrations.ts";
+import { MIGRATIONS, STATE } from "./journal-schema.ts";
 
+/** What a row is made of. The file of an earlier version lacks some of them. */
 const COLUMNS = [
   "id",
   "state",
@@ -60,7 +62,7 @@ export function salvage(path: string, firstPlace: number): number {
   try {
     // A file beside it would cost space, and a crash now costs the new file only, which is begun again.
     into.run("PRAGMA journal_mode = MEMORY");
-    into.transaction(() => createTables(into))();
+    migrate(into, { path: successor, migrations: MIGRATIONS });
     damaged = openReadable(path) ?? new Database(copyWithFirstPageOf(successor, path), { readonly: true });
     const count = into.transaction(copyRows)(damaged, into, firstPlace);
     into.close();
@@ -136,15 +138,18 @@ function removeCopy(path: string): void {
 }
 
 function copyRows(damaged: Database, into: Database, firstPlace: number): number {
+  const columns = columnsOf(damaged);
   const insert = into.prepare<unknown, (string | number | null)[]>(
-    `INSERT OR IGNORE INTO connections (${COLUMNS}) VALUES (${COLUMNS.map(() => "?")})`,
+    `INSERT OR IGNORE INTO connections (${columns}) VALUES (${columns.map(() => "?")})`,
   );
   let count = 0;
   let places = Math.max(firstPlace, readPlaces(damaged));
   // Steps over a flaw get longer and may pass good rows behind it, so it is looked at from the other side too.
   for (const direction of [1, -1] as const) {
-    for (const row of readableRows(damaged, direction)) {
-      if (!isSound(row) || !take(insert, row)) continue;
+    for (const row of readableRows(damaged, columns, direction)) {
+      if (!isSound(row)) continue;
+      const values = columns.map((column) => row[column] ?? null);
+      if (!take(insert, values)) continue;
       count++;
       places = Math.max(places, Number(row["place"]) + 1);
     }
@@ -152,6 +157,13 @@ function copyRows(damaged: Database, into: Database, firstPlace: number): number
   insert.finalize();
   into.run("UPDATE journal SET places = MAX(places, ?)", [places]);
   return count;
+}
+
+/** A migration adds columns: the others get their defaults. */
+function columnsOf(damaged: Database): string[] {
+  const found = damaged.query<{ name: string }, []>("SELECT name FROM pragma_table_info('connections')").all();
+  const names = new Set(found.map(({ name }) => name));
+  return COLUMNS.filter((column) => names.has(column));
 }
 
 function readPlaces(damaged: Database): number {
@@ -164,9 +176,9 @@ function readPlaces(damaged: Database): number {
 }
 
 /** False where it is there already, or is not what was written. */
-function take(insert: ReturnType<Database["prepare"]>, row: Row): boolean {
+function take(insert: ReturnType<Database["prepare"]>, values: readonly (string | number | null)[]): boolean {
   try {
-    return insert.run(...COLUMNS.map((column) => row[column] ?? null)).changes > 0;
+    return insert.run(...values).changes > 0;
   } catch (error) {
     // A value of another type than its column's.
     if (codeOf(error).startsWith("SQLITE_CONSTRAINT")) return false;
@@ -185,9 +197,9 @@ function isPlace(value: unknown): boolean {
 }
 
 /** The rows in the order of their numbers, or against it. Over a flaw it goes on at growing distance. */
-function* readableRows(damaged: Database, direction: 1 | -1): Generator<Row> {
+function* readableRows(damaged: Database, columns: readonly string[], direction: 1 | -1): Generator<Row> {
   const [compare, order] = direction === 1 ? [">", "ASC"] : ["<", "DESC"];
-  const sql = `SELECT number, ${COLUMNS} FROM connections
+  const sql = `SELECT number, ${columns} FROM connections
     WHERE number ${compare} ? AND state BETWEEN ${STATE.connecting} AND ${STATE.dead} ORDER BY number ${order}`;
   let at = direction === 1 ? 0 : Number.MAX_SAFE_INTEGER;
   for (let step = 1; at >= 0 && at <= Number.MAX_SAFE_INTEGER; step *= 2) {

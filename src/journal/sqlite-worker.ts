@@ -1,5 +1,6 @@
-import { codeOf } from "./database-file.ts";
-import { checkpointFile, JournalFile, NewerFile } from "./journal-file.ts";
+import { codeOf } from "../storage/database-file.ts";
+import { NewerFile } from "../storage/migrations.ts";
+import { checkpointFile, JournalFile } from "./journal-file.ts";
 import type { Reply, Request } from "./operation.ts";
 
 declare const self: Worker;

@@ -115,17 +115,6 @@ describe("the file of SqliteJournal", () => {
     expect(await again.due(dueOf("c2"))).toBeGreaterThan(place);
   });
 
-  test("of a newer version is left alone, with a sentence that names it", async () => {
-    await (await open()).close();
-    const database = new Database(path);
-    database.run("PRAGMA user_version = 2");
-    database.close();
-    const before = readFileSync(path);
-    await expect(open()).rejects.toThrow(`${path} was written by a newer version of hubwire`);
-    expect(readFileSync(path)).toEqual(before);
-    expect(told).toEqual([]);
-  });
-
   test("cannot be where a file stands in the place of its folder", async () => {
     writeFileSync(dataDir, "");
     await expect(open()).rejects.toThrow("the journal cannot be opened");

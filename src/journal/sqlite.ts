@@ -2,7 +2,6 @@ import type { DeadLetter, DueDisconnect, Journal, WaitingDisconnect } from "../c
 import type { CloseCause } from "../protocol/close-causes.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 import { Checkpointer } from "./checkpointer.ts";
-import { journalPath } from "./database-file.ts";
 import { JournalThread } from "./journal-thread.ts";
 import { dueWrite, KeptWrites, readPages } from "./kept-writes.ts";
 import {
@@ -10,6 +9,7 @@ import {
   isDemanding,
   isKeepable,
   isRead,
+  journalPath,
   type Operation,
   PLACES_AT_ONCE,
   type Result,

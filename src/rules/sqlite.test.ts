@@ -121,18 +121,6 @@ describe("the file of SqliteRuleStore", () => {
     expect(readFileSync(path).includes("somebody-in-particular")).toBe(false);
   });
 
-  test("of a newer version is left alone, with a sentence that names it", async () => {
-    await writeRules(RULE);
-    const database = new Database(path);
-    database.run("PRAGMA user_version = 2");
-    database.close();
-    const before = readFileSync(path);
-    await expect(allOf(openStore())).rejects.toThrow(`${path} was written by a newer version of hubwire`);
-    await expect(openStore().put(RULE)).rejects.toThrow("newer version");
-    expect(readFileSync(path)).toEqual(before);
-    expect(damaged).toEqual([]);
-  });
-
   test("that another process holds takes no change and says so; afterwards it does", async () => {
     const store = openStore();
     await store.put(RULE);

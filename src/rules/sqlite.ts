@@ -1,22 +1,17 @@
 import { Database, type Statement } from "bun:sqlite";
-import { existsSync, renameSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { closeToOthers, makeFolder, makePrivateFile } from "../auth/private-files.ts";
 import type { GroupRule, RuleChange, RuleKey, RuleStore, RuleWrite } from "../core/rule-store.ts";
 import { hubKey } from "../protocol/names.ts";
+import { checkWhole, isDamage, makePrivate, moveAside } from "../storage/database-file.ts";
+import { type Migration, migrate, refuseNewer } from "../storage/migrations.ts";
 
 const FILE_NAME = "rules.sqlite";
-
-/** What `PRAGMA user_version` says of a file that this version wrote. */
-const SCHEMA_VERSION = 1;
-
-/** What SQLite keeps beside the file. Left behind, the log of one file would be played into the next of that name. */
-const COMPANIONS = ["", "-wal", "-shm"];
 
 /** How long another process may hold the file, as a backup does. Nothing else happens in ours meanwhile. */
 const BUSY_TIMEOUT_MS = 100;
 
-const SCHEMA = `
+const TABLES = `
   CREATE TABLE rules (
     hub_key TEXT NOT NULL,
     hub TEXT NOT NULL,
@@ -25,8 +20,10 @@ const SCHEMA = `
     expires_at_ms INTEGER NOT NULL,
     PRIMARY KEY (hub_key, user_id, group_name)
   ) STRICT, WITHOUT ROWID;
-  PRAGMA user_version = ${SCHEMA_VERSION};
 `;
+
+/** The tables, version by version. A released migration never changes. */
+const MIGRATIONS: readonly Migration[] = [(database) => void database.run(TABLES)];
 
 /** What the store needs of the gateway. */
 export interface SqliteRuleStoreOptions {
@@ -49,11 +46,10 @@ interface OpenFile {
  *
  * Shape:  file 0600, folder 0700 where it is missing. The file is made with the first rule; a gateway without rules has none.
  * Order:  WAL with `synchronous=NORMAL`: what was put survives a crash of the process; a power cut may take the last.
- * Errors: every method rejects where the disk fails, and where a newer version wrote the file. A damaged file is moved
- *         aside instead, together with what SQLite keeps beside it.
+ * Errors: every method rejects where the disk fails. The constructor throws `NewerFile` where a newer version wrote the file.
+ *         A damaged file is moved aside instead, together with what SQLite keeps beside it.
  */
 export class SqliteRuleStore implements RuleStore {
-  readonly #dataDir: string;
   readonly #path: string;
   readonly #onDamaged: SqliteRuleStoreOptions["onDamaged"];
   #file: OpenFile | null = null;
@@ -63,9 +59,9 @@ export class SqliteRuleStore implements RuleStore {
   #closed = false;
 
   constructor({ dataDir, onDamaged }: SqliteRuleStoreOptions) {
-    this.#dataDir = dataDir;
     this.#path = join(dataDir, FILE_NAME);
     this.#onDamaged = onDamaged;
+    refuseNewer(this.#path, MIGRATIONS.length);
   }
 
   readonly isCurrent = true;
@@ -124,25 +120,18 @@ export class SqliteRuleStore implements RuleStore {
   #open(): OpenFile {
     if (this.#closed) throw new Error("the store of group rules is closed");
     if (this.#file !== null) return this.#file;
-    makePrivate(this.#dataDir, this.#path);
+    makePrivate(this.#path);
     try {
       this.#file = openFile(this.#path);
     } catch (error) {
       if (!isDamage(error)) throw error;
       const movedTo = moveAside(this.#path);
-      makePrivate(this.#dataDir, this.#path);
+      makePrivate(this.#path);
       this.#file = openFile(this.#path);
       this.#onDamaged(movedTo, error.message);
     }
     return this.#file;
   }
-}
-
-/** Makes folder and file where they are missing. SQLite gives the mode of the file to those that it keeps beside it. */
-function makePrivate(dataDir: string, path: string): void {
-  makeFolder(dataDir);
-  makePrivateFile(path);
-  for (const companion of COMPANIONS) closeToOthers(path + companion);
 }
 
 function openFile(path: string): OpenFile {
@@ -154,33 +143,12 @@ function openFile(path: string): OpenFile {
     database.run("PRAGMA synchronous = NORMAL");
     // Whoever is no longer in a group should not be found in the file either.
     database.run("PRAGMA secure_delete = ON");
-    bringUpToDate(database, path);
+    migrate(database, { path, migrations: MIGRATIONS });
     return { database, ...prepareStatements(database) };
   } catch (error) {
     database.close();
     throw error;
   }
-}
-
-/** The file as SQLite sees it has a flaw. */
-class DamagedFile extends Error {
-  constructor(reason: string) {
-    super(reason);
-    this.name = "DamagedFile";
-  }
-}
-
-function checkWhole(database: Database): void {
-  const found = database.query<{ quick_check: string }, []>("PRAGMA quick_check(1)").get()?.quick_check;
-  if (found !== "ok") throw new DamagedFile(found ?? "quick_check said nothing");
-}
-
-function bringUpToDate(database: Database, path: string): void {
-  const version = database.query<{ user_version: number }, []>("PRAGMA user_version").get()?.user_version ?? 0;
-  if (version > SCHEMA_VERSION) {
-    throw new Error(`${path} was written by a newer version of hubwire: start that one, or move the file away`);
-  }
-  if (version < SCHEMA_VERSION) database.transaction(() => database.run(SCHEMA))();
 }
 
 function prepareStatements(database: Database): Omit<OpenFile, "database"> {
@@ -194,21 +162,4 @@ function prepareStatements(database: Database): Omit<OpenFile, "database"> {
     ),
     remove: database.prepare("DELETE FROM rules WHERE hub_key = ? AND user_id = ? AND group_name = ?"),
   };
-}
-
-function isDamage(error: unknown): error is Error {
-  if (error instanceof DamagedFile) return true;
-  const code = error instanceof Error && "code" in error ? String(error.code) : "";
-  return code === "SQLITE_NOTADB" || code.startsWith("SQLITE_CORRUPT");
-}
-
-/** Moves a file and its companions to the first free name; returns that name. */
-function moveAside(path: string): string {
-  let number = 1;
-  while (existsSync(`${path}.damaged-${number}`)) number++;
-  const aside = `${path}.damaged-${number}`;
-  for (const companion of COMPANIONS) {
-    if (existsSync(path + companion)) renameSync(path + companion, aside + companion);
-  }
-  return aside;
 }

@@ -25,7 +25,7 @@ const ADAPTERS = [
   "observe",
   "console",
 ];
-const ADAPTER_REACH = ["protocol", "core", "auth", "config", "nats"];
+const ADAPTER_REACH = ["protocol", "core", "auth", "config", "nats", "storage"];
 const MAX_FILE_LINES = 400;
 const MAX_FUNCTION_LINES = 50;
 const VAGUE_NAMES = /^(?:.*-)?(?:utils?|helpers?|common|managers?|services?|types?|misc|shared|base|impl)\.ts$/;
@@ -44,6 +44,7 @@ const REACH: ReadonlyMap<string, Reach> = new Map<string, Reach>([
   ["config", { areas: ["protocol"], outside: true }],
   ["auth", { areas: ["protocol"], outside: true }],
   ["nats", { areas: ["protocol"], outside: true }],
+  ["storage", { areas: ["protocol", "auth"], outside: true }],
   ...ADAPTERS.map((area): [string, Reach] => [area, { areas: ADAPTER_REACH, outside: true }]),
 ]);
 

@@ -1,17 +1,10 @@
 import type { Database } from "bun:sqlite";
 import { existsSync, renameSync } from "node:fs";
-import { join } from "node:path";
+import { dirname } from "node:path";
 import { closeToOthers, makeFolder, makePrivateFile } from "../auth/private-files.ts";
 
 /** What SQLite keeps beside a file. Left behind, the log of one file would be played into the next of that name. */
 export const COMPANIONS = ["", "-wal", "-shm"];
-
-const FILE_NAME = "journal.sqlite";
-
-/** Where the journal of a folder is. */
-export function journalPath(dataDir: string): string {
-  return join(dataDir, FILE_NAME);
-}
 
 /** A file as SQLite sees it has a flaw. */
 export class DamagedFile extends Error {
@@ -22,8 +15,8 @@ export class DamagedFile extends Error {
 }
 
 /** Makes folder and file where they are missing, for their owner alone. SQLite gives the file's mode to its companions. */
-export function makePrivate(dataDir: string, path: string): void {
-  makeFolder(dataDir);
+export function makePrivate(path: string): void {
+  makeFolder(dirname(path));
   makePrivateFile(path);
   for (const companion of COMPANIONS) closeToOthers(path + companion);
 }

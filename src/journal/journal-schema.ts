@@ -1,0 +1,47 @@
+import type { Migration } from "../storage/migrations.ts";
+import { PLACES_AT_ONCE } from "./operation.ts";
+
+/** `connections.state`. */
+export const STATE = { connecting: 0, connected: 1, due: 2, dead: 3 } as const;
+
+/**
+ * Times are REAL: a fraction of a millisecond is no reason to refuse a row. The table has a rowid of its own, since rows that
+ * are added one behind the other fill pages; by their random ids they would touch one page each.
+ * `places`: what is below has been given out, in this life of the file or an earlier one.
+ */
+const TABLES = `
+  CREATE TABLE connections (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    state INTEGER NOT NULL,
+    hub TEXT NOT NULL,
+    user_id TEXT NOT NULL,
+    claims TEXT NOT NULL,
+    client_query TEXT NOT NULL,
+    forwarded_for TEXT NOT NULL,
+    close_code INTEGER NOT NULL DEFAULT 0,
+    close_reason TEXT NOT NULL DEFAULT '',
+    connect_unknown INTEGER NOT NULL DEFAULT 0,
+    due_since_ms REAL NOT NULL DEFAULT 0,
+    place INTEGER NOT NULL DEFAULT 0,
+    died_at_ms REAL NOT NULL DEFAULT 0,
+    cause TEXT NOT NULL DEFAULT ''
+  ) STRICT;
+  CREATE INDEX waiting ON connections (place) WHERE state = ${STATE.due};
+  CREATE INDEX dead ON connections (place) WHERE state = ${STATE.dead};
+  CREATE TABLE journal (places INTEGER NOT NULL, probes INTEGER NOT NULL) STRICT;
+`;
+
+/**
+ * The journal's tables, version by version. A released migration never changes.
+ *
+ * A new column goes to the end of its table, with a default, and a new table behind the others. So the pages at which the tables
+ * begin are the same in every version, and `salvage` can read a damaged file of an earlier one.
+ */
+export const MIGRATIONS: readonly Migration[] = [
+  (database) => {
+    database.run(TABLES);
+    // Below are the places of a process that could not open its file.
+    database.run("INSERT INTO journal (places, probes) VALUES (?, 0)", [PLACES_AT_ONCE]);
+  },
+];
