@@ -3,6 +3,7 @@ import type { ConnectionFacts } from "../protocol/events.ts";
 import type { GroupNames } from "./group-names.ts";
 import type { Inbox } from "./inbox.ts";
 import type { ClientSocket } from "./ports.ts";
+import type { SendRates } from "./send-rates.ts";
 
 /**
  * One client from its accepted connect event to its disconnect event.
@@ -46,11 +47,8 @@ export class Connection implements ConnectionFacts {
   /** When queued messages stop being posted; set by dispatch once the socket has closed. */
   drainUntil = 0;
 
-  /** What it may still send of messages, bytes and control frames, and since when. Set by lifecycle. */
-  messagesLeft = 0;
-  bytesLeft = 0;
-  controlFramesLeft = 0;
-  ratesFilledAt = 0;
+  /** What it may still send; null while it has sent nothing that counts. Set by lifecycle. */
+  rates: SendRates | null = null;
 
   /** Bytes of its whole messages and control frames, with their heads, and the liveness tick of the last message. Set by lifecycle. */
   frameBytes = 0;

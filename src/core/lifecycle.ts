@@ -7,25 +7,15 @@ import { Liveness, type LivenessOptions } from "./liveness.ts";
 import type { Membership } from "./membership.ts";
 import type { ClientSocket, Clock, Frame, Report, Upstream } from "./ports.ts";
 import type { Pressure } from "./pressure.ts";
-import { refill } from "./rate.ts";
 import type { Registry } from "./registry.ts";
+import { type SendRateOptions, SendRates } from "./send-rates.ts";
 
-export interface LifecycleOptions extends DispatchOptions, LivenessOptions {
-  /** 0: no limit. */
-  readonly messagesPerSecond: number;
-  /** 0: no limit. Payloads of messages and of control frames. */
-  readonly bytesPerSecond: number;
-  /** Pings, and pongs that answer none. 0: no limit. */
-  readonly controlFramesPerSecond: number;
-}
+export interface LifecycleOptions extends DispatchOptions, LivenessOptions, SendRateOptions {}
 
 /** The size of the head of a client's frame, mask included. Source: RFC 6455 section 5.2. */
 function frameHeadBytes(payloadBytes: number): number {
   return payloadBytes < 126 ? 6 : payloadBytes < 65_536 ? 8 : 14;
 }
-
-/** So many seconds' worth of control frames may come at once. */
-const CONTROL_BURST_SECONDS = 4;
 
 /**
  * What happens to a connection from its open socket to its disconnect event: the socket adapter's one door into the core.
@@ -77,7 +67,6 @@ export class Lifecycle {
   /** The handshake is done. Groups and user hold before the first frame goes out. */
   opened(connection: Connection, socket: ClientSocket, firstFrame: Frame | null): void {
     connection.socket = socket;
-    this.#fillRates(connection);
     connection.messageAtTick = this.#liveness.tick;
     this.#membership.enter(connection);
     this.#liveness.add(connection);
@@ -152,7 +141,7 @@ export class Lifecycle {
   /** The options have changed: they hold for open connections too. */
   reconfigure(): void {
     this.#liveness.reconfigure();
-    for (const connection of this.#registry.all()) this.#fillRates(connection);
+    for (const connection of this.#registry.all()) connection.rates = null;
   }
 
   /** Gives up the messages in flight and waiting. */
@@ -170,47 +159,21 @@ export class Lifecycle {
     this.#pressure.moved(frame.length);
   }
 
-  #fillRates(connection: Connection): void {
-    const { messagesPerSecond, bytesPerSecond, controlFramesPerSecond } = this.#options;
-    connection.messagesLeft = messagesPerSecond;
-    connection.bytesLeft = bytesPerSecond;
-    connection.controlFramesLeft = controlFramesPerSecond * CONTROL_BURST_SECONDS;
-    connection.ratesFilledAt = this.#clock.now();
+  #ratesOf(connection: Connection, now: number): SendRates {
+    connection.rates ??= new SendRates(this.#options, now);
+    return connection.rates;
   }
 
   #withinRates(connection: Connection, byteCount: number): boolean {
     const { messagesPerSecond, bytesPerSecond } = this.#options;
     if (messagesPerSecond === 0 && bytesPerSecond === 0) return true;
-    this.#refillRates(connection);
-    connection.messagesLeft--;
-    connection.bytesLeft -= byteCount;
-    if (messagesPerSecond > 0 && connection.messagesLeft < 0) return false;
-    return bytesPerSecond === 0 || connection.bytesLeft >= 0;
-  }
-
-  /** A control frame is no message, but its bytes are bytes. */
-  #chargeControlFrame(connection: Connection, byteCount: number): void {
-    const { bytesPerSecond, controlFramesPerSecond } = this.#options;
-    this.#refillRates(connection);
-    connection.controlFramesLeft--;
-    connection.bytesLeft -= byteCount;
-    const isPast = controlFramesPerSecond > 0 && connection.controlFramesLeft < 0;
-    if (isPast || (bytesPerSecond > 0 && connection.bytesLeft < 0)) this.close(connection, CLOSE.rateLimited);
-  }
-
-  #refillRates(connection: Connection): void {
-    const { messagesPerSecond, bytesPerSecond, controlFramesPerSecond } = this.#options;
     const now = this.#clock.now();
-    const passedMs = now - connection.ratesFilledAt;
-    connection.ratesFilledAt = now;
-    connection.messagesLeft = refill(connection.messagesLeft, messagesPerSecond, passedMs);
-    connection.bytesLeft = refill(connection.bytesLeft, bytesPerSecond, passedMs);
-    connection.controlFramesLeft = refill(
-      connection.controlFramesLeft,
-      controlFramesPerSecond,
-      passedMs,
-      CONTROL_BURST_SECONDS,
-    );
+    return this.#ratesOf(connection, now).takeMessage(byteCount, now);
+  }
+
+  #chargeControlFrame(connection: Connection, byteCount: number): void {
+    const now = this.#clock.now();
+    if (!this.#ratesOf(connection, now).takeControlFrame(byteCount, now)) this.close(connection, CLOSE.rateLimited);
   }
 
   #depart(connection: Connection): void {

@@ -2,6 +2,9 @@ import type { Connection } from "./connection.ts";
 import type { ClientSocket } from "./ports.ts";
 import { MIN_PROGRESS_BYTES_PER_SECOND, Progress, TrafficMeter } from "./traffic.ts";
 
+/** How long a client must have had a backlog before its reading is measured, and how often: most backlogs are gone by then. */
+const MEASURE_INTERVAL_MS = 500;
+
 /** Over how long a client's reading is measured before it can be called too slow. */
 const PACE_WINDOW_MS = 2000;
 
@@ -21,7 +24,9 @@ export interface Outbox {
 
 interface Watched extends Outbox {
   readonly meter: TrafficMeter;
-  readonly progress: Progress;
+  /** From its first measurement on. */
+  progress: Progress | null;
+  measuredAt: number;
   paceBytes: number;
   pacedAt: number;
   /** The look that saw it last. */
@@ -32,7 +37,7 @@ interface Watched extends Outbox {
  * The clients for whom bytes wait, and how they read.
  *
  * Shape:  `begin`, then `see` for each client with a backlog, then `end`: who was not seen has no backlog any more.
- * Cost:   a system call for each client with a backlog and look, and some 300 bytes while it has one.
+ * Cost:   a system call in half a second for each client whose backlog lasts longer than that; some 300 bytes while it has one.
  * Source: decision 0024.
  */
 export class Outboxes {
@@ -52,10 +57,26 @@ export class Outboxes {
     { bytes, now, stallTimeoutMs }: { bytes: number; now: number; stallTimeoutMs: number },
   ): Outbox {
     const watched = this.#watched.get(connection) ?? this.#watch(connection, now);
-    const { meter } = watched;
-    meter.look(socket);
     watched.look = this.#look;
     watched.bytes = bytes;
+    this.bytes += bytes;
+    if (now - watched.measuredAt >= MEASURE_INTERVAL_MS) this.#measure(watched, socket, { now, stallTimeoutMs });
+    return watched;
+  }
+
+  #measure(
+    watched: Watched,
+    socket: ClientSocket,
+    { now, stallTimeoutMs }: { now: number; stallTimeoutMs: number },
+  ): void {
+    const { meter, bytes } = watched;
+    watched.measuredAt = now;
+    meter.look(socket);
+    if (watched.progress === null) {
+      watched.progress = new Progress(0, now);
+      watched.pacedAt = now;
+      return;
+    }
     watched.stalledMs = watched.progress.stalledMs(meter.deliveredBytes, now);
     const windowMs = now - watched.pacedAt;
     if (windowMs >= PACE_WINDOW_MS) {
@@ -65,8 +86,6 @@ export class Outboxes {
       watched.paceBytes = meter.deliveredBytes;
       watched.pacedAt = now;
     }
-    this.bytes += bytes;
-    return watched;
   }
 
   end(): void {
@@ -94,7 +113,8 @@ export class Outboxes {
       stalledMs: 0,
       isTooSlow: false,
       meter: new TrafficMeter(),
-      progress: new Progress(0, now),
+      progress: null,
+      measuredAt: now,
       paceBytes: 0,
       pacedAt: now,
       look: 0,

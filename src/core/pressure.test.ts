@@ -188,6 +188,7 @@ describe("the process at 80 %", () => {
     stage.options.maxOutboxBytes = 100_000;
     await look();
     expect(stage.admission.reserve("10.0.0.1")).toMatchObject({ code: "buffer_limit" });
+    await look();
     for (let ms = CHECK_MS; ms <= 2000; ms += CHECK_MS) {
       if (reading !== undefined) reading.socket.traffic = { received: 0, delivered: 100 * ms, unsent: 0 };
       expect(large?.socket.done).toEqual([]);
@@ -201,6 +202,7 @@ describe("the process at 80 %", () => {
   test("ends clients that would need longer than outboxStallTimeoutMs for what waits, at the pace of two seconds", async () => {
     start({ maxOutboxBytes: 1_000_000, maxBufferedBytes: 1_000_000 });
     const [slow, fast] = [holder(600_000 / OUTBOX_FACTOR), holder(300_000 / OUTBOX_FACTOR)];
+    await look();
     // What waits would take them 31 s and 29 s.
     for (let ms = 0; ms <= 2000; ms += CHECK_MS) {
       slow.socket.traffic = { received: 0, delivered: (slow.socket.waitingBytes * ms) / 31_000, unsent: 0 };

@@ -41,8 +41,6 @@ export class BunSocket implements ClientSocket, FrameSink {
   readonly connection: Connection;
   /** The client's port. */
   readonly #port: number;
-  /** The descriptor of the connection, once it was looked for. */
-  #descriptor: number | null = null;
   /** The connect answer's body; null once the socket has opened. */
   #firstFrame: Frame | null;
   /** Set when it opens; nobody but the core uses it, and that only from then on. */
@@ -114,9 +112,12 @@ export class BunSocket implements ClientSocket, FrameSink {
   readTraffic(): Traffic | null {
     const { tcpInfo, localPort } = this.#shared;
     if (tcpInfo === null) return null;
-    const peer = { address: this.#ws.remoteAddress, port: this.#port };
-    this.#descriptor ??= tcpInfo.find(peer, localPort());
-    return this.#descriptor === null ? null : tcpInfo.read(this.#descriptor);
+    const descriptor = tcpInfo.find(this, {
+      address: this.#ws.remoteAddress,
+      port: this.#port,
+      localPort: localPort(),
+    });
+    return descriptor === null ? null : tcpInfo.read(descriptor);
   }
 
   ping(): void {

@@ -77,6 +77,6 @@ test("an address that no connection comes from is not found", async () => {
   await stage.connect();
   const tcpInfo = TcpInfo.open();
   const localPort = stage.server.port ?? 0;
-  expect(tcpInfo?.find({ address: "127.0.0.1", port: 1 }, localPort) ?? null).toBeNull();
-  expect(tcpInfo?.find({ address: "no address", port: 1 }, localPort) ?? null).toBeNull();
+  expect(tcpInfo?.find({}, { address: "127.0.0.1", port: 1, localPort }) ?? null).toBeNull();
+  expect(tcpInfo?.find({}, { address: "no address", port: 1, localPort }) ?? null).toBeNull();
 });

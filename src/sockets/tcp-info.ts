@@ -31,10 +31,11 @@ const OWN_FUNCTIONS = {
 
 type OwnFunctions = ReturnType<typeof dlopen<typeof OWN_FUNCTIONS>>["symbols"];
 
-/** One end of a TCP connection, as `Server.requestIP` gives it. */
-export interface TcpPeer {
+/** The other end of a TCP connection, as `Server.requestIP` gives it, and the port at this end. */
+export interface TcpEnds {
   readonly address: string;
   readonly port: number;
+  readonly localPort: number;
 }
 
 /**
@@ -50,7 +51,8 @@ export class TcpInfo {
   readonly #info = Buffer.alloc(256);
   readonly #name = Buffer.alloc(128);
   readonly #length = new Uint32Array(1);
-  #descriptors = new Map<string, number>();
+  readonly #found = new WeakMap<object, number>();
+  readonly #descriptors = new Map<string, number>();
 
   private constructor(c: OwnFunctions) {
     this.#c = c;
@@ -68,14 +70,21 @@ export class TcpInfo {
     return null;
   }
 
-  /** The descriptor of the connection between a peer and a local port; null where it is not found, or opened a moment ago. */
-  find(peer: TcpPeer, localPort: number): number | null {
-    const key = formatEnds(peer, localPort);
+  /**
+   * The descriptor of a connection between these ends; null where it is not found, or opened a moment ago. It is remembered for
+   * `owner`, who asks for one connection only, and no more once that has closed.
+   */
+  find(owner: object, ends: TcpEnds): number | null {
+    const known = this.#found.get(owner);
+    if (known !== undefined) return known;
+    const key = formatEnds(ends);
     if (key === null) return null;
     if (this.#descriptors.size === 0) this.#list();
     const listed = this.#descriptors.get(key);
     // Another connection may have the descriptor by now.
-    return listed !== undefined && this.#endsOf(listed) === key ? listed : null;
+    if (listed === undefined || this.#endsOf(listed) !== key) return null;
+    this.#found.set(owner, listed);
+    return listed;
   }
 
   /** Null where the descriptor is no TCP connection, or the kernel does not tell. */
@@ -107,7 +116,7 @@ export class TcpInfo {
   }
 
   /** The address is in hexadecimal, 8 digits for IPv4 and what stands for it. */
-  #readName(ask: OwnFunctions["getpeername"], descriptor: number): TcpPeer | null {
+  #readName(ask: OwnFunctions["getpeername"], descriptor: number): Omit<TcpEnds, "localPort"> | null {
     this.#length[0] = this.#name.length;
     if (ask(descriptor, ptr(this.#name), ptr(this.#length)) !== 0) return null;
     const family = this.#name.readUInt16LE(0);
@@ -117,7 +126,7 @@ export class TcpInfo {
   }
 }
 
-function formatEnds({ address, port }: TcpPeer, localPort: number): string | null {
+function formatEnds({ address, port, localPort }: TcpEnds): string | null {
   const bytes = parseIpAddress(address);
   return bytes === null ? null : `${plainHex(Buffer.from(bytes).toString("hex"))}:${port}:${localPort}`;
 }
