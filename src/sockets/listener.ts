@@ -7,6 +7,7 @@ import { plainAddress } from "./addresses.ts";
 import { refusalResponse } from "./answers.ts";
 import type { BunSocket, SharedBySockets } from "./bun-socket.ts";
 import { closeCauseFromBun } from "./frame-violations.ts";
+import { RequestRuns } from "./request-runs.ts";
 import { isOneHost, RequestTargets } from "./request-target.ts";
 import { TcpInfo } from "./tcp-info.ts";
 import { TurnWrites } from "./turn-writes.ts";
@@ -116,7 +117,8 @@ export function listen(options: ListenerOptions, parts: ListenerParts): Listener
     websocket: websocketHandlers(shared, lifecycle, report),
   });
   const server: Server<BunSocket> = Bun.serve<BunSocket>(serving());
-  const answering: Answering = { server, peerBehind: options.peerBehind, parts, targets: new RequestTargets() };
+  const { peerBehind } = options;
+  const answering: Answering = { server, peerBehind, parts, targets: new RequestTargets(), runs: new RequestRuns() };
   return {
     port: server.port ?? 0,
     publish: (topic, frame) => {
@@ -146,6 +148,7 @@ interface Answering {
   readonly peerBehind: ListenerOptions["peerBehind"];
   readonly parts: ListenerParts;
   readonly targets: RequestTargets;
+  readonly runs: RequestRuns;
 }
 
 /** Without a promise of its own where nothing has to be waited for: each costs a call to the REST API something. */
@@ -169,8 +172,9 @@ function answer(request: Request, answering: Answering): Response | Promise<Resp
     return () => server.timeout(request, HTTP_IDLE_TIMEOUT_SECONDS);
   };
   const routed = parts.route({ request, path, query, holdOpen });
-  if (routed instanceof Promise) return routed.then((response) => closeIfUnread(request, response));
-  return closeIfUnread(request, routed ?? refusalResponse(refusal("not_found", "there is nothing here", "path")));
+  if (routed instanceof Promise) return routed.then((response) => closeIfDue(request, response, answering));
+  const response = routed ?? refusalResponse(refusal("not_found", "there is nothing here", "path"));
+  return closeIfDue(request, response, answering);
 }
 
 const NO_PEER = refusal("bad_request", "connect to the public listener", "port");
@@ -186,19 +190,24 @@ async function connect(
   const peer = peerOf(address, peerBehind);
   if (address === null || peer === null) return refuse(request, answering, NO_PEER);
   const response = await upgrade.handle({ request, peer, port: address.port, hub, query }, server);
-  return response === undefined ? undefined : closeIfUnread(request, response);
+  return response === undefined ? undefined : closeIfDue(request, response, answering);
 }
 
-function refuse(request: Request, { parts, server, peerBehind }: Answering, refused: Refusal): Response {
+function refuse(request: Request, answering: Answering, refused: Refusal): Response {
+  const { parts, server, peerBehind } = answering;
   const address = server.requestIP(request);
   // Who does not come through the TLS front is named by the address that it comes from.
   const peerAddress = peerOf(address, peerBehind)?.address ?? address?.address ?? "";
-  return closeIfUnread(request, parts.refuse(request, peerAddress, refused));
+  return closeIfDue(request, parts.refuse(request, peerAddress, refused), answering);
 }
 
-/** Bun would take in an end of the body that nobody asked for, and nobody bounds: it stops only when it closes. */
-function closeIfUnread(request: Request, response: Response): Response {
-  if (leavesMuchUnread(request)) response.headers.set("Connection", "close");
+/**
+ * Has Bun close the connection behind an answer where it must not go on: Bun would take in an end of the body that nobody asked for,
+ * and nobody bounds, or one request of the same connection after the other.
+ */
+function closeIfDue(request: Request, response: Response, { server, runs }: Answering): Response {
+  const isRunOver = runs.isPastEnd(() => server.requestIP(request));
+  if (isRunOver || leavesMuchUnread(request)) response.headers.set("Connection", "close");
   return response;
 }
 
