@@ -227,6 +227,9 @@ function buildUpgrade(
   return new Upgrade(
     {
       hubConfig: (hub) => hubConfig(running.config, hub),
+      get compression() {
+        return running.options.compression;
+      },
       get publicHosts() {
         return running.publicHosts;
       },

@@ -7,10 +7,11 @@ export type LiveOptions = Config["limits"] & Config["websocket"] & Config["disco
  * Collects the options that can change while the gateway runs into one object, which its parts keep: a reload assigns to it,
  * and every part sees the new values.
  *
- * Shape:  names stand once over all these groups.
+ * Shape:  names stand once over all these groups. `compression` is whether any hub has it.
  */
-export function collectLiveOptions({ limits, websocket, disconnect, shutdown }: Config): LiveOptions {
-  return { ...limits, ...websocket, ...disconnect, ...shutdown };
+export function collectLiveOptions({ limits, websocket, disconnect, shutdown, hubs }: Config): LiveOptions {
+  const compression = websocket.compression || Object.values(hubs).some((hub) => hub.compression);
+  return { ...limits, ...websocket, ...disconnect, ...shutdown, compression };
 }
 
 /** Options that take effect at the next start only. */

@@ -75,8 +75,10 @@ async function send({ method, target, rest, query, message }: Call, access: Gate
   const signal = AbortSignal.timeout(CALL_TIMEOUT_MS);
   // A redirect would carry the token elsewhere.
   const request = { method, headers, body: message?.body ?? null, redirect: "manual", signal } as const;
-  // A gateway that is called by its address on this machine has the certificate of its public name.
-  const tls = audience === endpoint ? {} : { tls: { serverName: new URL(audience).hostname } };
+  // A gateway that is called by its address on this machine has the certificate of its public name; none has the root's dot.
+  const { hostname } = new URL(audience);
+  const serverName = hostname.replace(/\.$/, "");
+  const tls = audience === endpoint && serverName === hostname ? {} : { tls: { serverName } };
   return await fetch(endpoint + path + query, { ...request, ...tls });
 }
 

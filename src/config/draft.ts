@@ -39,13 +39,14 @@ export function finishDraft(draft: Draft): { readonly config: Config } | { reado
     return { faults: [...faults, ...result.error.issues.flatMap((issue) => describeIssue(issue, draft.tree))] };
   }
   if (faults.length > 0) return { faults };
-  const { anonymous, allowedOrigins } = result.data;
+  const { anonymous, allowedOrigins, websocket } = result.data;
   // Without a prototype, so that a client's hub named `constructor` finds nothing.
   const hubs: Record<string, HubConfig> = Object.create(null) as Record<string, HubConfig>;
   for (const [name, hub] of Object.entries(result.data.hubs)) {
     hubs[hubKey(name)] = {
       anonymous: hub.anonymous ?? anonymous,
       allowedOrigins: hub.allowedOrigins ?? allowedOrigins,
+      compression: hub.compression ?? websocket.compression,
     };
   }
   const hubSpellings = findHubSpellings(Object.keys(result.data.hubs), result.data.upstreams);

@@ -97,6 +97,7 @@ export const DROPPED_OPTIONS: Readonly<Record<string, Dropping>> = {
   hubs: HARMLESS,
   "hubs.{name}.anonymous": opens("lets clients without a token through to the connect event", isOpenedToAnonymous),
   "hubs.{name}.allowedOrigins": opens("lets browsers of other origins in", isWider),
+  "hubs.{name}.compression": HARMLESS,
   upstreams: opens("lets clients with a token in without asking any backend", isEmptied),
   "upstreams[].hubPattern": opens("sends this entry the events of every hub", isUnbound),
   "upstreams[].categoryPattern": opens("sends this entry the events of every category", isUnbound),

@@ -161,11 +161,18 @@ describe("hubs", () => {
     const config = parseConfig({
       anonymous: "deny",
       allowedOrigins: ["https://A.example"],
-      hubs: { Chat: { anonymous: "allow" }, news: { allowedOrigins: ["https://b.example"] } },
+      websocket: { compression: true },
+      hubs: {
+        Chat: { anonymous: "allow" },
+        news: { allowedOrigins: ["https://b.example"] },
+        old: { compression: false },
+      },
     });
-    expect(hubConfig(config, "cHAT")).toEqual({ anonymous: "allow", allowedOrigins: ["https://a.example"] });
-    expect(hubConfig(config, "news")).toEqual({ anonymous: "deny", allowedOrigins: ["https://b.example"] });
-    expect(hubConfig(config, "other")).toEqual({ anonymous: "deny", allowedOrigins: ["https://a.example"] });
+    const common = { anonymous: "deny", allowedOrigins: ["https://a.example"], compression: true } as const;
+    expect(hubConfig(config, "cHAT")).toEqual({ ...common, anonymous: "allow" });
+    expect(hubConfig(config, "news")).toEqual({ ...common, allowedOrigins: ["https://b.example"] });
+    expect(hubConfig(config, "OLD")).toEqual({ ...common, compression: false });
+    expect(hubConfig(config, "other")).toEqual(common);
   });
 
   test("a hub named like something every object has is a hub like any other", () => {

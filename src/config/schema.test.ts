@@ -27,7 +27,7 @@ function treeOf(option: Option, value: unknown): unknown {
 
 test("an empty configuration has the design's defaults", () => {
   expect(parseConfig({})).toEqual({
-    listen: { host: "127.0.0.1", port: 8080, reusePort: false, tls: null, api: null },
+    listen: { host: "127.0.0.1", port: 8080, reusePort: false, keepAliveMs: 75_000, tls: null, api: null },
     publicUrls: [],
     hubSpellings: {},
     accessKeys: { primary: null, secondary: null },

@@ -70,6 +70,10 @@ const listenSchema = z.strictObject({
     unit: "",
     doc: "Lets several processes of one machine share the port, and that of listen.api; the system spreads connections over them.",
   }),
+  keepAliveMs: count(75_000, 1000, 255_000).register(optionDocs, {
+    unit: "ms",
+    doc: "How long a connection for REST calls stays open while nothing comes over it; answers say so in Keep-Alive. Longer than the idle time of a load balancer in front, often 60 s, so that it never calls over a connection that is being closed.",
+  }),
   tls: listenTlsSchema.nullable().default(null).register(optionDocs, {
     unit: "",
     doc: "Certificate of the listener, and of listen.api; null listens without TLS.",
@@ -101,6 +105,10 @@ const hubSchema = z.strictObject({
   allowedOrigins: originsSchema().optional().register(optionDocs, {
     unit: "",
     doc: "As the top-level option, for this hub. Left out: the top-level option.",
+  }),
+  compression: z.boolean().optional().register(optionDocs, {
+    unit: "",
+    doc: "As websocket.compression, for this hub. Left out: websocket.compression.",
   }),
 });
 
@@ -297,10 +305,11 @@ export const configSchema = z.strictObject({
 
 type ParsedConfig = z.output<typeof configSchema>;
 
-/** What holds for one hub, with the top-level options filled in where the hub leaves them out. */
+/** What holds for one hub, with the general options filled in where the hub leaves them out. */
 export interface HubConfig {
   readonly anonymous: "allow" | "deny";
   readonly allowedOrigins: readonly string[];
+  readonly compression: boolean;
 }
 
 /**

@@ -21,6 +21,8 @@ export const CLOSE = {
   nodeCutOff: { code: 1012, reason: "node was cut off" },
   gatewayNodeLost: { code: 1006, reason: "gateway node lost" },
   gatewayRestarted: { code: 1006, reason: "gateway restarted" },
+  /** The reason is Bun's, which refuses most such messages before hubwire has them. */
+  messageTooBig: { code: 1009, reason: "Received too big message" },
   rateLimited: { code: 1008, reason: "rate limited" },
   upstreamUnavailable: { code: 1011, reason: "upstream unavailable" },
   noUpstreamForMessages: { code: 1011, reason: "no upstream for messages" },

@@ -59,23 +59,23 @@ export function openDoors(options: Config["listen"], websocket: WebSocketLimits,
  * is one (decision 0019).
  */
 function openApiListener(
-  { reusePort, tls }: Config["listen"],
+  { reusePort, keepAliveMs, tls }: Config["listen"],
   { host, port }: ApiListener,
   { websocket, wired }: { readonly websocket: WebSocketLimits; readonly wired: ListenerParts },
 ): Listener {
   const requiredCa = tls?.clientCert === "require" ? tls.clientCaFile : null;
   const certificate = tls === null ? null : readCertificate(tls, requiredCa);
-  return listen({ host, port, reusePort, tls: certificate, websocket, peerBehind: null }, wired);
+  return listen({ host, port, reusePort, keepAliveMs, tls: certificate, websocket, peerBehind: null }, wired);
 }
 
 function openPublicDoors(
-  { host, port, reusePort, tls }: Config["listen"],
+  { host, port, reusePort, keepAliveMs, tls }: Config["listen"],
   websocket: WebSocketLimits,
   wired: ListenerParts,
 ): PublicDoors {
   if (tls === null || tls.clientCaFile === null || tls.clientCert === "none") {
     const certificate = tls === null ? null : readCertificate(tls, null);
-    return listen({ websocket, host, port, reusePort, tls: certificate, peerBehind: null }, wired);
+    return listen({ websocket, host, port, reusePort, keepAliveMs, tls: certificate, peerBehind: null }, wired);
   }
   const { certFile, keyFile, clientCaFile, clientCert } = tls;
   let front: TlsFront | null = null;
@@ -84,6 +84,7 @@ function openPublicDoors(
     host: "127.0.0.1",
     port: 0,
     reusePort: false,
+    keepAliveMs,
     tls: null,
     peerBehind: (peerPort) => front?.peerBehind(peerPort) ?? null,
   };

@@ -24,6 +24,7 @@ test("what is published does not overtake what was sent to a member in the same 
       host: "127.0.0.1",
       port: 0,
       reusePort: false,
+      keepAliveMs: 75_000,
       tls: null,
       websocket: { compression: false, maxMessageBytes: 65_536, maxOutboxBytes: 1_000_000 },
       peerBehind: null,

@@ -2,11 +2,13 @@ import type { Server, SocketAddress } from "bun";
 import type { Lifecycle } from "../core/lifecycle.ts";
 import type { Fanout, Report } from "../core/ports.ts";
 import { parseClientEndpoint } from "../protocol/client-endpoint.ts";
+import { CLOSE } from "../protocol/close-causes.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import { plainAddress } from "./addresses.ts";
 import { refusalResponse } from "./answers.ts";
 import type { BunSocket, SharedBySockets } from "./bun-socket.ts";
 import { closeCauseFromBun } from "./frame-violations.ts";
+import { announceKeepAlive, type KeepAlive, keepAliveOf } from "./keep-alive.ts";
 import { RequestRuns } from "./request-runs.ts";
 import { isOneHost, RequestTargets } from "./request-target.ts";
 import { TcpInfo } from "./tcp-info.ts";
@@ -14,9 +16,6 @@ import { TurnWrites } from "./turn-writes.ts";
 import type { Peer, Upgrade } from "./upgrade.ts";
 
 const utf8 = new TextEncoder();
-
-/** How long a connection for plain HTTP may be silent between requests, or in the middle of one. */
-const HTTP_IDLE_TIMEOUT_SECONDS = 10;
 
 /** Beyond every limit of ours: Bun would answer with an empty 413, so the REST API counts for itself. */
 const MAX_REQUEST_BODY_BYTES = 2 ** 40;
@@ -44,6 +43,8 @@ export interface ListenerOptions {
   /** 0: the system chooses. */
   readonly port: number;
   readonly reusePort: boolean;
+  /** How long a connection for plain HTTP may be silent between requests, or in the middle of one. */
+  readonly keepAliveMs: number;
   /** What TLS needs, in PEM; null listens without TLS. */
   readonly tls: ListenerCertificate | null;
   /** May change while the listener is open; `reconfigure` follows. */
@@ -95,6 +96,7 @@ export interface ListenerParts {
  */
 export function listen(options: ListenerOptions, parts: ListenerParts): Listener {
   const { report, lifecycle } = parts;
+  const keepAlive = keepAliveOf(options.keepAliveMs);
   const writes = new TurnWrites();
   const shared = {
     options: options.websocket,
@@ -108,7 +110,7 @@ export function listen(options: ListenerOptions, parts: ListenerParts): Listener
     reusePort: options.reusePort,
     ...(options.tls === null ? {} : { tls: tlsOptions(options.tls) }),
     maxRequestBodySize: MAX_REQUEST_BODY_BYTES,
-    idleTimeout: HTTP_IDLE_TIMEOUT_SECONDS,
+    idleTimeout: keepAlive.idleTimeoutSeconds,
     fetch: (request: Request) => answer(request, answering),
     error: (error: Error) => {
       report.fault("request", error);
@@ -118,7 +120,14 @@ export function listen(options: ListenerOptions, parts: ListenerParts): Listener
   });
   const server: Server<BunSocket> = Bun.serve<BunSocket>(serving());
   const { peerBehind } = options;
-  const answering: Answering = { server, peerBehind, parts, targets: new RequestTargets(), runs: new RequestRuns() };
+  const answering: Answering = {
+    server,
+    peerBehind,
+    parts,
+    keepAlive,
+    targets: new RequestTargets(),
+    runs: new RequestRuns(),
+  };
   return {
     port: server.port ?? 0,
     publish: (topic, frame) => {
@@ -147,13 +156,14 @@ interface Answering {
   readonly server: Server<BunSocket>;
   readonly peerBehind: ListenerOptions["peerBehind"];
   readonly parts: ListenerParts;
+  readonly keepAlive: KeepAlive;
   readonly targets: RequestTargets;
   readonly runs: RequestRuns;
 }
 
 /** Without a promise of its own where nothing has to be waited for: each costs a call to the REST API something. */
 function answer(request: Request, answering: Answering): Response | Promise<Response | undefined> {
-  const { peerBehind, parts, server, targets } = answering;
+  const { peerBehind, parts, server, keepAlive, targets } = answering;
   const target = isOneHost(request.headers.get("host")) ? targets.read(request.url) : null;
   if (target === null)
     return refuse(request, answering, refusal("bad_request", "a request names one host in one Host header", "Host"));
@@ -169,12 +179,18 @@ function answer(request: Request, answering: Answering): Response | Promise<Resp
   }
   const holdOpen = () => {
     server.timeout(request, 0);
-    return () => server.timeout(request, HTTP_IDLE_TIMEOUT_SECONDS);
+    return () => server.timeout(request, keepAlive.idleTimeoutSeconds);
   };
   const routed = parts.route({ request, path, query, holdOpen });
-  if (routed instanceof Promise) return routed.then((response) => closeIfDue(request, response, answering));
+  if (routed instanceof Promise) return routed.then((response) => finish(request, response, answering));
   const response = routed ?? refusalResponse(refusal("not_found", "there is nothing here", "path"));
-  return closeIfDue(request, response, answering);
+  return finish(request, response, answering);
+}
+
+function finish(request: Request, response: Response, answering: Answering): Response {
+  closeIfDue(request, response, answering);
+  announceKeepAlive(request, response, answering.keepAlive);
+  return response;
 }
 
 const NO_PEER = refusal("bad_request", "connect to the public listener", "port");
@@ -222,29 +238,40 @@ function peerOf(address: SocketAddress | null, peerBehind: ListenerOptions["peer
   return { address: plainAddress(address.address), certThumbprint: null };
 }
 
+/**
+ * What a message may grow to where deflate cannot shorten it, however the client's zlib is set: a compressing client must not be
+ * refused for a message that would have passed uncompressed. Source: zlib, `deflateBound`, and the marker of a flush.
+ */
+function deflatedBound(byteCount: number): number {
+  return byteCount + Math.ceil(byteCount / 8) + Math.ceil(byteCount / 64) + 16;
+}
+
 function websocketHandlers(
   shared: SharedBySockets & { readonly options: WebSocketLimits },
   lifecycle: Lifecycle,
   report: Report,
 ): Bun.WebSocketHandler<BunSocket> & { error: (ws: unknown, error: unknown) => void } {
   const { options } = shared;
-  const { maxMessageBytes, maxOutboxBytes } = options;
+  const { maxMessageBytes, maxOutboxBytes, compression } = options;
   return {
-    maxPayloadLength: maxMessageBytes,
+    // Bun measures a message as it comes and once more when it is inflated.
+    maxPayloadLength: compression ? deflatedBound(maxMessageBytes) : maxMessageBytes,
     // The bound is ours to keep (`BunSocket.send`); Bun's own would drop without a word, so it lies beyond it.
     backpressureLimit: Math.min(2 * maxOutboxBytes + maxMessageBytes, 0x7fff_ffff),
     // Pings and their deadline are the core's: Bun's idle timeout never cuts a mute peer that is pushed to.
     idleTimeout: 0,
     sendPings: false,
     // A dedicated compressor would cost 142-219 kB per connection as soon as a client offers it.
-    perMessageDeflate: options.compression ? { compress: "shared", decompress: "shared" } : false,
+    perMessageDeflate: compression ? { compress: "shared", decompress: "shared" } : false,
     open(ws) {
       const firstFrame = ws.data.opened(ws, shared);
       lifecycle.opened(ws.data.connection, ws.data, firstFrame);
     },
     message(ws, message) {
       const binary = typeof message !== "string";
-      lifecycle.received(ws.data.connection, { payload: binary ? message : utf8.encode(message), binary });
+      const payload = binary ? message : utf8.encode(message);
+      if (payload.length > maxMessageBytes) lifecycle.close(ws.data.connection, CLOSE.messageTooBig);
+      else lifecycle.received(ws.data.connection, { payload, binary });
     },
     ping(ws, payload) {
       lifecycle.pinged(ws.data.connection, payload.length);

@@ -22,6 +22,8 @@ export interface Peer {
 
 export interface UpgradeOptions {
   readonly hubConfig: (hub: string) => HubConfig;
+  /** Whether the listener takes offers of permessage-deflate; for a hub without compression they are left out. */
+  readonly compression: boolean;
   /** Hosts that a token may name; null where none is configured and the request's `Host` counts. */
   readonly publicHosts: readonly string[] | null;
   readonly accessKeys: () => AccessKeys;
@@ -115,6 +117,7 @@ export class Upgrade {
     const { connection, firstFrame } = admitted;
     // An empty value sends no header; without it Bun would choose the first subprotocol that was offered.
     const chosen = Buffer.from(admitted.subprotocol ?? "", "utf8").toString("latin1");
+    this.#hideOffer(client);
     let upgraded = false;
     try {
       upgraded = server.upgrade(request, {
@@ -125,6 +128,12 @@ export class Upgrade {
       if (!upgraded) this.#admission.handshakeFailed(connection);
     }
     return upgraded ? undefined : this.#clientLeft(hub, origin);
+  }
+
+  /** Bun takes up any offer that stands in the request, for all hubs alike. */
+  #hideOffer({ request, hub }: ClientRequest): void {
+    if (!this.#options.compression || this.#options.hubConfig(hub).compression) return;
+    request.headers.delete("sec-websocket-extensions");
   }
 
   #checkOrigin({ request, hub }: ClientRequest): Refusal | null {

@@ -217,7 +217,8 @@ function tlsOptions(origin: Origin, files: TlsFiles): TLSOptions | null {
   return {
     rejectUnauthorized: true,
     // What is connected to is an address; the certificate must be for the name. An address is checked against itself.
-    ...(isIP(origin.hostname) === 0 ? { serverName: origin.hostname } : {}),
+    // The dot at the end of a name in full belongs to DNS, and to no certificate. Source: RFC 6066 section 3.
+    ...(isIP(origin.hostname) === 0 ? { serverName: origin.hostname.replace(/\.$/, "") } : {}),
     ...(files.ca === null ? {} : { ca: files.ca }),
     ...(files.cert === null ? {} : { cert: files.cert }),
     ...(files.key === null ? {} : { key: files.key }),

@@ -67,6 +67,19 @@ describe("an https template", () => {
     expect(backend.requests[2]?.header("Host")).toBe(`localhost:${backend.port}`);
   });
 
+  test("whose name ends with the root's dot asks for the name without it: certificates and proxies know that one", async () => {
+    const asked: string[] = [];
+    const SNICallback: BackendTls["SNICallback"] = (name, done) => {
+      asked.push(name);
+      done(null);
+    };
+    await startBackend({ SNICallback });
+    const url = `https://localhost.:${backend.port}`;
+    await using upstream = startUpstream([entryOf(trusting(), url)], { resolve: async () => ["127.0.0.1"] });
+    expect(await upstream.call(messageEvent())).toMatchObject({ kind: "answer", status: 200 });
+    expect(asked).toEqual(["localhost"]);
+  });
+
   for (const death of ["end", "reset"] as const) {
     for (const event of [connectEvent(), messageEvent(), disconnectEvent()]) {
       test(`has ${event.name} sent again where its pooled socket dies without a byte of answer (${death})`, async () => {

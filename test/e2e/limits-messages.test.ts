@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { randomBytes } from "node:crypto";
 import { constants, deflateRawSync } from "node:zlib";
 import { OPCODE, type OutgoingFrame } from "../support/frame-codec.ts";
 import type { Member } from "../support/rest-stage.ts";
@@ -72,6 +73,17 @@ const full = Buffer.alloc(MAX_BYTES, "0123456789abcdef!");
 const over = Buffer.alloc(MAX_BYTES + 1, "0123456789abcdef!");
 const half = MAX_BYTES / 2;
 
+const random = randomBytes(MAX_BYTES + 1);
+
+/** As a client does that has no better idea: every byte by its own code, an eighth longer than the message. */
+const fixedCodes = (bytes: Buffer): Buffer =>
+  deflateRawSync(bytes, {
+    strategy: constants.Z_FIXED,
+    level: 1,
+    memLevel: 1,
+    finishFlush: constants.Z_SYNC_FLUSH,
+  }).subarray(0, -4);
+
 describe("a message of exactly maxMessageBytes is taken", () => {
   const rows: readonly (readonly [string, readonly OutgoingFrame[]])[] = [
     ["in one frame", [{ opcode: OPCODE.binary, payload: full }]],
@@ -91,10 +103,26 @@ describe("a message of exactly maxMessageBytes is taken", () => {
   });
 });
 
+describe("a message that deflate makes longer is measured by what it inflates to", () => {
+  const codings = [
+    ["by default", deflated],
+    ["by fixed codes", fixedCodes],
+  ] as const;
+
+  test.each(codings)("%s", async (_how, deflate) => {
+    const whole = random.subarray(0, MAX_BYTES);
+    const payload = deflate(whole);
+    expect(payload.length).toBeGreaterThan(MAX_BYTES);
+    await expectTaken(whole, [{ opcode: OPCODE.binary, payload, rsv: 4 }]);
+    await expectTooBig([{ opcode: OPCODE.binary, payload: deflate(random), rsv: 4 }]);
+  });
+});
+
 describe("one byte more is 1009", () => {
   const rows: readonly (readonly [string, readonly OutgoingFrame[]])[] = [
     ["in one frame", [{ opcode: OPCODE.binary, payload: over }]],
-    ["by its declared length alone", [{ opcode: OPCODE.binary, declaredBytes: MAX_BYTES + 1 }]],
+    // Shorter ones might be deflated messages of the right size.
+    ["by a declared length that no deflated message has", [{ opcode: OPCODE.binary, declaredBytes: 1.25 * MAX_BYTES }]],
     ["by a declared length of 2^62", [{ opcode: OPCODE.binary, declaredBytes: 2 ** 62, lengthBits: 64 }]],
     ["by a declared length with the top bit set", [{ opcode: OPCODE.binary, declaredBytes: 2 ** 63, lengthBits: 64 }]],
     ["in the last fragment", fragments(over, [half, half, 1])],
@@ -108,6 +136,13 @@ describe("one byte more is 1009", () => {
 });
 
 describe("the bound is the configured one", () => {
+  test("without compression one byte more is 1009 by its declared length alone", async () => {
+    await using own = await Stack.start();
+    const { client } = await own.connect();
+    client.send({ opcode: OPCODE.binary, declaredBytes: MAX_BYTES + 1 });
+    expect((await client.closed()).code).toBe(1009);
+  });
+
   test.each([1, 125, 126, 65_535, 65_536])("%d bytes", async (maxMessageBytes) => {
     await using own = await Stack.start({ config: { limits: { maxMessageBytes } } });
     const { client } = await own.connect();

@@ -82,6 +82,23 @@ describe("permessage-deflate", () => {
     expect(message.header("Content-Type")).toBe("text/plain");
   });
 
+  test.each([
+    ["off for one hub, by its name in any case", { compression: true }, { Old: { compression: false } }, ["new"]],
+    ["on for one hub", { compression: false }, { new: { compression: true } }, ["new"]],
+  ])("is %s", async (_what, websocket, hubs, compressed) => {
+    await using stack = await Stack.start({ config: { websocket, hubs } });
+    for (const hub of ["old", "new"]) {
+      const client = await stack.request({ ...offer, path: `/ws/client/hubs/${hub}` });
+      const agreed = (await client.upgraded()).all("sec-websocket-extensions");
+      expect(agreed.length).toBe(compressed.includes(hub) ? 1 : 0);
+      const text = "x".repeat(5000);
+      client.text(text);
+      const answer = await client.frame();
+      expect(answer.rsv).toBe(compressed.includes(hub) ? 4 : 0);
+      if (answer.rsv === 0) expect(answer.payload.toString()).toBe(text);
+    }
+  });
+
   test("is not used with a client that did not offer it", async () => {
     await using stack = await Stack.start({ config: on });
     const client = await stack.request();

@@ -89,6 +89,8 @@ export interface BackendTls {
   readonly ca?: string;
   readonly requestCert?: boolean;
   readonly rejectUnauthorized?: boolean;
+  /** Called with the name that a client asks for. */
+  readonly SNICallback?: (name: string, done: (error: null) => void) => void;
 }
 
 /**
