@@ -119,15 +119,8 @@ export function listen(options: ListenerOptions, parts: ListenerParts): Listener
     websocket: websocketHandlers(shared, lifecycle, report),
   });
   const server: Server<BunSocket> = Bun.serve<BunSocket>(serving());
-  const { peerBehind } = options;
-  const answering: Answering = {
-    server,
-    peerBehind,
-    parts,
-    keepAlive,
-    targets: new RequestTargets(),
-    runs: new RequestRuns(),
-  };
+  const seen = { targets: new RequestTargets(), runs: new RequestRuns() };
+  const answering: Answering = { server, peerBehind: options.peerBehind, parts, keepAlive, ...seen };
   return {
     port: server.port ?? 0,
     publish: (topic, frame) => {
