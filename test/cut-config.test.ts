@@ -37,6 +37,7 @@ const RICH = {
       hubPattern: ["Admin", "a.b,c"],
       eventPattern: "connect,message",
       connectEventName: "connect",
+      repeatOnStaleSocket: false,
       maxConcurrency: 16,
       auth: { type: "headers", headers: { "X-Api-Key": "one two", Authorization: "Basic dXNlcjpwYXNz" } },
       tls: { caFile: "ca.pem.old", certFile: "client.pem", keyFile: "client.key" },

@@ -30,6 +30,8 @@ const isEmptied: Comparison = (before, after) => countItems(before) > 0 && count
 
 const isOpenedToAnonymous: Comparison = (before, after) => before === "deny" && after === "allow";
 
+const isRepeating: Comparison = (before, after) => before === false && after === true;
+
 /** Lists of what is allowed, in which `*` stands for all. */
 const isWider: Comparison = (before, after) => {
   if (!Array.isArray(before) || !Array.isArray(after) || before.includes("*")) return false;
@@ -108,7 +110,10 @@ export const DROPPED_OPTIONS: Readonly<Record<string, Dropping>> = {
   "upstreams[].connectEventName": opens("calls the connect event by a name that the backend may not check", isAnother),
   "upstreams[].timeoutMs": HARMLESS,
   "upstreams[].onMessageFailure": HARMLESS,
-  "upstreams[].repeatOnStaleSocket": HARMLESS,
+  "upstreams[].repeatOnStaleSocket": opens("sends this backend a message again where a kept socket died", isRepeating),
+  "upstreams[].keepAliveMs": HARMLESS,
+  // At most maxConcurrency, which has a row of its own.
+  "upstreams[].maxIdleSockets": HARMLESS,
   "upstreams[].maxConcurrency": bound("allows more calls to this backend at the same time"),
   "upstreams[].maxWaitMs": HARMLESS,
   "upstreams[].breaker.failureRatio": HARMLESS,

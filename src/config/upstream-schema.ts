@@ -121,9 +121,17 @@ export const upstreamSchema = z.strictObject({
     unit: "",
     doc: "What happens when a message got no answer: close ends the connection with 1011, ignore drops the message.",
   }),
-  repeatOnStaleSocket: z.boolean().default(false).register(optionDocs, {
+  repeatOnStaleSocket: z.boolean().default(true).register(optionDocs, {
     unit: "",
-    doc: "Send a message once more, over a fresh socket, when a kept one died without a byte of answer. Its price: the backend may act on it twice; both have the same X-Hubwire-Event-Id.",
+    doc: "Send a message once more, over a fresh socket, when a kept one died without a byte of answer. The backend may then act on it twice; both requests have the same X-Hubwire-Event-Id. false: such a message counts as not answered.",
+  }),
+  keepAliveMs: z.int().min(0).max(3_600_000).default(4000).register(optionDocs, {
+    unit: "ms",
+    doc: "How long an idle socket to the backend is kept for the next call; less where the backend says so by `Keep-Alive: timeout=`. Keep it below the backend's own idle time. 0 closes after each call, with `Connection: close`.",
+  }),
+  maxIdleSockets: z.int().min(0).max(1_000_000).nullable().default(null).register(optionDocs, {
+    unit: "count",
+    doc: "Idle sockets that are kept at most; a socket beyond that is closed after its call. null: maxConcurrency.",
   }),
   maxConcurrency: z.int().min(1).max(1_000_000).default(1024).register(optionDocs, {
     unit: "count",

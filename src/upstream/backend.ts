@@ -12,6 +12,7 @@ import { Limiter } from "./limiter.ts";
 import { MessageStarts } from "./message-starts.ts";
 import { formatOpening } from "./request-bytes.ts";
 import { type EventPatterns, normalisePatterns } from "./routing.ts";
+import type { SilentSockets } from "./silent-sockets.ts";
 import type { TlsFiles } from "./tls-files.ts";
 import { parseUrlTemplate, type UrlTemplate } from "./url-template.ts";
 
@@ -50,6 +51,8 @@ export interface BackendParts {
   /** Hosts and addresses that may be called. */
   readonly allowed: AllowedHosts;
   readonly authorizer: Authorizer;
+  /** Shared by all entries with the same origin. */
+  readonly silentSockets: SilentSockets;
 }
 
 /** One entry of `upstreams` at work: its places, its breaker, its sockets and its token. */
@@ -74,7 +77,7 @@ export class Backend implements UpstreamLane {
 
   /** Errors: throws where the entry names a host that may not be called, in words for whoever wrote the configuration. */
   constructor(entry: UpstreamEntry, position: number, parts: BackendParts, context: BackendContext) {
-    const { tls, allowed, authorizer } = parts;
+    const { tls, allowed, authorizer, silentSockets } = parts;
     this.entry = entry;
     this.tls = tls;
     this.context = context;
@@ -87,12 +90,16 @@ export class Backend implements UpstreamLane {
     const { origin } = this.template;
     const fault = allowed.hostFault(origin.hostname);
     if (fault !== null) throw new Error(`urlTemplate: ${fault}`);
-    this.opening = formatOpening(origin.host, context.userAgent);
+    const { keepAliveMs, maxConcurrency } = entry;
+    const maxIdleSockets = entry.maxIdleSockets ?? maxConcurrency;
+    const isLast = keepAliveMs === 0 || maxIdleSockets === 0;
+    this.opening = formatOpening(origin.host, context.userAgent, { isLast });
     this.messageStarts = new MessageStarts(this.template, this.opening, context.spellHub);
     const { clock, resolve, maxResponseBytes: maxBodyBytes } = context;
     const { hold, fits } = context;
     const held = { ...(hold === undefined ? {} : { hold }), ...(fits === undefined ? {} : { fits }) };
-    this.client = new HttpClient({ origin, tls, allowed, resolve, maxBodyBytes, clock, ...held });
+    const kept = { keepAliveMs, maxIdleSockets, silentSockets };
+    this.client = new HttpClient({ origin, tls, allowed, resolve, maxBodyBytes, clock, ...kept, ...held });
   }
 
   get label(): string {

@@ -5,7 +5,9 @@ import type { EventName } from "../protocol/events.ts";
 import { type AuthorizerOptions, createAuthorizer } from "./authorizers.ts";
 import { Backend, type BackendContext } from "./backend.ts";
 import { matchesEvent } from "./routing.ts";
+import { SilentSockets } from "./silent-sockets.ts";
 import { readTlsFiles, type TlsFiles } from "./tls-files.ts";
+import { parseUrlTemplate } from "./url-template.ts";
 
 /** What entries are built with besides what they share. */
 export type EntryOptions = Pick<AuthorizerOptions, "env" | "metadataBaseUrl">;
@@ -23,6 +25,8 @@ export class Entries {
   #inForce: readonly Backend[] = [];
   readonly #retired = new Set<Backend>();
   #allowedHosts: readonly string[] = [];
+  /** By origin. */
+  readonly #silentSockets = new Map<string, SilentSockets>();
   #stopped = false;
 
   constructor(options: EntryOptions, context: BackendContext) {
@@ -58,11 +62,17 @@ export class Entries {
     if (this.#stopped) return;
     const old = isDeepStrictEqual(allowedHosts, this.#allowedHosts) ? [...this.#inForce] : [];
     const allowed = new AllowedHosts(allowedHosts);
+    const built: Backend[] = [];
     const next = entries.map((entry, position) => {
       try {
         const tls = readTlsFiles(entry.tls);
-        return takeEqual(old, entry, tls) ?? this.#build(entry, position, tls, allowed);
+        const known = takeEqual(old, entry, tls);
+        if (known !== null) return known;
+        const backend = this.#build(entry, position, tls, allowed);
+        built.push(backend);
+        return backend;
       } catch (error) {
+        for (const backend of built) backend.stop();
         throw new Error(`upstreams[${position}]: ${error instanceof Error ? error.message : "cannot be used"}`);
       }
     });
@@ -71,6 +81,7 @@ export class Entries {
     this.#allowedHosts = [...allowedHosts];
     for (const [position, backend] of next.entries()) backend.position = position;
     for (const backend of before) if (!next.includes(backend)) this.#retire(backend);
+    for (const [origin, sockets] of this.#silentSockets) if (sockets.isUnused) this.#silentSockets.delete(origin);
   }
 
   /** Hubs are written in another way from now on, also by calls that wait in an entry that was replaced. */
@@ -91,10 +102,14 @@ export class Entries {
   }
 
   #build(entry: UpstreamEntry, position: number, tls: TlsFiles, allowed: AllowedHosts): Backend {
-    const { clock, userAgent, resolve, report } = this.#context;
+    const { clock, userAgent, resolve, report, deadlines } = this.#context;
     const onFault = (fault: string) => report.tokenFailed(backend.label, fault);
     const authorizer = createAuthorizer(entry.auth, { ...this.#options, clock, userAgent, resolve, allowed, onFault });
-    const backend: Backend = new Backend(entry, position, { tls, allowed, authorizer }, this.#context);
+    const { origin } = parseUrlTemplate(entry.urlTemplate);
+    const name = JSON.stringify([origin.hostname, origin.port]);
+    const silentSockets = this.#silentSockets.get(name) ?? new SilentSockets(clock, deadlines);
+    this.#silentSockets.set(name, silentSockets);
+    const backend: Backend = new Backend(entry, position, { tls, allowed, authorizer, silentSockets }, this.#context);
     return backend;
   }
 }

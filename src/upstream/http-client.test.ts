@@ -5,7 +5,7 @@ import { within } from "../../test/support/deadline.ts";
 import { type Exchange as BackendExchange, never, RawBackend } from "../../test/support/raw-backend.ts";
 import { resolveBySystem } from "./destination.ts";
 import type { Exchange, HttpOutcome } from "./exchange.ts";
-import { HttpClient, MAX_IDLE_MS } from "./http-client.ts";
+import { HttpClient, KEEP_ALIVE_MS } from "./http-client.ts";
 import { formatRequest } from "./request-bytes.ts";
 import { bodyOf } from "./testing/fixture.ts";
 import { ManualClock } from "./testing/manual-clock.ts";
@@ -128,7 +128,7 @@ describe("the pool", () => {
   test("closes idle sockets though nobody asks for them", async () => {
     const gone = firstConnectionGone((exchange) => exchange.reply(200));
     await ask("/1");
-    clock.advance(MAX_IDLE_MS);
+    clock.advance(KEEP_ALIVE_MS);
     await gone;
   });
 

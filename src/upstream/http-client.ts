@@ -7,11 +7,12 @@ import { Destination, type ResolveHost } from "./destination.ts";
 import { Exchange, type ExchangeOwner, type HttpAnswer } from "./exchange.ts";
 import { type HttpPeer, HttpSocket, type HttpSocketPool } from "./http-socket.ts";
 import { RequestRoom } from "./request-bytes.ts";
+import type { IdleSockets, SilentSockets } from "./silent-sockets.ts";
 import type { TlsFiles } from "./tls-files.ts";
 import type { Origin } from "./url-template.ts";
 
-/** How long a socket is kept for the next request. Node's servers close theirs after 5 s, and most others later. */
-export const MAX_IDLE_MS = 4000;
+/** How long a socket is kept for the next request, unless told otherwise. Node's servers close theirs after 5 s. */
+export const KEEP_ALIVE_MS = 4000;
 
 /** How often idle sockets are looked through. */
 const IDLE_SWEEP_MS = 1000;
@@ -26,6 +27,12 @@ export interface HttpClientOptions {
   /** Longest body of an answer; asked for each. */
   readonly maxBodyBytes: () => number;
   readonly clock: Clock;
+  /** How long a socket is kept for the next request; 0 closes each after its request. Left out: `KEEP_ALIVE_MS`. */
+  readonly keepAliveMs?: number;
+  /** Idle sockets at most. Left out: as many as there were requests at a time. */
+  readonly maxIdleSockets?: number;
+  /** Fresh sockets without a byte, of all clients of this origin. Left out: they are not looked for. */
+  readonly silentSockets?: SilentSockets;
   /** Told of bytes of answers as they begin to wait for the rest; negative when they are let go. Left out: nobody is. */
   readonly hold?: (byteCount: number) => void;
   /** Whether so many bytes more of answers may wait in the process. */
@@ -40,11 +47,14 @@ export interface HttpClientOptions {
  *         written at the end of the turn of the event loop that brought them.
  * Source: RFC 9112 section 9; docs/decisions/0001.
  */
-export class HttpClient implements HttpSocketPool {
+export class HttpClient implements HttpSocketPool, IdleSockets {
   readonly hold: (byteCount: number) => void;
   readonly fits: (byteCount: number) => boolean;
   readonly #maxBodyBytes: () => number;
   readonly #clock: Clock;
+  readonly #keepAliveMs: number;
+  readonly #maxIdle: number;
+  readonly silentSockets: SilentSockets | null;
   readonly #peer: HttpPeer;
   readonly #open = new Set<HttpSocket>();
   readonly #idle: HttpSocket[] = [];
@@ -66,6 +76,10 @@ export class HttpClient implements HttpSocketPool {
     this.hold = options.hold ?? (() => {});
     this.fits = options.fits ?? (() => true);
     this.#clock = clock;
+    this.#keepAliveMs = options.keepAliveMs ?? KEEP_ALIVE_MS;
+    this.#maxIdle = options.maxIdleSockets ?? Number.POSITIVE_INFINITY;
+    this.silentSockets = options.silentSockets ?? null;
+    this.silentSockets?.addPool(this);
     const destination = new Destination({ hostname: origin.hostname, allowed, resolve, clock });
     this.#peer = { destination, port: origin.port, tls: tlsOptions(origin, tls), clock };
   }
@@ -97,14 +111,16 @@ export class HttpClient implements HttpSocketPool {
     this.#stopped = true;
     this.#cancelSweep?.();
     this.#cancelSweep = null;
+    this.silentSockets?.removePool(this);
     this.#tellAnswers();
     for (const socket of this.#open) socket.stop();
   }
 
   onReusable(socket: HttpSocket, keepAliveSeconds: number | null): void {
+    const ownMs = this.#keepAliveMs;
     // A second less than the server says: its clock began before the answer reached us.
-    const idleMs = keepAliveSeconds === null ? MAX_IDLE_MS : Math.min(MAX_IDLE_MS, (keepAliveSeconds - 1) * 1000);
-    if (idleMs <= 0) {
+    const idleMs = keepAliveSeconds === null ? ownMs : Math.min(ownMs, (keepAliveSeconds - 1) * 1000);
+    if (idleMs <= 0 || this.#idle.length >= this.#maxIdle || this.silentSockets?.areThere === true) {
       socket.drop();
       return;
     }
@@ -130,6 +146,10 @@ export class HttpClient implements HttpSocketPool {
     this.#open.delete(socket);
     const place = this.#idle.lastIndexOf(socket);
     if (place !== -1) this.#idle.splice(place, 1);
+  }
+
+  closeIdle(): void {
+    for (let socket = this.#idle.pop(); socket !== undefined; socket = this.#idle.pop()) socket.drop();
   }
 
   onStale(exchange: Exchange): void {

@@ -5,6 +5,7 @@ import type { Destination, FoundAddresses } from "./destination.ts";
 import { Dialer } from "./dialer.ts";
 import type { Exchange, ExchangeCarrier, HttpAnswer, HttpOutcome } from "./exchange.ts";
 import { ResponseParser } from "./response-parser.ts";
+import { Silence, type SilentSockets } from "./silent-sockets.ts";
 
 /** What a socket tells the pool that it belongs to. */
 export interface HttpSocketPool {
@@ -12,6 +13,8 @@ export interface HttpSocketPool {
   /** Told of bytes of an answer as they begin to wait for the rest; negative when they are let go. */
   readonly hold: (byteCount: number) => void;
   readonly fits: (byteCount: number) => boolean;
+  /** Where a socket without a byte of answer is told; null where nobody asks. */
+  readonly silentSockets: SilentSockets | null;
   /** The socket has carried an exchange to its end, which `answerSoon` was told of, and may carry another. */
   onReusable(socket: HttpSocket, keepAliveSeconds: number | null): void;
   /** The socket has something to send: `flush` is to be called before the event loop waits again. */
@@ -62,6 +65,8 @@ export class HttpSocket implements ExchangeCarrier {
   #pooled = false;
   #written = false;
   #answered = false;
+  /** Until its first byte. */
+  #silence: Silence | null;
   #tlsFault: string | null = null;
   /** Bytes of the answer so far. */
   #heldBytes = 0;
@@ -71,6 +76,7 @@ export class HttpSocket implements ExchangeCarrier {
     this.#peer = peer;
     this.#exchange = exchange;
     this.#ownParser = new ResponseParser(pool.maxBodyBytes);
+    this.#silence = pool.silentSockets === null ? null : new Silence(pool.silentSockets);
     exchange.carrier = this;
   }
 
@@ -115,12 +121,14 @@ export class HttpSocket implements ExchangeCarrier {
     this.#socket = socket;
     this.#dialer?.stop();
     this.#dialer = null;
+    this.#silence?.begin();
     if (this.#peer.tls === null) this.#send();
   }
 
   onHandshake(socket: Socket<HttpSocket>, ok: boolean, error: Error | null): void {
     if (this.#state === "closed" || socket !== this.#socket) return;
     if (ok && socket.authorized) {
+      this.#silence?.begin();
       this.#send();
       return;
     }
@@ -143,6 +151,7 @@ export class HttpSocket implements ExchangeCarrier {
   }
 
   onData(chunk: Uint8Array): void {
+    if (this.#silence !== null) this.#endSilence();
     const parser = this.#parser;
     if (parser === null || (this.#pooled && !this.#written)) {
       // Nothing was asked: whatever this is, an answer to the next request it is not. On a fresh socket it may be the
@@ -193,6 +202,7 @@ export class HttpSocket implements ExchangeCarrier {
       return;
     }
     const { destination, port, tls, clock } = this.#peer;
+    this.#silence?.begin();
     this.#dialer = new Dialer({
       addresses: found,
       clock,
@@ -276,6 +286,11 @@ export class HttpSocket implements ExchangeCarrier {
     }
   }
 
+  #endSilence(): void {
+    this.#silence?.end();
+    this.#silence = null;
+  }
+
   #hold(byteCount: number): void {
     if (byteCount === 0) return;
     this.#heldBytes += byteCount;
@@ -290,6 +305,7 @@ export class HttpSocket implements ExchangeCarrier {
   #close(): void {
     if (this.#state === "closed") return;
     this.#state = "closed";
+    this.#endSilence();
     this.#parser = null;
     this.#hold(-this.#heldBytes);
     this.#unsent = null;

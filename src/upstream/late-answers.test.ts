@@ -127,7 +127,7 @@ describe("an answer that names its event", () => {
   });
 
   test("is taken where it answers a repeat, which has the same id", async () => {
-    await using upstream = start({ repeatOnStaleSocket: true });
+    await using upstream = start();
     answer((exchange) => exchange.reply(200, [`${ECHO}: ${eventIdOf(exchange)}`]));
     await upstream.call(messageEvent());
     let isFirst = true;

@@ -119,7 +119,13 @@ function formatLines(headers: HeaderLines): string {
   return lines;
 }
 
-/** Forms the lines that every request to an origin begins with. */
-export function formatOpening(host: string, userAgent: string): string {
-  return `Host: ${host}\r\nUser-Agent: ${userAgent}\r\nAccept-Encoding: identity\r\n`;
+/**
+ * Forms the lines that every request to an origin begins with.
+ *
+ * Shape:  with `isLast` the server is told that no other request follows on the connection (RFC 9112 section 9.6), so that a
+ *         worker that serves one connection at a time is free at once.
+ */
+export function formatOpening(host: string, userAgent: string, { isLast = false } = {}): string {
+  const connection = isLast ? "Connection: close\r\n" : "";
+  return `Host: ${host}\r\n${connection}User-Agent: ${userAgent}\r\nAccept-Encoding: identity\r\n`;
 }

@@ -58,9 +58,9 @@ describe("a pooled socket that dies without a byte of answer", () => {
       }
     }
 
-    test(`leaves a message unknown, since it may have been acted on (${death})`, async () => {
+    test(`leaves a message unknown with repeatOnStaleSocket: false, since it may have been acted on (${death})`, async () => {
       dieAt(2, (exchange) => exchange[death]());
-      await using upstream = startUpstream([entryOf({ onMessageFailure: "ignore" })]);
+      await using upstream = startUpstream([entryOf({ onMessageFailure: "ignore", repeatOnStaleSocket: false })]);
       await upstream.call(messageEvent());
       expect(await upstream.call(messageEvent())).toMatchObject({
         kind: "unknown",
@@ -83,7 +83,7 @@ describe("a pooled socket that dies without a byte of answer", () => {
 
   test("is named by the outcome where nothing is repeated", async () => {
     dieAt(2, (exchange) => exchange.reset());
-    await using upstream = startUpstream([entryOf()]);
+    await using upstream = startUpstream([entryOf({ repeatOnStaleSocket: false })]);
     await upstream.call(messageEvent());
     expect(await upstream.call(messageEvent())).toEqual({
       kind: "unknown",
@@ -95,13 +95,11 @@ describe("a pooled socket that dies without a byte of answer", () => {
   });
 });
 
-describe("with repeatOnStaleSocket, a message", () => {
-  const entry = (overrides: Partial<UpstreamEntry> = {}) => entryOf({ repeatOnStaleSocket: true, ...overrides });
-
+describe("by default, a message", () => {
   for (const death of DEATHS) {
     test(`is sent again over a fresh socket, with its id and body (${death})`, async () => {
       dieAt(2, (exchange) => exchange[death]());
-      await using upstream = startUpstream([entry()]);
+      await using upstream = startUpstream([entryOf()]);
       await upstream.call(connectEvent());
       const payload = new Uint8Array(300_000).map((_, index) => index % 251);
       const outcome = await upstream.call(messageEvent(payload));
@@ -113,7 +111,7 @@ describe("with repeatOnStaleSocket, a message", () => {
   }
 
   test("is sent again though another pooled socket is at hand: that one may be as dead", async () => {
-    await using upstream = startUpstream([entry()]);
+    await using upstream = startUpstream([entryOf()]);
     await Promise.all([upstream.call(messageEvent()), upstream.call(messageEvent())]);
     dieAt(1, (exchange) => exchange.reset());
     expect(await upstream.call(messageEvent())).toMatchObject({ kind: "answer" });
@@ -123,7 +121,7 @@ describe("with repeatOnStaleSocket, a message", () => {
   });
 
   test("is not sent a third time", async () => {
-    await using upstream = startUpstream([entry()]);
+    await using upstream = startUpstream([entryOf()]);
     await upstream.call(messageEvent());
     backend.onMessage = (exchange) => exchange.reset();
     expect(await upstream.call(messageEvent())).toMatchObject({ kind: "unknown", cause: "reset" });
@@ -132,7 +130,7 @@ describe("with repeatOnStaleSocket, a message", () => {
 
   test("is not sent again where the socket was fresh", async () => {
     backend.onMessage = (exchange) => exchange.reset();
-    await using upstream = startUpstream([entry()]);
+    await using upstream = startUpstream([entryOf()]);
     expect(await upstream.call(messageEvent())).toMatchObject({ kind: "unknown", cause: "reset" });
     expect(seen()).toEqual([`0 ${MESSAGE_ID}`]);
   });
@@ -145,14 +143,14 @@ describe("with repeatOnStaleSocket, a message", () => {
       exchange.raw(bytes);
       exchange.end();
     });
-    await using upstream = startUpstream([entry()]);
+    await using upstream = startUpstream([entryOf()]);
     await upstream.call(messageEvent());
     expect(await upstream.call(messageEvent())).toMatchObject({ kind: "unknown", cause: "reset", status: null });
     expect(backend.requests).toHaveLength(2);
   });
 
   test("stays unknown where the second try cannot connect: the first was sent", async () => {
-    await using upstream = startUpstream([entry()]);
+    await using upstream = startUpstream([entryOf()]);
     await upstream.call(messageEvent());
     const stopped = Promise.withResolvers<void>();
     backend.onMessage = async () => {
@@ -167,7 +165,7 @@ describe("with repeatOnStaleSocket, a message", () => {
 
   test("has one timeoutMs for both tries, and none is sent because it is over", async () => {
     const clock = new ManualClock();
-    await using upstream = startUpstream([entry({ timeoutMs: 1000 })], { clock });
+    await using upstream = startUpstream([entryOf({ timeoutMs: 1000 })], { clock });
     await upstream.call(messageEvent());
     await backend.next("message");
     let release = () => {};
@@ -185,9 +183,9 @@ describe("with repeatOnStaleSocket, a message", () => {
     expect(backend.requests).toHaveLength(3);
   });
 
-  test("of another entry is not repeated", async () => {
-    const news = entry({ hubPattern: ["news"] });
-    await using upstream = startUpstream([news, entryOf()]);
+  test("of an entry with repeatOnStaleSocket: false is not repeated", async () => {
+    const news = entryOf({ hubPattern: ["news"] });
+    await using upstream = startUpstream([news, entryOf({ repeatOnStaleSocket: false })]);
     for (const hub of ["news", "chat"]) {
       backend.onMessage = (exchange) => exchange.reply(204);
       await upstream.call(messageEvent("first", { hub }));

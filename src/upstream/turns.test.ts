@@ -83,6 +83,7 @@ test("what the kernel does not take at once is not written over either", () => {
     maxBodyBytes: 10,
     hold() {},
     fits: () => true,
+    silentSockets: null,
     onReusable() {},
     answerSoon() {},
     onGone() {},

@@ -84,7 +84,7 @@ describe("an https template", () => {
     for (const event of [connectEvent(), messageEvent(), disconnectEvent()]) {
       test(`has ${event.name} sent again where its pooled socket dies without a byte of answer (${death})`, async () => {
         await startBackend();
-        await using upstream = startUpstream([{ ...entryOf(trusting()), repeatOnStaleSocket: true }]);
+        await using upstream = startUpstream([entryOf(trusting())]);
         await upstream.call(messageEvent());
         const script: Script = (exchange) => (exchange.request.ordinal === 1 ? exchange[death]() : exchange.reply(204));
         backend.onConnect = script;

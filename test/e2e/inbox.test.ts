@@ -161,7 +161,7 @@ describe("after the connection has closed, for whatever reason", () => {
   });
 
   test("the first that gets no answer ends it: the rest is discarded and logged with its count", async () => {
-    await using stack = await Stack.start();
+    await using stack = await Stack.start({ upstreams: [{ repeatOnStaleSocket: false }] });
     const gate = new Gate();
     stack.backend.onMessage = firstHeld(gate, (x) => (x.request.body.toString() === "1" ? x.reset() : x.reply(204)));
     const { client, connectionId } = await stack.connect();
@@ -179,7 +179,7 @@ describe("after the connection has closed, for whatever reason", () => {
   });
 
   test("a message that gets no answer on a live connection ends its queue too", async () => {
-    await using stack = await Stack.start();
+    await using stack = await Stack.start({ upstreams: [{ repeatOnStaleSocket: false }] });
     const gate = new Gate();
     stack.backend.onMessage = firstHeld(gate, (x) => x.reset());
     const { client, connectionId } = await stack.connect();

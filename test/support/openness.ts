@@ -57,8 +57,9 @@ function openHub(config: Config, hub: string, { origins }: Probes): string[] {
   ];
 }
 
-function describeEntry({ urlTemplate, auth, tls, connectEventName, maxConcurrency }: UpstreamEntry): string {
-  return JSON.stringify({ urlTemplate, auth, tls, connectEventName, maxConcurrency });
+function describeEntry(entry: UpstreamEntry): string {
+  const { urlTemplate, auth, tls, connectEventName, repeatOnStaleSocket, maxConcurrency } = entry;
+  return JSON.stringify({ urlTemplate, auth, tls, connectEventName, repeatOnStaleSocket, maxConcurrency });
 }
 
 function openTokens({ publicUrls, accessKeys: { primary, secondary } }: Config): string[] {
