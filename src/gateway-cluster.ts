@@ -11,6 +11,7 @@ import { CopiedJournal } from "./journal/copied.ts";
 import { JetstreamJournal } from "./journal/jetstream.ts";
 import { LogStream } from "./journal/log-stream.ts";
 import { NodeLogs } from "./journal/node-logs.ts";
+import type { SqliteJournal } from "./journal/sqlite.ts";
 import { KvLeases } from "./leases/kv.ts";
 import { readNodeId, writeNodeId } from "./leases/node-id-file.ts";
 import { NatsLink } from "./nats/link.ts";
@@ -38,14 +39,14 @@ interface Around {
 /** Builds what a node of a cluster has of its own: the connection to NATS, and all that goes over it. */
 export async function buildClusterNode(
   running: Running,
-  { report, stack }: { report: LogReport; stack: StopStack },
+  { report, stack, wasUsed }: { report: LogReport; stack: StopStack; wasUsed: boolean },
 ): Promise<NodeParts> {
   const { cluster } = running.config;
   if (cluster === null) throw new Error("the configuration has no cluster");
   const link = NatsLink.start(cluster.nats, report.nats);
   stack.push(() => link.stop());
   const node = new ClusterNode({ running, report, stack }, cluster.nats, link);
-  await node.openJournal();
+  await node.openJournal(wasUsed);
   return node;
 }
 
@@ -67,6 +68,7 @@ class ClusterNode implements NodeParts {
   readonly #nameBefore: string | null;
   #nodeId = randomBytes(NODE_ID_BYTES).toString("base64url");
   #openJournal: CopiedJournal | null = null;
+  #localJournal: SqliteJournal | null = null;
   #broker: NatsBroker | null = null;
   #leases: KvLeases | null = null;
   #core: Core | null = null;
@@ -97,12 +99,14 @@ class ClusterNode implements NodeParts {
     stack.push(() => this.ruleStore.close());
   }
 
-  async openJournal(): Promise<void> {
+  async openJournal(wasUsed: boolean): Promise<void> {
     const { running, report, stack } = this.#around;
     const local = await openLocalJournal(running.config, {
       report,
+      wasUsed,
       onWritable: () => this.#core?.redelivery.start(),
     });
+    this.#localJournal = local;
     const journal = new CopiedJournal(local, this.#copy);
     this.#openJournal = journal;
     stack.push(() => journal.close());
@@ -136,6 +140,7 @@ class ClusterNode implements NodeParts {
   }
 
   isReady(): boolean {
+    if (!opened(this.#localJournal).checkFile()) return false;
     if (opened(this.#broker).isReady) {
       this.#wasReady = true;
       this.#unreadySinceMs = null;

@@ -69,7 +69,7 @@ export interface NodeParts {
   readonly newConnectionId: () => string;
   /** Whether the node still goes by the name that stands in this id. */
   readonly isOwn: (connectionId: string) => boolean;
-  /** Whether clients and calls should come here, as far as the other nodes go. */
+  /** Whether clients and calls should come here, as far as the other nodes and the files in `dataDir` go. */
   readonly isReady: () => boolean;
   /** The core is wired. */
   readonly start: (core: Core) => Promise<void>;

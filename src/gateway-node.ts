@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { MemoryBroker } from "./broker/memory.ts";
 import type { Config } from "./config/schema.ts";
 import type { LogReport, NodeParts, StopStack } from "./gateway-core.ts";
+import { findAbsence } from "./journal/absent-file.ts";
 import { SqliteJournal } from "./journal/sqlite.ts";
 import { SqliteRuleStore } from "./rules/sqlite.ts";
 
@@ -16,16 +17,17 @@ export function randomConnectionId(): string {
 /** Builds what a gateway of one node has of its own: files in `dataDir`, and a broker that reaches nobody else. */
 export async function buildLoneNode(
   config: Config,
-  { report, stack }: { report: LogReport; stack: StopStack },
+  { report, stack, wasUsed }: { report: LogReport; stack: StopStack; wasUsed: boolean },
 ): Promise<NodeParts> {
   // First: where a newer version wrote this file, the journal stays as it is too.
   const ruleStore = new SqliteRuleStore({
     dataDir: config.dataDir,
+    onLost: (reason) => report.rulesLost(reason),
     onDamaged: (movedTo, reason) => report.rulesDamaged(movedTo, reason),
   });
   stack.push(() => ruleStore.close());
   const late: { onWritable: () => void } = { onWritable: () => {} };
-  const journal = await openLocalJournal(config, { report, onWritable: () => late.onWritable() });
+  const journal = await openLocalJournal(config, { report, wasUsed, onWritable: () => late.onWritable() });
   stack.push(() => journal.close());
   return {
     journal,
@@ -33,7 +35,10 @@ export async function buildLoneNode(
     makeBroker: (handler) => new MemoryBroker(handler),
     newConnectionId: randomConnectionId,
     isOwn: () => true,
-    isReady: () => true,
+    isReady: () => {
+      ruleStore.checkFile();
+      return journal.checkFile();
+    },
     start: async (core) => {
       late.onWritable = () => core.redelivery.start();
       await core.rules.load();
@@ -41,11 +46,13 @@ export async function buildLoneNode(
   };
 }
 
-/** Opens the journal in `dataDir`. `onWritable`: it could be opened or written only later; what was there turns up now. */
+/** Opens the journal in `dataDir`, and says so where an earlier one is gone. `onWritable`: it could be opened or written only later; what was there turns up now. */
 export function openLocalJournal(
   { dataDir, journal: { synchronous } }: Config,
-  on: { readonly report: LogReport; readonly onWritable: () => void },
+  on: { readonly report: LogReport; readonly wasUsed: boolean; readonly onWritable: () => void },
 ): Promise<SqliteJournal> {
+  const absence = findAbsence(dataDir, on.wasUsed);
+  if (absence !== null) on.report.journalAbsent(absence);
   const { journal } = on.report;
   return SqliteJournal.open({
     dataDir,

@@ -12,9 +12,10 @@ import { startControlServer } from "./control/control-server.ts";
 import { drain } from "./core/drain.ts";
 import type { Report } from "./core/ports.ts";
 import type { Registry } from "./core/registry.ts";
+import { DataDirGuard } from "./data-dir-guard.ts";
 import { buildCore, type Core, type LogReport, type NodeParts, type Running, StopStack } from "./gateway-core.ts";
 import { buildLoneNode } from "./gateway-node.ts";
-import { lockDataDir } from "./journal/data-dir-lock.ts";
+import { type DataDirLock, lockDataDir } from "./journal/data-dir-lock.ts";
 import { collectLiveOptions, keepFixedOptions, listFixedChanges } from "./live-options.ts";
 import { LineSums } from "./observe/line-sums.ts";
 import { createLogReport } from "./observe/log.ts";
@@ -67,9 +68,9 @@ export async function startGateway(config: Config, { log }: { log: Logger }): Pr
   try {
     const lock = await lockDataDir(config.dataDir);
     stack.push(() => lock.release());
-    const { keys, keyFile } = findKeys(config);
+    const { keys, keyFile } = keepKeys(config, { lock, report, stack });
     const running: Running = { ...readConfig(config, log), keys };
-    const { node, core } = await buildNode(running, { report, stack });
+    const { node, core } = await buildNode(running, { report, stack, wasUsed: lock.wasUsed });
     await node.start(core);
     const doors = openDoors(config.listen, running.options, wireDoors(running, { node, core, report, state, stack }));
     core.doors = doors;
@@ -114,6 +115,19 @@ function onlyOnce(action: () => Promise<void>): () => Promise<void> {
     done ??= action();
     return done;
   };
+}
+
+/** Finds the keys, and from then on keeps their files and the lock where they are. */
+function keepKeys(
+  config: Config,
+  { lock, report, stack }: { lock: DataDirLock; report: LogReport; stack: StopStack },
+): ReturnType<typeof findKeys> {
+  const found = findKeys(config);
+  const { keyFile } = found;
+  const files = keyFile === null ? [] : [keyFile, `${keyFile}-secondary`];
+  const guard = new DataDirGuard({ dataDir: config.dataDir, lock, files, report });
+  stack.push(() => guard.stop());
+  return found;
 }
 
 function findKeys({ accessKeys, dataDir }: Config): { keys: AccessKeys; keyFile: string | null } {
@@ -161,7 +175,7 @@ function reloadGateway(
 /** Builds journal and core; what an earlier process left behind is due from here on. */
 async function buildNode(
   running: Running,
-  parts: { report: LogReport; stack: StopStack },
+  parts: { report: LogReport; stack: StopStack; wasUsed: boolean },
 ): Promise<{ node: NodeParts; core: Core }> {
   const { config } = running;
   const node = config.cluster === null ? await buildLoneNode(config, parts) : await buildClusterPart(running, parts);
@@ -171,7 +185,10 @@ async function buildNode(
 }
 
 /** Loads what speaks to NATS where a cluster needs it: a start without one would spend a sixth of its time on that. */
-async function buildClusterPart(running: Running, parts: { report: LogReport; stack: StopStack }): Promise<NodeParts> {
+async function buildClusterPart(
+  running: Running,
+  parts: { report: LogReport; stack: StopStack; wasUsed: boolean },
+): Promise<NodeParts> {
   const { buildClusterNode } = await import("./gateway-cluster.ts");
   return buildClusterNode(running, parts);
 }
@@ -189,7 +206,7 @@ function wireDoors(
   const { node, core, report, state, stack } = parts;
   const relayed = new RelayedAnswers(core.pressure, systemClock);
   stack.push(() => relayed.stop());
-  const isReady = () => state.ready && core.journal.isWritable && node.isReady();
+  const isReady = () => state.ready && node.isReady() && core.journal.isWritable;
   const api = buildApi(running, core, report);
   const health = ({ path, request }: PlainRequest) =>
     isHealthPath(path) ? answerHealth(request.method, isReady()) : null;

@@ -55,7 +55,7 @@ async function openJetstream(): Promise<JetstreamJournal> {
 }
 
 function openSqlite(folder: string): Promise<Journal> {
-  const report = { damaged: fail, unwritable: fail, writable: fail };
+  const report = { damaged: fail, lost: fail, unwritable: fail, writable: fail };
   return SqliteJournal.open({ dataDir: join(folder, "data"), synchronous: "normal", report });
 }
 

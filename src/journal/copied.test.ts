@@ -28,7 +28,7 @@ afterEach(async () => {
 });
 
 async function openLocal(): Promise<SqliteJournal> {
-  const report = { damaged: () => {}, unwritable: () => {}, writable: () => {} };
+  const report = { damaged: () => {}, lost: () => {}, unwritable: () => {}, writable: () => {} };
   const local = await SqliteJournal.open({ dataDir: join(folder, "data"), synchronous: "normal", report });
   locals.push(local);
   return local;

@@ -1,7 +1,9 @@
 import { Database } from "bun:sqlite";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { makeFolder, makePrivateFile } from "../auth/private-files.ts";
 import { codeOf } from "../storage/database-file.ts";
+import { FileWatch } from "../storage/file-watch.ts";
 
 const FILE_NAME = "lock";
 const DEFAULT_WAIT_MS = 5000;
@@ -9,6 +11,15 @@ const POLL_MS = 25;
 
 /** A folder that is this process's own until `release`. Keep it: what is forgotten may be let go. */
 export interface DataDirLock {
+  /** Whether a hubwire has worked in the folder before. */
+  readonly wasUsed: boolean;
+  /**
+   * Takes the lock again where its file was removed or replaced, since another process would find the folder free. Null where nothing was
+   * amiss; else what had happened.
+   *
+   * Errors: throws where another process has the new file, or there can be none.
+   */
+  retake(): string | null;
   /** May be called twice. */
   release(): void;
 }
@@ -24,17 +35,38 @@ export interface DataDirLock {
 export async function lockDataDir(dataDir: string, { waitMs = DEFAULT_WAIT_MS } = {}): Promise<DataDirLock> {
   const path = join(dataDir, FILE_NAME);
   makeFolder(dataDir);
+  const wasUsed = existsSync(path);
   makePrivateFile(path);
   const giveUpAtMs = performance.now() + waitMs;
   for (;;) {
     const database = tryLock(path);
-    if (database !== null) return { release: () => database.close() };
+    if (database !== null) return holdLock(dataDir, database, wasUsed);
     const leftMs = giveUpAtMs - performance.now();
     if (leftMs <= 0) {
       throw new Error(`${dataDir} is in use by another hubwire: stop that one, or give this one a dataDir of its own`);
     }
     await Bun.sleep(Math.min(POLL_MS, leftMs));
   }
+}
+
+function holdLock(dataDir: string, first: Database, wasUsed: boolean): DataDirLock {
+  const path = join(dataDir, FILE_NAME);
+  const watch = new FileWatch([{ path, mayShrink: true }]);
+  watch.begin();
+  let database = first;
+  const retake = () => {
+    const loss = watch.findLoss();
+    if (loss === null) return null;
+    makeFolder(dataDir);
+    makePrivateFile(path);
+    const next = tryLock(path);
+    if (next === null) throw new Error(`${loss}, and another process has the new one`);
+    database.close();
+    database = next;
+    watch.begin();
+    return loss;
+  };
+  return { wasUsed, retake, release: () => database.close() };
 }
 
 /** Null where somebody else has the lock. SQLite knows the locks of its other connections in this process too. */

@@ -39,6 +39,7 @@ describe.skipIf(!canMount())("a full disk", () => {
   async function open(): Promise<SqliteJournal> {
     const report = {
       damaged: () => void told.push("damaged"),
+      lost: (reason: string) => void told.push(`lost: ${reason}`),
       unwritable: () => void told.push("unwritable"),
       writable: () => {
         told.push("writable");

@@ -27,6 +27,7 @@ afterEach(async () => {
 async function open(dataDir: string): Promise<SqliteJournal> {
   const report = {
     damaged: (movedTo: string, reason: string) => void told.push(`${movedTo}: ${reason}`),
+    lost: (reason: string) => void told.push(reason),
     unwritable: (reason: string) => void told.push(reason),
     writable: () => {},
   };

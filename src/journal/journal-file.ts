@@ -1,6 +1,16 @@
 import { constants, Database } from "bun:sqlite";
+import { existsSync } from "node:fs";
+import { makeFolder } from "../auth/private-files.ts";
 import type { DueDisconnect } from "../core/ports.ts";
-import { checkWhole, codeOf, DamagedFile, isDamage, makePrivate, moveAside } from "../storage/database-file.ts";
+import {
+  COMPANIONS,
+  checkWhole,
+  codeOf,
+  DamagedFile,
+  isDamage,
+  makePrivate,
+  moveAside,
+} from "../storage/database-file.ts";
 import { migrate, refuseNewer } from "../storage/migrations.ts";
 import { MIGRATIONS } from "./journal-schema.ts";
 import { type DeadRow, type DueRow, type JournalStatements, prepareStatements } from "./journal-statements.ts";
@@ -73,6 +83,17 @@ export class JournalFile {
     return this.#reservedPlaces;
   }
 
+  /**
+   * Puts a new file in the place of the open one, whose path leads elsewhere or which was emptied; returns as `open` does. The new
+   * one has every row that can still be read through the open one, or of what the path leads to.
+   */
+  replaceLost(reason: string): number {
+    makeFolder(this.#options.dataDir);
+    if (this.#file === null) this.#open();
+    else this.#replace(reason, this.#file.database);
+    return this.#reservedPlaces;
+  }
+
   apply(operations: readonly Operation[]): BatchOutcome {
     try {
       return this.#applyOnce(operations);
@@ -110,13 +131,17 @@ export class JournalFile {
     this.#reservedPlaces = Math.max(this.#reservedPlaces, readPlaces(this.#file.database));
   }
 
-  #replace(reason: string): void {
-    const count = salvage(this.#path, this.#reservedPlaces);
+  /** `lost`: the open file, where its path leads elsewhere. */
+  #replace(reason: string, lost: Database | null = null): void {
+    const count = salvage(this.#path, this.#reservedPlaces, lost);
     // Moved first: closing would delete the log, which may be the better half of it.
     const movedTo = moveAside(this.#path);
+    // Deleted by name, it could be the new file's.
+    lost?.fileControl(constants.SQLITE_FCNTL_PERSIST_WAL, 1);
     this.close();
     putSuccessor(this.#path);
-    this.#options.onDamaged(movedTo, `${reason}; the new file has ${count} connections of it`);
+    const isMoved = COMPANIONS.some((companion) => existsSync(movedTo + companion));
+    if (isMoved) this.#options.onDamaged(movedTo, `${reason}; the new file has ${count} connections of it`);
     this.#open();
   }
 

@@ -129,7 +129,7 @@ describe("a process that was killed while it made a new file of a damaged one", 
       1,
       () => writeFileSync(`${stage.path}.new`, readFileSync(stage.path).subarray(0, 5000)),
     ],
-    ["when it was whole", 1, () => void salvage(stage.path, 1)],
+    ["when it was whole", 1, () => void salvage(stage.path, 1, null)],
     [
       "while a copy was read",
       1,
@@ -142,7 +142,7 @@ describe("a process that was killed while it made a new file of a damaged one", 
       0,
       () => {
         const log = logOfAnother();
-        salvage(stage.path, 1);
+        salvage(stage.path, 1, null);
         moveAside(stage.path);
         writeFileSync(`${stage.path}-wal`, log);
       },
@@ -151,7 +151,7 @@ describe("a process that was killed while it made a new file of a damaged one", 
       "when all of it was moved away",
       0,
       () => {
-        salvage(stage.path, 1);
+        salvage(stage.path, 1, null);
         moveAside(stage.path);
       },
     ],

@@ -1,5 +1,15 @@
 import { Database } from "bun:sqlite";
-import { closeSync, constants, copyFileSync, existsSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  copyFileSync,
+  existsSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  writeSync,
+} from "node:fs";
 import { closeToOthers, makePrivateFile, removeFile } from "../auth/private-files.ts";
 import { COMPANIONS, codeOf, moveAside } from "../storage/database-file.ts";
 import { migrate } from "../storage/migrations.ts";
@@ -34,7 +44,7 @@ const ENDS_A_LINE = /[\r\n\0]/;
 type Row = Readonly<Record<string, string | number | null>> & { readonly number: number };
 
 /** The file that is to take a damaged one's place, while it is made. */
-function successorOf(path: string): string {
+export function successorOf(path: string): string {
   return `${path}.new`;
 }
 
@@ -45,7 +55,7 @@ function copyOf(path: string): string {
 
 /**
  * Makes a new file beside a damaged one, with every row that can still be read, whatever its state; returns how many.
- * Places below `firstPlace` were given out.
+ * Places below `firstPlace` were given out. `lost`: the file is still open here, and its path may lead elsewhere.
  *
  * What remains lost: the rows on pages that SQLite cannot read. Whoever was connected there gets no disconnect event if the
  * gateway ends before it does.
@@ -53,7 +63,7 @@ function copyOf(path: string): string {
  * Errors: throws where the disk does not take the new file, or a copy; nothing is left of them then.
  * Cost:   reads the table twice.
  */
-export function salvage(path: string, firstPlace: number): number {
+export function salvage(path: string, firstPlace: number, lost: Database | null): number {
   const successor = successorOf(path);
   removeFile(successor);
   makePrivateFile(successor);
@@ -63,8 +73,12 @@ export function salvage(path: string, firstPlace: number): number {
     // A file beside it would cost space, and a crash now costs the new file only, which is begun again.
     into.run("PRAGMA journal_mode = MEMORY");
     migrate(into, { path: successor, migrations: MIGRATIONS });
-    damaged = openReadable(path) ?? new Database(copyWithFirstPageOf(successor, path), { readonly: true });
-    const count = into.transaction(copyRows)(damaged, into, firstPlace);
+    const ofLost = lost === null ? 0 : into.transaction(copyRows)(lost, into, firstPlace);
+    // Of a file that was emptied the log may still have something; another file in its place is not read.
+    if (lost === null || hasNoBytes(path)) {
+      damaged = openReadable(path) ?? new Database(copyWithFirstPageOf(successor, path), { readonly: true });
+    }
+    const count = ofLost + (damaged === null ? 0 : into.transaction(copyRows)(damaged, into, firstPlace));
     into.close();
     return count;
   } catch (error) {
@@ -93,6 +107,10 @@ export function finishSalvage(path: string): void {
   // The damaged file's log may still be there, and would be played into the new one.
   moveAside(path);
   putSuccessor(path);
+}
+
+function hasNoBytes(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.size === 0;
 }
 
 /** Null where SQLite makes nothing of it. It is evidence, so nothing is written. */
@@ -161,9 +179,14 @@ function copyRows(damaged: Database, into: Database, firstPlace: number): number
 
 /** A migration adds columns: the others get their defaults. */
 function columnsOf(damaged: Database): string[] {
-  const found = damaged.query<{ name: string }, []>("SELECT name FROM pragma_table_info('connections')").all();
-  const names = new Set(found.map(({ name }) => name));
-  return COLUMNS.filter((column) => names.has(column));
+  try {
+    const found = damaged.query<{ name: string }, []>("SELECT name FROM pragma_table_info('connections')").all();
+    const names = new Set(found.map(({ name }) => name));
+    return COLUMNS.filter((column) => names.has(column));
+  } catch {
+    // Of a file that was emptied nothing says what it had. Rows that can be read through it were written by this version.
+    return COLUMNS;
+  }
 }
 
 function readPlaces(damaged: Database): number {

@@ -33,6 +33,7 @@ afterEach(async () => {
 async function open(): Promise<SqliteJournal> {
   const report = {
     damaged: () => void told.push("damaged"),
+    lost: (reason: string) => void told.push(`lost: ${reason}`),
     unwritable: (reason: string) => void told.push(reason),
     writable: () => {
       told.push("writable");

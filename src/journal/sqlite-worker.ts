@@ -37,6 +37,8 @@ function serve(port: Worker): void {
           return ["unopened", describe(error), error instanceof NewerFile || HOPELESS.has(codeOf(error))];
         }
       }
+      case "replace":
+        return replace(file, request[1]);
       case "batch":
         return ["batch", apply(request[1])];
       case "checkpoint":
@@ -62,6 +64,15 @@ function serve(port: Worker): void {
     reply(answer(data));
     if (data[0] === "batch" && data[2]) file?.finishCheckpoint();
   };
+}
+
+function replace(file: JournalFile | null, reason: string): Reply {
+  try {
+    if (file === null) throw new Error("the journal's file is not open");
+    return ["opened", file.replaceLost(reason)];
+  } catch (error) {
+    return ["unopened", describe(error), false];
+  }
 }
 
 function describe(error: unknown): string {

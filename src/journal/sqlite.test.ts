@@ -36,6 +36,7 @@ afterEach(async () => {
 async function open(synchronous: "normal" | "full" = "normal"): Promise<SqliteJournal> {
   const report = {
     damaged: (movedTo: string) => void told.push(`damaged: ${movedTo}`),
+    lost: (reason: string) => void told.push(`lost: ${reason}`),
     unwritable: () => void told.push("unwritable"),
     writable: () => {
       told.push("writable");

@@ -147,7 +147,11 @@ const SAMPLES: Samples<Report> = {
   tokenFailed: two,
   recovered: () => [1],
   rulesDamaged: two,
-  journal: { damaged: two, unwritable: one, writable: none },
+  rulesLost: one,
+  fileRestored: two,
+  fileLost: two,
+  journalAbsent: one,
+  journal: { damaged: two, lost: one, unwritable: one, writable: none },
   nats: { up: one, down: one, refused: (...of) => [word(...of), 0] },
   copy: {
     stopped: one,

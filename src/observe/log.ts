@@ -12,6 +12,7 @@ export interface EntryReport {
 /** What the journal reports; declared here for the same reason. */
 export interface JournalReport {
   damaged(movedTo: string, reason: string): void;
+  lost(reason: string): void;
   unwritable(reason: string): void;
   writable(): void;
 }
@@ -19,7 +20,12 @@ export interface JournalReport {
 /** What a start reports of the run before. */
 export interface RestartReport {
   recovered(count: number): void;
+  journalAbsent(reason: string): void;
   rulesDamaged(movedTo: string, reason: string): void;
+  rulesLost(reason: string): void;
+  /** A small file of `dataDir`. */
+  fileRestored(name: string, reason: string): void;
+  fileLost(name: string, reason: string): void;
 }
 
 /** What a node of a cluster reports of NATS and the other nodes; declared here for the same reason. */
@@ -139,9 +145,18 @@ function createServiceReport(
     breakerClosed: (entry) => say("info", "circuit breaker closed", { entry }),
     tokenFailed: (entry, detail) => say("warn", "no token for the upstream", { entry, detail }),
     recovered: (count) => say("warn", "connections of an earlier run: their disconnect events are sent now", { count }),
+    journalAbsent: (reason) =>
+      say("error", "journal lost while hubwire was stopped: clients of the last run may get no disconnect event", {
+        reason,
+      }),
+    rulesLost: (reason) => say("error", "group rules lost while in use: written anew from memory", { reason }),
+    fileRestored: (name, reason) =>
+      say("error", "file in dataDir lost while in use: it is there again", { name, reason }),
+    fileLost: (name, reason) => say("error", "file in dataDir lost: it cannot be put there again", { name, reason }),
     rulesDamaged: (movedTo, reason) => say("error", "group rules damaged: moved aside", { movedTo, reason }),
     journal: {
       damaged: (movedTo, reason) => say("error", "journal damaged: moved aside", { movedTo, reason }),
+      lost: (reason) => say("error", "journal lost while in use: a new one is written from memory", { reason }),
       unwritable: (reason) => say("error", "journal cannot be written: nobody is let in", { reason }),
       writable: () => say("info", "journal is written again"),
     },

@@ -1,6 +1,7 @@
 import { Database } from "bun:sqlite";
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import {
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -22,6 +23,7 @@ let folder: string;
 let dataDir: string;
 let path: string;
 let damaged: string[];
+let lost: string[];
 let opened: SqliteRuleStore[];
 
 beforeEach(() => {
@@ -29,6 +31,7 @@ beforeEach(() => {
   dataDir = join(folder, "data");
   path = join(dataDir, "rules.sqlite");
   damaged = [];
+  lost = [];
   opened = [];
 });
 afterEach(async () => {
@@ -37,7 +40,11 @@ afterEach(async () => {
 });
 
 function openStore(): SqliteRuleStore {
-  const store = new SqliteRuleStore({ dataDir, onDamaged: (movedTo) => void damaged.push(movedTo) });
+  const store = new SqliteRuleStore({
+    dataDir,
+    onDamaged: (movedTo) => void damaged.push(movedTo),
+    onLost: (reason) => void lost.push(reason),
+  });
   opened.push(store);
   return store;
 }
@@ -100,7 +107,7 @@ describe("the file of SqliteRuleStore", () => {
     await writeRules({ ...RULE, userId: "gone" });
     const script = `
       import { SqliteRuleStore } from ${JSON.stringify(join(import.meta.dir, "sqlite.ts"))};
-      const store = new SqliteRuleStore({ dataDir: ${JSON.stringify(dataDir)}, onDamaged: () => {} });
+      const store = new SqliteRuleStore({ dataDir: ${JSON.stringify(dataDir)}, onDamaged: () => {}, onLost: () => {} });
       await store.put(${JSON.stringify(RULE)});
       await store.remove([${JSON.stringify({ ...RULE, userId: "gone" })}]);
       process.kill(process.pid, "SIGKILL");
@@ -184,5 +191,51 @@ describe("a damaged file", () => {
     expect(damaged).toEqual([`${path}.damaged-2`]);
     expect(readFileSync(`${path}.damaged-1`, "utf8")).toBe("the first");
     expect(readFileSync(`${path}.damaged-2`, "utf8")).toBe("the second");
+  });
+
+  test.each([
+    ["removed with its log", () => ["", "-wal", "-shm"].forEach((end) => void rmSync(path + end)), "was removed"],
+    ["removed", () => rmSync(path), "was removed"],
+    ["emptied", () => truncateSync(path), "was emptied"],
+  ] as const)(
+    "a file that is %s while it is open is written anew, and a kill then loses nothing",
+    async (_what, lose, why) => {
+      await writeRules(RULE);
+      const store = openStore();
+      await store.watch(() => {});
+      await store.put({ ...RULE, group: "blue" });
+      await store.put({ ...RULE, group: "ended" });
+      await store.remove([{ ...RULE, group: "ended" }]);
+      lose();
+      store.checkFile();
+      expect(lost).toEqual([`rules.sqlite ${why}`]);
+      await store.put({ ...RULE, group: "green" });
+      const image = join(folder, "image");
+      cpSync(dataDir, image, { recursive: true });
+      dataDir = image;
+      const found = await allOf(openStore());
+      expect(found.map(({ group }) => group).sort()).toEqual(["blue", "green", "red"]);
+      expect([lost.length, damaged]).toEqual([1, []]);
+    },
+  );
+
+  test("a file that is removed is noticed by the next write", async () => {
+    const store = openStore();
+    await store.watch(() => {});
+    await store.put(RULE);
+    rmSync(path);
+    await store.put({ ...RULE, group: "blue" });
+    await store.close();
+    expect(await allOf(openStore())).toHaveLength(2);
+    expect(lost).toEqual(["rules.sqlite was removed"]);
+  });
+
+  test("a file without bytes beside a log is moved aside, since SQLite would delete the log", async () => {
+    mkdirSync(dataDir);
+    writeFileSync(path, "");
+    writeFileSync(`${path}-wal`, "frames");
+    expect(await allOf(openStore())).toEqual([]);
+    expect(damaged).toEqual([`${path}.damaged-1`]);
+    expect(readFileSync(`${path}.damaged-1-wal`, "utf8")).toBe("frames");
   });
 });

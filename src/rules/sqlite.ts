@@ -1,15 +1,27 @@
-import { Database, type Statement } from "bun:sqlite";
+import { constants, Database, type Statement } from "bun:sqlite";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { GroupRule, RuleChange, RuleKey, RuleStore, RuleWrite } from "../core/rule-store.ts";
 import { hubKey } from "../protocol/names.ts";
-import { checkWhole, isDamage, makePrivate, moveAside } from "../storage/database-file.ts";
+import {
+  COMPANIONS,
+  checkWhole,
+  isDamage,
+  isEmptied,
+  makePrivate,
+  moveAside,
+  watchFiles,
+} from "../storage/database-file.ts";
+import type { FileWatch } from "../storage/file-watch.ts";
 import { type Migration, migrate, refuseNewer } from "../storage/migrations.ts";
 
 const FILE_NAME = "rules.sqlite";
 
 /** How long another process may hold the file, as a backup does. Nothing else happens in ours meanwhile. */
 const BUSY_TIMEOUT_MS = 100;
+
+/** How often it is looked whether the path still leads to the open file. */
+const LOOK_MS = 1000;
 
 const TABLES = `
   CREATE TABLE rules (
@@ -31,6 +43,8 @@ export interface SqliteRuleStoreOptions {
   readonly dataDir: string;
   /** Called when a file was found damaged: it stands under `movedTo` now, and the store goes on empty. */
   readonly onDamaged: (movedTo: string, reason: string) => void;
+  /** Called when the file was removed, replaced or emptied while it was open: it is written anew from memory. */
+  readonly onLost: (reason: string) => void;
 }
 
 /** A file at work. */
@@ -47,7 +61,8 @@ interface OpenFile {
  * Shape:  file 0600, folder 0700 where it is missing. The file is made with the first rule; a gateway without rules has none.
  * Order:  WAL with `synchronous=NORMAL`: what was put survives a crash of the process; a power cut may take the last.
  * Errors: every method rejects where the disk fails. The constructor throws `NewerFile` where a newer version wrote the file.
- *         A damaged file is moved aside instead, together with what SQLite keeps beside it.
+ *         A damaged file is moved aside instead, together with what SQLite keeps beside it. One that is removed or emptied while it
+ *         is open is written anew from memory, noticed within a second or by the next call.
  */
 export class SqliteRuleStore implements RuleStore {
   readonly #path: string;
@@ -57,23 +72,50 @@ export class SqliteRuleStore implements RuleStore {
   #revision = 0;
   #listener: (change: RuleChange) => void = () => {};
   #closed = false;
+  /** What the file holds, by hub key, user and group. A new file is written from it where that one is lost. */
+  readonly #rules = new Map<string, GroupRule>();
+  readonly #files: FileWatch;
+  /** The file on the disk lacks what is here. */
+  #isLost = false;
+  #lookTimer: ReturnType<typeof setInterval> | null = null;
+  readonly #onLost: SqliteRuleStoreOptions["onLost"];
 
-  constructor({ dataDir, onDamaged }: SqliteRuleStoreOptions) {
+  constructor({ dataDir, onDamaged, onLost }: SqliteRuleStoreOptions) {
     this.#path = join(dataDir, FILE_NAME);
     this.#onDamaged = onDamaged;
+    this.#onLost = onLost;
+    this.#files = watchFiles(this.#path);
     refuseNewer(this.#path, MIGRATIONS.length);
   }
 
   readonly isCurrent = true;
 
   async watch(listener: (change: RuleChange) => void): Promise<void> {
-    for (const rule of this.#openExisting()?.all.all() ?? []) listener({ ...rule, revision: ++this.#revision });
+    for (const rule of this.#openExisting()?.all.all() ?? []) {
+      this.#rules.set(keyOf(rule), rule);
+      listener({ ...rule, revision: ++this.#revision });
+    }
     this.#listener = listener;
+    this.#lookTimer = setInterval(() => this.checkFile(), LOOK_MS);
+  }
+
+  /** Looks whether the path still leads to the open file; where it does not, a new one is written from memory. */
+  checkFile(): void {
+    const loss = this.#file === null || this.#closed ? null : this.#files.findLoss();
+    if (loss !== null) this.#abandon(loss);
+    if (!this.#isLost || this.#closed) return;
+    try {
+      this.#open();
+    } catch {
+      // Every write rejects until it can be opened, and the next look tries again.
+    }
   }
 
   async put(rule: GroupRule): Promise<RuleWrite> {
     const { hub, userId, group, expiresAtMs } = rule;
+    this.checkFile();
     this.#open().put.run(hubKey(hub), hub, userId, group, expiresAtMs);
+    this.#rules.set(keyOf(rule), { hub, userId, group, expiresAtMs });
     return this.#changed({ hub, userId, group, expiresAtMs });
   }
 
@@ -91,11 +133,26 @@ export class SqliteRuleStore implements RuleStore {
 
   async close(): Promise<void> {
     this.#closed = true;
+    if (this.#lookTimer !== null) clearInterval(this.#lookTimer);
+    this.#closeFile();
+  }
+
+  #closeFile(): void {
     const file = this.#file;
     this.#file = null;
     if (file === null) return;
     for (const statement of [file.all, file.put, file.remove]) statement.finalize();
     file.database.close();
+  }
+
+  #abandon(loss: string): void {
+    this.#isLost = true;
+    this.#onLost(loss);
+    // What is left of it is evidence; its log would be played into the new file.
+    if (COMPANIONS.some((companion) => existsSync(this.#path + companion))) moveAside(this.#path);
+    // Deleted by name when it is closed, it could be the new file's.
+    this.#file?.database.fileControl(constants.SQLITE_FCNTL_PERSIST_WAL, 1);
+    this.#closeFile();
   }
 
   #changed(change: Omit<RuleChange, "revision">): RuleWrite {
@@ -106,32 +163,57 @@ export class SqliteRuleStore implements RuleStore {
 
   /** All or none. */
   #delete(keys: readonly RuleKey[]): void {
+    this.checkFile();
     const file = this.#openExisting();
     if (file === null || keys.length === 0) return;
     file.database.transaction(() => {
       for (const { hub, userId, group } of keys) file.remove.run(hubKey(hub), userId, group);
     })();
+    for (const key of keys) this.#rules.delete(keyOf(key));
   }
 
   #openExisting(): OpenFile | null {
-    return this.#file !== null || this.#closed || existsSync(this.#path) ? this.#open() : null;
+    return this.#file !== null || this.#closed || this.#isLost || existsSync(this.#path) ? this.#open() : null;
   }
 
   #open(): OpenFile {
     if (this.#closed) throw new Error("the store of group rules is closed");
     if (this.#file !== null) return this.#file;
+    if (isEmptied(this.#path)) this.#onDamaged(moveAside(this.#path), "it has no bytes, and its log has some");
     makePrivate(this.#path);
+    let file: OpenFile;
     try {
-      this.#file = openFile(this.#path);
+      file = openFile(this.#path);
     } catch (error) {
       if (!isDamage(error)) throw error;
       const movedTo = moveAside(this.#path);
       makePrivate(this.#path);
-      this.#file = openFile(this.#path);
+      file = openFile(this.#path);
       this.#onDamaged(movedTo, error.message);
     }
-    return this.#file;
+    this.#file = file;
+    if (this.#isLost) this.#writeAll(file);
+    this.#isLost = false;
+    this.#files.begin();
+    return file;
   }
+
+  #writeAll(file: OpenFile): void {
+    try {
+      file.database.transaction(() => {
+        for (const { hub, userId, group, expiresAtMs } of this.#rules.values()) {
+          file.put.run(hubKey(hub), hub, userId, group, expiresAtMs);
+        }
+      })();
+    } catch (error) {
+      this.#closeFile();
+      throw error;
+    }
+  }
+}
+
+function keyOf({ hub, userId, group }: RuleKey): string {
+  return JSON.stringify([hubKey(hub), userId, group]);
 }
 
 function openFile(path: string): OpenFile {

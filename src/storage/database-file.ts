@@ -1,7 +1,8 @@
 import type { Database } from "bun:sqlite";
-import { existsSync, renameSync } from "node:fs";
+import { existsSync, renameSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { closeToOthers, makeFolder, makePrivateFile } from "../auth/private-files.ts";
+import { FileWatch } from "./file-watch.ts";
 
 /** What SQLite keeps beside a file. Left behind, the log of one file would be played into the next of that name. */
 export const COMPANIONS = ["", "-wal", "-shm"];
@@ -47,4 +48,18 @@ export function moveAside(path: string): string {
 /** What SQLite or the system calls the error: `SQLITE_FULL`, `EACCES`; empty where it is neither's. */
 export function codeOf(error: unknown): string {
   return error instanceof Error && "code" in error ? String(error.code) : "";
+}
+
+/** A watch over a file and its companions, to begin once the file is open. SQLite cuts only a log. */
+export function watchFiles(path: string): FileWatch {
+  return new FileWatch(COMPANIONS.map((companion) => ({ path: path + companion, mayShrink: companion !== "" })));
+}
+
+/** Whether a file has no bytes and its WAL has some, which SQLite would delete. */
+export function isEmptied(path: string): boolean {
+  return sizeOf(path) === 0 && sizeOf(`${path}-wal`) > 0;
+}
+
+function sizeOf(path: string): number {
+  return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
 }

@@ -87,7 +87,7 @@ describe.skipIf(!canMount())("a full disk", () => {
   test("at the start, where an earlier process left somebody behind: the disconnect is sent once there is space", async () => {
     using disk = new SmallDisk();
     const dataDir = folderOn(disk);
-    const report = { damaged: () => {}, unwritable: () => {}, writable: () => {} };
+    const report = { damaged: () => {}, lost: () => {}, unwritable: () => {}, writable: () => {} };
     const earlier = await SqliteJournal.open({ dataDir, synchronous: "normal", report });
     await earlier.connecting(someFacts({ connectionId: "left-behind" }));
     await earlier.connected("left-behind", "alice");

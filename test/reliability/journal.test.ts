@@ -64,7 +64,7 @@ if (IS_LONG) {
     const unexpected = (): never => {
       throw new Error("the disk is at fault");
     };
-    const report = { damaged: unexpected, unwritable: unexpected, writable: unexpected };
+    const report = { damaged: unexpected, lost: unexpected, unwritable: unexpected, writable: unexpected };
     const journal = await SqliteJournal.open({ dataDir: folder, synchronous, report });
     try {
       const took: number[] = [];

@@ -57,6 +57,7 @@ export class DamagedJournalStage {
   async open(): Promise<SqliteJournal> {
     const report = {
       damaged: (movedTo: string, reason: string) => void this.told.push(`${movedTo}: ${reason}`),
+      lost: (reason: string) => void this.told.push(`lost: ${reason}`),
       unwritable: () => {},
       writable: () => this.writableAgain.resolve(),
     };
