@@ -25,7 +25,7 @@ export function parseClientEndpoint(path: string, query: string): ClientEndpoint
   const match = ENDPOINT.exec(path);
   if (match === null) return { kind: "elsewhere" };
   if (NAMES_A_HUB.test(path)) return checkHub(percentDecode(match[1] ?? ""));
-  const named = [...queryValues(query, "hub"), ...queryValues(query, "hubs")];
+  const named = [...queryValues(query, "hub", 2), ...queryValues(query, "hubs", 2)];
   if (named.length > 1) return { kind: "bad-hub", sentence: "the query names more than one hub" };
   return named.length === 0 || named[0] === "" ? { kind: "endpoint", hub: DEFAULT_HUB } : checkHub(named[0] ?? null);
 }

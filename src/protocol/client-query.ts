@@ -7,28 +7,61 @@ const NOT_IN_A_URL = /[\u0000-\u0020"#<>\\^`{|}\u007f-\u{10ffff}]/gu;
 /** The name under which a client hands its token over in the query. */
 const TOKEN_NAME = "access_token";
 
-/** The decoded name of one `name=value` pair: `+` is a space; a malformed escape is left as it is. */
-function pairName(pair: string): string {
-  const end = pair.indexOf("=");
-  const raw = (end === -1 ? pair : pair.slice(0, end)).replaceAll("+", " ");
-  return percentDecode(raw) ?? raw;
+/** A pair's place in a query, without the `&` on either side. */
+interface Span {
+  readonly start: number;
+  readonly end: number;
 }
 
-/** The decoded values of every pair of a query with this name, in order; null for one whose escapes are malformed. */
-export function queryValues(query: string, name: string): (string | null)[] {
-  if (query === "") return [];
-  const values: (string | null)[] = [];
-  for (const pair of query.split("&")) {
-    if (pairName(pair) !== name) continue;
-    const end = pair.indexOf("=");
-    values.push(end === -1 ? "" : percentDecode(pair.slice(end + 1).replaceAll("+", " ")));
+/**
+ * What finds a name at the start of a pair, each of its characters as itself or escaped.
+ *
+ * Why not decode the names and compare: a client can send 8000 that are malformed, and each costs an exception. A name with a
+ * malformed escape is none of these.
+ */
+const SPELLINGS = {
+  access_token:
+    /(?:^|&)(?:a|%61)(?:c|%63)(?:c|%63)(?:e|%65)(?:s|%73)(?:s|%73)(?:_|%5[fF])(?:t|%74)(?:o|%6[fF])(?:k|%6[bB])(?:e|%65)(?:n|%6[eE])(?=[=&]|$)/g,
+  hub: /(?:^|&)(?:h|%68)(?:u|%75)(?:b|%62)(?=[=&]|$)/g,
+  hubs: /(?:^|&)(?:h|%68)(?:u|%75)(?:b|%62)(?:s|%73)(?=[=&]|$)/g,
+  ttl: /(?:^|&)(?:t|%74)(?:t|%74)(?:l|%6[cC])(?=[=&]|$)/g,
+  reason: /(?:^|&)(?:r|%72)(?:e|%65)(?:a|%61)(?:s|%73)(?:o|%6[fF])(?:n|%6[eE])(?=[=&]|$)/g,
+  excluded: /(?:^|&)(?:e|%65)(?:x|%78)(?:c|%63)(?:l|%6[cC])(?:u|%75)(?:d|%64)(?:e|%65)(?:d|%64)(?=[=&]|$)/g,
+} as const;
+
+/** A name that means something to hubwire. */
+export type QueryName = keyof typeof SPELLINGS;
+
+/** The pairs of this name, in order, `most` at most. */
+function findPairs(query: string, name: QueryName, most: number): Span[] {
+  const found: Span[] = [];
+  // As nearly always: a query that holds neither the name nor an escape need not be gone through.
+  if (!query.includes(name) && !query.includes("%")) return found;
+  for (const { 0: text, index } of query.matchAll(SPELLINGS[name])) {
+    if (found.length >= most) break;
+    const start = text.startsWith("&") ? index + 1 : index;
+    const end = query.indexOf("&", start);
+    found.push({ start, end: end === -1 ? query.length : end });
   }
-  return values;
+  return found;
 }
 
-/** The tokens that a client's query holds, under whatever spelling of `access_token`. */
+/**
+ * The decoded values of the pairs of a query with this name, in order; null for one whose escapes are malformed.
+ *
+ * Shape: after `most` pairs of the name no more are looked for.
+ */
+export function queryValues(query: string, name: QueryName, most = Number.POSITIVE_INFINITY): (string | null)[] {
+  return findPairs(query, name, most).map(({ start, end }) => {
+    const pair = query.slice(start, end);
+    const mark = pair.indexOf("=");
+    return mark === -1 ? "" : percentDecode(pair.slice(mark + 1).replaceAll("+", " "));
+  });
+}
+
+/** The tokens that a client's query holds, under whatever spelling of `access_token`: the first two, since one more than one is a fault. */
 export function queryTokens(query: string): string[] {
-  return queryValues(query, TOKEN_NAME).map((value) => value ?? "");
+  return queryValues(query, TOKEN_NAME, 2).map((value) => value ?? "");
 }
 
 /**
@@ -40,7 +73,15 @@ export function queryTokens(query: string): string[] {
  */
 export function formatClientQuery(query: string): string {
   if (query === "") return "";
-  const pairs = query.split("&").filter((pair) => pairName(pair) !== TOKEN_NAME);
+  let kept = "";
+  let keptTo = 0;
+  for (const { start, end } of findPairs(query, TOKEN_NAME, Number.POSITIVE_INFINITY)) {
+    kept += query.slice(keptTo, start);
+    keptTo = end + 1;
+  }
+  kept += query.slice(keptTo);
+  // The `&` in front of a token that stood at the end.
+  if (keptTo > query.length && kept.endsWith("&")) kept = kept.slice(0, -1);
   // The connection keeps it for as long as it lives, and need not keep the token's text with it.
-  return ownCopy(pairs.join("&").replace(NOT_IN_A_URL, percentEncodeBytes));
+  return ownCopy(kept.replace(NOT_IN_A_URL, percentEncodeBytes));
 }

@@ -55,6 +55,15 @@ describe("parts", () => {
     expect(parse("/api/messages?hub=%zz").hub).toBeNull();
   });
 
+  test("are as many as the longest operation has and two more; a path with more is none of the API's", () => {
+    for (const hub of ["", "/hubs/chat"]) {
+      const most = "/a".repeat(hub === "" ? 8 : 6);
+      expect(parseRestPath(`/ws/api${hub}${most}/`, "")).not.toBeNull();
+      expect(parseRestPath(`/ws/api${hub}${most}/a`, "")).toBeNull();
+      expect(parseRestPath(`/ws/api${hub}${"/%".repeat(8000)}`, "")).toBeNull();
+    }
+  });
+
   test("may be empty; one slash at the end is left out and no more", () => {
     expect(parse("/ws/api/users//messages/").parts).toEqual(["users", "", "messages"]);
     expect(parse("/ws/api/messages//").parts).toEqual(["messages", ""]);

@@ -22,11 +22,14 @@ const FORMS: readonly { readonly prefix: string; readonly form: PathForm }[] = [
   { prefix: "/api", form: "plain" },
 ];
 
+/** No operation's path has more parts behind its prefix. Decoding thousands that are malformed would take 20 ms. */
+const MAX_PARTS = 8;
+
 /**
  * Takes a REST path apart: first at `/`, then each part is percent-decoded.
  *
- * Shape:  null for a path of another kind. One trailing slash is the same path, a second one an empty part; `_default`
- *         equals no hub.
+ * Shape:  null for a path of another kind, and for one of more parts than any operation has. One trailing slash is the same path,
+ *         a second one an empty part; `_default` equals no hub.
  * Source: spec section 6. `query` is raw and without `?`.
  */
 export function parseRestPath(path: string, query: string): RestPath | null {
@@ -34,11 +37,12 @@ export function parseRestPath(path: string, query: string): RestPath | null {
   if (found === undefined) return null;
   const { prefix, form } = found;
   const rest = path.slice(prefix.length, path.endsWith("/") ? -1 : undefined);
-  const written = rest === "" ? [] : rest.slice(1).split("/");
+  const written = rest === "" ? [] : rest.slice(1).split("/", MAX_PARTS + 1);
+  if (written.length > MAX_PARTS) return null;
   const hubInPath = form !== "plain" && written[0] === "hubs";
   const behind = hubInPath ? written.slice(2) : written;
   const parts = behind.map(percentDecode);
-  const hubs = form === "plain" ? queryValues(query, "hub") : [];
+  const hubs = form === "plain" ? queryValues(query, "hub", 2) : [];
   return {
     form,
     hub: hubInPath ? percentDecode(written[1] ?? "") : namedHub(hubs),
