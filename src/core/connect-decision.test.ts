@@ -80,7 +80,6 @@ const REFUSED: readonly Refused[] = [
   { what: "sent, no status: timeout", outcome: unknown({ cause: "timeout" }), status: 504, disconnect: "unknown" },
   { what: "sent, no status: reset", outcome: unknown({ cause: "reset" }), status: 502, disconnect: "unknown" },
   { what: "sent, no status: garbage", outcome: unknown({ cause: "malformed" }), status: 502, disconnect: "unknown" },
-  { what: "4xx, then cut off", outcome: unknown({ cause: "reset", status: 403 }), status: 502, disconnect: "none" },
   { what: "5xx, then late", outcome: unknown({ cause: "timeout", status: 500 }), status: 504, disconnect: "none" },
   { what: "breaker open", outcome: refused({ cause: "breaker" }), status: 503, disconnect: "none" },
   { what: "concurrency wait over", outcome: refused({ cause: "concurrency" }), status: 503, disconnect: "none" },
@@ -165,7 +164,34 @@ describe("a 4xx answer", () => {
       status,
       headers: [["WWW-Authenticate", "Basic"]],
       body: new TextEncoder().encode("nope"),
+      bodyFault: null,
     });
+  });
+
+  test.each(["timeout", "reset", "malformed", "too-large", "abandoned"] as const)(
+    "whose body did not come whole (%s) is the client's all the same, without the body",
+    (cause) => {
+      const headers: HeaderLine[] = [["WWW-Authenticate", "Basic"], BOB, ["Content-Length", "4"]];
+      expect(decideConnect(unknown({ cause, status: 401, headers, detail: "why" }), ALICE)).toEqual({
+        disconnect: "none",
+        userId: "alice",
+        kind: "relay",
+        status: 401,
+        headers: [["WWW-Authenticate", "Basic"]],
+        body: null,
+        bodyFault: "why",
+      });
+    },
+  );
+});
+
+describe("a 2xx whose body did not come whole", () => {
+  test("is followed by a disconnect with the user that its head names, else the token's", () => {
+    const lost = { cause: "too-large", status: 200 } as const;
+    expect(decideConnect(unknown({ ...lost, headers: [BOB] }), ALICE)).toMatchObject({ userId: "bob" });
+    expect(decideConnect(unknown(lost), ALICE)).toMatchObject({ userId: "alice" });
+    const two: HeaderLine[] = [BOB, ["X-ASRS-User-Id", "eve"]];
+    expect(decideConnect(unknown({ ...lost, headers: two }), ALICE)).toMatchObject({ userId: "alice" });
   });
 });
 
@@ -182,6 +208,15 @@ describe("an answer to a repeat, whose first answer was lost", () => {
       expect(decideConnect(repeated(status), ALICE)).toMatchObject({ kind, disconnect: "unknown", userId: "alice" });
     },
   );
+
+  test.each([
+    [401, "relay", "unknown"],
+    [500, "refuse", "unknown"],
+    [200, "refuse", "accepted"],
+  ] as const)("of status %d that did not come whole: %s, and a disconnect follows", (status, kind, disconnect) => {
+    const lost = unknown({ cause: "reset", status, wasRepeated: true });
+    expect(decideConnect(lost, ALICE)).toMatchObject({ kind, disconnect });
+  });
 
   test("of status 200 lets the client in", () => {
     expect(decideConnect(repeated(200), ALICE)).toMatchObject({ kind: "accept", userId: "bob" });

@@ -21,7 +21,9 @@ export type ConnectDecision =
       readonly kind: "relay";
       readonly status: number;
       readonly headers: HeaderLines;
-      readonly body: Uint8Array;
+      /** Null where it cannot be passed on; `bodyFault` says why. */
+      readonly body: Uint8Array | null;
+      readonly bodyFault: string | null;
       readonly disconnect: DisconnectDue;
       readonly userId: string;
     }
@@ -60,7 +62,7 @@ export function decideConnect(outcome: UpstreamOutcome, asked: ConnectAsked): Co
         asked,
       );
     case "unknown":
-      return refuse(unknownRefusal(outcome.cause === "timeout"), disconnectAfter(outcome.status), asked);
+      return decideUnknown(outcome, asked);
   }
 }
 
@@ -76,7 +78,8 @@ function decideAnswer(answer: Extract<UpstreamOutcome, { kind: "answer" }>, aske
   // A lost answer to the same event may have been a 2xx, whatever its repeat was answered with.
   const disconnect = answer.wasRepeated === true ? "unknown" : "none";
   if (status >= 400 && status < 500) {
-    return { kind: "relay", status, headers: relayedHeaders(headers), body, disconnect, userId: asked.userId };
+    const passed = { headers: relayedHeaders(headers), body, bodyFault: null };
+    return { kind: "relay", status, ...passed, disconnect, userId: asked.userId };
   }
   if (status < 200 || status >= 300) {
     const sentence = `the upstream answered with status ${status}`;
@@ -96,10 +99,19 @@ function decideAnswer(answer: Extract<UpstreamOutcome, { kind: "answer" }>, aske
   return { kind: "accept", userId, groups, subprotocol, firstFrame: replyFrame(answer) };
 }
 
-/** A status line that was seen before things went wrong settles whether the backend took the connection. */
-function disconnectAfter(status: number | null): DisconnectDue {
-  if (status === null) return "unknown";
-  return status >= 200 && status < 300 ? "accepted" : "none";
+/** A status that was seen before things went wrong settles whether the backend took the connection, and a 4xx is the client's. */
+function decideUnknown(outcome: Extract<UpstreamOutcome, { kind: "unknown" }>, asked: ConnectAsked): ConnectDecision {
+  const { status, headers = [], detail } = outcome;
+  const isAccepted = status !== null && status >= 200 && status < 300;
+  // A lost answer to the same event may have been a 2xx.
+  const isUnknown = status === null || outcome.wasRepeated === true;
+  const disconnect = isAccepted ? "accepted" : isUnknown ? "unknown" : "none";
+  if (status !== null && status >= 400 && status < 500) {
+    const passed = { headers: relayedHeaders(headers), body: null, bodyFault: detail };
+    return { kind: "relay", status, ...passed, disconnect, userId: asked.userId };
+  }
+  const named = isAccepted ? parseConnectReply(headers, parseSubprotocols(asked.subprotocols)).userId : null;
+  return refuse(unknownRefusal(outcome.cause === "timeout"), disconnect, { userId: named ?? asked.userId });
 }
 
 function unknownRefusal(timedOut: boolean): Refusal {

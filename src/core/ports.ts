@@ -17,9 +17,11 @@ export type UnknownCause = "timeout" | "reset" | "malformed" | "too-large" | "ab
 export interface UpstreamAnswer {
   readonly kind: "answer";
   readonly status: number;
+  /** Values as they arrived, one char a byte: a refusal's go to the client so, and whoever reads one decodes it. */
   readonly headers: HeaderLines;
   /** The first `Content-Type` among them, empty where there is none: all that a message's answer is asked for. */
   readonly contentType: string;
+  /** Decoded where hubwire reads it: an answer to a message, a 2xx to connect. Else as it came. */
   readonly body: Uint8Array;
   /** The body as text; null where it is no UTF-8. */
   readonly text: string | null;
@@ -36,7 +38,11 @@ export type UpstreamOutcome =
       readonly kind: "unknown";
       readonly cause: UnknownCause;
       readonly status: number | null;
+      /** Those of the answer's head, where it came whole. */
+      readonly headers?: HeaderLines;
       readonly detail: string;
+      /** Set where it was sent twice: the first request may have been acted on. */
+      readonly wasRepeated?: true;
       readonly onMessageFailure: MessageFailurePolicy;
     }
   /** Not tried: the entry's circuit breaker is open, or no place came free within `maxWaitMs`. */

@@ -1,4 +1,4 @@
-import { type HeaderLines, headerValues, splitList, trimOptionalSpace } from "./headers.ts";
+import { decodeHeaderValue, type HeaderLines, headerValues, splitList, trimOptionalSpace } from "./headers.ts";
 import { isName } from "./names.ts";
 import { ownCopy } from "./own-copy.ts";
 
@@ -26,7 +26,8 @@ export function parseSubprotocols(header: string | null): string[] {
 /**
  * Reads the headers of a 2xx answer to the connect event.
  *
- * Source: the seed, "Connect", "Response Headers"; spec section 5.1. `offered` is what the client offered.
+ * Shape:  header values have one char a byte. `offered` is what the client offered.
+ * Source: the seed, "Connect", "Response Headers".
  */
 export function parseConnectReply(headers: HeaderLines, offered: readonly string[]): ConnectReply {
   const userIds = new Set(values(headers, "x-asrs-user-id").filter((id) => id !== ""));
@@ -53,7 +54,7 @@ export function parseConnectReply(headers: HeaderLines, offered: readonly string
 }
 
 function values(headers: HeaderLines, name: string): string[] {
-  return headerValues(headers, name).map(trimOptionalSpace);
+  return headerValues(headers, name).map(trimOptionalSpace).map(decodeHeaderValue);
 }
 
 function malformed(sentence: string, userId: string | null = null): ConnectReply {

@@ -1,7 +1,7 @@
 /**
  * Header lines as they stand on the wire: order, spelling and repeats are kept.
  *
- * Values are Unicode strings here; `decodeHeaderBytes` says how bytes become one.
+ * Values that arrived have one char a byte, and `decodeHeaderValue` makes Unicode of them; those that are sent are Unicode.
  * Source: RFC 9110 sections 5 and 7.6.1; docs of the spec, section 5 ("non-ASCII").
  */
 export type HeaderLine = readonly [name: string, value: string];

@@ -171,17 +171,21 @@ export class Upgrade {
     return { refusal: refusal("bad_certificate_header", sentence, clientCertHeader ?? "") };
   }
 
-  /** Passes an upstream's refusal on; without its body where too much waits already. */
+  /** Passes an upstream's refusal on; without its body where that did not come whole, or too much waits already. */
   #relay(
     { request, hub }: ClientRequest,
     { origin, answer }: { readonly origin: Origin; readonly answer: Extract<Admitted, { kind: "relay" }> },
     server: Server<BunSocket>,
   ): Response {
     const { status, headers, body } = answer;
-    const fits = this.#relayed.fits(body.length);
-    const message = fits ? "the upstream refused" : "the upstream refused; no room for the body of its answer";
-    this.#report.connectionRefused({ hub, status, code: "relayed", message, ...origin });
-    if (!fits) return relayedResponse(status, headers, new Uint8Array());
+    const bodyFault =
+      body === null || this.#relayed.fits(body.length) ? answer.bodyFault : "limits.maxBufferedBytes is in use";
+    if (body === null || bodyFault !== null) {
+      const message = `the upstream refused; the body of its answer is left out: ${bodyFault}`;
+      this.#report.connectionRefused({ hub, status, code: "relayed_without_body", message, ...origin });
+      return relayedResponse(status, headers, null);
+    }
+    this.#report.connectionRefused({ hub, status, code: "relayed", message: "the upstream refused", ...origin });
     this.#relayed.add(request, body.length, server);
     return relayedResponse(status, headers, body);
   }

@@ -25,6 +25,7 @@ export class Answer implements HttpAnswer {
   readonly status: number;
   /** The first `Content-Type`; empty where there is none. */
   readonly contentType: string;
+  readonly contentCodings: readonly string[];
   readonly framing: BodyFraming;
   /** Whether the connection may carry another request after the body. */
   readonly persistent: boolean;
@@ -42,6 +43,7 @@ export class Answer implements HttpAnswer {
     this.framing = framing;
     this.persistent = persistent;
     this.contentType = control.contentType;
+    this.contentCodings = control.contentCodings;
     this.keepAliveSeconds = control.keepAliveSeconds;
     this.#head = head.bytes;
     this.#headStart = head.start;

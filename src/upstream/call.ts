@@ -9,7 +9,7 @@ import type { Verdict } from "./breaker.ts";
 import { copyOf, NO_BYTES } from "./byte-gatherer.ts";
 import type { Waiting } from "./deadlines.ts";
 import { isEventId } from "./event-id.ts";
-import { Exchange, type ExchangeOwner, type HttpAnswer, type HttpOutcome } from "./exchange.ts";
+import { Exchange, type ExchangeOwner, type HttpAnswer, type HttpOutcome, lostAnswer } from "./exchange.ts";
 import type { PlaceSeeker } from "./limiter.ts";
 import { formatRequest } from "./request-bytes.ts";
 import { fillUrlTemplate } from "./url-template.ts";
@@ -122,21 +122,26 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
     } else if (this.#stage === "waiting") {
       this.#refuse("concurrency");
     } else if (this.#exchange !== null) {
-      const { written, status } = this.#exchange.cut();
+      const { written, seen } = this.#exchange.cut();
       const detail = `no whole answer within ${this.#backend.entry.timeoutMs} ms`;
-      if (written) this.onExchangeEnd({ kind: "unknown", cause: "timeout", status, detail });
+      if (written) this.onExchangeEnd(lostAnswer("timeout", seen, detail));
       else this.onExchangeEnd({ kind: "not-sent", detail: "not connected within the entry's timeoutMs" });
     }
   }
 
   /** Ends the call whatever its stage. */
   abandon(): void {
-    const status = this.#exchange?.cut().status ?? null;
-    this.onExchangeEnd({ kind: "unknown", cause: "abandoned", status, detail: "abandoned by the gateway" });
+    const seen = this.#exchange?.cut().seen ?? null;
+    this.onExchangeEnd(lostAnswer("abandoned", seen, "abandoned by the gateway"));
   }
 
   isEventId(bytes: Uint8Array, start: number, end: number): boolean {
     return isEventId(this.event, bytes, start, end);
+  }
+
+  /** A refusal passes to the client as it came, and a disconnect's answer is its status. */
+  readsBody(status: number): boolean {
+    return this.event.name === "message" || (this.event.name === "connect" && status >= 200 && status < 300);
   }
 
   formatRequest(): Uint8Array {
@@ -160,11 +165,14 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
   }
 
   onExchangeEnd(outcome: HttpOutcome, nowMs?: number): void {
+    const wasRepeated = this.#exchange?.repeated === true;
+    if (outcome.kind !== "not-sent" && outcome.status === 401) this.#backend.authorizer.rejected(this.#authorization);
     if (outcome.kind === "answer") {
-      if (outcome.status === 401) this.#backend.authorizer.rejected(this.#authorization);
-      this.#settle(this.#exchange?.repeated === true ? asRepeated(outcome) : outcome, nowMs);
+      this.#settle(wasRepeated ? asRepeated(outcome) : outcome, nowMs);
     } else {
-      this.#settle({ ...outcome, onMessageFailure: this.#backend.entry.onMessageFailure });
+      const { onMessageFailure } = this.#backend.entry;
+      const ended = { ...outcome, onMessageFailure };
+      this.#settle(wasRepeated && ended.kind === "unknown" ? { ...ended, wasRepeated } : ended);
     }
   }
 

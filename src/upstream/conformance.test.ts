@@ -100,7 +100,7 @@ class Stand implements AsyncDisposable {
     const request = { method: "POST", target, headers: [], body: new Uint8Array(), ...over } as const;
     const bytes = () => formatRequest(request, "Host: test\r\n");
     this.#client.send(
-      { mayRepeat: false, isEventId: () => true, formatRequest: bytes, onExchangeEnd: resolve },
+      { mayRepeat: false, isEventId: () => true, readsBody: () => true, formatRequest: bytes, onExchangeEnd: resolve },
       bytes(),
     );
     return within(promise, `the answer to ${target}`);

@@ -10,6 +10,8 @@ import {
 } from "./header-bytes.ts";
 
 const NOTHING: readonly string[] = [];
+/** Most content codings of one answer; of more, one more is kept, which tells that there are too many. */
+export const MAX_CODINGS = 3;
 /** What stands for the codings of more than one line: several are refused, and need not be gathered. */
 const SEVERAL: readonly string[] = ["", ""];
 
@@ -24,8 +26,8 @@ export class ControlHeaders {
   length: number | null = null;
   /** Lower-cased, in their order; those of several lines are `SEVERAL`. */
   transferCodings = NOTHING;
-  /** Whether the content is coded in any other way than `identity`. */
-  isContentCoded = false;
+  /** Lower-cased, in their order, over all lines; without `identity`. */
+  contentCodings = NOTHING;
   saysClose = false;
   saysKeepAlive = false;
   /** The first; empty where there is none. */
@@ -45,7 +47,7 @@ export class ControlHeaders {
   clear(): void {
     this.length = null;
     this.transferCodings = NOTHING;
-    this.isContentCoded = false;
+    this.contentCodings = NOTHING;
     this.saysClose = false;
     this.saysKeepAlive = false;
     this.contentType = "";
@@ -128,7 +130,9 @@ export class ControlHeaders {
   }
 
   #takeEncoding(bytes: Uint8Array, at: number, end: number): void {
-    if (listOf(bytes, at, end).some((coding) => coding !== "identity" && coding !== "")) this.isContentCoded = true;
+    const codings = listOf(bytes, at, end).filter((coding) => coding !== "identity" && coding !== "");
+    // What is kept is short, however many lines there are.
+    if (codings.length > 0) this.contentCodings = this.contentCodings.concat(codings).slice(0, MAX_CODINGS + 1);
   }
 
   #takeLength(bytes: Uint8Array, at: number, end: number): void {

@@ -1,8 +1,19 @@
 import type { UnknownCause, UpstreamAnswer } from "../core/ports.ts";
+import type { HeaderLines } from "../protocol/headers.ts";
 import { copyOf } from "./byte-gatherer.ts";
 
 /** A whole answer. Whether it answers a repeat its exchange knows. */
-export type HttpAnswer = Omit<UpstreamAnswer, "wasRepeated">;
+export interface HttpAnswer extends Omit<UpstreamAnswer, "wasRepeated"> {
+  /** How its body is coded, in the order in which the codings were applied; lower case, without `identity`. */
+  readonly contentCodings: readonly string[];
+}
+
+/** What was seen of an answer that did not come whole. */
+export interface SeenHead {
+  readonly status: number;
+  /** Empty where the head did not come whole, or is broken. */
+  readonly headers: HeaderLines;
+}
 
 /** How one exchange ended: the port's outcomes, as far as HTTP knows them. */
 export type HttpOutcome =
@@ -12,8 +23,17 @@ export type HttpOutcome =
       readonly kind: "unknown";
       readonly cause: UnknownCause;
       readonly status: number | null;
+      /** Those of the answer's head, where it came whole. */
+      readonly headers?: HeaderLines;
       readonly detail: string;
     };
+
+/** The outcome of an exchange that was sent and got no whole answer. */
+export function lostAnswer(cause: UnknownCause, seen: SeenHead | null, detail: string): HttpOutcome {
+  const lost = { kind: "unknown", cause, status: seen?.status ?? null, detail } as const;
+  const headers = seen?.headers ?? [];
+  return headers.length === 0 ? lost : { ...lost, headers };
+}
 
 /** Whoever asked for an exchange. */
 export interface ExchangeOwner {
@@ -21,6 +41,11 @@ export interface ExchangeOwner {
   readonly mayRepeat: boolean;
   /** Whether the id of an event, as an answer's `X-Hubwire-Event-Id` has it, is that of the request; asked only where it stands there. */
   isEventId(bytes: Uint8Array, start: number, end: number): boolean;
+  /**
+   * Whether it reads the body of an answer with this status, so that a coded one must be decoded; asked only where it is coded.
+   * The body of any other is handed over as it came.
+   */
+  readsBody(status: number): boolean;
   /** Forms the request anew for the second try; the first one's bytes came with it. */
   formatRequest(): Uint8Array;
   /** Called once, unless the exchange was cut. `nowMs` is the clock's time where somebody has just looked. */
@@ -31,13 +56,13 @@ export interface ExchangeOwner {
 export interface CutExchange {
   /** Whether at least one byte of the request was written. */
   readonly written: boolean;
-  readonly status: number | null;
+  readonly seen: SeenHead | null;
 }
 
 /** Whatever carries an exchange at the moment. */
 export interface ExchangeCarrier {
-  /** Ends the exchange's connection without an outcome; returns the status it has seen. */
-  drop(): number | null;
+  /** Ends the work on the exchange without an outcome; returns what it has seen of the answer. */
+  drop(): SeenHead | null;
 }
 
 /** One request and the wait for its answer, over one or two sockets. */
@@ -82,8 +107,8 @@ export class Exchange {
   /** Gives the exchange up: its socket is destroyed and the owner hears no more of it. */
   cut(): CutExchange {
     this.isCut = true;
-    const status = this.carrier?.drop() ?? null;
+    const seen = this.carrier?.drop() ?? this.answer;
     this.carrier = null;
-    return { written: this.written, status };
+    return { written: this.written, seen };
   }
 }

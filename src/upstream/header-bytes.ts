@@ -1,4 +1,4 @@
-import { decodeHeaderValue, type HeaderLine } from "../protocol/headers.ts";
+import type { HeaderLine } from "../protocol/headers.ts";
 
 const COLON = 0x3a;
 const TAB = 0x09;
@@ -105,11 +105,14 @@ function isBlank(code: number | undefined): boolean {
   return code === SPACE || code === TAB;
 }
 
-/** Reads one header or trailer line, from `at` to `end` without its CRLF. Null where it is none; a folded line is none. */
+/**
+ * Reads one header or trailer line, from `at` to `end` without its CRLF; the value as it arrived, one char a byte. Null where it is
+ * none; a folded line is none.
+ */
 export function parseHeaderLine(bytes: Uint8Array, at: number, end: number): HeaderLine | null {
   const colon = endOfName(bytes, at, end);
   if (colon === -1 || endOfValue(bytes, colon + 1, end) !== end) return null;
-  return [textOf(bytes, at, colon), decodeHeaderValue(trimmedText(bytes, colon + 1, end))];
+  return [textOf(bytes, at, colon), trimmedText(bytes, colon + 1, end)];
 }
 
 /** Where the line that begins at `at` ends; its CRLF may be the end. */

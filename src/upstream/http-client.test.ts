@@ -40,6 +40,7 @@ function begin(target: string, options: { mayRepeat?: boolean; body?: Uint8Array
     {
       mayRepeat: options.mayRepeat ?? false,
       isEventId: () => true,
+      readsBody: () => true,
       formatRequest: () => requestTo("/again", options.body),
       onExchangeEnd: resolve,
     },
@@ -162,7 +163,12 @@ describe("the pool", () => {
       if (exchange.request.ordinal > 1) exchange.reply(200, [], "asked");
     };
     const second = Promise.withResolvers<HttpOutcome>();
-    const owner = { mayRepeat: false, isEventId: () => true, formatRequest: () => requestTo("/again") };
+    const owner = {
+      mayRepeat: false,
+      isEventId: () => true,
+      readsBody: () => true,
+      formatRequest: () => requestTo("/again"),
+    };
     // As soon as the first answer is there, while what came with it over the other socket is still unread.
     const sendSecond = () => client.send({ ...owner, onExchangeEnd: second.resolve }, requestTo("/2"));
     const idle = ask("/idle");
@@ -298,7 +304,7 @@ describe("an exchange that is cut", () => {
       }),
     );
     const { exchange } = begin("/1");
-    expect(exchange.cut()).toEqual({ written: false, status: null });
+    expect(exchange.cut()).toEqual({ written: false, seen: null });
     await within(gone.promise, "the client to close its connection");
     expect(bytes).toEqual([]);
   });

@@ -3,8 +3,9 @@ import type { TLSOptions } from "bun";
 import type { AllowedHosts } from "../config/allowed-hosts.ts";
 import type { Clock } from "../core/ports.ts";
 import { TurnList } from "../core/turn-list.ts";
+import { ContentDecoding, type DecodingRoom } from "./content-decoding.ts";
 import { Destination, type ResolveHost } from "./destination.ts";
-import { Exchange, type ExchangeOwner, type HttpAnswer } from "./exchange.ts";
+import { Exchange, type ExchangeOwner, type HttpAnswer, lostAnswer } from "./exchange.ts";
 import { type HttpPeer, HttpSocket, type HttpSocketPool } from "./http-socket.ts";
 import { RequestRoom } from "./request-bytes.ts";
 import type { IdleSockets, SilentSockets } from "./silent-sockets.ts";
@@ -47,7 +48,7 @@ export interface HttpClientOptions {
  *         written at the end of the turn of the event loop that brought them.
  * Source: RFC 9112 section 9; docs/decisions/0001.
  */
-export class HttpClient implements HttpSocketPool, IdleSockets {
+export class HttpClient implements HttpSocketPool, IdleSockets, DecodingRoom {
   readonly hold: (byteCount: number) => void;
   readonly fits: (byteCount: number) => boolean;
   readonly #maxBodyBytes: () => number;
@@ -63,6 +64,8 @@ export class HttpClient implements HttpSocketPool, IdleSockets {
   readonly #unflushed = new TurnList<HttpSocket>();
   /** Exchanges that were answered in this turn. */
   readonly #answered = new TurnList<Exchange>();
+  /** Answers whose bodies are being decoded. */
+  readonly #decodings = new Set<ContentDecoding>();
   #isTurnEndDue = false;
   readonly #onTurnEnd = () => this.#endTurn();
   /** When the turn began to matter: one look at the clock for all that it brings. */
@@ -113,6 +116,7 @@ export class HttpClient implements HttpSocketPool, IdleSockets {
     this.#cancelSweep = null;
     this.silentSockets?.removePool(this);
     this.#tellAnswers();
+    for (const decoding of this.#decodings) decoding.stop();
     for (const socket of this.#open) socket.stop();
   }
 
@@ -152,6 +156,10 @@ export class HttpClient implements HttpSocketPool, IdleSockets {
     for (let socket = this.#idle.pop(); socket !== undefined; socket = this.#idle.pop()) socket.drop();
   }
 
+  onDecodingGone(decoding: ContentDecoding): void {
+    this.#decodings.delete(decoding);
+  }
+
   onStale(exchange: Exchange): void {
     exchange.repeated = exchange.written;
     exchange.formAgain();
@@ -162,7 +170,7 @@ export class HttpClient implements HttpSocketPool, IdleSockets {
     if (this.#stopped) {
       const detail = "the upstream client was stopped";
       exchange.owner.onExchangeEnd(
-        exchange.written ? { kind: "unknown", cause: "abandoned", status: null, detail } : { kind: "not-sent", detail },
+        exchange.written ? lostAnswer("abandoned", null, detail) : { kind: "not-sent", detail },
       );
       return;
     }
@@ -200,8 +208,22 @@ export class HttpClient implements HttpSocketPool, IdleSockets {
     const nowMs = this.#clock.now();
     this.#answered.drain((exchange) => {
       if (exchange.heldBytes > 0) this.hold(-exchange.heldBytes);
-      tell(exchange, nowMs);
+      this.#tell(exchange, nowMs);
     });
+  }
+
+  #tell(exchange: Exchange, nowMs: number): void {
+    const { answer } = exchange;
+    exchange.answer = null;
+    if (answer === null || exchange.isCut) return;
+    if (answer.contentCodings.length > 0 && exchange.owner.readsBody(answer.status)) this.#decode(exchange, answer);
+    else exchange.owner.onExchangeEnd(answer, nowMs);
+  }
+
+  #decode(exchange: Exchange, answer: HttpAnswer): void {
+    const decoding = new ContentDecoding(this, exchange, answer);
+    this.#decodings.add(decoding);
+    decoding.start();
   }
 
   #takeIdle(nowMs: number): HttpSocket | null {
@@ -224,12 +246,6 @@ export class HttpClient implements HttpSocketPool, IdleSockets {
 
 function flush(socket: HttpSocket): void {
   socket.flush();
-}
-
-function tell(exchange: Exchange, nowMs: number): void {
-  const { answer } = exchange;
-  exchange.answer = null;
-  if (answer !== null && !exchange.isCut) exchange.owner.onExchangeEnd(answer, nowMs);
 }
 
 function tlsOptions(origin: Origin, files: TlsFiles): TLSOptions | null {

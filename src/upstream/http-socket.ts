@@ -3,7 +3,14 @@ import type { Clock } from "../core/ports.ts";
 import { copyOf } from "./byte-gatherer.ts";
 import type { Destination, FoundAddresses } from "./destination.ts";
 import { Dialer } from "./dialer.ts";
-import type { Exchange, ExchangeCarrier, HttpAnswer, HttpOutcome } from "./exchange.ts";
+import {
+  type Exchange,
+  type ExchangeCarrier,
+  type HttpAnswer,
+  type HttpOutcome,
+  lostAnswer,
+  type SeenHead,
+} from "./exchange.ts";
 import { ResponseParser } from "./response-parser.ts";
 import { Silence, type SilentSockets } from "./silent-sockets.ts";
 
@@ -96,20 +103,20 @@ export class HttpSocket implements ExchangeCarrier {
   }
 
   /** Ends the connection; its exchange gets no outcome. */
-  drop(): number | null {
-    const status = this.#parser?.status ?? null;
+  drop(): SeenHead | null {
+    const seen = this.#parser?.seen ?? null;
     this.#exchange = null;
     this.#close();
-    return status;
+    return seen;
   }
 
   /** Ends the connection, and its exchange with it. */
   stop(): void {
     const exchange = this.#exchange;
-    const status = this.drop();
+    const seen = this.drop();
     const detail = "the upstream client was stopped";
     if (exchange === null) return;
-    end(exchange, exchange.written ? { kind: "unknown", cause: "abandoned", status, detail } : notSent(detail));
+    end(exchange, exchange.written ? lostAnswer("abandoned", seen, detail) : notSent(detail));
   }
 
   onOpen(socket: Socket<HttpSocket>): void {
@@ -298,8 +305,8 @@ export class HttpSocket implements ExchangeCarrier {
   }
 
   #fail(exchange: Exchange, detail: string, cause: "reset" | "malformed" | "too-large" = "reset"): void {
-    const status = this.drop();
-    end(exchange, exchange.written ? { kind: "unknown", cause, status, detail } : notSent(detail));
+    const seen = this.drop();
+    end(exchange, exchange.written ? lostAnswer(cause, seen, detail) : notSent(detail));
   }
 
   #close(): void {

@@ -35,6 +35,7 @@ test.each(["a\r\nX-ASRS-User-Id: admin", "a\rb", "a\nb", "a\0b"])(
 const OWNER: ExchangeOwner = {
   mayRepeat: false,
   isEventId: () => true,
+  readsBody: () => true,
   formatRequest: () => new Uint8Array(),
   onExchangeEnd: () => {},
 };

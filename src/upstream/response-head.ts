@@ -49,7 +49,7 @@ function digitAt(bytes: Uint8Array, at: number): number {
  *         a transfer coding, any transfer coding but `chunked`.
  * Cost:   every byte is judged at once, in one pass that makes no strings; the list of headers is made when somebody asks, and
  *         keeps `bytes` alive until then.
- * Source: RFC 9112 sections 4, 5, 6.3, 9.3; the content coding: spec section 5, "Accept-Encoding".
+ * Source: RFC 9112 sections 4, 5, 6.3, 9.3.
  */
 export function parseResponseHead(
   bytes: Uint8Array,
@@ -80,9 +80,6 @@ function interpret(status: number, isHttp10: boolean, control: ControlHeaders, h
   const bodiless = status < 200 || status === 204 || status === 304;
   const framing = bodiless ? 0 : frameBody(control, isHttp10);
   if (typeof framing === "object") return framing;
-  if (!bodiless && control.isContentCoded) {
-    return { fault: "the answer's content is coded although identity was asked for" };
-  }
   const keeps = !control.saysClose && (!isHttp10 || control.saysKeepAlive);
   // A server that announces content where there is none may send it all the same, as the next answer's first bytes.
   const announces = status === 204 && (control.transferCodings.length > 0 || control.announcesLength);

@@ -1,6 +1,7 @@
 import type { Answer } from "./answer.ts";
 import { ByteGatherer, NO_BYTES } from "./byte-gatherer.ts";
 import { ControlHeaders } from "./control-headers.ts";
+import type { SeenHead } from "./exchange.ts";
 import { asBuffer, parseHeaderLine, textOf } from "./header-bytes.ts";
 import { MAX_HEAD_BYTES, MAX_HEADER_LINES, parseResponseHead, parseStatus } from "./response-head.ts";
 
@@ -94,6 +95,13 @@ export class ResponseParser {
   get status(): number | null {
     if (this.#head !== null) return this.#head.status;
     return this.#brokenHeadStatus ?? finalStatus(this.#gathered.view, 0, this.#gathered.length, true);
+  }
+
+  /** The status with the header lines of a whole head; null where not even the status has been seen. */
+  get seen(): SeenHead | null {
+    if (this.#head !== null) return this.#head;
+    const { status } = this;
+    return status === null ? null : { status, headers: [] };
   }
 
   push(chunk: Uint8Array): void {

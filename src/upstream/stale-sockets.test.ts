@@ -81,6 +81,20 @@ describe("a pooled socket that dies without a byte of answer", () => {
     expect([first, third]).toEqual([undefined, undefined]);
   });
 
+  test("says so too where the second answer does not come whole", async () => {
+    await using upstream = startUpstream([entryOf()]);
+    await upstream.call(connectEvent());
+    let count = 0;
+    backend.onConnect = (exchange) => {
+      count++;
+      if (count === 2) {
+        exchange.raw("HTTP/1.1 403 No\r\nContent-Length: 9\r\n\r\nhalf");
+        exchange.end();
+      } else exchange.reset();
+    };
+    expect(await upstream.call(connectEvent())).toMatchObject({ kind: "unknown", status: 403, wasRepeated: true });
+  });
+
   test("is named by the outcome where nothing is repeated", async () => {
     dieAt(2, (exchange) => exchange.reset());
     await using upstream = startUpstream([entryOf({ repeatOnStaleSocket: false })]);

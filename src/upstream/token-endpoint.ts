@@ -66,6 +66,7 @@ export class TokenEndpoint {
         mayRepeat: true,
         // No event is told to a token server, so no header of its answer names one.
         isEventId: () => true,
+        readsBody: () => true,
         formatRequest: formatted,
         onExchangeEnd: (outcome) => {
           cancel();

@@ -89,7 +89,13 @@ test("what the kernel does not take at once is not written over either", () => {
     onGone() {},
     onStale() {},
   };
-  const owner = { mayRepeat: false, isEventId: () => true, formatRequest: () => room, onExchangeEnd() {} };
+  const owner = {
+    mayRepeat: false,
+    isEventId: () => true,
+    readsBody: () => true,
+    formatRequest: () => room,
+    onExchangeEnd() {},
+  };
   const exchange = new Exchange(owner, room, 4, 11);
   const destination = new Destination({
     hostname: "127.0.0.1",

@@ -74,7 +74,7 @@ describe("a call", () => {
     ["HTTP/1.1 2", "reset", null],
     ["", "reset", null],
     ["garbage\r\n\r\n", "malformed", null],
-    ["HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx", "malformed", 200],
+    ["HTTP/1.1 200 OK\r\nContent-Encoding: zstd\r\nContent-Length: 1\r\n\r\nx", "malformed", 200],
   ])("is unknown, with the status that was seen, after %j", async (answer, cause, status) => {
     const outcome = await answeredBy((exchange) => {
       exchange.raw(answer);

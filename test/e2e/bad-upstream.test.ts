@@ -7,6 +7,8 @@ import { jsonError, Stack } from "../support/stack.ts";
 setDefaultTimeout(60_000);
 
 const USER = "X-ASRS-User-Id: alice";
+/** Becomes 64 MiB when it is decoded. */
+const BOMB = gzipSync(Buffer.alloc(67_108_864));
 const HUNDRED = Array.from({ length: 100 }, (_, i) => `X-Header-${i}: value ${i}`);
 
 /** Writes until the caller hangs up, as fast as it reads. */
@@ -37,7 +39,8 @@ describe("on connect", () => {
     ["an endless body of no length", [502], true, endless(`${ok}\r\n`, "x".repeat(4096))],
     ["an endless head", [502], true, endless(ok, `X-More: ${"y".repeat(1000)}\r\n`)],
     ["an endless first line", [502], true, endless("HTTP/1.1 200 ", "z".repeat(4096))],
-    ["gzip", [502], true, (x) => x.reply(200, [USER, "Content-Encoding: gzip"], gzipSync("hello"))],
+    ["zstd", [502], true, (x) => x.reply(200, [USER, "Content-Encoding: zstd"], "hello")],
+    ["a bomb", [502], true, (x) => x.reply(200, [USER, "Content-Encoding: gzip"], BOMB)],
     ["2 MiB after a 200", [502], true, (x) => x.reply(200, [USER], Buffer.alloc(2_097_152, "b"))],
     ["two lengths that differ", [502], true, (x) => x.raw(`${ok}Content-Length: 1\r\nContent-Length: 2\r\n\r\nab`)],
     ["a negative length", [502], true, (x) => x.raw(`${ok}Content-Length: -1\r\n\r\n`)],
@@ -118,7 +121,8 @@ describe("on message", () => {
     ["an answer that never comes", async (x) => void (await x.callerGone)],
     ["an endless body", endless("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunk)],
     ["an endless head", endless("HTTP/1.1 200 OK\r\n", `X-More: ${"y".repeat(1000)}\r\n`)],
-    ["gzip", (x) => x.reply(200, ["Content-Encoding: gzip"], gzipSync("hello"))],
+    ["zstd", (x) => x.reply(200, ["Content-Encoding: zstd"], "hello")],
+    ["a bomb", (x) => x.reply(200, ["Content-Encoding: gzip"], BOMB)],
     ["2 MiB", (x) => x.reply(200, [], Buffer.alloc(2_097_152, "b"))],
     ["another message's answer", (x) => x.reply(200, ["X-Hubwire-Event-Id: another.1"], "for another")],
   ];

@@ -36,7 +36,13 @@ export class HttpAsker {
     const { promise, resolve } = Promise.withResolvers<HttpOutcome>();
     const formatted = () =>
       formatRequest({ method: "POST", target, headers: [], body: new Uint8Array() }, "Host: test\r\n");
-    const owner = { mayRepeat: false, isEventId: () => true, formatRequest: formatted, onExchangeEnd: resolve };
+    const owner = {
+      mayRepeat: false,
+      isEventId: () => true,
+      readsBody: () => false,
+      formatRequest: formatted,
+      onExchangeEnd: resolve,
+    };
     this.client.send(owner, formatted());
     return within(promise, `the answer to ${target}`);
   }
