@@ -202,7 +202,7 @@ const limitsSchema = z.strictObject({
 const disconnectSchema = z.strictObject({
   retryForSeconds: count(86_400, 0, 31_536_000).register(optionDocs, {
     unit: "s",
-    doc: "How long a disconnect event is tried again while the upstream does not take it, through restarts; then it is a dead letter. Each that waits costs about 200 bytes of memory. 0: it is one at once.",
+    doc: "How long a disconnect event is tried again while the upstream does not take it, through restarts; then it is a dead letter. Time while hubwire is not running does not count. Each that waits costs about 200 bytes of memory. 0: it is one at once.",
   }),
   maxPerSecond: count(500, 1, 1_000_000).register(optionDocs, {
     unit: "count per second",

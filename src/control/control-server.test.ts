@@ -33,7 +33,9 @@ class Letters implements DeadLetters {
       end: { code: 1006, reason },
       connectOutcomeUnknown: false,
       dueSinceMs: 0,
+      triedForMs: 0,
       diedAtMs: 1000,
+      keptForMs: 0,
       cause: "status 500",
       place,
     });

@@ -88,6 +88,7 @@ test.each([
     end: END,
     connectOutcomeUnknown: true,
     dueSinceMs: STAGE_BEGINS_MS,
+    triedForMs: 0,
   });
   expect(stage.redelivery.waitingCount).toBe(1);
   expect([stage.report.lost, stage.outstanding.count]).toEqual([[], 0]);

@@ -6,7 +6,7 @@ import type { Clock, DueDisconnect, Journal, Report, Upstream } from "./ports.ts
 import type { Attempt, Redelivery } from "./redelivery.ts";
 
 /** A disconnect that is owed and not yet found undelivered. */
-type Owed = Omit<DueDisconnect, "dueSinceMs">;
+type Owed = Omit<DueDisconnect, "dueSinceMs" | "triedForMs">;
 
 /** How long after a fault of ours the event is tried again. */
 const FAULT_PAUSE_MS = 1000;
@@ -62,7 +62,7 @@ export class Departure {
     } catch (error) {
       this.#report.fault("disconnect event", error);
       const failure = { kind: "retry", cause: "a fault of the service", waitMs: FAULT_PAUSE_MS, tried: false } as const;
-      await this.#redelivery.add({ ...owed, dueSinceMs: this.#timeOfDayMs() }, failure, {
+      await this.#redelivery.add(this.#dueNow(owed), failure, {
         lane: this.#upstream.laneFor(facts.hub),
         startedAtMs: this.#clock.now(),
       });
@@ -79,14 +79,17 @@ export class Departure {
 
   /** The process is about to end: what is under way is kept as it is, so that the next start sends it with its own end. */
   async keepUnderWay(): Promise<void> {
-    const dueSinceMs = this.#timeOfDayMs();
-    await Promise.all([...this.#underWay].map((owed) => this.#journal.due({ ...owed, dueSinceMs })));
+    await Promise.all([...this.#underWay].map((owed) => this.#journal.due(this.#dueNow(owed))));
+  }
+
+  #dueNow(owed: Owed): DueDisconnect {
+    return { ...owed, dueSinceMs: this.#timeOfDayMs(), triedForMs: 0 };
   }
 
   async #settle(owed: Owed, verdict: DisconnectVerdict, attempt: Attempt): Promise<void> {
     const { connectionId, hub, forwardedFor } = owed.facts;
     if (verdict.kind === "retry") {
-      await this.#redelivery.add({ ...owed, dueSinceMs: this.#timeOfDayMs() }, verdict, attempt);
+      await this.#redelivery.add(this.#dueNow(owed), verdict, attempt);
       return;
     }
     if (verdict.kind === "ended") {

@@ -20,7 +20,7 @@ export function disconnectEvent({
   facts,
   end,
   connectOutcomeUnknown,
-}: Omit<DueDisconnect, "dueSinceMs">): DisconnectEvent {
+}: Omit<DueDisconnect, "dueSinceMs" | "triedForMs">): DisconnectEvent {
   return {
     name: "disconnect",
     eventId: `${facts.connectionId}.disconnect`,

@@ -255,8 +255,10 @@ export interface DueDisconnect {
   readonly end: CloseCause;
   /** True where the connect event was sent and its answer never came. */
   readonly connectOutcomeUnknown: boolean;
-  /** Unix time in milliseconds at which it was first found undelivered; its retries are counted from here. */
+  /** Unix time in milliseconds at which it was first found undelivered. For people only: a clock can be set. */
   readonly dueSinceMs: number;
+  /** How long it had been retried when this was stored, by the monotonic clocks of all processes that have tried it. */
+  readonly triedForMs: number;
 }
 
 /** A disconnect event that waits for its next try, as light as a queue of many wants it. */
@@ -265,12 +267,18 @@ export interface WaitingDisconnect {
   readonly hub: string;
   /** Its place in the queue: later ones are larger, and none is used twice. */
   readonly place: number;
-  readonly dueSinceMs: number;
+  readonly triedForMs: number;
 }
+
+/** How a disconnect event was given up. */
+export type Death = Pick<DeadLetter, "diedAtMs" | "cause" | "keptForMs">;
 
 /** A disconnect event that was given up. */
 export interface DeadLetter extends DueDisconnect {
+  /** Unix time in milliseconds. For people only: a clock can be set. */
   readonly diedAtMs: number;
+  /** How long it has been kept, by the monotonic clocks of the processes that have kept it: see `ageDeadLetters`. */
+  readonly keptForMs: number;
   /** The outcome of its last try, in words. */
   readonly cause: string;
   readonly place: number;
@@ -285,8 +293,9 @@ export interface DeadLetter extends DueDisconnect {
  *
  * Promise: what was resolved survives a crash of the process; with `synchronous: full` a power cut too.
  * Order:   as called. The connect event is posted after `connecting` has resolved, and the 101 sent after `connected` has.
- * Errors:  `connecting`, `connected` and the reads reject where the disk fails. The other writes never do: what the disk does
- *          not take is kept in memory and written when it takes it, so a crash meanwhile costs a duplicate, never a loss.
+ * Errors:  `connecting`, `connected`, the operator's calls, `ageDeadLetters` and the reads reject where the disk fails. The other
+ *          writes never do: what the disk does not take is kept in memory and written when it takes it, so a crash meanwhile costs a
+ *          duplicate, never a loss. Of `tried` a crash may lose the last one: the event is retried for longer.
  *          A rejected `connecting` leaves nothing behind.
  * Cost:    one write for all that is called in one turn of the event loop.
  */
@@ -300,8 +309,10 @@ export interface Journal {
   due(disconnect: DueDisconnect): Promise<number>;
   /** Nothing is owed any more. An unknown id is no error. */
   settled(connectionId: string): Promise<void>;
-  /** The waiting disconnect is given up. */
-  died(connectionId: string, diedAtMs: number, cause: string): Promise<void>;
+  /** The waiting disconnect was tried in vain once more, and has been retried for so long now. It keeps its place. */
+  tried(connectionId: string, triedForMs: number): Promise<void>;
+  /** The waiting disconnect is given up, or, where another node had given it up, has been kept for so long. */
+  died(connectionId: string, death: Death): Promise<void>;
 
   /**
    * To be called once, before anything else: what an earlier process left behind in `connecting` or `connected` becomes due
@@ -319,8 +330,8 @@ export interface Journal {
   revive(connectionIds: readonly string[] | null, nowMs: number): Promise<number>;
   /** Forgets dead letters, all of them where `connectionIds` is null; resolves with how many there were. */
   drop(connectionIds: readonly string[] | null): Promise<number>;
-  /** Forgets dead letters that died before this time; resolves with how many there were. */
-  dropDiedBefore(timeMs: number): Promise<number>;
+  /** So much time has passed for all dead letters. Forgets those that have been kept for `maxMs`; resolves with how many there were. */
+  ageDeadLetters(elapsedMs: number, maxMs: number): Promise<number>;
   /** Writes what is still to be written. May be called twice. */
   close(): Promise<void>;
 }

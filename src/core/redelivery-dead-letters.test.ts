@@ -18,7 +18,7 @@ afterEach(() => {
 
 function due(connectionId: string, over: Partial<DueDisconnect> = {}): DueDisconnect {
   const facts = someFacts({ connectionId, userId: "alice" });
-  return { facts, end: END, connectOutcomeUnknown: false, dueSinceMs: STAGE_BEGINS_MS, ...over };
+  return { facts, end: END, connectOutcomeUnknown: false, dueSinceMs: STAGE_BEGINS_MS, triedForMs: 0, ...over };
 }
 
 /** Connections whose disconnects are found undelivered, one after the other. */
@@ -55,6 +55,22 @@ describe("after retryForSeconds", () => {
     expect(await stage.redelivery.list(0, 10)).toMatchObject([
       { facts: { connectionId: "c1" }, end: END, dueSinceMs: STAGE_BEGINS_MS, cause: "answered with status 503" },
     ]);
+  });
+
+  test.each([200 * DAY_MS, -200 * DAY_MS])("a clock that is set by %d ms meanwhile changes nothing", async (byMs) => {
+    stage.options.retryForSeconds = 3600;
+    always(answer(503));
+    await depart("c1");
+    await stage.clock.advance(60_000);
+    stage.clockSetByMs = byMs;
+    await depart("c2");
+    await stage.clock.advance(3_500_000);
+    expect(stage.report.dead).toEqual([]);
+    await stage.clock.advance(160_000);
+    expect(stage.report.dead.map(({ connectionId }) => connectionId).sort()).toEqual(["c1", "c2"]);
+    expect(await stage.redelivery.list(0, 10)).toHaveLength(2);
+    await stage.clock.advance(700_000);
+    expect(await stage.redelivery.list(0, 10)).toHaveLength(2);
   });
 
   test("those whose turn has not come are dead letters as well", async () => {
@@ -148,7 +164,11 @@ describe("dead letters", () => {
     expect(await stage.redelivery.list(0, 10)).toHaveLength(2);
     const minuteMs = 60_000;
     await stage.journal.due(due("old"));
-    await stage.journal.died("old", STAGE_BEGINS_MS - 30 * DAY_MS + 59 * minuteMs, "long ago");
+    await stage.journal.died("old", {
+      diedAtMs: STAGE_BEGINS_MS,
+      cause: "another node's",
+      keptForMs: 30 * DAY_MS - 60 * minuteMs,
+    });
     stage.redelivery.start();
     await stage.clock.advance(59 * minuteMs);
     expect(await stage.redelivery.list(0, 10)).toHaveLength(3);

@@ -17,7 +17,7 @@ afterEach(() => {
 
 function due(connectionId: string, over: Partial<DueDisconnect> = {}): DueDisconnect {
   const facts = someFacts({ connectionId, userId: "alice" });
-  return { facts, end: END, connectOutcomeUnknown: false, dueSinceMs: STAGE_BEGINS_MS, ...over };
+  return { facts, end: END, connectOutcomeUnknown: false, dueSinceMs: STAGE_BEGINS_MS, triedForMs: 0, ...over };
 }
 
 /** Connections whose disconnects are found undelivered, one after the other. */
@@ -44,6 +44,20 @@ describe("after a restart", () => {
     stage.redelivery.start();
     await stage.clock.advance(1000);
     expect(stage.upstream.calls.map(({ connectionId }) => connectionId)).toEqual(["c2", "c3", "c1"]);
+  });
+
+  test("the time that earlier processes have tried counts, and the time between them does not", async () => {
+    stage.options.retryForSeconds = 600;
+    always(answer(503));
+    await stage.journal.due(due("c1", { dueSinceMs: 0, triedForMs: 500_000 }));
+    stage.redelivery.start();
+    await stage.clock.advance(95_000);
+    expect(stage.report.dead).toEqual([]);
+    const stored = (await stage.journal.read("c1"))?.triedForMs ?? 0;
+    expect(stored).toBeGreaterThan(550_000);
+    expect(stored).toBeLessThan(600_000);
+    await stage.clock.advance(40_000);
+    expect(stage.report.dead).toMatchObject([{ connectionId: "c1" }]);
   });
 
   test("what turns up later, in front of what is held, is found by another start, and nothing is sent twice", async () => {
@@ -105,7 +119,7 @@ describe("after a restart", () => {
 
   test("a page is fetched while no more than half of 100,000 are held; the rest stays in the journal until then", async () => {
     const total = 60_000;
-    const dueAt = (place: number) => ({ connectionId: `c${place}`, hub: "chat", place, dueSinceMs: STAGE_BEGINS_MS });
+    const dueAt = (place: number) => ({ connectionId: `c${place}`, hub: "chat", place, triedForMs: 0 });
     stage.journal.waiting = async (after, limit) =>
       Array.from({ length: Math.min(limit, total - after) }, (_, index) => dueAt(after + index + 1));
     stage.journal.read = async (id) => due(id);

@@ -11,10 +11,10 @@ import type {
   UpstreamLane,
   WaitingDisconnect,
 } from "./ports.ts";
-import { RetryLane } from "./retry-lane.ts";
+import { type HeldDisconnect, RetryLane } from "./retry-lane.ts";
 
 export interface RedeliveryOptions {
-  /** From the first failure on; then it is a dead letter. 0: at the first failure. */
+  /** Time spent trying, from the first failure on; then it is a dead letter. 0: at the first failure. */
   readonly retryForSeconds: number;
   /** For each upstream entry. */
   readonly maxPerSecond: number;
@@ -56,9 +56,9 @@ const EXPIRY_TICK_MS = 10_000;
 /** How long after a fault of ours the same event is tried again. */
 const FAULT_PAUSE_MS = 1000;
 
-/** How long dead letters are kept, and how often old ones are looked for. Source: the issue of the journal. */
+/** How long dead letters are kept while a process runs, and how often they grow older. Source: the issue of the journal. */
 const DEAD_LETTER_MS = 30 * 86_400_000;
-const DEAD_LETTER_TICK_MS = 3_600_000;
+const DEAD_LETTER_TICK_MS = 600_000;
 
 /**
  * Tries disconnect events again until the upstream has them, through restarts.
@@ -76,7 +76,7 @@ export class Redelivery implements DeadLetters {
   readonly #parts: RedeliveryParts;
   readonly #lanes = new Map<UpstreamLane, RetryLane>();
   /** What waits or is under way, by connection id. */
-  readonly #held = new Map<string, WaitingDisconnect>();
+  readonly #held = new Map<string, HeldDisconnect>();
   /** The place behind which the journal may have some that are not held. */
   #lastPlace = 0;
   #mayHaveMore = false;
@@ -88,12 +88,14 @@ export class Redelivery implements DeadLetters {
   #cancelTick: (() => void) | null = null;
   readonly #cancelOthers: readonly (() => void)[];
   #stopped = false;
+  #lettersAgedAtMs: number;
 
   constructor(parts: RedeliveryParts) {
     this.#parts = parts;
+    this.#lettersAgedAtMs = parts.clock.now();
     this.#cancelOthers = [
       parts.clock.every(EXPIRY_TICK_MS, () => this.#expire()),
-      parts.clock.every(DEAD_LETTER_TICK_MS, () => this.#forgetOld()),
+      parts.clock.every(DEAD_LETTER_TICK_MS, () => this.#ageLetters()),
     ];
   }
 
@@ -108,7 +110,7 @@ export class Redelivery implements DeadLetters {
    */
   start(): void {
     if (this.#stopped) return;
-    this.#forgetOld();
+    this.#ageLetters();
     this.#fromTheStart = true;
     this.#fetch();
   }
@@ -122,14 +124,15 @@ export class Redelivery implements DeadLetters {
     // A live event's refusal says nothing of those that wait: their own tries find out.
     if (countsFor && failure.tried) this.#failed(lane, failure, attempt.startedAtMs);
     const place = await this.#parts.journal.due(due);
-    const one: WaitingDisconnect = { connectionId, hub, place, dueSinceMs: due.dueSinceMs };
+    const waiting: WaitingDisconnect = { connectionId, hub, place, triedForMs: due.triedForMs };
+    const one = this.#toHeld(waiting);
     if (failure.tried && this.#isTimeUp(one)) {
       await this.#bury(one, failure.cause);
     } else if (this.#fetching || this.#mayHaveMore || this.#held.size >= MAX_HELD) {
       // Holding it now would move the last place past others that are still in the journal only.
       this.#fetch();
     } else {
-      this.#hold(one);
+      this.#hold(waiting);
     }
   }
 
@@ -191,14 +194,19 @@ export class Redelivery implements DeadLetters {
     );
   }
 
-  #hold(one: WaitingDisconnect): void {
-    this.#lastPlace = Math.max(this.#lastPlace, one.place);
-    if (this.#held.has(one.connectionId)) return;
+  #hold(waiting: WaitingDisconnect): void {
+    this.#lastPlace = Math.max(this.#lastPlace, waiting.place);
+    if (this.#held.has(waiting.connectionId)) return;
+    const one = this.#toHeld(waiting);
     this.#held.set(one.connectionId, one);
     this.#enqueue(one);
   }
 
-  #enqueue(one: WaitingDisconnect): void {
+  #toHeld({ connectionId, hub, triedForMs }: WaitingDisconnect): HeldDisconnect {
+    return { connectionId, hub, triedSinceMs: this.#parts.clock.now() - triedForMs };
+  }
+
+  #enqueue(one: HeldDisconnect): void {
     const lane = this.#laneOf(one.hub);
     if (lane === null) {
       // Not settled: whoever took the entry out by mistake gets its events back with `hubwire dead-letters retry`.
@@ -240,7 +248,7 @@ export class Redelivery implements DeadLetters {
     for (let one = lane.take(now); one !== null; one = lane.take(now)) void this.#try(lane, one);
   }
 
-  async #try(lane: RetryLane, one: WaitingDisconnect): Promise<void> {
+  async #try(lane: RetryLane, one: HeldDisconnect): Promise<void> {
     const { journal, upstream, clock, timeOfDayMs, report } = this.#parts;
     const startedAtMs = clock.now();
     let wasRead = false;
@@ -270,7 +278,7 @@ export class Redelivery implements DeadLetters {
 
   async #settle(
     lane: RetryLane,
-    one: WaitingDisconnect,
+    one: HeldDisconnect,
     verdict: DisconnectVerdict,
     { startedAtMs, forwardedFor }: { readonly startedAtMs: number; readonly forwardedFor: string },
   ): Promise<void> {
@@ -284,8 +292,13 @@ export class Redelivery implements DeadLetters {
     // What shutdown cut off says nothing of the upstream.
     if (this.#stopped) return;
     this.#failed(lane, verdict, startedAtMs);
-    if (verdict.tried && this.#isTimeUp(one)) await this.#bury(one, verdict.cause);
-    else this.#enqueue(one);
+    if (verdict.tried && this.#isTimeUp(one)) {
+      await this.#bury(one, verdict.cause);
+      return;
+    }
+    // Stored with each try: the next process goes on counting from here.
+    if (verdict.tried) void this.#parts.journal.tried(one.connectionId, this.#triedForMs(one));
+    this.#enqueue(one);
   }
 
   #failed(lane: RetryLane, { cause, waitMs, tried }: Failure, startedAtMs: number): void {
@@ -300,24 +313,28 @@ export class Redelivery implements DeadLetters {
     lane.failed({ startedAtMs, nowMs, waitMs, random: random() });
   }
 
-  #isTimeUp({ dueSinceMs }: WaitingDisconnect): boolean {
-    const { options, timeOfDayMs } = this.#parts;
-    return timeOfDayMs() - dueSinceMs >= options.retryForSeconds * 1000;
+  /** Never a difference of dates: a clock that is set right would end all retries at once, or none of them. */
+  #triedForMs({ triedSinceMs }: HeldDisconnect): number {
+    return this.#parts.clock.now() - triedSinceMs;
   }
 
-  #finish(one: WaitingDisconnect): void {
+  #isTimeUp(one: HeldDisconnect): boolean {
+    return this.#triedForMs(one) >= this.#parts.options.retryForSeconds * 1000;
+  }
+
+  #finish(one: HeldDisconnect): void {
     this.#held.delete(one.connectionId);
     void this.#parts.journal.settled(one.connectionId);
   }
 
-  async #bury(one: WaitingDisconnect, cause: string): Promise<void> {
+  async #bury(one: HeldDisconnect, cause: string): Promise<void> {
     const { connectionId } = one;
     const { journal, report, timeOfDayMs } = this.#parts;
     this.#held.delete(connectionId);
     // For the log alone, so a disk that fails must not keep the event from its end.
     const due = await journal.read(connectionId).catch(() => null);
     report.deadLetter(describe(one, cause, due?.facts.forwardedFor ?? null));
-    await journal.died(connectionId, timeOfDayMs(), cause);
+    await journal.died(connectionId, { diedAtMs: timeOfDayMs(), cause, keptForMs: 0 });
   }
 
   #forgetLanes(): void {
@@ -337,15 +354,20 @@ export class Redelivery implements DeadLetters {
     }
   }
 
-  #forgetOld(): void {
-    const { journal, report, timeOfDayMs } = this.#parts;
-    journal
-      .dropDiedBefore(timeOfDayMs() - DEAD_LETTER_MS)
-      .catch((error) => report.fault("dead letters in the journal", error));
+  #ageLetters(): void {
+    const { journal, clock, report } = this.#parts;
+    const now = clock.now();
+    const elapsedMs = now - this.#lettersAgedAtMs;
+    this.#lettersAgedAtMs = now;
+    journal.ageDeadLetters(elapsedMs, DEAD_LETTER_MS).catch((error) => {
+      report.fault("dead letters in the journal", error);
+      // The next tick tells of this time too.
+      this.#lettersAgedAtMs -= elapsedMs;
+    });
   }
 }
 
-function describe({ connectionId, hub }: WaitingDisconnect, cause: string, forwardedFor: string | null): Undelivered {
+function describe({ connectionId, hub }: HeldDisconnect, cause: string, forwardedFor: string | null): Undelivered {
   const eventId = `${connectionId}.disconnect`;
   return { connectionId, hub, forwardedFor, event: "disconnect", eventId, cause, count: 1 };
 }

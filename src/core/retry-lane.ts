@@ -1,4 +1,4 @@
-import type { UpstreamLane, WaitingDisconnect } from "./ports.ts";
+import type { UpstreamLane } from "./ports.ts";
 import { RateAllowance } from "./rate.ts";
 
 /** Pauses between failures in a row: this, doubled each time, up to the next. Source: the issue of the journal. */
@@ -13,6 +13,14 @@ const PROBE_INTERVAL_MS = 1000;
 
 /** The part of an entry's places that waiting events may use, so that live traffic does not wait for them. */
 const PLACES_SHARE = 1 / 4;
+
+/** A waiting disconnect as it is held in memory. */
+export interface HeldDisconnect {
+  readonly connectionId: string;
+  readonly hub: string;
+  /** When its retries began, had all of them been made by this process: by the clock, so it may lie before the process's start. */
+  readonly triedSinceMs: number;
+}
 
 /**
  * The disconnect events that wait for one upstream entry, and when the next may be tried.
@@ -29,7 +37,7 @@ export class RetryLane {
   /** Why the last try failed, for whoever waits here when time is up. */
   lastCause = "not tried";
   /** In the order of the next try. */
-  readonly #waiting = new Set<WaitingDisconnect>();
+  readonly #waiting = new Set<HeldDisconnect>();
   #rate: RateAllowance;
   #maxPerSecond: number;
   #underWay = 0;
@@ -64,27 +72,27 @@ export class RetryLane {
     return this.#failuresInRow > 0;
   }
 
-  get waiting(): ReadonlySet<WaitingDisconnect> {
+  get waiting(): ReadonlySet<HeldDisconnect> {
     return this.#waiting;
   }
 
-  add(one: WaitingDisconnect): void {
+  add(one: HeldDisconnect): void {
     this.#waiting.add(one);
   }
 
   /** Gives up all that wait; what is under way stays. */
-  takeAll(): WaitingDisconnect[] {
+  takeAll(): HeldDisconnect[] {
     const all = [...this.#waiting];
     this.#waiting.clear();
     return all;
   }
 
-  remove(one: WaitingDisconnect): void {
+  remove(one: HeldDisconnect): void {
     this.#waiting.delete(one);
   }
 
   /** Takes the next one to be tried; null while a bound or a pause is against it. `release` must follow. */
-  take(nowMs: number): WaitingDisconnect | null {
+  take(nowMs: number): HeldDisconnect | null {
     const places = Math.max(1, Math.floor(this.upstream.maxConcurrency * PLACES_SHARE));
     const allowed = this.isFailing || this.upstream.isBreakerOpen ? 1 : places;
     if (nowMs < this.#pausedUntilMs(nowMs) || this.#underWay >= allowed) return null;

@@ -66,6 +66,7 @@ const LEFT: JournalEntry[] = [
       end: { code: 1001, reason: "" },
       connectOutcomeUnknown: false,
       dueSinceMs: 3,
+      triedForMs: 2000,
     },
   },
   {
@@ -75,7 +76,9 @@ const LEFT: JournalEntry[] = [
       end: { code: 1000, reason: "" },
       connectOutcomeUnknown: false,
       dueSinceMs: 1,
+      triedForMs: 3_600_000,
       diedAtMs: STAGE_BEGINS_MS,
+      keptForMs: 86_400_000,
       cause: "status 500",
     },
   },
@@ -102,7 +105,9 @@ describe("taking over a node", () => {
     expect(stage.upstream.of("disconnect")[0]?.event.facts).toMatchObject({ userId: "ann", clientQuery: "x=1" });
     expect(others.steps).toEqual(["claim gone", "seize gone", "forget gone", "end gone"]);
     expect(stage.report.lines).toContain("taken over gone 4");
-    expect(await stage.journal.deadLetters(0, 10)).toMatchObject([{ cause: "status 500", diedAtMs: STAGE_BEGINS_MS }]);
+    expect(await stage.journal.deadLetters(0, 10)).toMatchObject([
+      { cause: "status 500", diedAtMs: STAGE_BEGINS_MS, keptForMs: 86_400_000, triedForMs: 3_600_000 },
+    ]);
   });
 
   test("has everything in this node's journal before the other's is forgotten", async () => {
@@ -141,10 +146,15 @@ describe("taking over a node", () => {
 
   test("that this process was itself: what its own journal has stays as it is, the rest comes from the copy", async () => {
     others.left.set("before", LEFT);
-    const own = { end: { code: 1006, reason: "gateway restarted" }, connectOutcomeUnknown: false, dueSinceMs: 4 };
+    const own = {
+      end: { code: 1006, reason: "gateway restarted" },
+      connectOutcomeUnknown: false,
+      dueSinceMs: 4,
+      triedForMs: 0,
+    };
     await stage.journal.due({ facts: someFacts({ connectionId: "a", userId: "ann" }), ...own });
     await stage.journal.due({ facts: someFacts({ connectionId: "d" }), ...own });
-    await stage.journal.died("d", STAGE_BEGINS_MS, "its own cause");
+    await stage.journal.died("d", { diedAtMs: STAGE_BEGINS_MS, cause: "its own cause", keptForMs: 0 });
     const known = await listKnown(stage.journal);
     expect([...known].sort()).toEqual(["a", "d"]);
     // By the time that NATS is reached it has been sent, and the journal has forgotten it.

@@ -87,13 +87,18 @@ export class Takeover {
           case "due":
             return void (await journal.due(entry.due));
           case "dead": {
-            const { diedAtMs, cause, ...due } = entry.letter;
-            await journal.due(due);
-            return await journal.died(due.facts.connectionId, diedAtMs, cause);
+            await journal.due(entry.letter);
+            return await journal.died(entry.letter.facts.connectionId, entry.letter);
           }
           default: {
             const connectOutcomeUnknown = entry.state === "connecting";
-            return void (await journal.due({ facts: entry.facts, end, connectOutcomeUnknown, dueSinceMs }));
+            return void (await journal.due({
+              facts: entry.facts,
+              end,
+              connectOutcomeUnknown,
+              dueSinceMs,
+              triedForMs: 0,
+            }));
           }
         }
       }),

@@ -15,6 +15,7 @@ import { MemoryJournal } from "./memory.ts";
 import { SqliteJournal } from "./sqlite.ts";
 
 const NOW_MS = 1_700_000_000_000;
+const others = '{"origin":"https://a.example","more":[1,{"é":null}]}';
 const END = { code: 1006, reason: "gateway restarted" };
 
 const kinds: readonly (readonly [name: string, create: (folder: string) => Promise<Journal>])[] = [
@@ -66,7 +67,7 @@ function factsOf(connectionId: string, changes: Partial<ConnectionFacts> = {}): 
 
 function dueOf(connectionId: string, changes: Partial<DueDisconnect> = {}): DueDisconnect {
   const facts = factsOf(connectionId, { userId: "ann" });
-  return { facts, end: CLOSE.pingTimeout, connectOutcomeUnknown: false, dueSinceMs: NOW_MS, ...changes };
+  return { facts, end: CLOSE.pingTimeout, connectOutcomeUnknown: false, dueSinceMs: NOW_MS, triedForMs: 0, ...changes };
 }
 
 /** What every journal keeps to. Source: `Journal` in core/ports.ts. */
@@ -92,7 +93,7 @@ describe.each(kinds)("%s", (_name, create) => {
   async function bury(...connectionIds: string[]): Promise<void> {
     for (const [index, id] of connectionIds.entries()) {
       await journal.due(dueOf(id));
-      await journal.died(id, NOW_MS + index, `it answered 500 to ${id}`);
+      await journal.died(id, { diedAtMs: NOW_MS + index, cause: `it answered 500 to ${id}`, keptForMs: 0 });
     }
   }
 
@@ -107,16 +108,22 @@ describe.each(kinds)("%s", (_name, create) => {
   test("makes a connection due that was connecting, with an unknown outcome", async () => {
     await journal.connecting(factsOf("c1"));
     expect(await journal.recover(END, NOW_MS)).toBe(1);
-    const due = { facts: factsOf("c1"), end: END, connectOutcomeUnknown: true, dueSinceMs: NOW_MS };
+    const due = { facts: factsOf("c1"), end: END, connectOutcomeUnknown: true, dueSinceMs: NOW_MS, triedForMs: 0 };
     expect(await journal.read("c1")).toEqual(due);
   });
 
   test("makes a connection due that was connected, with the user that the upstream named", async () => {
-    await journal.connecting(factsOf("c1", { userId: "of the token" }));
+    await journal.connecting(factsOf("c1", { userId: "of the token", others }));
     await journal.connected("c1", "of the answer");
     expect(await journal.recover(END, NOW_MS)).toBe(1);
-    const facts = factsOf("c1", { userId: "of the answer" });
-    expect(await journal.read("c1")).toEqual({ facts, end: END, connectOutcomeUnknown: false, dueSinceMs: NOW_MS });
+    const facts = factsOf("c1", { userId: "of the answer", others });
+    expect(await journal.read("c1")).toEqual({
+      facts,
+      end: END,
+      connectOutcomeUnknown: false,
+      dueSinceMs: NOW_MS,
+      triedForMs: 0,
+    });
   });
 
   test("recovers in the order of connecting, behind what waits, and leaves due and dead as they are", async () => {
@@ -151,7 +158,7 @@ describe.each(kinds)("%s", (_name, create) => {
 
   test("takes unknown ids: settled and died do nothing, operators find none, connected rejects", async () => {
     await journal.settled("nobody");
-    await journal.died("nobody", NOW_MS, "none");
+    await journal.died("nobody", { diedAtMs: NOW_MS, cause: "none", keptForMs: 0 });
     expect(await journal.revive(["nobody"], NOW_MS)).toBe(0);
     expect(await journal.drop(["nobody"])).toBe(0);
     expect(await refusalOf(journal.connected("nobody", "ann"))).toContain("the journal has no connection nobody");
@@ -168,11 +175,17 @@ describe.each(kinds)("%s", (_name, create) => {
   });
 
   test("keeps every fact of a due disconnect, and gives it back once only", async () => {
-    const due = dueOf("c1", { end: { code: 4321, reason: "bye" }, connectOutcomeUnknown: true, dueSinceMs: 1.5 });
+    const due = dueOf("c1", {
+      facts: factsOf("c1", { others }),
+      end: { code: 4321, reason: "bye" },
+      connectOutcomeUnknown: true,
+      dueSinceMs: 1.5,
+      triedForMs: 2.5,
+    });
     await journal.connecting(due.facts);
     const place = await journal.due(due);
     expect(await journal.read("c1")).toEqual(due);
-    expect(await journal.waiting(0, 10)).toEqual([{ connectionId: "c1", hub: "Chat", place, dueSinceMs: 1.5 }]);
+    expect(await journal.waiting(0, 10)).toEqual([{ connectionId: "c1", hub: "Chat", place, triedForMs: 2.5 }]);
     expect(await journal.recover(END, NOW_MS)).toBe(0);
   });
 
@@ -220,7 +233,8 @@ describe.each(kinds)("%s", (_name, create) => {
     await bury("c2", "c1", "c3");
     const letters = await journal.deadLetters(0, 10);
     const place = letters[1]?.place ?? 0;
-    expect(letters[1]).toEqual({ ...dueOf("c1"), diedAtMs: NOW_MS + 1, cause: "it answered 500 to c1", place });
+    const death = { diedAtMs: NOW_MS + 1, keptForMs: 0, cause: "it answered 500 to c1" };
+    expect(letters[1]).toEqual({ ...dueOf("c1"), ...death, place });
     expect(await waitingIds()).toEqual([]);
     expect((await journal.deadLetters(place, 10)).map(({ facts }) => facts.connectionId)).toEqual(["c3"]);
     expect(await journal.deadLetters(0, 2)).toHaveLength(2);
@@ -232,7 +246,7 @@ describe.each(kinds)("%s", (_name, create) => {
 
   test("gives up only what waits", async () => {
     await journal.connecting(factsOf("c1"));
-    await journal.died("c1", NOW_MS, "too early");
+    await journal.died("c1", { diedAtMs: NOW_MS, cause: "too early", keptForMs: 0 });
     expect(await deadIds()).toEqual([]);
     expect(await journal.recover(END, NOW_MS)).toBe(1);
   });
@@ -262,16 +276,40 @@ describe.each(kinds)("%s", (_name, create) => {
     await journal.due(dueOf("c2"));
     expect(await journal.drop(null)).toBe(0);
     expect(await journal.drop(["c1", "c2"])).toBe(0);
-    expect(await journal.dropDiedBefore(Number.MAX_SAFE_INTEGER)).toBe(0);
+    expect(await journal.ageDeadLetters(1000, 0)).toBe(0);
     expect(await journal.recover(END, NOW_MS)).toBe(1);
     expect(await waitingIds()).toEqual(["c2", "c1"]);
   });
 
-  test("drops those that died before a time, not those that died at it", async () => {
-    await bury("c0", "c1", "c2");
-    expect(await journal.dropDiedBefore(NOW_MS)).toBe(0);
-    expect(await journal.dropDiedBefore(NOW_MS + 2)).toBe(2);
-    expect(await deadIds()).toEqual(["c2"]);
+  test("drops the letters that have been kept for so long, whatever date they died at", async () => {
+    await bury("c0");
+    await journal.ageDeadLetters(1000, 5000);
+    await bury("c1");
+    await journal.due(dueOf("of another node"));
+    await journal.died("of another node", { diedAtMs: 3 * NOW_MS, cause: "its own", keptForMs: 2000 });
+    expect((await journal.deadLetters(0, 9)).map(({ keptForMs }) => keptForMs)).toEqual([1000, 0, 2000]);
+    expect(await journal.ageDeadLetters(2999, 5000)).toBe(0);
+    expect(await journal.ageDeadLetters(1, 5000)).toBe(1);
+    expect(await deadIds()).toEqual(["c0", "c1"]);
+    expect(await journal.ageDeadLetters(1000, 5000)).toBe(1);
+    expect(await deadIds()).toEqual(["c1"]);
+  });
+
+  test("stores how long a waiting one has been tried, in its place, and forgets that once it is revived", async () => {
+    await journal.due(dueOf("c1", { triedForMs: 500 }));
+    await journal.due(dueOf("c2"));
+    await journal.tried("c1", 9000);
+    await journal.tried("unknown", 9000);
+    expect(await journal.waiting(0, 9)).toMatchObject([
+      { connectionId: "c1", triedForMs: 9000 },
+      { connectionId: "c2", triedForMs: 0 },
+    ]);
+    expect(await journal.read("c1")).toEqual(dueOf("c1", { triedForMs: 9000 }));
+    await journal.died("c1", { diedAtMs: NOW_MS, cause: "500", keptForMs: 0 });
+    await journal.tried("c1", 1);
+    expect(await journal.deadLetters(0, 9)).toMatchObject([{ triedForMs: 9000 }]);
+    await journal.revive(null, NOW_MS);
+    expect(await journal.read("c1")).toEqual(dueOf("c1"));
   });
 
   test("does in order what is called in one turn", async () => {
@@ -280,7 +318,7 @@ describe.each(kinds)("%s", (_name, create) => {
       journal.connected("c1", "ann"),
       journal.due(dueOf("c1")),
       journal.due(dueOf("c2")),
-      journal.died("c1", NOW_MS, "none"),
+      journal.died("c1", { diedAtMs: NOW_MS, cause: "none", keptForMs: 0 }),
       journal.settled("c2"),
       journal.connecting(factsOf("c2")),
     ];
@@ -313,7 +351,7 @@ describe.each(kinds)("%s", (_name, create) => {
       await journal.connected(due.facts.connectionId, text);
       await journal.due(due);
       expect(await journal.read(due.facts.connectionId)).toEqual(due);
-      await journal.died(due.facts.connectionId, NOW_MS, text);
+      await journal.died(due.facts.connectionId, { diedAtMs: NOW_MS, cause: text, keptForMs: 0 });
       expect((await journal.deadLetters(0, 100)).at(-1)).toMatchObject({ ...due, cause: text });
     }
   });
@@ -334,7 +372,7 @@ describe.each(kinds)("%s", (_name, create) => {
     expect(await journal.recover(END, NOW_MS)).toBe(10_000);
     expect(await waitingIds()).toEqual(ids);
     expect((await journal.read("c9999"))?.facts.userId).toBe("user of c9999");
-    await Promise.all(ids.map((id) => journal.died(id, NOW_MS, "none")));
+    await Promise.all(ids.map((id) => journal.died(id, { diedAtMs: NOW_MS, cause: "none", keptForMs: 0 })));
     expect(await journal.revive(null, NOW_MS)).toBe(10_000);
     await Promise.all(ids.map((id) => journal.settled(id)));
     expect(await waitingIds()).toEqual([]);

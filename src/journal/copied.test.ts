@@ -73,7 +73,7 @@ function call(journal: Journal, name: string, id: string, time: number): Promise
     case "due":
       return journal.due(dueOf(id, { dueSinceMs: time }));
     case "died":
-      return journal.died(id, time, "it answered 500");
+      return journal.died(id, { diedAtMs: time, cause: "it answered 500", keptForMs: 0 });
     case "revive":
       return journal.revive(time % 2 === 0 ? null : [id], time);
     case "drop":
@@ -165,7 +165,7 @@ describe("a journal with a copy", () => {
     await Promise.all(ids.map((id) => before.due(dueOf(id))));
     await before.connecting(factsOf("orphan"));
     await before.due(dueOf("dead"));
-    await before.died("dead", 7, "it answered 500");
+    await before.died("dead", { diedAtMs: 7, cause: "it answered 500", keptForMs: 0 });
     await before.close();
     const { journal, node } = await openCopied();
     expect(await journal.recover(END, 5)).toBe(1);
@@ -176,11 +176,11 @@ describe("a journal with a copy", () => {
     const facts = factsOf("orphan");
     expect(found.at(-2)).toEqual({
       state: "due",
-      due: { facts, end: END, connectOutcomeUnknown: true, dueSinceMs: 5 },
+      due: { facts, end: END, connectOutcomeUnknown: true, dueSinceMs: 5, triedForMs: 0 },
     });
     expect(found.at(-1)).toEqual({
       state: "dead",
-      letter: { ...dueOf("dead"), diedAtMs: 7, cause: "it answered 500" },
+      letter: { ...dueOf("dead"), diedAtMs: 7, keptForMs: 0, cause: "it answered 500" },
     });
   });
 

@@ -1,4 +1,4 @@
-import type { DeadLetter, DueDisconnect, Journal, WaitingDisconnect } from "../core/ports.ts";
+import type { DeadLetter, Death, DueDisconnect, Journal, WaitingDisconnect } from "../core/ports.ts";
 import type { CloseCause } from "../protocol/close-causes.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 import { copyDue, copyFacts, type JournalEntries } from "./entries.ts";
@@ -58,9 +58,14 @@ export class CopiedJournal implements Journal {
     return this.#follow(this.#local.settled(connectionId), (entries) => entries.settled(connectionId));
   }
 
-  died(connectionId: string, diedAtMs: number, cause: string): Promise<void> {
-    const done = this.#local.died(connectionId, diedAtMs, cause);
-    return this.#follow(done, (entries) => entries.died(connectionId, diedAtMs, cause));
+  tried(connectionId: string, triedForMs: number): Promise<void> {
+    const done = this.#local.tried(connectionId, triedForMs);
+    return this.#follow(done, (entries) => entries.tried(connectionId, triedForMs));
+  }
+
+  died(connectionId: string, death: Death): Promise<void> {
+    const done = this.#local.died(connectionId, death);
+    return this.#follow(done, (entries) => entries.died(connectionId, death));
   }
 
   /** Also tells the copy of all that waits or is dead in the local journal. */
@@ -92,8 +97,10 @@ export class CopiedJournal implements Journal {
     return this.#follow(this.#local.drop(connectionIds), (entries) => entries.drop(connectionIds));
   }
 
-  dropDiedBefore(timeMs: number): Promise<number> {
-    return this.#follow(this.#local.dropDiedBefore(timeMs), (entries) => entries.dropDiedBefore(timeMs));
+  ageDeadLetters(elapsedMs: number, maxMs: number): Promise<number> {
+    return this.#follow(this.#local.ageDeadLetters(elapsedMs, maxMs), (entries) =>
+      entries.ageDeadLetters(elapsedMs, maxMs),
+    );
   }
 
   /** These, which `JetstreamJournal.moveTo` has returned, are another node's business: nothing is owed for them here. */

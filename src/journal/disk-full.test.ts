@@ -15,7 +15,7 @@ function factsOf(connectionId: string): ConnectionFacts {
   return { connectionId, hub: "chat", userId: "ann", claims: "", clientQuery: "", forwardedFor: "" };
 }
 function dueOf(connectionId: string): DueDisconnect {
-  return { facts: factsOf(connectionId), end: END, connectOutcomeUnknown: false, dueSinceMs: NOW_MS };
+  return { facts: factsOf(connectionId), end: END, connectOutcomeUnknown: false, dueSinceMs: NOW_MS, triedForMs: 0 };
 }
 
 /** A real one: SQLite is told by the kernel. */
@@ -86,10 +86,10 @@ describe.skipIf(!canMount())("a full disk", () => {
     expect(await isRejected(journal.connected("lives", "ann"))).toBe(true);
     await journal.settled("leaves");
     const place = await journal.due(dueOf("owed"));
-    await journal.died("dies", NOW_MS, "none");
+    await journal.died("dies", { diedAtMs: NOW_MS, cause: "none", keptForMs: 0 });
     await journal.due(dueOf("waited"));
     await journal.due(dueOf("both"));
-    await journal.died("both", NOW_MS, "soon");
+    await journal.died("both", { diedAtMs: NOW_MS, cause: "soon", keptForMs: 0 });
     const asItIs = async () => ({
       waiting: await waitingIds(journal),
       dead: await deadIds(journal),

@@ -1,4 +1,4 @@
-import type { DeadLetter, DueDisconnect, JournalEntry, WaitingDisconnect } from "../core/ports.ts";
+import type { DeadLetter, Death, DueDisconnect, JournalEntry, WaitingDisconnect } from "../core/ports.ts";
 import type { CloseCause } from "../protocol/close-causes.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 
@@ -14,6 +14,8 @@ export interface HeldEntry {
   /** Its place among the waiting or the dead; 0 where it is neither. */
   place: number;
   trace: Trace;
+  /** Of a dead letter: what `JournalEntries.keptMs` was when it died. */
+  keptFromMs: number;
 }
 
 /** Hears of every change; `now` is undefined where the entry was removed. */
@@ -29,6 +31,7 @@ export class JournalEntries {
   readonly #held = new Map<string, HeldEntry>();
   readonly #changed: EntryListener;
   #lastPlace = 0;
+  #keptMs = 0;
 
   constructor(changed: EntryListener = () => {}) {
     this.#changed = changed;
@@ -51,7 +54,12 @@ export class JournalEntries {
   connecting(facts: ConnectionFacts): void {
     const before = this.#held.get(facts.connectionId);
     this.#held.delete(facts.connectionId);
-    this.#put(facts.connectionId, before, { entry: { state: "connecting", facts }, place: 0, trace: "none" });
+    this.#put(facts.connectionId, before, {
+      entry: { state: "connecting", facts },
+      place: 0,
+      trace: "none",
+      keptFromMs: 0,
+    });
   }
 
   /** False where there is no such connection. */
@@ -68,6 +76,13 @@ export class JournalEntries {
     return this.#move(due.facts.connectionId, { state: "due", due });
   }
 
+  tried(connectionId: string, triedForMs: number): void {
+    const held = this.#held.get(connectionId);
+    if (held?.entry.state !== "due") return;
+    held.entry = { state: "due", due: { ...held.entry.due, triedForMs } };
+    this.#changed(connectionId, held, held);
+  }
+
   settled(connectionId: string): void {
     const held = this.#held.get(connectionId);
     if (held === undefined) return;
@@ -80,14 +95,14 @@ export class JournalEntries {
     this.#held.delete(connectionId);
   }
 
-  died(connectionId: string, diedAtMs: number, cause: string): void {
+  died(connectionId: string, death: Death): void {
     const entry = this.#held.get(connectionId)?.entry;
-    if (entry?.state === "due") this.buried({ ...entry.due, diedAtMs, cause });
+    if (entry?.state === "due") this.buried({ ...entry.due, ...death });
   }
 
   /** A dead letter as it is, whatever was there of it before. */
   buried(letter: Omit<DeadLetter, "place">): void {
-    this.#move(letter.facts.connectionId, { state: "dead", letter });
+    this.#move(letter.facts.connectionId, { state: "dead", letter }, this.#keptMs - letter.keptForMs);
   }
 
   recover(end: CloseCause, nowMs: number): number {
@@ -95,7 +110,7 @@ export class JournalEntries {
     for (const { entry } of [...this.#held.values()]) {
       if (entry.state !== "connecting" && entry.state !== "connected") continue;
       const connectOutcomeUnknown = entry.state === "connecting";
-      this.due({ facts: entry.facts, end, connectOutcomeUnknown, dueSinceMs: nowMs });
+      this.due({ facts: entry.facts, end, connectOutcomeUnknown, dueSinceMs: nowMs, triedForMs: 0 });
       count++;
     }
     return count;
@@ -107,7 +122,7 @@ export class JournalEntries {
       if (waiting.length >= limit) break;
       if (entry.state !== "due" || place <= afterPlace) continue;
       const { connectionId, hub } = entry.due.facts;
-      waiting.push({ connectionId, hub, place, dueSinceMs: entry.due.dueSinceMs });
+      waiting.push({ connectionId, hub, place, triedForMs: entry.due.triedForMs });
     }
     return waiting;
   }
@@ -126,7 +141,7 @@ export class JournalEntries {
   revive(connectionIds: readonly string[] | null, nowMs: number): number {
     const letters = this.#chosen(connectionIds);
     for (const { facts, end, connectOutcomeUnknown } of letters) {
-      this.due({ facts, end, connectOutcomeUnknown, dueSinceMs: nowMs });
+      this.due({ facts, end, connectOutcomeUnknown, dueSinceMs: nowMs, triedForMs: 0 });
     }
     return letters.length;
   }
@@ -135,20 +150,27 @@ export class JournalEntries {
     return this.#settleAll(this.#chosen(connectionIds));
   }
 
-  dropDiedBefore(timeMs: number): number {
-    return this.#settleAll(this.#dead().filter(({ diedAtMs }) => diedAtMs < timeMs));
+  ageDeadLetters(elapsedMs: number, maxMs: number): number {
+    this.#keptMs += elapsedMs;
+    return this.#settleAll(this.#dead().filter(({ keptForMs }) => keptForMs >= maxMs));
+  }
+
+  /** How long a dead letter has been kept. */
+  keptForMs({ keptFromMs }: HeldEntry): number {
+    return this.#keptMs - keptFromMs;
   }
 
   /** To the end, under a new place: so those with a place stand in the order of their places. */
-  #move(connectionId: string, entry: JournalEntry): number {
+  #move(connectionId: string, entry: JournalEntry, keptFromMs = 0): number {
     const place = ++this.#lastPlace;
     const held = this.#held.get(connectionId);
     if (held === undefined) {
-      this.#put(connectionId, undefined, { entry, place, trace: "none" });
+      this.#put(connectionId, undefined, { entry, place, trace: "none", keptFromMs });
       return place;
     }
     held.entry = entry;
     held.place = place;
+    held.keptFromMs = keptFromMs;
     this.#held.delete(connectionId);
     this.#put(connectionId, held, held);
     return place;
@@ -161,8 +183,9 @@ export class JournalEntries {
 
   #dead(): DeadLetter[] {
     const dead: DeadLetter[] = [];
-    for (const { entry, place } of this.#held.values()) {
-      if (entry.state === "dead") dead.push({ ...entry.letter, place });
+    for (const held of this.#held.values()) {
+      const { entry, place } = held;
+      if (entry.state === "dead") dead.push({ ...entry.letter, keptForMs: this.keptForMs(held), place });
     }
     return dead;
   }
@@ -183,11 +206,12 @@ export class JournalEntries {
 
 /** A connection's facts change while it lives; what is kept must not. */
 export function copyFacts(facts: ConnectionFacts): ConnectionFacts {
-  const { connectionId, hub, userId, claims, clientQuery, forwardedFor } = facts;
-  return { connectionId, hub, userId, claims, clientQuery, forwardedFor };
+  const { connectionId, hub, userId, claims, clientQuery, forwardedFor, others } = facts;
+  const copy = { connectionId, hub, userId, claims, clientQuery, forwardedFor };
+  return others === undefined ? copy : { ...copy, others };
 }
 
 /** A due disconnect that later changes of its connection leave as it is. */
-export function copyDue({ facts, end, connectOutcomeUnknown, dueSinceMs }: DueDisconnect): DueDisconnect {
-  return { facts: copyFacts(facts), end, connectOutcomeUnknown, dueSinceMs };
+export function copyDue({ facts, ...due }: DueDisconnect): DueDisconnect {
+  return { ...due, facts: copyFacts(facts) };
 }

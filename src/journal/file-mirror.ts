@@ -1,4 +1,4 @@
-import type { FactsRow, Operation } from "./operation.ts";
+import { type FactsRow, type Operation, withAge } from "./operation.ts";
 
 /** How many bytes of waiting disconnects are mirrored; those beyond are in the file alone. */
 const MAX_DUE_BYTES = 16 * 1024 * 1024;
@@ -43,6 +43,11 @@ export class FileMirror {
         this.#remove(operation[2][0]);
         this.#addDue(operation);
         break;
+      case "tried": {
+        const due = this.#due.get(operation[1]);
+        if (due !== undefined) this.#due.set(operation[1], withAge(due, operation[2]));
+        break;
+      }
       case "settled":
         this.#remove(operation[1]);
         break;
@@ -92,8 +97,8 @@ export class FileMirror {
   #connected(id: string, userId: string): void {
     const live = this.#live.get(id);
     if (live === undefined) return;
-    const [, hub, before, claims, clientQuery, forwardedFor] = live.row;
-    if (userId !== before) live.row = [id, hub, userId, claims, clientQuery, forwardedFor];
+    const [, hub, before, ...rest] = live.row;
+    if (userId !== before) live.row = [id, hub, userId, ...rest];
     live.isConnected = true;
   }
 

@@ -22,13 +22,16 @@ describe("the copy in JetStream", () => {
     await Promise.all(["c1", "c2", "c3", "c4", "c5", "c6"].map((id) => journal.connecting(factsOf(id))));
     await Promise.all(["c2", "c3", "c4", "c5"].map((id) => journal.connected(id, `user of ${id}`)));
     await Promise.all([journal.due(dueOf("c3")), journal.due(dueOf("c4")), journal.settled("c5")]);
-    await Promise.all([journal.died("c4", 5, "it answered 500"), journal.settled("c6")]);
+    await Promise.all([
+      journal.died("c4", { diedAtMs: 5, cause: "it answered 500", keptForMs: 0 }),
+      journal.settled("c6"),
+    ]);
     const other = await stage.startNode();
     expect(await other.logs.seize(journal.nodeId)).toEqual([
       { state: "connecting", facts: factsOf("c1") },
       { state: "connected", facts: factsOf("c2", { userId: "user of c2" }) },
       { state: "due", due: dueOf("c3") },
-      { state: "dead", letter: { ...dueOf("c4"), diedAtMs: 5, cause: "it answered 500" } },
+      { state: "dead", letter: { ...dueOf("c4"), diedAtMs: 5, keptForMs: 0, cause: "it answered 500" } },
     ]);
   });
 

@@ -1,4 +1,4 @@
-import type { DeadLetter, DueDisconnect, Journal, WaitingDisconnect } from "../core/ports.ts";
+import type { DeadLetter, Death, DueDisconnect, Journal, WaitingDisconnect } from "../core/ports.ts";
 import type { CloseCause } from "../protocol/close-causes.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 import { copyDue, copyFacts, type JournalEntries } from "./entries.ts";
@@ -83,8 +83,12 @@ export class JetstreamJournal implements Journal {
     return this.#keep(this.entries.settled(connectionId));
   }
 
-  died(connectionId: string, diedAtMs: number, cause: string): Promise<void> {
-    return this.#keep(this.entries.died(connectionId, diedAtMs, cause));
+  tried(connectionId: string, triedForMs: number): Promise<void> {
+    return this.#keep(this.entries.tried(connectionId, triedForMs));
+  }
+
+  died(connectionId: string, death: Death): Promise<void> {
+    return this.#keep(this.entries.died(connectionId, death));
   }
 
   recover(end: CloseCause, nowMs: number): Promise<number> {
@@ -111,8 +115,8 @@ export class JetstreamJournal implements Journal {
     return this.#keep(this.entries.drop(connectionIds));
   }
 
-  dropDiedBefore(timeMs: number): Promise<number> {
-    return this.#keep(this.entries.dropDiedBefore(timeMs));
+  ageDeadLetters(elapsedMs: number, maxMs: number): Promise<number> {
+    return this.#keep(this.entries.ageDeadLetters(elapsedMs, maxMs));
   }
 
   /** Waits at most two seconds for NATS. A log in which nothing is owed is removed. */

@@ -1,7 +1,7 @@
 import { constants, Database } from "bun:sqlite";
 import { existsSync } from "node:fs";
 import { makeFolder } from "../auth/private-files.ts";
-import type { DueDisconnect } from "../core/ports.ts";
+import type { DeadLetter, DueDisconnect } from "../core/ports.ts";
 import {
   COMPANIONS,
   checkWhole,
@@ -16,6 +16,7 @@ import { MIGRATIONS } from "./journal-schema.ts";
 import { type DeadRow, type DueRow, type JournalStatements, prepareStatements } from "./journal-statements.ts";
 import {
   type BatchOutcome,
+  fromFactsRow,
   journalPath,
   type Operation,
   PLACES_AT_ONCE,
@@ -178,16 +179,18 @@ export class JournalFile {
       case "connected":
         return statements.connected.run(operation[1], operation[2]).changes;
       case "due": {
-        const [, place, facts, code, reason, unknown, sinceMs] = operation;
+        const [, place, facts, [code, reason, unknown, sinceMs, triedForMs]] = operation;
         this.#reservePlaces(statements, place);
-        return statements.due.run(...facts, code, reason, unknown ? 1 : 0, sinceMs, place).changes;
+        return statements.due.run(...facts, code, reason, unknown ? 1 : 0, sinceMs, triedForMs, place).changes;
       }
+      case "tried":
+        return statements.tried.run(operation[1], operation[2]).changes;
       case "settled":
         return statements.settled.run(operation[1]).changes;
       case "died": {
-        const [, place, connectionId, diedAtMs, cause] = operation;
+        const [, place, connectionId, { diedAtMs, cause, keptForMs }] = operation;
         this.#reservePlaces(statements, place);
-        return statements.died.run(place, connectionId, diedAtMs, cause).changes;
+        return statements.died.run(place, connectionId, diedAtMs, cause, keptForMs).changes;
       }
       case "waiting":
         return statements.waiting.all(operation[1], operation[2]);
@@ -204,7 +207,7 @@ export class JournalFile {
 
   #carryOutForMany(
     statements: JournalStatements,
-    operation: Extract<Operation, readonly ["recover" | "revive" | "drop" | "dropDiedBefore" | "probe", ...unknown[]]>,
+    operation: Extract<Operation, readonly ["recover" | "revive" | "drop" | "ageDeadLetters" | "probe", ...unknown[]]>,
   ): number {
     switch (operation[0]) {
       case "recover": {
@@ -222,8 +225,9 @@ export class JournalFile {
         const [, ids] = operation;
         return ids === null ? statements.dropAll.run().changes : sum(ids, (id) => statements.drop.run(id).changes);
       }
-      case "dropDiedBefore":
-        return statements.dropDiedBefore.run(operation[1]).changes;
+      case "ageDeadLetters":
+        statements.age.run(operation[1]);
+        return statements.dropKept.run(operation[2]).changes;
       case "probe":
         return statements.probe.run().changes;
     }
@@ -290,18 +294,19 @@ function wholeOnly(results: Result[] | null, operations: readonly Operation[]): 
 }
 
 function toDue(row: DueRow): DueDisconnect {
-  const { id, hub, userId, claims, clientQuery, forwardedFor, closeCode, closeReason, connectUnknown, dueSinceMs } =
-    row;
+  const { id, hub, userId, claims, clientQuery, forwardedFor, otherFacts, dueSinceMs, triedForMs } = row;
   return {
-    facts: { connectionId: id, hub, userId, claims, clientQuery, forwardedFor },
-    end: { code: closeCode, reason: closeReason },
-    connectOutcomeUnknown: connectUnknown === 1,
+    facts: fromFactsRow([id, hub, userId, claims, clientQuery, forwardedFor, otherFacts]),
+    end: { code: row.closeCode, reason: row.closeReason },
+    connectOutcomeUnknown: row.connectUnknown === 1,
     dueSinceMs,
+    triedForMs,
   };
 }
 
-function toDeadLetter(row: DeadRow) {
-  return { ...toDue(row), diedAtMs: row.diedAtMs, cause: row.cause, place: row.place };
+function toDeadLetter(row: DeadRow): DeadLetter {
+  const { diedAtMs, keptForMs, cause, place } = row;
+  return { ...toDue(row), diedAtMs, keptForMs, cause, place };
 }
 
 function describe(error: unknown): string {

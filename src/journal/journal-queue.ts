@@ -48,8 +48,8 @@ interface Pending {
  *
  *     the file removed or emptied ─▶ not writable ─▶ a new file ─▶ [ mirror ] written into it ─▶ [ kept ] ─▶ writable
  *
- * Errors: what is kept counts as done: `due`, `settled`, `died` and `recover` resolve, and reads see them. While the disk takes
- *         nothing `connecting`, `connected`, `revive`, `drop` and `dropDiedBefore` reject at once, with the last reason.
+ * Errors: what is kept counts as done: `due`, `tried`, `settled`, `died` and `recover` resolve, and reads see them. While the disk takes
+ *         nothing `connecting`, `connected`, `revive`, `drop` and `ageDeadLetters` reject at once, with the last reason.
  *         `connected` also rejects where the journal has no such connection: its file was damaged meanwhile.
  *         A read that the file cannot answer rejects.
  */

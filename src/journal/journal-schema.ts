@@ -33,6 +33,17 @@ const TABLES = `
 `;
 
 /**
+ * `kept_ms` grows with the time that processes have kept dead letters; `kept_from_ms` is what it was when one died. So all of them
+ * grow older by one write. `other_facts`: see `ConnectionFacts.others`.
+ */
+const AGES_AND_OTHER_FACTS = `
+  ALTER TABLE connections ADD COLUMN tried_for_ms REAL NOT NULL DEFAULT 0;
+  ALTER TABLE connections ADD COLUMN kept_from_ms REAL NOT NULL DEFAULT 0;
+  ALTER TABLE connections ADD COLUMN other_facts TEXT NOT NULL DEFAULT '';
+  ALTER TABLE journal ADD COLUMN kept_ms REAL NOT NULL DEFAULT 0;
+`;
+
+/**
  * The journal's tables, version by version. A released migration never changes.
  *
  * A new column goes to the end of its table, with a default, and a new table behind the others. So the pages at which the tables
@@ -44,4 +55,5 @@ export const MIGRATIONS: readonly Migration[] = [
     // Below are the places of a process that could not open its file.
     database.run("INSERT INTO journal (places, probes) VALUES (?, 0)", [PLACES_AT_ONCE]);
   },
+  (database) => void database.run(AGES_AND_OTHER_FACTS),
 ];

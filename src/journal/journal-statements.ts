@@ -2,7 +2,8 @@ import type { Database, Statement } from "bun:sqlite";
 import { STATE } from "./journal-schema.ts";
 
 const DUE_COLUMNS = `id, hub, user_id AS userId, claims, client_query AS clientQuery, forwarded_for AS forwardedFor,
-  close_code AS closeCode, close_reason AS closeReason, connect_unknown AS connectUnknown, due_since_ms AS dueSinceMs`;
+  other_facts AS otherFacts, close_code AS closeCode, close_reason AS closeReason, connect_unknown AS connectUnknown,
+  due_since_ms AS dueSinceMs, tried_for_ms AS triedForMs`;
 
 /** A disconnect that is owed, as a row. */
 export interface DueRow {
@@ -12,15 +13,18 @@ export interface DueRow {
   readonly claims: string;
   readonly clientQuery: string;
   readonly forwardedFor: string;
+  readonly otherFacts: string;
   readonly closeCode: number;
   readonly closeReason: string;
   readonly connectUnknown: number;
   readonly dueSinceMs: number;
+  readonly triedForMs: number;
 }
 
 /** A disconnect that was given up, as a row. */
 export interface DeadRow extends DueRow {
   readonly diedAtMs: number;
+  readonly keptForMs: number;
   readonly cause: string;
   readonly place: number;
 }
@@ -30,27 +34,29 @@ export interface WaitingRow {
   readonly connectionId: string;
   readonly hub: string;
   readonly place: number;
-  readonly dueSinceMs: number;
+  readonly triedForMs: number;
 }
+
+/** Facts in the order of `FactsRow`. */
+type FactsColumns = [string, string, string, string, string, string, string];
 
 /** The statements of a journal's file, ready to run. */
 export interface JournalStatements {
   readonly begin: Statement<unknown, []>;
   readonly commit: Statement<unknown, []>;
-  readonly connecting: Statement<unknown, [string, string, string, string, string, string]>;
+  readonly connecting: Statement<unknown, FactsColumns>;
   readonly connected: Statement<unknown, [string, string]>;
-  readonly due: Statement<
-    unknown,
-    [string, string, string, string, string, string, number, string, number, number, number]
-  >;
+  readonly due: Statement<unknown, [...FactsColumns, number, string, number, number, number, number]>;
+  readonly tried: Statement<unknown, [string, number]>;
   readonly settled: Statement<unknown, [string]>;
-  readonly died: Statement<unknown, [number, string, number, string]>;
+  readonly died: Statement<unknown, [number, string, number, string, number]>;
   readonly recover: Statement<unknown, [number, string, number, number]>;
   readonly revive: Statement<unknown, [number, number, string]>;
   readonly reviveAll: Statement<unknown, [number, number]>;
   readonly drop: Statement<unknown, [string]>;
   readonly dropAll: Statement<unknown, []>;
-  readonly dropDiedBefore: Statement<unknown, [number]>;
+  readonly age: Statement<unknown, [number]>;
+  readonly dropKept: Statement<unknown, [number]>;
   readonly probe: Statement<unknown, []>;
   readonly reserve: Statement<unknown, [number]>;
   readonly waiting: Statement<WaitingRow, [number, number]>;
@@ -67,24 +73,25 @@ function prepareWrites(database: Database) {
   return {
     begin: database.prepare<unknown, []>("BEGIN"),
     commit: database.prepare<unknown, []>("COMMIT"),
-    connecting: database.prepare<unknown, [string, string, string, string, string, string]>(
-      `INSERT OR REPLACE INTO connections (id, hub, user_id, claims, client_query, forwarded_for, state)
-       VALUES (?, ?, ?, ?, ?, ?, ${STATE.connecting})`,
+    connecting: database.prepare<unknown, FactsColumns>(
+      `INSERT OR REPLACE INTO connections (id, hub, user_id, claims, client_query, forwarded_for, other_facts, state)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ${STATE.connecting})`,
     ),
     connected: database.prepare<unknown, [string, string]>(
       `UPDATE connections SET state = ${STATE.connected}, user_id = ?2 WHERE id = ?1 AND state <= ${STATE.connected}`,
     ),
-    due: database.prepare<
-      unknown,
-      [string, string, string, string, string, string, number, string, number, number, number]
-    >(
-      `INSERT OR REPLACE INTO connections (id, hub, user_id, claims, client_query, forwarded_for,
-         close_code, close_reason, connect_unknown, due_since_ms, place, state)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ${STATE.due})`,
+    due: database.prepare<unknown, [...FactsColumns, number, string, number, number, number, number]>(
+      `INSERT OR REPLACE INTO connections (id, hub, user_id, claims, client_query, forwarded_for, other_facts,
+         close_code, close_reason, connect_unknown, due_since_ms, tried_for_ms, place, state)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ${STATE.due})`,
+    ),
+    tried: database.prepare<unknown, [string, number]>(
+      `UPDATE connections SET tried_for_ms = ?2 WHERE id = ?1 AND state = ${STATE.due}`,
     ),
     settled: database.prepare<unknown, [string]>("DELETE FROM connections WHERE id = ?"),
-    died: database.prepare<unknown, [number, string, number, string]>(
-      `UPDATE connections SET state = ${STATE.dead}, place = ?1, died_at_ms = ?3, cause = ?4
+    died: database.prepare<unknown, [number, string, number, string, number]>(
+      `UPDATE connections SET state = ${STATE.dead}, place = ?1, died_at_ms = ?3, cause = ?4,
+         kept_from_ms = COALESCE((SELECT kept_ms FROM journal), 0) - ?5
        WHERE id = ?2 AND state = ${STATE.due}`,
     ),
     recover: database.prepare<unknown, [number, string, number, number]>(
@@ -102,19 +109,22 @@ function prepareWrites(database: Database) {
 function prepareOperatorWrites(database: Database) {
   return {
     revive: database.prepare<unknown, [number, number, string]>(
-      `UPDATE connections SET state = ${STATE.due}, place = ?1, due_since_ms = ?2, died_at_ms = 0, cause = ''
+      `UPDATE connections SET state = ${STATE.due}, place = ?1, due_since_ms = ?2, tried_for_ms = 0, died_at_ms = 0,
+         cause = ''
        WHERE id = ?3 AND state = ${STATE.dead}`,
     ),
     reviveAll: database.prepare<unknown, [number, number]>(
-      `UPDATE connections SET state = ${STATE.due}, place = ?1 + old.nth, due_since_ms = ?2, died_at_ms = 0, cause = ''
+      `UPDATE connections SET state = ${STATE.due}, place = ?1 + old.nth, due_since_ms = ?2, tried_for_ms = 0,
+         died_at_ms = 0, cause = ''
        FROM (SELECT number AS n, row_number() OVER (ORDER BY place) - 1 AS nth FROM connections
              WHERE state = ${STATE.dead}) AS old
        WHERE number = old.n`,
     ),
     drop: database.prepare<unknown, [string]>(`DELETE FROM connections WHERE id = ? AND state = ${STATE.dead}`),
     dropAll: database.prepare<unknown, []>(`DELETE FROM connections WHERE state = ${STATE.dead}`),
-    dropDiedBefore: database.prepare<unknown, [number]>(
-      `DELETE FROM connections WHERE state = ${STATE.dead} AND died_at_ms < ?`,
+    age: database.prepare<unknown, [number]>("UPDATE journal SET kept_ms = kept_ms + ?"),
+    dropKept: database.prepare<unknown, [number]>(
+      `DELETE FROM connections WHERE state = ${STATE.dead} AND kept_from_ms <= (SELECT kept_ms FROM journal) - ?`,
     ),
   };
 }
@@ -122,14 +132,15 @@ function prepareOperatorWrites(database: Database) {
 function prepareReads(database: Database) {
   return {
     waiting: database.prepare<WaitingRow, [number, number]>(
-      `SELECT id AS connectionId, hub, place, due_since_ms AS dueSinceMs FROM connections
+      `SELECT id AS connectionId, hub, place, tried_for_ms AS triedForMs FROM connections
        WHERE state = ${STATE.due} AND place > ? ORDER BY place LIMIT ?`,
     ),
     read: database.prepare<DueRow, [string]>(
       `SELECT ${DUE_COLUMNS} FROM connections WHERE id = ? AND state = ${STATE.due}`,
     ),
     deadLetters: database.prepare<DeadRow, [number, number]>(
-      `SELECT ${DUE_COLUMNS}, died_at_ms AS diedAtMs, cause, place FROM connections
+      `SELECT ${DUE_COLUMNS}, died_at_ms AS diedAtMs, COALESCE((SELECT kept_ms FROM journal), 0) - kept_from_ms AS keptForMs, cause, place
+       FROM connections
        WHERE state = ${STATE.dead} AND place > ? ORDER BY place LIMIT ?`,
     ),
   };

@@ -1,8 +1,9 @@
 import type { DeadLetter, DueDisconnect, WaitingDisconnect } from "../core/ports.ts";
-import { type KeepableWrite, type Operation, toFactsRow } from "./operation.ts";
+import { fromFactsRow, type KeepableWrite, type Operation, toFactsRow, withAge } from "./operation.ts";
 
 type Recover = Extract<KeepableWrite, readonly ["recover", ...unknown[]]>;
-type OneWrite = Exclude<KeepableWrite, Recover>;
+type Tried = Extract<KeepableWrite, readonly ["tried", ...unknown[]]>;
+type OneWrite = Exclude<KeepableWrite, Recover | Tried>;
 type Due = Extract<OneWrite, readonly ["due", ...unknown[]]>;
 
 /** The places that a page of a read is about: above the first, up to the second. */
@@ -38,6 +39,9 @@ export class KeptWrites {
       case "settled":
         this.#put(write[1], [write]);
         break;
+      case "tried":
+        this.#keepTried(write);
+        break;
       case "died":
         this.#keepDied(write);
     }
@@ -60,6 +64,7 @@ export class KeptWrites {
         if (this.#recover === write) this.#recover = null;
         continue;
       }
+      if (write[0] === "tried") continue;
       const connectionId = idOf(write);
       if (this.#ofConnection.get(connectionId)?.at(-1) === write) this.#ofConnection.delete(connectionId);
     }
@@ -97,6 +102,15 @@ export class KeptWrites {
     if (writes === undefined) return undefined;
     const last = writes.at(-1);
     return last?.[0] === "due" ? toDue(last) : null;
+  }
+
+  /** Of what only the file has, the time is not kept: the next try tells it again. */
+  #keepTried([, connectionId, triedForMs]: Tried): void {
+    const writes = this.#ofConnection.get(connectionId);
+    const last = writes?.at(-1);
+    if (last?.[0] !== "due") return;
+    // In its old position: it keeps its place.
+    this.#ofConnection.set(connectionId, [withAge(last, triedForMs)]);
   }
 
   #keepDied(died: Extract<OneWrite, readonly ["died", ...unknown[]]>): void {
@@ -150,8 +164,9 @@ export async function readPages<Row extends { readonly place: number }>(parts: {
 }
 
 /** A due disconnect as the write that journals it. */
-export function dueWrite(place: number, { facts, end, connectOutcomeUnknown, dueSinceMs }: DueDisconnect): Due {
-  return ["due", place, toFactsRow(facts), end.code, end.reason, connectOutcomeUnknown, dueSinceMs];
+export function dueWrite(place: number, due: DueDisconnect): Due {
+  const { facts, end, connectOutcomeUnknown, dueSinceMs, triedForMs } = due;
+  return ["due", place, toFactsRow(facts), [end.code, end.reason, connectOutcomeUnknown, dueSinceMs, triedForMs]];
 }
 
 function idOf(write: OneWrite): string {
@@ -165,16 +180,10 @@ function idOf(write: OneWrite): string {
   }
 }
 
-function toWaiting([, place, [connectionId, hub], , , , dueSinceMs]: Due): WaitingDisconnect {
-  return { connectionId, hub, place, dueSinceMs };
+function toWaiting([, place, [connectionId, hub], [, , , , triedForMs]]: Due): WaitingDisconnect {
+  return { connectionId, hub, place, triedForMs };
 }
 
-function toDue([, , facts, code, reason, connectOutcomeUnknown, dueSinceMs]: Due): DueDisconnect {
-  const [connectionId, hub, userId, claims, clientQuery, forwardedFor] = facts;
-  return {
-    facts: { connectionId, hub, userId, claims, clientQuery, forwardedFor },
-    end: { code, reason },
-    connectOutcomeUnknown,
-    dueSinceMs,
-  };
+function toDue([, , facts, [code, reason, connectOutcomeUnknown, dueSinceMs, triedForMs]]: Due): DueDisconnect {
+  return { facts: fromFactsRow(facts), end: { code, reason }, connectOutcomeUnknown, dueSinceMs, triedForMs };
 }

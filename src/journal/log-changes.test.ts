@@ -106,7 +106,7 @@ function take([what, id]: Step, { entries }: LogChanges, count: number): void {
   if (what === "connecting") entries.connecting(factsOf(id, { clientQuery: `n=${count}` }));
   if (what === "connected") entries.connected(id, `user ${count}`);
   if (what === "due") entries.due(dueOf(id, { dueSinceMs: count }));
-  if (what === "died") entries.died(id, count, "500");
+  if (what === "died") entries.died(id, { diedAtMs: count, cause: "500", keptForMs: 0 });
   if (what === "revive") entries.revive([id], count);
   if (what === "settled") entries.settled(id);
 }

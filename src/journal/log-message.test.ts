@@ -26,13 +26,14 @@ const DUE = fc.record({
   end: fc.record({ code: fc.nat(), reason: TEXT }),
   connectOutcomeUnknown: fc.boolean(),
   dueSinceMs: fc.double({ noNaN: true, noDefaultInfinity: true }).filter((time) => !Object.is(time, -0)),
+  triedForMs: fc.constant(0),
 });
 const ENTRY: fc.Arbitrary<JournalEntry> = fc.oneof(
   fc.record({ state: fc.constantFrom("connecting" as const, "connected" as const), facts: FACTS }),
   fc.record({ state: fc.constant("due" as const), due: DUE }),
   fc.record({
     state: fc.constant("dead" as const),
-    letter: fc.tuple(DUE, fc.nat(), TEXT).map(([due, diedAtMs, cause]) => ({ ...due, diedAtMs, cause })),
+    letter: fc.tuple(DUE, fc.nat(), TEXT).map(([due, diedAtMs, cause]) => ({ ...due, diedAtMs, keptForMs: 0, cause })),
   }),
 );
 

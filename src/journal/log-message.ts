@@ -1,7 +1,6 @@
 import type { DueDisconnect, JournalEntry } from "../core/ports.ts";
 import type { CloseCause } from "../protocol/close-causes.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
-import { type FactsRow, toFactsRow } from "./operation.ts";
 
 /** What a message of a node's log is. After a fence its node writes no more. */
 export type LogMessageKind = "batch" | "snapshot" | "fence";
@@ -44,12 +43,12 @@ export function formatEntry(entry: JournalEntry): string {
   switch (entry.state) {
     case "connecting":
     case "connected":
-      return JSON.stringify([CODE[entry.state], toFactsRow(entry.facts)]);
+      return JSON.stringify([CODE[entry.state], rowOf(entry.facts)]);
     case "due":
-      return JSON.stringify([CODE.due, toFactsRow(entry.due.facts), ...endOf(entry.due)]);
+      return JSON.stringify([CODE.due, rowOf(entry.due.facts), ...endOf(entry.due)]);
     case "dead": {
       const { facts, diedAtMs, cause } = entry.letter;
-      return JSON.stringify([CODE.dead, toFactsRow(facts), ...endOf(entry.letter), diedAtMs, cause]);
+      return JSON.stringify([CODE.dead, rowOf(facts), ...endOf(entry.letter), diedAtMs, cause]);
     }
   }
 }
@@ -94,6 +93,10 @@ export function parseMessage(bytes: Uint8Array): LogMessage | null {
   return { kind, author, number, part, isLast, records };
 }
 
+function rowOf({ connectionId, hub, userId, claims, clientQuery, forwardedFor }: ConnectionFacts): readonly string[] {
+  return [connectionId, hub, userId, claims, clientQuery, forwardedFor];
+}
+
 function endOf({ end, connectOutcomeUnknown, dueSinceMs }: Omit<DueDisconnect, "facts">) {
   return [end.code, end.reason, connectOutcomeUnknown, dueSinceMs];
 }
@@ -117,14 +120,21 @@ function readEntry(facts: ConnectionFacts, row: readonly unknown[]): JournalEntr
   if (typeof closeCode !== "number" || typeof reason !== "string") return null;
   if (typeof connectOutcomeUnknown !== "boolean" || typeof dueSinceMs !== "number") return null;
   const end: CloseCause = { code: closeCode, reason };
-  const due: DueDisconnect = { facts, end, connectOutcomeUnknown, dueSinceMs };
+  const due: DueDisconnect = { facts, end, connectOutcomeUnknown, dueSinceMs, triedForMs: 0 };
   if (code === CODE.due) return { state: "due", due };
   if (code !== CODE.dead || typeof diedAtMs !== "number" || typeof cause !== "string") return null;
-  return { state: "dead", letter: { ...due, diedAtMs, cause } };
+  return { state: "dead", letter: { ...due, diedAtMs, cause, keptForMs: 0 } };
 }
 
 function readFacts(row: unknown): ConnectionFacts | null {
   if (!Array.isArray(row) || row.length !== 6 || !row.every((field) => typeof field === "string")) return null;
-  const [connectionId, hub, userId, claims, clientQuery, forwardedFor] = row as unknown as FactsRow;
+  const [connectionId, hub, userId, claims, clientQuery, forwardedFor] = row as unknown as [
+    string,
+    string,
+    string,
+    string,
+    string,
+    string,
+  ];
   return { connectionId, hub, userId, claims, clientQuery, forwardedFor };
 }

@@ -50,7 +50,7 @@ function factsOf(connectionId: string): ConnectionFacts {
   return { connectionId, hub: "chat", userId: "ann", claims: "sub: ann", clientQuery: "?q=1", forwardedFor: "::1" };
 }
 function dueOf(connectionId: string): DueDisconnect {
-  return { facts: factsOf(connectionId), end: END, connectOutcomeUnknown: false, dueSinceMs: NOW_MS };
+  return { facts: factsOf(connectionId), end: END, connectOutcomeUnknown: false, dueSinceMs: NOW_MS, triedForMs: 0 };
 }
 
 /** One connection in each state that owes a disconnect: of an earlier process, connecting, connected, waiting. */
@@ -146,7 +146,7 @@ describe("SqliteJournal whose file is lost while it is open", () => {
     await Promise.all([
       journal.settled("begun"),
       journal.due(dueOf("connected")),
-      journal.died("waiting", NOW_MS, "refused"),
+      journal.died("waiting", { diedAtMs: NOW_MS, cause: "refused", keptForMs: 0 }),
     ]);
     await within(writableAgain.promise, "the journal to be written again");
     expect(await foundAfterCrash()).toEqual(["connected ann", "earlier ann"]);

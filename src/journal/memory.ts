@@ -1,4 +1,4 @@
-import type { DeadLetter, DueDisconnect, Journal, WaitingDisconnect } from "../core/ports.ts";
+import type { DeadLetter, Death, DueDisconnect, Journal, WaitingDisconnect } from "../core/ports.ts";
 import type { CloseCause } from "../protocol/close-causes.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 import { copyDue, copyFacts, JournalEntries } from "./entries.ts";
@@ -25,8 +25,12 @@ export class MemoryJournal implements Journal {
     this.#entries.settled(connectionId);
   }
 
-  async died(connectionId: string, diedAtMs: number, cause: string): Promise<void> {
-    this.#entries.died(connectionId, diedAtMs, cause);
+  async tried(connectionId: string, triedForMs: number): Promise<void> {
+    this.#entries.tried(connectionId, triedForMs);
+  }
+
+  async died(connectionId: string, death: Death): Promise<void> {
+    this.#entries.died(connectionId, death);
   }
 
   async recover(end: CloseCause, nowMs: number): Promise<number> {
@@ -53,8 +57,8 @@ export class MemoryJournal implements Journal {
     return this.#entries.drop(connectionIds);
   }
 
-  async dropDiedBefore(timeMs: number): Promise<number> {
-    return this.#entries.dropDiedBefore(timeMs);
+  async ageDeadLetters(elapsedMs: number, maxMs: number): Promise<number> {
+    return this.#entries.ageDeadLetters(elapsedMs, maxMs);
   }
 
   async close(): Promise<void> {}

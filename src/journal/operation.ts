@@ -1,15 +1,22 @@
 import { join } from "node:path";
-import type { DeadLetter, DueDisconnect, WaitingDisconnect } from "../core/ports.ts";
+import type { DeadLetter, Death, DueDisconnect, WaitingDisconnect } from "../core/ports.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 
-/** A connection's facts as a row of strings: id, hub, user id, claims, query, forwarded-for. */
-export type FactsRow = readonly [string, string, string, string, string, string];
+/** A connection's facts as a row of strings: id, hub, user id, claims, query, forwarded-for, others. */
+export type FactsRow = readonly [string, string, string, string, string, string, string];
+
+/** What a waiting disconnect is beside its facts. */
+export type DueEnd = readonly [code: number, reason: string, unknown: boolean, sinceMs: number, triedForMs: number];
+
+/** The write that journals a waiting disconnect. */
+export type DueWrite = readonly ["due", place: number, facts: FactsRow, end: DueEnd];
 
 /** A write that is kept in memory while the disk does not take it. */
 export type KeepableWrite =
-  | readonly ["due", place: number, facts: FactsRow, code: number, reason: string, unknown: boolean, sinceMs: number]
+  | DueWrite
+  | readonly ["tried", connectionId: string, triedForMs: number]
   | readonly ["settled", connectionId: string]
-  | readonly ["died", place: number, connectionId: string, diedAtMs: number, cause: string]
+  | readonly ["died", place: number, connectionId: string, death: Death]
   | readonly ["recover", firstPlace: number, code: number, reason: string, nowMs: number];
 
 /** A write whose caller has to know that the disk did not take it. */
@@ -18,7 +25,7 @@ export type DemandingWrite =
   | readonly ["connected", connectionId: string, userId: string]
   | readonly ["revive", firstPlace: number, nowMs: number, connectionIds: readonly string[] | null]
   | readonly ["drop", connectionIds: readonly string[] | null]
-  | readonly ["dropDiedBefore", timeMs: number]
+  | readonly ["ageDeadLetters", elapsedMs: number, maxMs: number]
   /** Changes nothing but a counter: shows whether the disk takes writes. */
   | readonly ["probe"];
 
@@ -78,14 +85,26 @@ export function isRead(operation: Operation): operation is Read {
 
 export function isKeepable(operation: Operation): operation is KeepableWrite {
   const [name] = operation;
-  return name === "due" || name === "settled" || name === "died" || name === "recover";
+  return name === "due" || name === "tried" || name === "settled" || name === "died" || name === "recover";
 }
 
 export function isDemanding(operation: Operation): operation is DemandingWrite {
   return !isRead(operation) && !isKeepable(operation);
 }
 
+/** A due disconnect that has been tried for so long by now. */
+export function withAge(due: DueWrite, triedForMs: number): DueWrite {
+  const [name, place, facts, [code, reason, unknown, sinceMs]] = due;
+  return [name, place, facts, [code, reason, unknown, sinceMs, triedForMs]];
+}
+
 export function toFactsRow(facts: ConnectionFacts): FactsRow {
-  const { connectionId, hub, userId, claims, clientQuery, forwardedFor } = facts;
-  return [connectionId, hub, userId, claims, clientQuery, forwardedFor];
+  const { connectionId, hub, userId, claims, clientQuery, forwardedFor, others = "" } = facts;
+  return [connectionId, hub, userId, claims, clientQuery, forwardedFor, others];
+}
+
+export function fromFactsRow(row: FactsRow): ConnectionFacts {
+  const [connectionId, hub, userId, claims, clientQuery, forwardedFor, others] = row;
+  const facts = { connectionId, hub, userId, claims, clientQuery, forwardedFor };
+  return others === "" ? facts : { ...facts, others };
 }

@@ -31,6 +31,9 @@ const COLUMNS = [
   "place",
   "died_at_ms",
   "cause",
+  "tried_for_ms",
+  "kept_from_ms",
+  "other_facts",
 ];
 
 /** The places of a file that holds more connections than there will ever be; beyond, numbers lose their last digits. */
@@ -174,6 +177,8 @@ function copyRows(damaged: Database, into: Database, firstPlace: number): number
   }
   insert.finalize();
   into.run("UPDATE journal SET places = MAX(places, ?)", [places]);
+  // The damaged file's own may be lost. Letters are then kept for longer, never shorter.
+  into.run("UPDATE journal SET kept_ms = (SELECT COALESCE(MAX(kept_from_ms), 0) FROM connections)");
   return count;
 }
 

@@ -53,7 +53,7 @@ function factsOf(connectionId: string): ConnectionFacts {
   return { connectionId, ...facts };
 }
 function dueOf(connectionId: string): DueDisconnect {
-  return { facts: factsOf(connectionId), end: END, connectOutcomeUnknown: false, dueSinceMs: NOW_MS };
+  return { facts: factsOf(connectionId), end: END, connectOutcomeUnknown: false, dueSinceMs: NOW_MS, triedForMs: 0 };
 }
 function idsOf(found: readonly WaitingDisconnect[]): string[] {
   return found.map(({ connectionId }) => connectionId);
@@ -104,7 +104,7 @@ describe("the file of SqliteJournal", () => {
     await journal.connecting(factsOf("c1"));
     await journal.due(dueOf("waits"));
     await journal.due(dueOf("dies"));
-    await journal.died("dies", NOW_MS, "none");
+    await journal.died("dies", { diedAtMs: NOW_MS, cause: "none", keptForMs: 0 });
     const place = await journal.due(dueOf("gone"));
     await journal.settled("gone");
     await journal.close();

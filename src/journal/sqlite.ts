@@ -1,4 +1,4 @@
-import type { DeadLetter, DueDisconnect, Journal, WaitingDisconnect } from "../core/ports.ts";
+import type { DeadLetter, Death, DueDisconnect, Journal, WaitingDisconnect } from "../core/ports.ts";
 import type { CloseCause } from "../protocol/close-causes.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 import { JournalQueue } from "./journal-queue.ts";
@@ -48,8 +48,12 @@ export class SqliteJournal implements Journal {
     await this.#queue.ask(["settled", connectionId]);
   }
 
-  async died(connectionId: string, diedAtMs: number, cause: string): Promise<void> {
-    await this.#queue.ask(["died", this.#queue.takePlaces(1), connectionId, diedAtMs, cause]);
+  async tried(connectionId: string, triedForMs: number): Promise<void> {
+    await this.#queue.ask(["tried", connectionId, triedForMs]);
+  }
+
+  async died(connectionId: string, death: Death): Promise<void> {
+    await this.#queue.ask(["died", this.#queue.takePlaces(1), connectionId, death]);
   }
 
   recover(end: CloseCause, nowMs: number): Promise<number> {
@@ -92,8 +96,8 @@ export class SqliteJournal implements Journal {
     return this.#queue.ask(["drop", connectionIds]) as Promise<number>;
   }
 
-  dropDiedBefore(timeMs: number): Promise<number> {
-    return this.#queue.ask(["dropDiedBefore", timeMs]) as Promise<number>;
+  ageDeadLetters(elapsedMs: number, maxMs: number): Promise<number> {
+    return this.#queue.ask(["ageDeadLetters", elapsedMs, maxMs]) as Promise<number>;
   }
 
   /** See `JournalQueue.close`. */

@@ -25,6 +25,11 @@ export interface ConnectionFacts {
   readonly clientQuery: string;
   /** The whole `X-Forwarded-For` value. */
   readonly forwardedFor: string;
+  /**
+   * Facts that a newer version of hubwire stored and this one does not know, as the JSON text of an object. They are stored and handed
+   * on unchanged. Absent where there are none.
+   */
+  readonly others?: string;
 }
 
 export interface ConnectEvent {

@@ -247,13 +247,15 @@ export class CoreStage {
   /** The groups that a user's connections join when they open. */
   rulesOf: (hub: string, userId: string) => readonly string[] = () => [];
   #clientCount = 0;
+  /** By how much somebody has set the machine's clock meanwhile. */
+  clockSetByMs = 0;
   readonly #beganAtMs = this.clock.now();
 
   constructor(options: Partial<StageOptions> = {}) {
     const { upstream, outstanding, report, registry, clock, journal } = this;
     const all = { ...DEFAULTS, ...options };
     this.options = all;
-    const timeOfDayMs = () => STAGE_BEGINS_MS + clock.now() - this.#beganAtMs;
+    const timeOfDayMs = () => STAGE_BEGINS_MS + clock.now() - this.#beganAtMs + this.clockSetByMs;
     const random = () => this.random;
     this.redelivery = new Redelivery({ options: all, upstream, journal, clock, timeOfDayMs, random, report });
     const { redelivery } = this;

@@ -29,7 +29,13 @@ export function factsOf(connectionId: string): ConnectionFacts {
 }
 
 export function dueOf(connectionId: string): DueDisconnect {
-  return { facts: factsOf(connectionId), end: OWN_END, connectOutcomeUnknown: false, dueSinceMs: NOW_MS };
+  return {
+    facts: factsOf(connectionId),
+    end: OWN_END,
+    connectOutcomeUnknown: false,
+    dueSinceMs: NOW_MS,
+    triedForMs: 0,
+  };
 }
 
 function idsOf(kind: string): string[] {
@@ -75,7 +81,7 @@ export class DamagedJournalStage {
       void journal.due(dueOf(dead[index] ?? ""));
     }
     for (const id of live.slice(EACH / 2)) void journal.connected(id, `late ${id}`);
-    for (const id of dead) await journal.died(id, NOW_MS, "gave up");
+    for (const id of dead) await journal.died(id, { diedAtMs: NOW_MS, cause: "gave up", keptForMs: 0 });
   }
 
   async writeFilled(): Promise<void> {
