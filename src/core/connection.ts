@@ -50,7 +50,7 @@ export class Connection implements ConnectionFacts {
   /** What it may still send; null while it has sent nothing that counts. Set by lifecycle. */
   rates: SendRates | null = null;
 
-  /** Bytes of its whole messages and control frames, with their heads, and the liveness tick of the last message. Set by lifecycle. */
+  /** Bytes of its whole messages and control frames, with their heads and those of TLS, and the liveness tick of the last message. Set by lifecycle. */
   frameBytes = 0;
   messageAtTick = 0;
 

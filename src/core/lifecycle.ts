@@ -12,9 +12,17 @@ import { type SendRateOptions, SendRates } from "./send-rates.ts";
 
 export interface LifecycleOptions extends DispatchOptions, LivenessOptions, SendRateOptions {}
 
-/** The size of the head of a client's frame, mask included. Source: RFC 6455 section 5.2. */
-function frameHeadBytes(payloadBytes: number): number {
-  return payloadBytes < 126 ? 6 : payloadBytes < 65_536 ? 8 : 14;
+/** What a TLS record holds at most, and what it adds: that of TLS 1.2 with AES-GCM; TLS 1.3 adds 22. Source: RFC 5246, RFC 5288. */
+const TLS_RECORD_BYTES = 16_384;
+const TLS_RECORD_OVERHEAD_BYTES = 29;
+
+/**
+ * What a client's frame takes on its connection: the head, mask included, and TLS records of its own, as clients mostly send
+ * them. Source: RFC 6455 section 5.2.
+ */
+function frameBytes(payloadBytes: number, isEncrypted: boolean): number {
+  const bytes = payloadBytes + (payloadBytes < 126 ? 6 : payloadBytes < 65_536 ? 8 : 14);
+  return isEncrypted ? bytes + Math.ceil(bytes / TLS_RECORD_BYTES) * TLS_RECORD_OVERHEAD_BYTES : bytes;
 }
 
 /**
@@ -83,10 +91,11 @@ export class Lifecycle {
   /** A complete message has arrived. */
   received(connection: Connection, message: InboundMessage): void {
     // After the decision to close nothing more is taken from the client.
-    if (connection.socket === null || connection.end !== null || connection.isDisowned) return;
+    const { socket } = connection;
+    if (socket === null || connection.end !== null || connection.isDisowned) return;
     this.#liveness.heard(connection);
     const { length } = message.payload;
-    connection.frameBytes += length + frameHeadBytes(length);
+    connection.frameBytes += frameBytes(length, socket.isEncrypted);
     connection.messageAtTick = this.#liveness.tick;
     if (!this.#withinRates(connection, length)) this.close(connection, CLOSE.rateLimited);
     else this.#dispatch.received(connection, message);
@@ -94,19 +103,21 @@ export class Lifecycle {
 
   /** A ping has arrived; its pong, of the same size, is on its way. */
   pinged(connection: Connection, byteCount: number): void {
-    if (connection.socket === null || connection.end !== null) return;
+    const { socket } = connection;
+    if (socket === null || connection.end !== null) return;
     this.#liveness.heard(connection);
     this.#pressure.moved(byteCount);
-    connection.frameBytes += byteCount + frameHeadBytes(byteCount);
+    connection.frameBytes += frameBytes(byteCount, socket.isEncrypted);
     this.#chargeControlFrame(connection, byteCount);
   }
 
   /** A pong has arrived, asked for or not. */
   ponged(connection: Connection, byteCount: number): void {
-    if (connection.socket === null || connection.end !== null) return;
+    const { socket } = connection;
+    if (socket === null || connection.end !== null) return;
     const isAnswer = this.#liveness.isPinged(connection);
     this.#liveness.heard(connection);
-    connection.frameBytes += byteCount + frameHeadBytes(byteCount);
+    connection.frameBytes += frameBytes(byteCount, socket.isEncrypted);
     if (!isAnswer) this.#chargeControlFrame(connection, byteCount);
   }
 

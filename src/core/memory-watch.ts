@@ -41,7 +41,7 @@ const COLLECT_SHARE = 1 / 5;
 /** Memory that was let go is not given back to the system at once: no more clients are closed for it meanwhile. */
 const RELEASE_MS = 1000;
 
-/** What has arrived beyond whole frames and is less than this may be the handshake, whose size is not kept: Bun takes 16 KiB. */
+/** What has arrived beyond whole frames and is less than this may be the handshakes, whose size is not kept: Bun takes 16 KiB. */
 const MIN_PARTIAL_BYTES = 16_384;
 
 /**

@@ -123,6 +123,8 @@ export interface ClientSocket {
   readonly waitingBytes: number;
   /** Whether its messages may come compressed. */
   readonly isCompressed: boolean;
+  /** Whether its bytes come in TLS records, whose heads `readTraffic` counts too. */
+  readonly isEncrypted: boolean;
   /** What its TCP connection has carried; null where the system does not tell. Costs a system call. */
   readTraffic(): Traffic | null;
   /** `sent`: given to the kernel or queued within bounds. `full`: not sent, since more than `maxOutboxBytes` would wait. */

@@ -24,6 +24,8 @@ export interface SharedBySockets {
   /** May change while sockets are open. */
   readonly options: BunSocketOptions;
   readonly writes: TurnWrites;
+  /** Whether the listener speaks TLS. */
+  readonly isEncrypted: boolean;
   /** Null where the system does not tell. */
   readonly tcpInfo: TcpInfo | null;
   /** The port that the listener is bound to. */
@@ -107,6 +109,10 @@ export class BunSocket implements ClientSocket, FrameSink {
 
   get isCompressed(): boolean {
     return this.#shared.options.compression;
+  }
+
+  get isEncrypted(): boolean {
+    return this.#shared.isEncrypted;
   }
 
   readTraffic(): Traffic | null {

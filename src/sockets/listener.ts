@@ -101,6 +101,7 @@ export function listen(options: ListenerOptions, parts: ListenerParts): Listener
   const shared = {
     options: options.websocket,
     writes,
+    isEncrypted: options.tls !== null,
     tcpInfo: TcpInfo.open(),
     localPort: (): number => server.port ?? 0,
   };

@@ -165,3 +165,23 @@ describe("X-Forwarded-For", () => {
     expect((await (await stack.request(other)).answer()).status).toBe(101);
   });
 });
+
+/** Past 1.5 times `maxBufferedBytes` clients are cut by what has come of them beyond whole messages (`core/memory-watch.ts`). */
+describe.skipIf(process.platform !== "linux")("of a client that has sent a thousand messages and is silent", () => {
+  test.each([
+    ["TLSv1.2", "none"],
+    ["TLSv1.3", "none"],
+    ["TLSv1.3", "optional"],
+  ] as const)("nothing counts as part of another one: %s, clientCert: %s", async (version, clientCert) => {
+    await using stack = await tlsStack(clientCert);
+    const client = await stack.open({ tls: { ...over().tls, minVersion: version, maxVersion: version } });
+    for (let i = 0; i < 1000; i++) {
+      client.text("echo");
+      expect(await client.nextText()).toBe("echo");
+    }
+    const [connection] = stack.gateway.connections();
+    const received = connection?.socket?.readTraffic()?.received ?? Number.NaN;
+    expect(received).toBeGreaterThan(10_000);
+    expect(received - (connection?.frameBytes ?? 0)).toBeLessThan(16_384);
+  });
+});

@@ -53,6 +53,7 @@ export class RecordingSocket implements ClientSocket {
 
   waitingBytes = 0;
   isCompressed = false;
+  isEncrypted = false;
   /** What the system tells of its TCP connection; null: nothing. */
   traffic: Traffic | null = null;
 

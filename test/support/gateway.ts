@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pino from "pino";
 import { parseConfig } from "../../src/config/load.ts";
+import type { Connection } from "../../src/core/connection.ts";
 import { startGateway } from "../../src/gateway.ts";
 import { within } from "./deadline.ts";
 
@@ -17,6 +18,8 @@ export interface TestGateway {
   readonly url: string;
   /** The ids of the connections in a group: until a REST API can ask, the only way to see a membership. */
   readonly groupMembers: (hub: string, group: string) => string[];
+  /** What the core keeps of each open connection. */
+  readonly connections: () => Connection[];
   /** All log lines so far. */
   readonly logLines: () => LogLine[];
   /** Resolves with the first line of this message, once it is written. */
@@ -66,6 +69,7 @@ export async function startTestGateway(config: Readonly<Record<string, unknown>>
     port: gateway.port,
     apiPort: gateway.apiUrl === null ? gateway.port : Number(new URL(gateway.apiUrl).port),
     url: gateway.url,
+    connections: () => [...gateway.registry.all()],
     groupMembers: (hub, group) => [...gateway.registry.group(hub, group)].map(({ connectionId }) => connectionId),
     logLines,
     logged: (message) => {

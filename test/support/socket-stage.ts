@@ -90,7 +90,7 @@ export class SocketStage {
           const { promise, resolve } = Promise.withResolvers<Ended>();
           ends.set(ws, resolve);
           const { options, writes, tcpInfo } = this;
-          ws.data.opened(ws, { options, writes, tcpInfo, localPort: () => this.server.port ?? 0 });
+          ws.data.opened(ws, { options, writes, tcpInfo, isEncrypted: false, localPort: () => this.server.port ?? 0 });
           this.#opened.push({ socket: ws.data, ended: promise });
         },
         message() {},
