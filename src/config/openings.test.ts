@@ -287,6 +287,16 @@ describe("an entry of upstreams", () => {
       "upstreams[0].auth",
     ]);
   });
+
+  test("of the same URL as others is known by its patterns when it has moved", () => {
+    const one = entry({ hubPattern: "a", auth: oauth2 });
+    const two = entry({ hubPattern: "b" });
+    expect(opened({ upstreams: [one, two] }, { upstreams: [two, one] })).toEqual([]);
+    expect(opened({ upstreams: [one, two] }, { upstreams: [entry({ hubPattern: "c" }), one, two] })).toEqual([]);
+    expect(opened({ upstreams: [one, two] }, { upstreams: [two, entry({ hubPattern: "a" })] })).toEqual([
+      "upstreams[1].auth",
+    ]);
+  });
 });
 
 test("a key that is the beginning of the one in force is named", () => {

@@ -185,9 +185,16 @@ function findLostEntries({ before, after }: Change): Fault[] {
   return [...inEntries, ...lost];
 }
 
+/** What tells an entry from others, from the most exact on. Entries often have one URL and differ in what they take. */
+const ENTRY_MARKS: readonly ((entry: UpstreamEntry) => string)[] = [
+  ({ urlTemplate, hubPattern, categoryPattern, eventPattern }) =>
+    JSON.stringify([urlTemplate, hubPattern, categoryPattern, eventPattern]),
+  ({ urlTemplate }) => urlTemplate,
+];
+
 /**
- * Which entry of the new list is which of the old one: the one with the same URL, at the same position if there are several;
- * what is left over, by position.
+ * Which entry of the new list is which of the old one: the one with the same URL and patterns, else with the same URL, at the same
+ * position if there are several; what is left over, by position.
  */
 function pairEntries(before: readonly UpstreamEntry[], after: readonly UpstreamEntry[]): [number, number][] {
   const unpaired = new Set(before.keys());
@@ -196,16 +203,13 @@ function pairEntries(before: readonly UpstreamEntry[], after: readonly UpstreamE
     if (old === undefined || pairs.has(position) || !unpaired.delete(old)) return;
     pairs.set(position, old);
   };
-  for (const [position, { urlTemplate }] of after.entries()) {
-    if (before[position]?.urlTemplate === urlTemplate) pair(position, position);
-  }
-  const byUrl = new Map<string, number[]>();
-  for (const old of unpaired) {
-    const url = before[old]?.urlTemplate ?? "";
-    byUrl.set(url, [...(byUrl.get(url) ?? []), old]);
-  }
-  for (const [position, { urlTemplate }] of after.entries()) {
-    if (!pairs.has(position)) pair(byUrl.get(urlTemplate)?.shift(), position);
+  for (const markOf of ENTRY_MARKS) {
+    const [old, next] = [before.map(markOf), after.map(markOf)];
+    for (const [position, mark] of next.entries()) if (old[position] === mark) pair(position, position);
+    const byMark = Map.groupBy(unpaired, (position) => old[position]);
+    for (const [position, mark] of next.entries()) {
+      if (!pairs.has(position)) pair(byMark.get(mark)?.shift(), position);
+    }
   }
   for (const position of after.keys()) pair(position, position);
   return [...pairs].map(([position, old]) => [old, position]);
