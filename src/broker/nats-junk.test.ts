@@ -65,7 +65,7 @@ describe("bytes of others", () => {
     await other.hears(1);
     expect(other.texts).toEqual(["good"]);
     await other.clock.advance(11_000);
-    const reason = "it is none of this version, or a name in it is invalid";
+    const reason = "another version wrote it, or a name in it is invalid";
     expect(other.dropped).toEqual([
       { count: 1, reason },
       { count: bad.length - 1, reason },

@@ -261,7 +261,7 @@ export class NatsBroker implements Broker {
     if (bytes === null) return;
     const read = decodeNodeMessage(bytes);
     if (read === null) {
-      this.#dropped("it is none of this version, or a name in it is invalid");
+      this.#dropped("another version wrote it, or a name in it is invalid");
       return;
     }
     if (read.kind === "question") {

@@ -13,7 +13,7 @@ export interface LineSinkOptions {
 }
 
 /**
- * Writes lines to standard output or standard error without ever waiting for whoever reads them.
+ * Writes lines to standard output or standard error and never waits for their reader.
  *
  *     write ─▶ the descriptor takes it at once
  *        └───▶ [ what waits, up to maxBytes ] ─▶ tried again ─▶ the descriptor
@@ -124,7 +124,7 @@ export class LineSink {
       this.#isBusy = false;
       this.#pump();
     }, delayMs);
-    // A process that is done must not wait for whoever reads its log.
+    // A process that is done must not wait for the reader of its log.
     timer.unref();
   }
 }

@@ -5,7 +5,7 @@ import { ownCopy } from "../protocol/own-copy.ts";
 
 const SECOND_MS = 1000;
 
-/** Kinds of lines that are told apart within a second. Further lines are equal whatever their hub and detail. */
+/** Kinds of lines that are told apart within a second. For further lines hub and detail make no difference. */
 const MAX_KINDS = 64;
 
 /** Addresses that are remembered within a second, over all kinds, to count each once: about a megabyte. */

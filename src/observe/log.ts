@@ -55,7 +55,7 @@ export interface ClusterReport {
 }
 
 export interface LogReportOptions {
-  /** The client's address in a whole `X-Forwarded-For` of ours. */
+  /** The client's address in the whole `X-Forwarded-For` that the upstream gets. */
   readonly clientOf: (forwardedFor: string) => string;
 }
 

@@ -5,10 +5,10 @@ import { LineSink } from "./line-sink.ts";
 import { LineSums } from "./line-sums.ts";
 import { writeFault } from "./log.ts";
 
-/** How long the end of the process waits for whoever reads its output. */
+/** How long the end of the process waits for the reader of its output. */
 const FLUSH_TIMEOUT_MS = 500;
 
-/** What may wait for whoever reads standard output. */
+/** What may wait for the reader of standard output. */
 const MAX_PRINTED_BYTES = 1_048_576;
 
 export interface ProcessOutputOptions {
@@ -21,7 +21,7 @@ export interface ProcessOutputOptions {
 
 /**
  * What a process that runs for long writes: pino JSON lines on standard error, and lines for people on standard output. Writing
- * never waits for whoever reads.
+ * never waits for the reader.
  *
  * Source: docs/decisions/0004, docs/decisions/0018.
  */
@@ -71,7 +71,7 @@ export class ProcessOutput {
     const onFault = (error: unknown) => this.fault(error);
     process.on("unhandledRejection", onFault);
     process.on("uncaughtException", onFault);
-    // `console` waits for whoever reads.
+    // `console` waits for the reader.
     for (const name of ["log", "info", "warn", "error", "debug", "trace"] as const) {
       console[name] = (...words: unknown[]) => {
         const text = format(...words);
@@ -88,7 +88,7 @@ export class ProcessOutput {
   }
 }
 
-/** Ends the process with a sentence for people on standard error; it waits half a second for whoever reads that. */
+/** Ends the process with a sentence for people on standard error; it waits half a second for the reader. */
 export async function endWithSentence(sentence: string, exitCode: number): Promise<never> {
   const sink = new LineSink(2, { maxBytes: () => MAX_PRINTED_BYTES, onDropped: () => {} });
   sink.write(`${sentence}\n`);

@@ -41,8 +41,8 @@ export function encodeQuestion(question: Question): Uint8Array {
 /**
  * Reads a message; null for anything that no node of this version writes.
  *
- * Names are checked as they are where clients, backends and the REST API give them: whoever may publish on the cluster's
- * subjects is no more trusted than these. An id among those to leave out that is no connection's is left away.
+ * Names are checked as they are where clients, backends and the REST API give them: who may publish on the cluster's
+ * subjects is trusted no more than these. An id among those to leave out that is no connection's is left away.
  */
 export function decodeNodeMessage(bytes: Uint8Array): NodeMessage | null {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

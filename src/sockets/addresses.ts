@@ -63,7 +63,7 @@ export function traceOrigin(peer: string, chain: string | null, trusted: Trusted
   return { forwardedFor, clientAddress, clientBlock: addressBlock(clientAddress), isChainIgnored: false };
 }
 
-/** The client's address in a whole `X-Forwarded-For` of ours: the first from the right that is no trusted proxy's. */
+/** The client's address in the whole `X-Forwarded-For` that the upstream gets: the first from the right that is no trusted proxy's. */
 export function findClient(forwardedFor: string, trusted: TrustedProxies): string {
   // Without a proxy the chain is the client's address.
   if (!forwardedFor.includes(",")) return forwardedFor;
