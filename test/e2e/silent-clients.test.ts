@@ -107,20 +107,23 @@ describe("a live client that cannot answer a ping yet", () => {
   );
 
   test("reads what waits in front of the ping for longer than pongTimeoutMs, and stays", async () => {
-    await using stack = await Stack.start({ config: { websocket } });
+    const limits = { maxOutboxBytes: 1_073_741_824 };
+    await using stack = await Stack.start({ config: { websocket, limits } });
     const { client, connectionId } = await stack.connect();
-    const count = 200;
+    const waitingBytes = (): number => stack.gateway.connections()[0]?.socket?.waitingBytes ?? 0;
+    const messageCount = 300;
     client.pauseReading();
-    for (let i = 0; i < count; i++) client.binary(MESSAGE);
-    // 2 MB in a second, so 6 s in all.
-    let received = 0;
+    for (let i = 0; i < messageCount; i++) client.binary(MESSAGE);
+    while (stack.backend.of("message").length < messageCount) await stack.backend.next("message");
+    expect(waitingBytes()).toBeGreaterThan(8_000_000);
+    // 2 MB in a second, so 4 s at least until nothing waits in the gateway.
     client.tcp.on("data", (piece: Buffer) => {
-      received += piece.length;
       client.pauseReading();
       setTimeout(() => client.resumeReading(), piece.length / 2000);
     });
     client.resumeReading();
-    while (received < count * MESSAGE.length) await Bun.sleep(50);
+    // Not until the client has all: what is in its own receive buffer has been delivered, and the time of the pong has begun.
+    while (waitingBytes() > 0) await Bun.sleep(50);
     expect(stack.backend.of("disconnect", ofConnection(connectionId))).toHaveLength(0);
   });
 });
