@@ -226,7 +226,10 @@ describe("hubwire start --processes", () => {
     const health = { method: "GET", target: "/api/health", token: null };
     // One node may have taken the send before the other was ready.
     for (const call of calls) {
-      await within(untilDone(async () => expectDone(await call.call(health), 200)), "a node that is ready");
+      await within(
+        untilDone(async () => expectDone(await call.call(health), 200)),
+        "a node that is ready",
+      );
     }
     for (const pid of many.children()) expect(countConnections(pid, api.port)).toBeGreaterThan(0);
     for (const call of calls) call.destroy();
