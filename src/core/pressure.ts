@@ -1,8 +1,10 @@
 import { CLOSE, type CloseCause } from "../protocol/close-causes.ts";
 import type { Connection } from "./connection.ts";
+import { MESSAGE_BYTES } from "./inbox.ts";
 import { Outboxes } from "./outboxes.ts";
 import type { Clock } from "./ports.ts";
 import type { Registry } from "./registry.ts";
+import { Shortage } from "./shortage.ts";
 
 export interface PressureOptions {
   /** What may wait for one client that does not read. */
@@ -54,6 +56,8 @@ interface Holder {
  *                                                   whose messages none was answered for 2 s are closed, and what they
  *                                                   sent is discarded; reading pauses earlier (`isHigh`)
  *     still past 80 %                            ─▶ no new upgrades, no messages through the REST API
+ *     for 5 s                                    ─▶ those whose end frees most are closed until it is not, and what they sent is
+ *                                                   discarded: nobody keeps others out for longer, however well they read
  *     the process past maxBufferedBytes          ─▶ the largest holders are closed until it is not
  *     still past it                              ─▶ what closed connections have not posted yet is discarded
  *
@@ -87,6 +91,9 @@ export class Pressure {
   /** Of messages: those of connections that have closed too. */
   #messageBytes = 0;
   #checking = false;
+  readonly #shortage: Shortage;
+  /** Whether it has been past 80 % for too long, at the last tick. */
+  #isHighForLong = false;
 
   constructor(parts: {
     options: PressureOptions;
@@ -100,10 +107,12 @@ export class Pressure {
     this.#clock = parts.clock;
     this.#memory = parts.memory;
     this.#close = parts.close;
+    this.#shortage = new Shortage(parts.clock.now());
     this.#cancel = parts.clock.every(CHECK_INTERVAL_MS, () => {
       const holdsNothing = this.#outboxes.bytes === 0 && this.#bodyBytes === 0 && !this.isHigh;
       const isIdle = !this.#movedSinceTick && holdsNothing;
       this.#movedSinceTick = false;
+      this.#isHighForLong = this.#shortage.see(this.isHigh, this.#clock.now());
       if (!isIdle) this.#check();
     });
   }
@@ -181,6 +190,7 @@ export class Pressure {
       const holders = this.#closeSlow();
       if (this.isHigh) this.#relieve();
       if (this.isHigh) this.#endStuckInboxes(holders);
+      if (this.isHigh && this.#isHighForLong) this.#endLargest(holders);
       this.#closeLargest(holders);
       if (!this.fits(0)) this.#discardDraining();
     } finally {
@@ -232,10 +242,32 @@ export class Pressure {
     stuck.sort((one, other) => other.heldBytes - one.heldBytes);
     for (const connection of stuck) {
       if (!this.isHigh) return;
-      this.#close(connection, CLOSE.inboxFull);
-      this.#draining.get(connection)?.();
-      this.#draining.delete(connection);
+      this.#end(connection, CLOSE.inboxFull);
     }
+  }
+
+  /** Closes those whose end frees most, and discards what waits of them, until less than 80 % is in use. */
+  #endLargest(holders: readonly Holder[]): void {
+    const gone = [...this.#draining.keys()].map((connection) => ({ connection, outboxBytes: 0 }));
+    const freeing = [...holders, ...gone].map(({ connection, outboxBytes }) => {
+      const forClient = outboxBytes * OUTBOX_FACTOR;
+      const { inbox } = connection;
+      const fromClient = inbox === null ? 0 : inbox.byteCount + inbox.count * MESSAGE_BYTES;
+      return { connection, forClient, fromClient, bytes: forClient + fromClient };
+    });
+    freeing.sort((one, other) => other.bytes - one.bytes);
+    for (const { connection, forClient, fromClient, bytes } of freeing) {
+      if (bytes === 0 || !this.isHigh) return;
+      this.#end(connection, forClient >= fromClient ? CLOSE.slowConsumer : CLOSE.inboxFull);
+    }
+  }
+
+  /** Closes a connection, where it is not closed yet, and discards what waits of it. */
+  #end(connection: Connection, cause: CloseCause): void {
+    this.#outboxes.delete(connection);
+    this.#close(connection, cause);
+    this.#draining.get(connection)?.();
+    this.#draining.delete(connection);
   }
 
   /** The largest first, since one loss is better than many. */
