@@ -117,12 +117,10 @@ export class BunSocket implements ClientSocket, FrameSink {
 
   readTraffic(): Traffic | null {
     const { tcpInfo, localPort } = this.#shared;
-    if (tcpInfo === null) return null;
-    const descriptor = tcpInfo.find(this, {
-      address: this.#ws.remoteAddress,
-      port: this.#port,
-      localPort: localPort(),
-    });
+    // Bun asks the kernel for the address, and a connection that was reset a moment ago has none.
+    const address: string | undefined = this.#ws.remoteAddress;
+    if (tcpInfo === null || address === undefined) return null;
+    const descriptor = tcpInfo.find(this, { address, port: this.#port, localPort: localPort() });
     return descriptor === null ? null : tcpInfo.read(descriptor);
   }
 

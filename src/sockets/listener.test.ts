@@ -57,3 +57,47 @@ test("what is published does not overtake what was sent to a member in the same 
   expect(texts).toEqual([...expected, "last"]);
   client.destroy();
 });
+
+test("what a WebSocket handler throws is reported as the error that it is", async () => {
+  const upgrade: Pick<Upgrade, "handle"> = {
+    handle: async ({ request }, server) => {
+      server.upgrade(request, { data: new BunSocket(new Connection(someFacts()), null, 0) });
+      return undefined;
+    },
+  };
+  const bug = new Error("a bug");
+  const lifecycle: Pick<Lifecycle, "opened" | "pinged" | "closed"> = {
+    opened: () => {},
+    pinged: () => {
+      throw bug;
+    },
+    closed: () => {},
+  };
+  const report = new RecordingReport();
+  const listener = listen(
+    {
+      host: "127.0.0.1",
+      port: 0,
+      reusePort: false,
+      keepAliveMs: 75_000,
+      tls: null,
+      websocket: { compression: false, maxMessageBytes: 65_536, maxOutboxBytes: 1_000_000 },
+      peerBehind: null,
+    },
+    {
+      upgrade: upgrade as Upgrade,
+      lifecycle: lifecycle as Lifecycle,
+      report,
+      refuse: () => new Response(),
+      route: () => null,
+    },
+  );
+  const client = await RawWebSocket.open({ port: listener.port });
+  client.send({ opcode: OPCODE.ping, payload: "" });
+  // The pong goes out before the handler runs.
+  await client.frame();
+  while (report.faults.length === 0) await new Promise(setImmediate);
+  expect(report.faults).toEqual([bug]);
+  client.destroy();
+  await listener.stop();
+});

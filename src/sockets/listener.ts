@@ -244,7 +244,7 @@ function websocketHandlers(
   shared: SharedBySockets & { readonly options: WebSocketLimits },
   lifecycle: Lifecycle,
   report: Report,
-): Bun.WebSocketHandler<BunSocket> & { error: (ws: unknown, error: unknown) => void } {
+): Bun.WebSocketHandler<BunSocket> & { error: (first: unknown, second: unknown) => void } {
   const { options } = shared;
   const { maxMessageBytes, maxOutboxBytes, compression } = options;
   return {
@@ -280,8 +280,9 @@ function websocketHandlers(
       ws.data.closed();
       lifecycle.closed(ws.data.connection, closeCauseFromBun(code, reason));
     },
-    error(_ws, error) {
-      report.fault("WebSocket handler", error);
+    // Bun 1.4 gives the error first, other than its documentation says.
+    error(first, second) {
+      report.fault("WebSocket handler", first instanceof Error ? first : second);
     },
   };
 }

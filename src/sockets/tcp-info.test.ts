@@ -65,6 +65,14 @@ describe.skipIf(process.platform !== "linux")("the traffic of a client", () => {
   });
 });
 
+test("of a connection that was reset, but whose end has not been told yet, nothing is known", async () => {
+  stage = new SocketStage();
+  const { client, socket } = await stage.connect();
+  // On the loopback the kernel has it at once; the event loop hears of it in a later turn.
+  client.reset();
+  expect(socket.readTraffic()).toBeNull();
+});
+
 test("where the system does not tell, nothing is known", async () => {
   stage = new SocketStage();
   stage.tcpInfo = null;
