@@ -95,7 +95,11 @@ class ClusterNode implements NodeParts {
     });
     const whenCopied = () => this.#copy.whenCopied();
     this.#logs = new NodeLogs({ stream, whenCopied, skipped: report.copy.skipped });
-    this.ruleStore = new KvRuleStore({ ...common, onFailure: report.rulesUnavailable });
+    this.ruleStore = new KvRuleStore({
+      ...common,
+      onRemade: report.rulesRemade,
+      onFailure: report.rulesUnavailable,
+    });
     stack.push(() => this.ruleStore.close());
   }
 

@@ -82,7 +82,10 @@ export class GroupRules {
    * in a group by them has left it.
    */
   async load(): Promise<void> {
-    await this.#parts.store.watch((change) => this.#apply(change));
+    const anew = () => {
+      this.#revision = 0;
+    };
+    await this.#parts.store.watch((change) => this.#apply(change), anew);
   }
 
   /** How many rules are in force; one that has just ended may still count. */

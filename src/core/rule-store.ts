@@ -30,8 +30,11 @@ export type RuleWrite = { readonly kind: "written"; readonly revision: number } 
 export interface RuleStore {
   /** Whether every change so far has been told, and changes can be written. */
   readonly isCurrent: boolean;
-  /** To be called once. Tells every rule that is kept, expired ones too, then every change; resolves after the former. */
-  watch(listener: (change: RuleChange) => void): Promise<void>;
+  /**
+   * To be called once. Tells every rule that is kept, expired ones too, then every change; resolves after the former. `anew`: what
+   * kept them was lost, and revisions begin at one again.
+   */
+  watch(listener: (change: RuleChange) => void, anew?: () => void): Promise<void>;
   /** Adds a rule or replaces the one of the same key. */
   put(rule: GroupRule): Promise<RuleWrite>;
   /** Removes rules, whatever their revision; the answer's is that of the last. */

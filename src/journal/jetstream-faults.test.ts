@@ -278,3 +278,25 @@ async function published({ journal }: LogNode): Promise<void> {
   const watcher = await stage.startNode();
   while ((await watcher.stream.last(journal.nodeId)) === null) await new Promise(setImmediate);
 }
+
+describe("a log that nobody writes to", () => {
+  test("is written anew where its stream is deleted, and where another node has made the stream again", async () => {
+    const first = await stage.startNode();
+    const second = await stage.startNode();
+    connect(first, 3, "first");
+    connect(second, 2, "second");
+    await first.journal.whenCopied();
+    await second.journal.whenCopied();
+    await first.deleteStream();
+    for (const { reports } of [first, second]) await reports.heard("copied", 2);
+    for (const [node, count, name] of [
+      [first, 3, "first"],
+      [second, 2, "second"],
+    ] as const) {
+      const found = await node.readLog();
+      expect(found.map((entry) => ("facts" in entry ? entry.facts.connectionId : entry.state))).toEqual(
+        connected(count, name).map((words) => words.replace(" connecting", "")),
+      );
+    }
+  });
+});

@@ -20,6 +20,9 @@ const MIN_BYTES_BETWEEN_SNAPSHOTS = 1024 * 1024;
 const FIRST_RETRY_MS = 250;
 const MAX_RETRY_MS = 5000;
 
+/** How often a log that nobody writes to is looked at: it may have been deleted. */
+const LOOK_MS = 5000;
+
 /** How long the end waits for what is not copied yet. */
 const CLOSE_LIMIT_MS = 2000;
 
@@ -88,6 +91,7 @@ export class LogWriter {
   #retryTimer: ReturnType<typeof setTimeout> | null = null;
   #endPause: (() => void) | null = null;
   #closing: Promise<void> | null = null;
+  readonly #lookTimer: ReturnType<typeof setInterval>;
 
   constructor(options: LogWriterOptions) {
     this.#options = options;
@@ -106,6 +110,7 @@ export class LogWriter {
       changed: () => this.#wake(),
       tooLarge: (facts) => options.report.tooLarge(facts),
     });
+    this.#lookTimer = setInterval(() => void this.#look(), LOOK_MS);
     options.stream.onChange((isUp) => (isUp ? this.#begin() : this.#failed("the connection to NATS was lost")));
   }
 
@@ -149,6 +154,7 @@ export class LogWriter {
   }
 
   async #end(): Promise<void> {
+    clearInterval(this.#lookTimer);
     const copied = this.whenCopied();
     this.#endPause?.();
     let timer: ReturnType<typeof setTimeout> | undefined;
@@ -182,6 +188,18 @@ export class LogWriter {
     if (this.#isWorking || (this.#phase !== "catching-up" && this.#phase !== "copying")) return;
     this.#isWorking = true;
     void this.#work(this.#life);
+  }
+
+  /** Whether the log is as it was left: a stream that was deleted tells nobody, and a crash would then lose all that is owed. */
+  async #look(): Promise<void> {
+    if (this.#phase !== "copying" || this.#isWorking) return;
+    const [life, sequence] = [this.#life, this.#lastSequence];
+    const cause = await this.#stream.last(this.#nodeId).then(
+      (last) => ((last?.sequence ?? 0) === sequence ? null : `the log in ${this.#stream.name} is not as it was left`),
+      (error: Error) => `${this.#stream.name}: ${error.message}`,
+    );
+    const isQuiet = this.#phase === "copying" && !this.#isWorking;
+    if (cause !== null && isQuiet && life === this.#life && sequence === this.#lastSequence) this.#failed(cause);
   }
 
   async #work(life: number): Promise<void> {

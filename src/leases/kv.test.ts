@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
-import { jetstream } from "@nats-io/jetstream";
+import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { Kvm } from "@nats-io/kv";
 import { until } from "../../test/support/deadline.ts";
 import { FakeClock } from "../../test/support/fake-clock.ts";
@@ -36,6 +36,7 @@ class Node {
       clock: this.clock,
       report: {
         leasesUnavailable: (reason) => void this.said.push(reason),
+        leasesRemade: (count) => void this.said.push(`remade ${count}`),
         leasesAvailable: () => void this.said.push("available"),
         leaseIgnored: (key) => void this.said.push(`ignored ${key}`),
       },
@@ -243,6 +244,34 @@ describe("NATS that was away", () => {
     expect([one.lostTimes, (await leaseOf("one"))?.state]).toEqual([0, "held"]);
   });
 });
+
+describe("a bucket that is deleted under living nodes", () => {
+  test("is made again in quiet with the leases of all, and a node that had just died is found gone", async () => {
+    const [one, two] = [await new Node("one").start(), await new Node("two").start()];
+    await new Node("dead").start();
+    await until(() => one.leases.isWatching && two.leases.isWatching, "the watch");
+    await nodes.pop()?.crash();
+    await deleteBucket(one);
+    for (const node of [one, two]) {
+      await until(() => node.said.some((line) => line.startsWith("remade")), `the new bucket at ${node.id}`);
+    }
+    for (const id of ["one", "two", "dead"]) {
+      await until(async () => (await leaseOf(id))?.state === "held", `the lease of ${id}`);
+    }
+    // Another node may have written a living node's lease first.
+    const isFound = async () => {
+      for (const node of [one, two]) await node.clock.advance(500);
+      return one.gone.includes("dead");
+    };
+    await until(isFound, "the dead one to be found");
+    expect([one.lostTimes, two.lostTimes]).toEqual([0, 0]);
+  });
+});
+
+async function deleteBucket(node: Node): Promise<void> {
+  if (node.link.connection === null) throw new Error("no connection");
+  await (await jetstreamManager(node.link.connection)).streams.delete("KV_t_nodes");
+}
 
 test("after stop nothing is renewed and no timer is left; it may be called twice", async () => {
   const node = await new Node("one").start();

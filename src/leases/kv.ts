@@ -20,6 +20,8 @@ const SHOWN_KEY_LENGTH = 64;
 export interface LeaseReport {
   /** The bucket of leases cannot be used. Said once for each time. */
   leasesUnavailable(reason: string): void;
+  /** The bucket was deleted and is there again, with this node's lease and those of so many others that it knows. */
+  leasesRemade(count: number): void;
   /** This node's lease is renewed again. */
   leasesAvailable(): void;
   /** Something stands in the bucket under a key that is no node's name; the key, cut. */
@@ -71,6 +73,8 @@ export class KvLeases implements Leases {
   readonly #options: KvLeasesOptions;
   readonly #bucket: Bucket;
   readonly #others = new Map<string, Seen>();
+  /** Nodes whose lease was in a bucket that was deleted, and is not heard from the new one yet. */
+  readonly #unfilled = new Set<string>();
   /** Nodes found gone, with the revision that showed it. */
   readonly #gone = new Map<string, number>();
   #nodeId: string;
@@ -93,9 +97,9 @@ export class KvLeases implements Leases {
       replicas: options.replicas,
       maxAgeMs: TRACE_MS,
       listener: {
-        begin: (lastRevision) => this.#begin(lastRevision),
+        begin: (isRemade) => this.#begin(isRemade),
         entry: (entry) => this.#heard(entry),
-        caughtUp: () => void this.#renew(),
+        caughtUp: () => void this.#caughtUp(),
       },
       onFailure: (reason) => this.#notRenewed(reason),
     });
@@ -159,12 +163,27 @@ export class KvLeases implements Leases {
     }
   }
 
-  #begin(lastRevision: number): void {
+  #begin(isRemade: boolean): void {
+    if (isRemade) this.#startAnew();
     // What was seen before says nothing: the others could not renew either.
     this.#others.clear();
     this.#renewingSinceMs = null;
-    // The bucket was lost and made anew, and this node's lease with it.
-    if (this.#revision !== null && lastRevision < this.#revision) this.#revision = null;
+  }
+
+  /** The bucket was deleted, and all leases with it. That of a node which has just died must be there to run out. */
+  #startAnew(): void {
+    for (const nodeId of this.#others.keys()) this.#unfilled.add(nodeId);
+    this.#gone.clear();
+    this.#revision = null;
+    this.#options.report.leasesRemade(this.#unfilled.size);
+  }
+
+  async #caughtUp(): Promise<void> {
+    await this.#renew();
+    // Not where a node has written its own: it lives.
+    for (const nodeId of [...this.#unfilled]) {
+      await this.#bucket.put(nodeId, JSON.stringify({ state: "held", by: nodeId } satisfies Lease), 0);
+    }
   }
 
   #heard({ key, revision, value }: BucketEntry): void {
@@ -172,6 +191,7 @@ export class KvLeases implements Leases {
       this.#options.report.leaseIgnored(key.slice(0, SHOWN_KEY_LENGTH));
       return;
     }
+    this.#unfilled.delete(key);
     if (key === this.#nodeId) {
       // A claim is noticed here before the next renewal fails by it.
       if (value !== null && this.#revision !== null && revision > this.#revision) void this.#renew();

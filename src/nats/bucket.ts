@@ -1,4 +1,5 @@
 import {
+  JetStreamApiError,
   type JetStreamClient,
   type JetStreamManager,
   jetstream,
@@ -18,8 +19,8 @@ export interface BucketEntry {
 
 /** What a bucket is told of by. */
 export interface BucketListener {
-  /** The watch begins, at first and after every outage. A last revision below one that was heard: the bucket was lost and made anew. */
-  begin(lastRevision: number): void;
+  /** The watch begins, at first and after every outage. `isRemade`: the bucket was lost since, and this is another one. */
+  begin(isRemade: boolean): void;
   /** What is there comes first, then every change, each in the order of its revision. After an outage what was heard may come again. */
   entry(entry: BucketEntry): void;
   /** All that was there has been told: at first, and after every outage. */
@@ -51,6 +52,9 @@ const RETRY_MS = 500;
 /** A watch that has told nothing for this long, and not all that was there, begins anew. */
 const STALL_MS = 2000;
 
+/** How often it is looked whether the bucket is still there: a watch of one that was deleted tells nothing. */
+const LOOK_MS = 5000;
+
 /** JetStream's code for a write that expected another last revision. */
 const WRONG_LAST_SEQUENCE = 10_071;
 
@@ -66,12 +70,16 @@ interface Session {
  * A JetStream key-value bucket that is watched as long as the process lives, through every outage.
  *
  * Order:  the watch begins anew whenever the link comes up, so nothing that happened meanwhile is missed.
- * Errors: none are thrown for a remote fault. The bucket is made where it is missing.
+ * Errors: none are thrown for a remote fault. The bucket is made where it is missing; one that is deleted while it is watched is noticed
+ *         by the next write, or within five seconds.
  */
 export class Bucket {
   readonly #options: BucketOptions;
   #session: Session | null = null;
   #stopWatch: () => void = () => {};
+  #look: () => void = () => {};
+  /** What tells the bucket that was watched last from a later one of its name. */
+  #created: string | null = null;
   #round = 0;
   #caughtUp = false;
   #stopped = false;
@@ -136,6 +144,7 @@ export class Bucket {
     this.#session = null;
     this.#stopWatch();
     this.#stopWatch = () => {};
+    this.#look = () => {};
   }
 
   async #run(round: number): Promise<void> {
@@ -166,13 +175,22 @@ export class Bucket {
     }
     this.#session = session;
     this.#stopWatch = () => watch.stop();
-    this.#options.listener.begin(streamInfo.state.last_seq);
+    let isGone = false;
+    this.#look = onlyOneAtATime(async () => {
+      if (isGone || (await this.#isThere(session, streamInfo.created))) return;
+      isGone = true;
+      watch.stop();
+    });
+    const isRemade = this.#created !== null && this.#created !== streamInfo.created;
+    this.#created = streamInfo.created;
+    this.#options.listener.begin(isRemade);
     if (values === 0) this.#sayCaughtUp();
     // The last of what was there may be erased before it is told: then nothing says that it was the last.
     const stall = setInterval(() => {
       if (!this.#caughtUp && !isTold) watch.stop();
       isTold = false;
     }, STALL_MS);
+    const look = setInterval(() => this.#look(), LOOK_MS);
     let isTold = true;
     try {
       for await (const entry of watch) {
@@ -183,9 +201,20 @@ export class Bucket {
       }
     } finally {
       clearInterval(stall);
+      clearInterval(look);
     }
     this.#session = null;
     this.#caughtUp = false;
+    if (isGone) throw new Error(`the bucket ${this.#options.name} was deleted`);
+  }
+
+  /** True also where the servers do not say. */
+  async #isThere({ manager }: Session, created: string): Promise<boolean> {
+    try {
+      return (await manager.streams.info(`KV_${this.#options.name}`)).created === created;
+    } catch (error) {
+      return !(error instanceof JetStreamApiError && error.status === 404);
+    }
   }
 
   async #openSession(): Promise<Session> {
@@ -226,9 +255,23 @@ export class Bucket {
       });
       return ack.seq;
     } catch (error) {
-      return isConflict(error) ? "conflict" : "unavailable";
+      if (isConflict(error)) return "conflict";
+      this.#look();
+      return "unavailable";
     }
   }
+}
+
+/** Calls while one is under way are left out. */
+function onlyOneAtATime(action: () => Promise<void>): () => void {
+  let isUnderWay = false;
+  return () => {
+    if (isUnderWay) return;
+    isUnderWay = true;
+    void action().finally(() => {
+      isUnderWay = false;
+    });
+  };
 }
 
 function toEntry(entry: KvWatchEntry): BucketEntry {

@@ -165,6 +165,8 @@ const SAMPLES: Samples<Report> = {
   nodesAwaited: (...of) => [[word(...of)]],
   leasesUnavailable: one,
   leasesAvailable: none,
+  leasesRemade: () => [1],
+  rulesRemade: () => [1],
   leaseIgnored: one,
   leaseLost: (...of) => [word(...of), "new", 1],
   rulesUnavailable: one,

@@ -48,6 +48,8 @@ export interface ClusterReport {
   nodesAwaited(nodeIds: readonly string[]): void;
   leasesUnavailable(reason: string): void;
   leasesAvailable(): void;
+  leasesRemade(count: number): void;
+  rulesRemade(count: number): void;
   leaseIgnored(key: string): void;
   /** Another node has taken over this one's connections, `count` of them. */
   leaseLost(nodeId: string, newNodeId: string, count: number): void;
@@ -206,6 +208,14 @@ function createClusterReport(lines: LineSums, clientOf: LogReportOptions["client
       }),
     leasesUnavailable: (reason) => say("warn", "lease not renewed: lost nodes are not taken over", { reason }),
     leasesAvailable: () => say("info", "lease renewed again"),
+    leasesRemade: (count) =>
+      say("error", "bucket of leases deleted from NATS: made again, and filled with the nodes that are known", {
+        count,
+      }),
+    rulesRemade: (count) =>
+      say("error", "bucket of group rules deleted from NATS: made again, and filled with the rules that are known", {
+        count,
+      }),
     leaseIgnored: (key) => say("warn", "ignored in the bucket of leases: this key is no node's name", { key }),
     leaseLost: (nodeId, newNodeId, count) =>
       say("error", "lease lost: another node has taken over these connections", { nodeId, newNodeId, count }),

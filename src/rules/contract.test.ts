@@ -29,7 +29,13 @@ async function natsPlace(): Promise<Place> {
     open: () => {
       const link = NatsLink.start(options, report);
       links.push(link);
-      return new KvRuleStore({ link, prefix: "rules", replicas: 1, onFailure: expect.unreachable });
+      return new KvRuleStore({
+        link,
+        prefix: "rules",
+        replicas: 1,
+        onRemade: () => expect.unreachable(),
+        onFailure: expect.unreachable,
+      });
     },
     end: async () => {
       for (const link of links) await link.stop();
@@ -318,7 +324,13 @@ test("KvRuleStore takes no rule from the bucket whose names are none or that nev
   const options = { servers: [server.url], user: null, password: null, token: null, credsFile: null, tls: null };
   const link = NatsLink.start(options, { up: () => {}, down: () => {}, refused: () => {} });
   const open = () =>
-    new KvRuleStore({ link, prefix: "rules", replicas: 1, onFailure: (reason) => void faults.push(reason) });
+    new KvRuleStore({
+      link,
+      prefix: "rules",
+      replicas: 1,
+      onRemade: () => {},
+      onFailure: (reason) => void faults.push(reason),
+    });
   const node = await Watched.open({ open, end: async () => {} });
   const bad = [
     { ...RULE, hub: "no hub" },
@@ -349,7 +361,13 @@ describe("KvRuleStore without NATS", () => {
     const link = NatsLink.start(options, { up: () => {}, down: () => {}, refused: () => {} });
     const place: Place = {
       open: () =>
-        new KvRuleStore({ link, prefix: "rules", replicas: 1, onFailure: (reason) => void faults.push(reason) }),
+        new KvRuleStore({
+          link,
+          prefix: "rules",
+          replicas: 1,
+          onRemade: () => {},
+          onFailure: (reason) => void faults.push(reason),
+        }),
       end: async () => {},
     };
     const node = await Watched.open(place);

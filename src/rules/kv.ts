@@ -7,12 +7,17 @@ import { hubKey, isHubName, isName } from "../protocol/names.ts";
 /** How often, and after how long, the traces of rules that were ended are taken out of the bucket. */
 const TIDY_MS = 3_600_000;
 
+/** How many rules are written at once into a bucket that was deleted. */
+const FILLED_AT_ONCE = 100;
+
 /** What the store needs. */
 export interface KvRuleStoreOptions {
   readonly link: NatsLink;
   /** The bucket is `<prefix>_rules`. */
   readonly prefix: string;
   readonly replicas: number;
+  /** The bucket was deleted and is there again, filled with so many rules that this node knows. */
+  readonly onRemade: (count: number) => void;
   /** The bucket cannot be read, or holds something that is no rule. */
   readonly onFailure: (reason: string) => void;
 }
@@ -20,6 +25,7 @@ export interface KvRuleStoreOptions {
 /** A rule and what it was last heard of. */
 interface Known {
   readonly key: RuleKey;
+  readonly expiresAtMs: number;
   readonly revision: number;
 }
 
@@ -34,24 +40,30 @@ interface Known {
 export class KvRuleStore implements RuleStore {
   readonly #bucket: Bucket;
   readonly #onFailure: (reason: string) => void;
+  readonly #onRemade: (count: number) => void;
   /** By bucket key: what must be told as removed when it is gone. */
   readonly #known = new Map<string, Known>();
   /** The keys told since the watch began; null once it has caught up. */
   #seen: Set<string> | null = new Set();
   #revision = 0;
+  /** Keys of rules that were in a bucket that was deleted, and are not heard from the new one yet. */
+  readonly #unfilled = new Set<string>();
+  #isRemade = false;
+  #anew: () => void = () => {};
   #listener: (change: RuleChange) => void = () => {};
   #loaded: () => void = () => {};
   #tidy: ReturnType<typeof setInterval> | null = null;
 
-  constructor({ link, prefix, replicas, onFailure }: KvRuleStoreOptions) {
+  constructor({ link, prefix, replicas, onRemade, onFailure }: KvRuleStoreOptions) {
     this.#onFailure = onFailure;
+    this.#onRemade = onRemade;
     this.#bucket = new Bucket({
       link,
       name: `${prefix}_rules`,
       replicas,
       maxAgeMs: 0,
       listener: {
-        begin: (lastRevision) => this.#begin(lastRevision),
+        begin: (isRemade) => this.#begin(isRemade),
         entry: (entry) => this.#heard(entry),
         caughtUp: () => this.#caughtUp(),
       },
@@ -64,8 +76,9 @@ export class KvRuleStore implements RuleStore {
   }
 
   /** Resolves with the first time that NATS is up, however late that is. */
-  watch(listener: (change: RuleChange) => void): Promise<void> {
+  watch(listener: (change: RuleChange) => void, anew: () => void = () => {}): Promise<void> {
     this.#listener = listener;
+    this.#anew = anew;
     const loaded = new Promise<void>((resolve) => {
       this.#loaded = resolve;
     });
@@ -99,6 +112,8 @@ export class KvRuleStore implements RuleStore {
       const key = keyOf(rule);
       if (this.#known.get(key)?.revision !== rule.revision) continue;
       this.#known.delete(key);
+      // In the new bucket its revision is another change's.
+      if (this.#unfilled.delete(key)) continue;
       // A node that is away takes it out when it is back.
       await this.#bucket.erase(rule.revision).catch(() => {});
     }
@@ -109,14 +124,19 @@ export class KvRuleStore implements RuleStore {
     this.#bucket.stop();
   }
 
-  #begin(lastRevision: number): void {
+  #begin(isRemade: boolean): void {
     this.#seen = new Set();
-    // A bucket that was lost counts from one again; what is not in the new one has ended.
-    if (lastRevision < this.#revision) this.#revision = 0;
+    if (!isRemade) return;
+    // The new bucket counts from one again, and nobody has ended what it lacks.
+    this.#revision = 0;
+    this.#isRemade = true;
+    for (const key of this.#known.keys()) this.#unfilled.add(key);
+    this.#anew();
   }
 
   #heard({ key, revision, value }: BucketEntry): void {
     this.#seen?.add(key);
+    this.#unfilled.delete(key);
     if (revision <= this.#revision) return;
     this.#revision = revision;
     if (value === null) {
@@ -128,7 +148,8 @@ export class KvRuleStore implements RuleStore {
       this.#onFailure(`the bucket of group rules has something else under ${key}`);
       return;
     }
-    this.#known.set(key, { key: { hub: rule.hub, userId: rule.userId, group: rule.group }, revision });
+    const { hub, userId, group, expiresAtMs } = rule;
+    this.#known.set(key, { key: { hub, userId, group }, expiresAtMs, revision });
     this.#listener({ ...rule, revision });
   }
 
@@ -144,8 +165,31 @@ export class KvRuleStore implements RuleStore {
     this.#seen = null;
     // Ended while NATS was away, and its trace is gone too.
     if (seen !== null)
-      for (const key of [...this.#known.keys()]) if (!seen.has(key)) this.#removed(key, this.#revision);
+      for (const key of [...this.#known.keys()])
+        if (!seen.has(key) && !this.#unfilled.has(key)) this.#removed(key, this.#revision);
     this.#loaded();
+    void this.#fill();
+  }
+
+  /** Writes what the new bucket lacks, only where no other node has. What fails is written when the watch begins once more. */
+  async #fill(): Promise<void> {
+    const lacking = [...this.#unfilled];
+    let count = 0;
+    for (let from = 0; from < lacking.length; from += FILLED_AT_ONCE) {
+      const written = await Promise.all(lacking.slice(from, from + FILLED_AT_ONCE).map((key) => this.#fillOne(key)));
+      count += written.filter(Boolean).length;
+    }
+    if (!this.#isRemade || this.#unfilled.size > lacking.length) return;
+    this.#isRemade = false;
+    this.#onRemade(count);
+  }
+
+  async #fillOne(key: string): Promise<boolean> {
+    const known = this.#known.get(key);
+    if (known === undefined) return false;
+    const { hub, userId, group } = known.key;
+    const value = JSON.stringify({ hub, userId, group, expiresAtMs: known.expiresAtMs });
+    return typeof (await this.#bucket.put(key, value, 0)) === "number";
   }
 }
 
