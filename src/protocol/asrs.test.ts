@@ -41,7 +41,7 @@ describe("formatAsrsHeaders", () => {
       "X-ASRS-Hub: Chat",
       "X-ASRS-Category: connections",
       "X-ASRS-Event: handshake",
-      "X-ASRS-User-Id: zoë",
+      "X-ASRS-User-Id: zo\u00c3\u00ab",
       "X-ASRS-User-Claims: sub: zo%C3%AB",
       "X-ASRS-Signature: sha256=aa,sha256=bb",
       "X-ASRS-Client-Query: a=1&b=%0d%0a",
@@ -81,7 +81,7 @@ describe("formatAsrsHeaders", () => {
       "X-ASRS-Category: messages",
       "X-ASRS-Connection-Id: id-1",
       "X-ASRS-Event: message",
-      "X-ASRS-User-Id: zoë",
+      "X-ASRS-User-Id: zo\u00c3\u00ab",
       "X-ASRS-User-Claims: sub: zo%C3%AB",
       "X-ASRS-Signature: sha256=aa,sha256=bb",
       "X-ASRS-Client-Query: a=1&b=%0d%0a",
@@ -92,13 +92,22 @@ describe("formatAsrsHeaders", () => {
     ]);
   });
 
+  test("writes a chain that an older journal kept as Unicode as UTF-8, and any other as it is", () => {
+    const chainOf = (forwardedFor: string) => {
+      const event = { ...disconnect(), facts: { ...FACTS, forwardedFor } };
+      return format(event).find((line) => line.startsWith("X-Forwarded-For"));
+    };
+    expect(chainOf("東, 1.2.3.4")).toBe("X-Forwarded-For: \u00e6\u009d\u00b1, 1.2.3.4");
+    expect(chainOf("gr\u00fc\u00df, 1.2.3.4")).toBe("X-Forwarded-For: gr\u00fc\u00df, 1.2.3.4");
+  });
+
   test("gives disconnect the seed's headers, then how the connection ended", () => {
     expect(format(disconnect())).toEqual([
       "X-ASRS-Hub: Chat",
       "X-ASRS-Category: connections",
       "X-ASRS-Connection-Id: id-1",
       "X-ASRS-Event: disconnect",
-      "X-ASRS-User-Id: zoë",
+      "X-ASRS-User-Id: zo\u00c3\u00ab",
       "X-ASRS-User-Claims: sub: zo%C3%AB",
       "X-ASRS-Signature: sha256=aa,sha256=bb",
       "X-ASRS-Client-Query: a=1&b=%0d%0a",

@@ -1,6 +1,8 @@
 import { categoryOf, type MessageEvent, messageEventIdStart, type UpstreamEvent } from "./events.ts";
-import type { HeaderLine } from "./headers.ts";
+import { encodeHeaderValue, type HeaderLine } from "./headers.ts";
 import { percentEncodeForHeader } from "./percent.ts";
+
+const BEYOND_BYTES = /[^\0-\xff]/;
 
 /** What an event's headers say that is no fact of the connection: made anew for every try. */
 export interface AsrsContext {
@@ -37,17 +39,22 @@ export function formatLastingHeaders(event: UpstreamEvent, context: Omit<AsrsCon
     if (event.certThumbprint !== null) lines.push(["X-ASRS-Client-Cert-Thumbprint", event.certThumbprint]);
     lines.push(["X-ASRS-Connection-Id", facts.connectionId]);
   }
-  lines.push(["X-ASRS-Hub", context.hub], ["X-ASRS-Category", categoryOf(event.name)]);
+  lines.push(["X-ASRS-Hub", encodeHeaderValue(context.hub)], ["X-ASRS-Category", categoryOf(event.name)]);
   if (event.name !== "connect") lines.push(["X-ASRS-Connection-Id", facts.connectionId]);
   lines.push(
     ["X-ASRS-Event", event.name === "connect" ? context.connectEventName : event.name],
-    ["X-ASRS-User-Id", facts.userId],
+    ["X-ASRS-User-Id", encodeHeaderValue(facts.userId)],
     ["X-ASRS-User-Claims", facts.claims],
     ["X-ASRS-Signature", context.signature],
   );
   if (facts.clientQuery !== "") lines.push(["X-ASRS-Client-Query", facts.clientQuery]);
-  lines.push(["X-Forwarded-For", facts.forwardedFor]);
+  lines.push(["X-Forwarded-For", forwardedForBytes(facts.forwardedFor)]);
   return lines;
+}
+
+/** A journal of before 0.1.0 may hold a chain as Unicode; all others have one char a byte. */
+function forwardedForBytes(forwardedFor: string): string {
+  return BEYOND_BYTES.test(forwardedFor) ? encodeHeaderValue(forwardedFor) : forwardedFor;
 }
 
 /** Where the date stands in `formatMessageLines`. */

@@ -18,9 +18,12 @@ export type ConnectReply =
       readonly userId: string | null;
     };
 
-/** The subprotocols that a client offers, from its `Sec-WebSocket-Protocol`. Source: RFC 6455 section 4.2.1. */
+/**
+ * The subprotocols that a client offers, from its `Sec-WebSocket-Protocol` as it arrived, one char a byte. Each is decoded for itself,
+ * since one may be UTF-8 and the next Latin-1. Source: RFC 6455 section 4.2.1.
+ */
 export function parseSubprotocols(header: string | null): string[] {
-  return splitList(header ?? "");
+  return splitList(header ?? "").map(decodeHeaderValue);
 }
 
 /**

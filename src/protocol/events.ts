@@ -23,7 +23,7 @@ export interface ConnectionFacts {
   readonly claims: string;
   /** The raw query string without `?` and without the access token. */
   readonly clientQuery: string;
-  /** The whole `X-Forwarded-For` value. */
+  /** The whole `X-Forwarded-For` value, one char a byte. */
   readonly forwardedFor: string;
   /**
    * Facts that a newer version of hubwire stored and this one does not know, as the JSON text of an object. They are stored and handed
@@ -37,7 +37,7 @@ export interface ConnectEvent {
   /** The same on every try of this event. */
   readonly eventId: string;
   readonly facts: ConnectionFacts;
-  /** The client's `Sec-WebSocket-Protocol`, all lines joined by `, `; null where it sent none. */
+  /** The client's `Sec-WebSocket-Protocol`, all lines joined by `, `, one char a byte; null where it sent none. */
   readonly subprotocols: string | null;
   /** SHA-1, 40 upper-case hex digits; null where the client showed no certificate. */
   readonly certThumbprint: string | null;

@@ -1,7 +1,8 @@
 /**
  * Header lines as they stand on the wire: order, spelling and repeats are kept.
  *
- * Values that arrived have one char a byte, and `decodeHeaderValue` makes Unicode of them; those that are sent are Unicode.
+ * Values have one char a byte, as they arrived or will be sent: `decodeHeaderValue` and `encodeHeaderValue` turn them into Unicode
+ * and back.
  * Source: RFC 9110 sections 5 and 7.6.1; docs of the spec, section 5 ("non-ASCII").
  */
 export type HeaderLine = readonly [name: string, value: string];
@@ -92,4 +93,11 @@ export function decodeHeaderValue(latin1: string): string {
   } catch {
     return latin1;
   }
+}
+
+const ASCII = /^[\0-\x7f]*$/;
+
+/** Writes a Unicode value as the bytes in which it is sent, one char a byte: as UTF-8. */
+export function encodeHeaderValue(text: string): string {
+  return ASCII.test(text) ? text : Buffer.from(text, "utf8").toString("latin1");
 }

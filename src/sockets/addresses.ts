@@ -1,5 +1,6 @@
 import { BlockList, isIP } from "node:net";
 import { addressBlock } from "../config/ip-address.ts";
+import { splitList, trimOptionalSpace } from "../protocol/headers.ts";
 
 const MAPPED_IPV4 = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i;
 const IPV4_WITH_PORT = /^(\d+\.\d+\.\d+\.\d+):\d+$/;
@@ -46,30 +47,35 @@ export interface Origin {
 /**
  * Works out where a request comes from.
  *
- * Shape:  `peer` is the socket's address; `chain` the request's own `X-Forwarded-For`, all lines joined by `, `, or null.
- *         The chain counts only where the peer is a trusted proxy.
- * Source: the seed, `X-Forwarded-For`; spec section 5.
+ * Shape:  `peer` is the socket's address; `chain` the request's own `X-Forwarded-For`, all lines joined by `, `, or null, one char a
+ *         byte. The chain counts only where the peer is a trusted proxy, and then goes on byte for byte, but for its empty parts and
+ *         the ports of addresses.
+ * Source: the seed, `X-Forwarded-For`.
  */
 export function traceOrigin(peer: string, chain: string | null, trusted: TrustedProxies): Origin {
   const peerAddress = plainAddress(peer);
-  const hasChain = chain !== null && chain.trim() !== "";
+  const parts = chain === null ? "" : withoutEmptyParts(chain);
+  const hasChain = parts !== "";
   if (!hasChain || !trusted.includes(peerAddress)) {
     const clientBlock = addressBlock(peerAddress);
     return { forwardedFor: peerAddress, clientAddress: peerAddress, clientBlock, isChainIgnored: hasChain };
   }
-  const plainChain = chain.trim().replace(/[^,\s]+/g, plainAddress);
+  const plainChain = parts.replace(/[^, \t]+/g, plainAddress);
   const forwardedFor = `${plainChain}, ${peerAddress}`;
   const clientAddress = findClient(forwardedFor, trusted);
   return { forwardedFor, clientAddress, clientBlock: addressBlock(clientAddress), isChainIgnored: false };
+}
+
+/** A list without its empty elements, and otherwise as it is. */
+function withoutEmptyParts(list: string): string {
+  const parts = list.split(",").filter((part) => trimOptionalSpace(part) !== "");
+  return trimOptionalSpace(parts.join(","));
 }
 
 /** The client's address in the whole `X-Forwarded-For` that the upstream gets: the first from the right that is no trusted proxy's. */
 export function findClient(forwardedFor: string, trusted: TrustedProxies): string {
   // Without a proxy the chain is the client's address.
   if (!forwardedFor.includes(",")) return forwardedFor;
-  const hops = forwardedFor
-    .split(",")
-    .map((hop) => hop.trim())
-    .filter((hop) => hop !== "");
+  const hops = splitList(forwardedFor);
   return hops.findLast((hop) => !trusted.includes(hop)) ?? hops[0] ?? "";
 }

@@ -1,5 +1,5 @@
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
-import { decodeHeaderValue, splitList } from "../protocol/headers.ts";
+import { splitList } from "../protocol/headers.ts";
 
 /** 16 bytes in base64: what a `Sec-WebSocket-Key` is. Source: RFC 6455 section 4.1. */
 const WEBSOCKET_KEY = /^[A-Za-z0-9+/]{22}==$/;
@@ -8,6 +8,9 @@ const WEBSOCKET_KEY = /^[A-Za-z0-9+/]{22}==$/;
 const MAX_LIST_ELEMENTS = 64;
 const MAX_LIST_BYTES = 8192;
 const LISTS = ["Connection", "Upgrade", "Sec-WebSocket-Protocol", "X-Forwarded-For"] as const;
+
+/** Bytes that no value may hold; Bun refuses all of them but DEL. Source: RFC 9110 section 5.5. */
+const CONTROL = /[\0-\x08\x0a-\x1f\x7f]/;
 
 const EXPECTED = { Connection: "Upgrade", Upgrade: "websocket", "Sec-WebSocket-Version": "13" };
 
@@ -42,10 +45,14 @@ export function checkHandshake(method: string, headers: Headers): Refusal | null
   if (headers.has("transfer-encoding") || (headers.get("content-length") ?? "0") !== "0") {
     return refusal("bad_request", "a WebSocket handshake has no body", "Content-Length");
   }
-  if (headers.get("sec-websocket-protocol")?.trim() === "") {
-    return refusal("bad_request", "Sec-WebSocket-Protocol must not be blank", "Sec-WebSocket-Protocol");
-  }
-  return null;
+  const subprotocols = headers.get("sec-websocket-protocol");
+  if (subprotocols === null) return null;
+  const fault = CONTROL.test(subprotocols)
+    ? "must not hold control characters"
+    : splitList(subprotocols).length === 0
+      ? "must name a subprotocol"
+      : null;
+  return fault === null ? null : refusal("bad_request", `Sec-WebSocket-Protocol ${fault}`, "Sec-WebSocket-Protocol");
 }
 
 /** Which bound a header's list is past; null where it keeps both. */
@@ -59,10 +66,4 @@ function listFault(value: string | null): string | null {
 function hasToken(headers: Headers, name: string, token: string): boolean {
   const value = headers.get(name);
   return value?.split(",").some((element) => element.trim().toLowerCase() === token) ?? false;
-}
-
-/** A request header as Unicode; null where it is absent. Several lines come joined by `, `. */
-export function readHeader(headers: Headers, name: string): string | null {
-  const value = headers.get(name);
-  return value === null ? null : decodeHeaderValue(value);
 }

@@ -7,10 +7,11 @@ import type { Admission, Admitted } from "../core/admission.ts";
 import type { Report, WaitingClient } from "../core/ports.ts";
 import { formatClientQuery, queryTokens } from "../protocol/client-query.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
+import { encodeHeaderValue } from "../protocol/headers.ts";
 import { type Origin, type TrustedProxies, traceOrigin } from "./addresses.ts";
 import { refusalResponse, relayedResponse } from "./answers.ts";
 import { BunSocket } from "./bun-socket.ts";
-import { checkHandshake, readHeader } from "./handshake.ts";
+import { checkHandshake } from "./handshake.ts";
 import type { RelayedAnswers } from "./relayed-answers.ts";
 
 /** Who is at the other end of a request's TCP connection. */
@@ -88,7 +89,7 @@ export class Upgrade {
   }
 
   #trace({ headers }: Request, peerAddress: string): Origin {
-    return traceOrigin(peerAddress, readHeader(headers, "x-forwarded-for"), this.#options.trustedProxies);
+    return traceOrigin(peerAddress, headers.get("x-forwarded-for"), this.#options.trustedProxies);
   }
 
   async #admit(client: ClientRequest, origin: Origin, server: Server<BunSocket>): Promise<Response | undefined> {
@@ -107,7 +108,7 @@ export class Upgrade {
         forwardedFor: origin.forwardedFor,
       },
       client: new ClientOfRequest(request),
-      subprotocols: readHeader(request.headers, "sec-websocket-protocol"),
+      subprotocols: request.headers.get("sec-websocket-protocol"),
       certThumbprint: certificate.value,
     });
     if (admitted.kind === "left") return this.#clientLeft(hub, origin);
@@ -116,7 +117,7 @@ export class Upgrade {
 
     const { connection, firstFrame } = admitted;
     // An empty value sends no header; without it Bun would choose the first subprotocol that was offered.
-    const chosen = Buffer.from(admitted.subprotocol ?? "", "utf8").toString("latin1");
+    const chosen = encodeHeaderValue(admitted.subprotocol ?? "");
     this.#hideOffer(client);
     let upgraded = false;
     try {

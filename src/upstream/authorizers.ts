@@ -1,5 +1,6 @@
 import type { AllowedHosts } from "../config/allowed-hosts.ts";
 import type { UpstreamAuth } from "../config/schema.ts";
+import { encodeHeaderValue } from "../protocol/headers.ts";
 import { type Authorizer, fixedAuthorizer } from "./authorization.ts";
 import { createManagedIdentitySource, findIdentityEndpoint, METADATA_BASE_URL } from "./managed-identity.ts";
 import { createOAuth2Source, isFitForSecrets } from "./oauth2.ts";
@@ -27,7 +28,7 @@ export function createAuthorizer(auth: UpstreamAuth, options: AuthorizerOptions)
     case "none":
       return fixedAuthorizer([]);
     case "headers":
-      return fixedAuthorizer(Object.entries(auth.headers));
+      return fixedAuthorizer(Object.entries(auth.headers).map(([name, value]) => [name, encodeHeaderValue(value)]));
     default:
       return new TokenCache(createTokenSource(auth, options), options.clock, options.onFault);
   }

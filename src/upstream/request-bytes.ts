@@ -1,8 +1,8 @@
 import type { HeaderLines } from "../protocol/headers.ts";
 import { Exchange, type ExchangeOwner } from "./exchange.ts";
 
-/** What must never stand in a request line or header value: it would begin another line. */
-const ENDS_A_LINE = /[\r\n\0]/;
+/** What must never stand in a header value: it would begin another line, or is no byte. */
+const NOT_OF_A_VALUE = /[\r\n\0\u0100-\uffff]/;
 
 /** One HTTP request, whole. */
 export interface HttpRequest {
@@ -17,8 +17,8 @@ export interface HttpRequest {
  * Forms a request's bytes, head and body in one piece, so that one write sends both.
  *
  * Shape:  `opening` holds the header lines that every request of an origin begins with, `Host` first, each with its
- *         CRLF. A POST always has a `Content-Length`. Values go out as UTF-8.
- * Errors: throws where a value would end its line; whoever made it should have refused it (a bug of ours).
+ *         CRLF. A POST always has a `Content-Length`. Values have one char a byte.
+ * Errors: throws where a value would end its line or is not of bytes; whoever made it should have refused it (a bug of ours).
  * Source: RFC 9112 sections 3 and 6.2; spec section 5.
  */
 export function formatRequest(request: HttpRequest, opening: string): Buffer {
@@ -26,14 +26,14 @@ export function formatRequest(request: HttpRequest, opening: string): Buffer {
   // A GET has no content, and some servers balk at one that says so.
   const end = method === "GET" ? "\r\n" : `Content-Length: ${body.length}\r\n\r\n`;
   const text = formatStart(request, opening) + end;
-  const bytes = Buffer.allocUnsafe(Buffer.byteLength(text) + body.length);
-  bytes.set(body, bytes.write(text));
+  const bytes = Buffer.allocUnsafe(text.length + body.length);
+  bytes.set(body, bytes.write(text, "latin1"));
   return bytes;
 }
 
 /** Forms a request's bytes up to where its remaining headers are to stand. Errors: as `formatRequest`. */
 export function formatRequestStart(request: Omit<HttpRequest, "body">, opening: string): Buffer {
-  return Buffer.from(formatStart(request, opening), "utf8");
+  return Buffer.from(formatStart(request, opening), "latin1");
 }
 
 const DIGIT_0 = 0x30;
@@ -113,7 +113,7 @@ function formatStart({ method, target, headers }: Omit<HttpRequest, "body">, ope
 function formatLines(headers: HeaderLines): string {
   let lines = "";
   for (const [name, value] of headers) {
-    if (ENDS_A_LINE.test(value)) throw new Error(`the value of ${name} would end its header line`);
+    if (NOT_OF_A_VALUE.test(value)) throw new Error(`the value of ${name} cannot stand in a header line`);
     lines += `${name}: ${value}\r\n`;
   }
   return lines;
