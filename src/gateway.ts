@@ -23,7 +23,7 @@ import { CLOSE } from "./protocol/close-causes.ts";
 import { spellHub } from "./protocol/names.ts";
 import { findClient, TrustedProxies } from "./sockets/addresses.ts";
 import { type Doors, type DoorsParts, openDoors } from "./sockets/doors.ts";
-import { fittingConnections } from "./sockets/file-limit.ts";
+import { fitFileLimit } from "./sockets/file-limit.ts";
 import type { PlainRequest } from "./sockets/listener.ts";
 import { RelayedAnswers } from "./sockets/relayed-answers.ts";
 import { Upgrade } from "./sockets/upgrade.ts";
@@ -137,13 +137,15 @@ function findKeys({ accessKeys, dataDir }: Config): { keys: AccessKeys; keyFile:
   return { keys: { primary: kept.key, secondary: null }, keyFile: kept.path };
 }
 
-/** What follows from a configuration alone. */
-function readConfig(config: Config, log: Logger): Omit<Running, "keys"> {
+/** What follows from a configuration and the file limit alone. Errors: throws where too few connections fit. */
+function readConfig(given: Config, log: Logger): Omit<Running, "keys"> {
+  const { config, warnings } = fitFileLimit(given);
+  for (const warning of warnings) log.warn(warning);
   return {
     config,
     publicHosts: publicHosts(config),
     trustedProxies: new TrustedProxies(config.trustedProxies),
-    options: { ...collectLiveOptions(config), maxConnections: fitConnections(config, log) },
+    options: collectLiveOptions(config),
   };
 }
 
@@ -157,8 +159,8 @@ function reloadGateway(
   const isKept = config.accessKeys.primary === null && running.config.accessKeys.primary === null;
   const { keys } = isKept ? running : findKeys(config);
   const { options, ...read } = readConfig(config, log);
-  // The one step that can fail comes first.
-  core.upstream.reload(config.upstreams, {
+  // What can fail comes first.
+  core.upstream.reload(read.config.upstreams, {
     maxResponseBytes: options.maxResponseBytes,
     allowedUpstreamHosts: config.allowedUpstreamHosts,
     hubSpellings: config.hubSpellings,
@@ -261,21 +263,6 @@ function buildUpgrade(
     },
     { admission: core.admission, relayed, report },
   );
-}
-
-function fitConnections({ limits, upstreams, listen: { tls, api } }: Config, log: Logger): number {
-  const upstreamCalls = upstreams.reduce((sum, entry) => sum + entry.maxConcurrency, 0);
-  const perConnection = tls !== null && tls.clientCert !== "none" ? 3 : 1;
-  const listeners = api === null ? 1 : 2;
-  const fitting = fittingConnections(limits.maxConnections, { perConnection, upstreamCalls, listeners });
-  if (fitting < limits.maxConnections) {
-    const wanted = limits.maxConnections;
-    log.warn(
-      { wanted, fitting },
-      "limits.maxConnections lowered to what the file limit allows: raise it with ulimit -n",
-    );
-  }
-  return fitting;
 }
 
 function addressesOf(

@@ -22,6 +22,7 @@ import type { ExampleBackend } from "./example.ts";
 import { type Gateway, startGateway } from "./gateway.ts";
 import { watchLauncher } from "./launcher-watch.ts";
 import { endWithSentence, ProcessOutput } from "./observe/process-output.ts";
+import { fitFileLimit } from "./sockets/file-limit.ts";
 import { systemClock } from "./system-clock.ts";
 
 /** The command line or the configuration cannot be used. Source: the issue of the configuration; sysexits has none. */
@@ -44,7 +45,8 @@ async function run(command: Command): Promise<void> {
       return command.example === null || command.configFile !== null ? startAlone(command) : startWithExample(command);
     case "check": {
       const { config, warnings, filePath } = loadConfig(sourcesOf(command));
-      for (const warning of [...warnings, ...findDataDirWarnings(config.dataDir)]) console.log(`warning: ${warning}`);
+      const all = [...warnings, ...findDataDirWarnings(config.dataDir), ...fitFileLimit(config).warnings];
+      for (const warning of all) console.log(`warning: ${warning}`);
       for (const line of describeListeners(config)) console.log(line);
       console.log(`${filePath ?? "The configuration"} is good.`);
       return;
@@ -85,6 +87,8 @@ async function startProcesses(command: Start, count: number): Promise<void> {
   const { config, filePath } = loadConfig(sourcesOf(command));
   const fault = sharingFault(config);
   if (fault !== null) throw new UsageError(`hubwire start --processes ${fault}`);
+  // Each process has the same limit: one sentence now, not one for each process and each of its starts.
+  fitFileLimit(config);
   const { dataDir, listen } = config;
   const apiUrl = listen.api === null ? null : listenerUrl(listen.tls, listen.api.host, listen.api.port);
   const output = new ProcessOutput({ maxLogBufferBytes: config.limits.maxLogBufferBytes, clock: systemClock });

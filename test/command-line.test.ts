@@ -77,7 +77,8 @@ describe("hubwire check", () => {
   test("says where each listener is, the last line that the file is good", async () => {
     const listen = { host: "0.0.0.0", api: { port: 8081 } };
     const upstreams = [{ urlTemplate: "http://127.0.0.1:1/{event}" }];
-    const file = writeConfig("apart.json", { listen, upstreams, publicUrls: ["https://a.example"] });
+    const limits = { maxConnections: 100 };
+    const file = writeConfig("apart.json", { listen, upstreams, limits, publicUrls: ["https://a.example"] });
     const { code, stdout } = await hubwire("check", "--config", file);
     const lines = ["clients: http://0.0.0.0:8080", "the REST API: http://127.0.0.1:8081", `${file} is good.`, ""];
     expect([code, stdout]).toEqual([0, lines.join("\n")]);

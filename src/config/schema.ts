@@ -130,7 +130,7 @@ const websocketSchema = z.strictObject({
 const limitsSchema = z.strictObject({
   maxConnections: count(50_000, 1, 10_000_000).register(optionDocs, {
     unit: "count",
-    doc: "Open connections; the next one gets 503. Must fit the process's file limit. An idle one costs about 4 kB.",
+    doc: "Open connections; the next one gets 503. Lowered to what the process's file limit allows. An idle one costs about 4 kB.",
   }),
   maxPendingUpgrades: count(1024, 1, 1_000_000).register(optionDocs, {
     unit: "count",

@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import type { Config } from "../config/schema.ts";
 
 /** File descriptors for all but clients and calls to upstreams: the first listener and its plain HTTP, logs, the data folder. */
 const RESERVED = 64;
@@ -6,21 +7,84 @@ const RESERVED = 64;
 /** File descriptors for each further listener: its own, and its callers' connections. */
 const RESERVED_PER_LISTENER = 64;
 
+/** With fewer connections than this a gateway is of no use, unless so few were asked for. */
+const MIN_CONNECTIONS = 64;
+
+/** The part of the files that calls to upstreams may have, where not everything fits. */
+const CALLS_SHARE = 0.25;
+
+/** A configuration that fits the file limit. */
+export interface FittedConfig {
+  readonly config: Config;
+  /** What was lowered, one sentence each. */
+  readonly warnings: readonly string[];
+}
+
 /**
- * The number of connections that the process's file limit allows.
+ * Lowers `limits.maxConnections` and the entries' `maxConcurrency` so far that the process never has more files open than its
+ * limit allows.
  *
- * Why: at the limit Bun spins at 100 % without a word, so the configured bound must lie below it.
- * Shape: at most `wanted`; `wanted` itself on a system that does not tell its limit. `perConnection` descriptors each.
+ * Why:    at the limit Bun spins at 100 % without a word, so the configured bounds must lie below it.
+ * Shape:  calls to upstreams have a quarter of the files, and more where connections leave more; of too few calls each entry
+ *         has an equal part, or all that it asks for if that is less.
+ * Errors: throws where fewer than 64 connections fit, or than were asked for if that is less, with the numbers.
+ * Source: docs/decisions/0030-the-file-limit-is-shared.md.
  */
-export function fittingConnections(
-  wanted: number,
-  use: { readonly perConnection: number; readonly upstreamCalls: number; readonly listeners: number },
-): number {
-  const limit = readFileLimit();
-  if (limit === null) return wanted;
-  const reserved = RESERVED + (use.listeners - 1) * RESERVED_PER_LISTENER + use.upstreamCalls;
-  const left = Math.floor((limit - reserved) / use.perConnection);
-  return Math.max(1, Math.min(wanted, left));
+export function fitFileLimit(config: Config, limit = readFileLimit()): FittedConfig {
+  const { limits, upstreams, listen } = config;
+  if (limit === null) return { config, warnings: [] };
+  const perConnection = listen.tls !== null && listen.tls.clientCert !== "none" ? 3 : 1;
+  const own = RESERVED + (listen.api === null ? 0 : RESERVED_PER_LISTENER);
+  const free = limit - own;
+  const wanted = upstreams.map(({ maxConcurrency }) => maxConcurrency);
+  const left = Math.max(Math.floor(free * CALLS_SHARE), free - limits.maxConnections * perConnection);
+  const callsEach = levelOf(wanted, Math.max(left, upstreams.length));
+  const maxConcurrency = wanted.map((calls) => Math.min(calls, callsEach));
+  const calls = maxConcurrency.reduce((sum, count) => sum + count, 0);
+  const fitting = Math.max(0, Math.floor((free - calls) / perConnection));
+  const needed = Math.min(MIN_CONNECTIONS, limits.maxConnections);
+  if (fitting < needed) {
+    const parts = `${own} for the gateway itself, ${calls} for calls to upstreams, ${perConnection} for each connection`;
+    throw new Error(
+      `the file limit (ulimit -n) of ${limit} has room for ${fitting} connections, and at least ${needed} are needed: ${parts}. Raise the limit${fitting > 0 ? `, or set limits.maxConnections to ${fitting} or less` : ""}`,
+    );
+  }
+  const maxConnections = Math.min(limits.maxConnections, fitting);
+  const fitted = {
+    ...config,
+    limits: { ...limits, maxConnections },
+    upstreams: upstreams.map((entry, position) => ({ ...entry, maxConcurrency: maxConcurrency[position] ?? 1 })),
+  };
+  return { config: fitted, warnings: findWarnings(config, { limit, maxConnections, callsEach }) };
+}
+
+function findWarnings(
+  { limits, upstreams }: Config,
+  fitted: { readonly limit: number; readonly maxConnections: number; readonly callsEach: number },
+): string[] {
+  const { limit, maxConnections, callsEach } = fitted;
+  const why = `the file limit (ulimit -n) is ${limit}`;
+  const lowered = upstreams.flatMap(({ maxConcurrency }, position) =>
+    maxConcurrency > callsEach ? [`upstreams[${position}]`] : [],
+  );
+  return [
+    ...(maxConnections < limits.maxConnections
+      ? [`limits.maxConnections is lowered from ${limits.maxConnections} to ${maxConnections}: ${why}`]
+      : []),
+    ...(lowered.length > 0 ? [`maxConcurrency is lowered to ${callsEach} in ${lowered.join(", ")}: ${why}`] : []),
+  ];
+}
+
+/** The highest bound for each, so that all together are at most `total`; at least 1. */
+function levelOf(wanted: readonly number[], total: number): number {
+  let left = total;
+  const ascending = wanted.toSorted((a, b) => a - b);
+  for (const [position, count] of ascending.entries()) {
+    const each = Math.floor(left / (ascending.length - position));
+    if (count > each) return each;
+    left -= count;
+  }
+  return Number.POSITIVE_INFINITY;
 }
 
 /** The hard limit, since Bun raises the soft one to it. Null where there is no /proc. */

@@ -1,0 +1,95 @@
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { COMMANDS_TIMEOUT_MS, startCommand } from "./support/command.ts";
+import { CommandGateway } from "./support/command-gateway.ts";
+import { within } from "./support/deadline.ts";
+import { KEYS } from "./support/gateway.ts";
+import { type Exchange, RawBackend } from "./support/raw-backend.ts";
+import { RawWebSocket } from "./support/raw-websocket.ts";
+
+setDefaultTimeout(COMMANDS_TIMEOUT_MS);
+
+/** 64 files are the gateway's own, and a quarter of the others is for calls. */
+const FILE_LIMIT = 256;
+const CALLS = 48;
+const CONNECTIONS = 144;
+
+/** Runs hubwire under a file limit of the test's choosing, with one entry of upstreams. */
+async function hubwire(fileLimit: number, command: string): Promise<{ code: number | null; said: string }> {
+  const entry = JSON.stringify([{ urlTemplate: "http://127.0.0.1:1/{event}" }]);
+  const line = `ulimit -n ${fileLimit} && cd "$(mktemp -d)" && exec node "$LAUNCHER" ${command} --upstreams='${entry}' 2>&1`;
+  const LAUNCHER = `${import.meta.dir}/../bin/hubwire.mjs`;
+  await using running = startCommand(line, { env: { LAUNCHER } });
+  return { code: await running.ended, said: running.stdout() };
+}
+
+describe("a file limit that is too low for what is configured", () => {
+  test("is said by check, with what it lowers", async () => {
+    const { code, said } = await hubwire(1024, "check");
+    expect(said).toContain(
+      "warning: limits.maxConnections is lowered from 50000 to 720: the file limit (ulimit -n) is 1024\n",
+    );
+    expect(said).toContain(
+      "warning: maxConcurrency is lowered to 240 in upstreams[0]: the file limit (ulimit -n) is 1024\n",
+    );
+    expect(code).toBe(0);
+  });
+
+  test.each(["check", "start --listen-port=0"])(
+    "ends %s with the numbers where 64 connections do not fit",
+    async (command) => {
+      const { code, said } = await hubwire(128, command);
+      expect(said).toContain(
+        "hubwire: the file limit (ulimit -n) of 128 has room for 48 connections, and at least 64 are needed",
+      );
+      expect(said).not.toContain("listening");
+      expect(code).toBe(1);
+    },
+  );
+
+  test("does not refuse a start that asks for fewer connections", async () => {
+    const { code } = await hubwire(128, "check --limits-max-connections=48");
+    expect(code).toBe(0);
+  });
+});
+
+test.each([
+  ["after the start", false],
+  ["after a reload", true],
+])(
+  "all connections and calls that a low file limit leaves work at the same time, and no more (%s)",
+  async (_when, reloads) => {
+    await using backend = await RawBackend.start();
+    const held: Exchange[] = [];
+    const full = Promise.withResolvers<void>();
+    backend.onMessage = (exchange) => {
+      held.push(exchange);
+      if (held.length === CALLS) full.resolve();
+    };
+    const configOf = (maxWaitMs: number) => {
+      return { accessKeys: KEYS, upstreams: [{ urlTemplate: `${backend.url}/{event}`, maxWaitMs }] };
+    };
+    await using gateway = await CommandGateway.start({
+      config: configOf(60_000),
+      within: ["sh", "-c", `ulimit -n ${FILE_LIMIT} && exec "$@"`, "sh"],
+    });
+    if (reloads) {
+      gateway.replace(configOf(61_000));
+      await gateway.logged("configuration reloaded");
+    }
+    const open = () => RawWebSocket.open({ port: gateway.port, path: "/ws/client/hubs/chat" });
+    const clients: RawWebSocket[] = [];
+    for (let count = 0; count < CONNECTIONS; count++) clients.push(await open());
+    for (const client of clients) client.text("hello");
+    await within(full.promise, `${CALLS} calls at the backend`);
+    const over = await RawWebSocket.request({ port: gateway.port, path: "/ws/client/hubs/chat" });
+    expect((await over.head()).firstLine).toContain("503");
+    expect((await fetch(`http://127.0.0.1:${gateway.port}/api/health`)).status).toBe(200);
+    expect(held).toHaveLength(CALLS);
+    backend.onMessage = (exchange) => exchange.reply(200, ["Content-Type: text/plain"], "answer");
+    for (const exchange of held) backend.onMessage(exchange);
+    expect(await Promise.all(clients.map((client) => client.nextText()))).toEqual(
+      new Array(CONNECTIONS).fill("answer"),
+    );
+    for (const client of [...clients, over]) client.destroy();
+  },
+);
