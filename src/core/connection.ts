@@ -16,7 +16,8 @@ import type { SendRates } from "./send-rates.ts";
  */
 export class Connection implements ConnectionFacts {
   readonly connectionId: string;
-  readonly hub: string;
+  /** Set by the registry to a string that all of a hub hold. */
+  hub: string;
   readonly claims: string;
   readonly clientQuery: string;
   readonly forwardedFor: string;

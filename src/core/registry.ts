@@ -10,6 +10,8 @@ interface Group {
 
 /** The connections of one hub, by user and by group. Most users have one connection, and a set of one takes 250 bytes. */
 interface Hub {
+  /** The string that all of its connections hold. */
+  readonly name: string;
   readonly users: Map<string, Connection | Set<Connection>>;
   readonly groups: Map<string, Group>;
   size: number;
@@ -47,10 +49,11 @@ export class Registry {
     const key = hubKey(connection.hub);
     let hub = this.#hubs.get(key);
     if (hub === undefined) {
-      hub = { users: new Map(), groups: new Map(), size: 0 };
+      hub = { name: connection.hub, users: new Map(), groups: new Map(), size: 0 };
       this.#hubs.set(key, hub);
     }
     hub.size++;
+    if (connection.hub === hub.name) connection.hub = hub.name;
     addToUser(hub, connection);
     if (connection.groups === null) return;
     const names = new GroupNames();
