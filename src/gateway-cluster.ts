@@ -15,6 +15,7 @@ import type { SqliteJournal } from "./journal/sqlite.ts";
 import { KvLeases } from "./leases/kv.ts";
 import { readNodeId, writeNodeId } from "./leases/node-id-file.ts";
 import { NatsLink } from "./nats/link.ts";
+import { describeUnsafe, isUnsafeVersion } from "./nats/server-version.ts";
 import { NODE_ID_LENGTH, nodeOf } from "./protocol/connection-id.ts";
 import { KvRuleStore } from "./rules/kv.ts";
 import { systemClock } from "./system-clock.ts";
@@ -45,9 +46,21 @@ export async function buildClusterNode(
   if (cluster === null) throw new Error("the configuration has no cluster");
   const link = NatsLink.start(cluster.nats, report.nats);
   stack.push(() => link.stop());
+  warnOfVersions(link, report);
   const node = new ClusterNode({ running, report, stack }, cluster.nats, link);
   await node.openJournal(wasUsed);
   return node;
+}
+
+/** Says once of each version that is too old that a server of it is used. */
+function warnOfVersions(link: NatsLink, report: LogReport): void {
+  const said = new Set<string>();
+  link.onChange((isUp) => {
+    const version = link.connection?.info?.version ?? "";
+    if (!isUp || said.has(version) || !isUnsafeVersion(version)) return;
+    said.add(version);
+    report.natsUnsafe(describeUnsafe(version));
+  });
 }
 
 /**

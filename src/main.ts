@@ -45,8 +45,8 @@ async function run(command: Command): Promise<void> {
       return command.example === null || command.configFile !== null ? startAlone(command) : startWithExample(command);
     case "check": {
       const { config, warnings, filePath } = loadConfig(sourcesOf(command));
-      const all = [...warnings, ...findDataDirWarnings(config.dataDir), ...fitFileLimit(config).warnings];
-      for (const warning of all) console.log(`warning: ${warning}`);
+      const ofConfig = [...warnings, ...findDataDirWarnings(config.dataDir), ...fitFileLimit(config).warnings];
+      for (const warning of [...ofConfig, ...(await findNatsWarnings(config))]) console.log(`warning: ${warning}`);
       for (const line of describeListeners(config)) console.log(line);
       console.log(`${filePath ?? "The configuration"} is good.`);
       return;
@@ -67,6 +67,13 @@ async function run(command: Command): Promise<void> {
     case "help":
       console.log(command.text);
   }
+}
+
+/** Asks the servers for their versions, where they can be reached. */
+async function findNatsWarnings({ cluster }: Config): Promise<string[]> {
+  if (cluster === null) return [];
+  const { findUnsafeServers } = await import("./nats/server-version.ts");
+  return await findUnsafeServers(cluster.nats.servers);
 }
 
 function sourcesOf(command: { configFile: string | null; flags?: Readonly<Record<string, string>> }): ConfigSources {

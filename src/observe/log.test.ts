@@ -161,6 +161,7 @@ const SAMPLES: Samples<Report> = {
     differs: one,
     skipped: (...of) => [word(...of), 1],
   },
+  natsUnsafe: one,
   messagesDropped: (...of) => [1, word(...of)],
   nodesAwaited: (...of) => [[word(...of)]],
   leasesUnavailable: one,

@@ -44,6 +44,8 @@ export interface ClusterReport {
     differs(detail: string): void;
     skipped(nodeId: string, count: number): void;
   };
+  /** A server is of a version that is known to lose writes. */
+  natsUnsafe(reason: string): void;
   messagesDropped(count: number, reason: string): void;
   nodesAwaited(nodeIds: readonly string[]): void;
   leasesUnavailable(reason: string): void;
@@ -201,6 +203,7 @@ function createClusterReport(lines: LineSums, clientOf: LogReportOptions["client
       skipped: (nodeId, count) =>
         say("error", "messages or entries of a lost node's journal could not be used", { nodeId, count }),
     },
+    natsUnsafe: (reason) => say("warn", "NATS server is too old for the promise of disconnects", { reason }),
     messagesDropped: (count, reason) => say("warn", "messages between nodes dropped", { count, reason }),
     nodesAwaited: (nodeIds) =>
       say("warn", "nodes have not answered since NATS is back: pushes and questions are answered 503 till then", {

@@ -13,8 +13,8 @@ setDefaultTimeout(60_000);
 const PASSWORD = "12e5";
 const ROUTE_PASSWORD = "34e5";
 
-/** A test's server keeps its streams elsewhere. */
-const OWN_FOLDER = { 'store_dir: "/data"': "" };
+/** A test's server keeps its streams elsewhere, and that of Debian refuses a key that 2.10 has brought. */
+const OWN_FOLDER = { 'store_dir: "/data"': "", "sync_interval: always": "" };
 
 /** Connects once, without trying again. */
 function login(server: NatsServer, as: ConnectionOptions): Promise<NatsConnection> {
@@ -40,6 +40,19 @@ function exchange(text: string, changes: Readonly<Record<string, string>>): stri
     return changed.replaceAll(from, to);
   }, text);
 }
+
+test("every file for a NATS of 2.10 or newer has each write synced before it is acknowledged", () => {
+  const [container] = findManifest("StatefulSet", "nats").spec.template.spec.containers;
+  const files = [
+    [readCompose().services["nats"]?.image, readComposeFile("nats.conf")],
+    [container.image, findManifest("ConfigMap", "nats").data["nats.conf"]],
+  ] as const;
+  for (const [image = "", text = ""] of files) {
+    const [, major, minor] = /^nats:(\d+)\.(\d+)/.exec(image) ?? [];
+    expect(Number(major) * 100 + Number(minor)).toBeGreaterThanOrEqual(210);
+    expect(text).toMatch(/^ *sync_interval: always$/m);
+  }
+});
 
 test("the server of compose.yaml lets in hubwire with its password, nobody else, and keeps streams", async () => {
   const { environment = {} } = readCompose().services["nats"] ?? {};
