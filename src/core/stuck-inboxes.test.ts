@@ -41,7 +41,8 @@ test("stay while one of their messages is answered every two seconds", async () 
   const [client] = await talkers(100);
   stage.pressure.hold(8000);
   expect(stage.pressure.isHigh).toBe(true);
-  for (let round = 0; round < 5; round++) {
+  // For less than five seconds: then a client that moves is ended too.
+  for (let round = 0; round < 3; round++) {
     await client?.send("more");
     await stage.clock.advance(1500);
     stage.upstream.settleFirst(answer(204));
