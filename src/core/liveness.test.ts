@@ -69,6 +69,18 @@ describe("a silent connection", () => {
   });
 });
 
+test("a bug of ours with one connection leaves none unwatched that stood behind it", async () => {
+  const { clock, dead, add } = stage();
+  const [faulty, ...others] = [add(), add(), add()];
+  faulty.socket.ping = () => {
+    throw new Error("a bug of ours");
+  };
+  await expect(clock.advance(20_100)).rejects.toThrow("a bug of ours");
+  await clock.advance(20_100);
+  expect(others.map(({ socket }) => socket.done)).toEqual([["ping"], ["ping"]]);
+  expect(dead).toEqual(others.map(({ connection }) => connection));
+});
+
 test("a connection with traffic is never pinged", async () => {
   const { clock, dead, liveness, add } = stage();
   const { connection, socket } = add();

@@ -182,7 +182,16 @@ export class Liveness {
     if (due === undefined || due.size === 0) return;
     const visited = [...due];
     due.clear();
-    for (const connection of visited) this.#visit(connection);
+    let next = 0;
+    try {
+      for (const connection of visited) {
+        next++;
+        this.#visit(connection);
+      }
+    } finally {
+      // A bug of ours with one of them is none with the others, which would never be looked at again.
+      for (const connection of visited.slice(next)) this.#place(connection, 1);
+    }
   }
 
   #visit(connection: Connection): void {
