@@ -21,6 +21,13 @@ afterEach(() => {
   watch = null;
 });
 
+interface Over {
+  readonly isCompressed?: boolean;
+  readonly told?: boolean;
+  readonly clientQuery?: string;
+  readonly claims?: string;
+}
+
 function stage({ maxBufferedBytes = MAX_BUFFERED } = {}) {
   const clock = new FakeClock();
   const registry = new Registry();
@@ -39,8 +46,9 @@ function stage({ maxBufferedBytes = MAX_BUFFERED } = {}) {
   watch = new MemoryWatch({ options: { maxBufferedBytes, maxMessageBytes: MIB }, registry, memory, clock, close });
   const own = watch;
   /** A client of whose incomplete message so much has arrived, and whose last whole one came at this tick. */
-  const open = (partialBytes: number, messageAtTick = 0, over: { isCompressed?: boolean; told?: boolean } = {}) => {
-    const connection = new Connection(someFacts({ connectionId: `c${registry.size}` }));
+  const open = (partialBytes: number, messageAtTick = 0, over: Over = {}) => {
+    const { clientQuery = "", claims = "" } = over;
+    const connection = new Connection(someFacts({ connectionId: `c${registry.size}`, clientQuery, claims }));
     const socket = new RecordingSocket();
     connection.frameBytes = 5000;
     connection.messageAtTick = messageAtTick;
@@ -133,6 +141,22 @@ describe("a process past its bound", () => {
     memory.resident = START + GROWTH + MIB;
     await look();
     expect(closed.map(({ connection }) => connection)).toEqual([client]);
+  });
+
+  test("then closes clients that keep the longest queries and claims, and none whose are shorter than 4 KiB", async () => {
+    const { memory, watch, closed, open, look } = stage();
+    open(0, 0, { clientQuery: "q".repeat(2048), claims: "c".repeat(2047) });
+    const least = open(0, 0, { clientQuery: "q".repeat(2048), claims: "c".repeat(2048) });
+    const longest = open(0, 0, { clientQuery: "q".repeat(48_000) });
+    const partial = open(MIB, 10);
+    memory.resident = START + GROWTH + 4 * CONNECTION + MIB + 48_000;
+    await look();
+    expect(closed.map(({ connection }) => connection)).toEqual([partial, longest]);
+    memory.resident += 10 * MIB;
+    await look();
+    expect(watch.isOver).toBe(true);
+    expect(closed.map(({ connection }) => connection)).toContain(least);
+    expect(closed[1]?.cause).toEqual({ code: 1013, reason: "buffer limit" });
   });
 
   test("closes no more for memory that was let go and is not given back yet, for a second", async () => {

@@ -45,12 +45,25 @@ const RELEASE_MS = 1000;
 const MIN_PARTIAL_BYTES = 16_384;
 
 /**
+ * A client whose query and claims are shorter is not closed for them: half of what each connection may take. Escaped, a query may have
+ * 48 KB, which are kept for as long as the connection is open.
+ */
+const MIN_KEPT_BYTES = CONNECTION_BYTES / 2;
+
+/** A connection, and what is let go when it is closed. */
+interface Holder {
+  readonly connection: Connection;
+  readonly bytes: number;
+}
+
+/**
  * Bounds what nothing in this process can count: the parts of messages that are not whole yet, which wait inside Bun, up to
  * `maxMessageBytes` for each connection.
  *
  *     the process has grown by more than 3/4 of what it may ─▶ garbage is collected
- *     by more than it may: 1.5 × maxBufferedBytes           ─▶ no new clients, no messages through the REST API; of the clients that are in the middle of a message, those
- *                    that have been without a whole one for the longest are closed (1013)
+ *     by more than it may: 1.5 × maxBufferedBytes           ─▶ no new clients, no messages through the REST API; clients are closed
+ *                    (1013): first those in the middle of a message, those without a whole one for the longest time before others;
+ *                    then those whose queries and claims are kept, the longest first
  *
  * Growth is measured from the start, at least 128 MiB are allowed, and 8 KiB for each open connection.
  * Cost:   one reading of the process's memory in 100 ms, 11 µs; a system call for each connection while memory is short.
@@ -128,16 +141,20 @@ export class MemoryWatch {
     return this.#memory.residentBytes() - this.#startBytes;
   }
 
-  /** Closes clients in the middle of a message until what they hold makes up for the excess. */
+  /** Closes clients in the middle of a message, then those with the longest queries, until what they hold makes up for the excess. */
   #closeLongest(excess: number): void {
-    const partial: { readonly connection: Connection; readonly bytes: number }[] = [];
+    const partial: Holder[] = [];
+    const kept: Holder[] = [];
     for (const connection of this.#registry.all()) {
       const bytes = this.#partialBytes(connection);
+      const keptBytes = connection.clientQuery.length + connection.claims.length;
       if (bytes >= MIN_PARTIAL_BYTES) partial.push({ connection, bytes });
+      else if (keptBytes >= MIN_KEPT_BYTES) kept.push({ connection, bytes: keptBytes });
     }
     partial.sort((one, other) => one.connection.messageAtTick - other.connection.messageAtTick);
+    kept.sort((one, other) => other.bytes - one.bytes);
     let left = excess;
-    for (const { connection, bytes } of partial) {
+    for (const { connection, bytes } of [...partial, ...kept]) {
       if (left <= 0) return;
       left -= bytes;
       this.#releasedBytes += bytes;
