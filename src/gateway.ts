@@ -3,7 +3,7 @@ import { answerHealth, isHealthPath } from "./api/health.ts";
 import { RestApi } from "./api/rest-api.ts";
 import type { AccessKeys } from "./auth/access-keys.ts";
 import { hostOf } from "./auth/audience.ts";
-import { readOrMakeKey } from "./auth/key-file.ts";
+import { readOrMakeKeys } from "./auth/key-file.ts";
 import { RestTokens } from "./auth/rest-token.ts";
 import { hubConfig } from "./config/hub-config.ts";
 import { listenerUrl } from "./config/listener-urls.ts";
@@ -133,8 +133,8 @@ function keepKeys(
 function findKeys({ accessKeys, dataDir }: Config): { keys: AccessKeys; keyFile: string | null } {
   const { primary, secondary } = accessKeys;
   if (primary !== null) return { keys: { primary, secondary }, keyFile: null };
-  const kept = readOrMakeKey(dataDir);
-  return { keys: { primary: kept.key, secondary: null }, keyFile: kept.path };
+  const { keys, path } = readOrMakeKeys(dataDir);
+  return { keys, keyFile: path };
 }
 
 /** What follows from a configuration and the file limit alone. Errors: throws where too few connections fit. */

@@ -3,7 +3,7 @@ import { constants } from "node:os";
 import { join } from "node:path";
 import packageJson from "../package.json" with { type: "json" };
 import { findDataDirWarnings } from "./auth/data-dir-warnings.ts";
-import { readKeptKey, readOrMakeKey } from "./auth/key-file.ts";
+import { readKeptKey, readOrMakeKeys } from "./auth/key-file.ts";
 import {
   type Command,
   type DeadLettersCommand,
@@ -242,7 +242,7 @@ function formatConnectionString({ url, apiUrl }: Gateway, key: string): string {
 
 async function printToken({ configFile, hub, user, ttlSeconds }: Extract<Command, { name: "token" }>): Promise<void> {
   const { config } = loadConfig(sourcesOf({ configFile }));
-  const key = config.accessKeys.primary ?? readOrMakeKey(config.dataDir).key;
+  const key = config.accessKeys.primary ?? readOrMakeKeys(config.dataDir).keys.primary;
   const url = clientsUrl(config);
   if (url === null) {
     throw new UsageError("listen.port is 0, so nobody can tell where clients connect: set publicUrls");

@@ -115,7 +115,8 @@ describe("a data folder that is open to others", () => {
     const port = await listening(command);
     await fill(port, readFileSync(join(dataDir, "access-key"), "utf8").trim());
     expect(modeOf(dataDir)).toBe(VOLUME_MODE);
-    const names = ["access-key", "control.sock", "journal.sqlite", "journal.sqlite-shm", "journal.sqlite-wal", "lock"];
+    const keys = ["access-key", "access-key-secondary"];
+    const names = [...keys, "control.sock", "journal.sqlite", "journal.sqlite-shm", "journal.sqlite-wal", "lock"];
     const rules = ["rules.sqlite", "rules.sqlite-shm", "rules.sqlite-wal"];
     expect(modesBelow(dataDir)).toEqual(Object.fromEntries([...names, ...rules].map((name) => [name, "600"])));
     await end(command);

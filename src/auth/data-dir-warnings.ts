@@ -1,6 +1,6 @@
 import { type Stats, statSync } from "node:fs";
 import { join } from "node:path";
-import { KEY_FILE } from "./key-file.ts";
+import { KEY_FILE, SECONDARY_KEY_FILE } from "./key-file.ts";
 
 const OPEN_TO_OTHERS = 0o077;
 const WRITABLE_BY_OTHERS = 0o022;
@@ -18,9 +18,10 @@ export function findDataDirWarnings(dataDir: string): string[] {
       ? "others than its owner can reach the files in it"
       : "others than its owner can replace the access key and the journal";
   const warnings = [`dataDir ${dataDir} has mode ${octal(folder)}: ${danger}. Its mode should be 0700`];
-  const path = join(dataDir, KEY_FILE);
-  const key = find(path);
-  if (key !== null && (key.mode & OPEN_TO_OTHERS) !== 0) {
+  for (const name of [KEY_FILE, SECONDARY_KEY_FILE]) {
+    const path = join(dataDir, name);
+    const key = find(path);
+    if (key === null || (key.mode & OPEN_TO_OTHERS) === 0) continue;
     warnings.push(`${path} has mode ${octal(key)}: who reads it can make tokens and events. Its mode should be 0600`);
   }
   return warnings;

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { readKeptKey, readOrMakeKey } from "./key-file.ts";
+import { readKeptKey, readOrMakeKeys } from "./key-file.ts";
 
 let parent = "";
 beforeEach(() => {
@@ -12,16 +12,20 @@ afterEach(() => rmSync(parent, { recursive: true, force: true }));
 
 const modeOf = (path: string) => (statSync(path).mode & 0o777).toString(8);
 
-describe("readOrMakeKey", () => {
-  test("makes a key of 32 random bytes in a folder that only its owner may enter, and keeps it", () => {
+describe("readOrMakeKeys", () => {
+  test("makes two keys of 32 random bytes in a folder that only its owner may enter, and keeps them", () => {
     const dataDir = join(parent, "deep", "data");
-    const made = readOrMakeKey(dataDir);
-    expect(Buffer.from(made.key, "base64")).toHaveLength(32);
+    const made = readOrMakeKeys(dataDir);
+    const { primary, secondary } = made.keys;
+    expect(primary).not.toBe(secondary ?? "");
+    for (const key of [primary, secondary]) expect(Buffer.from(key ?? "", "base64")).toHaveLength(32);
     expect(made.path).toBe(join(dataDir, "access-key"));
-    expect([modeOf(dataDir), modeOf(made.path)]).toEqual(["700", "600"]);
-    expect(readFileSync(made.path, "utf8")).toBe(`${made.key}\n`);
-    expect(readOrMakeKey(dataDir)).toEqual(made);
-    expect(readdirSync(dataDir)).toEqual(["access-key"]);
+    const second = join(dataDir, "access-key-secondary");
+    expect([dataDir, made.path, second].map(modeOf)).toEqual(["700", "600", "600"]);
+    expect(readFileSync(made.path, "utf8")).toBe(`${primary}\n`);
+    expect(readFileSync(second, "utf8")).toBe(`${secondary}\n`);
+    expect(readOrMakeKeys(dataDir)).toEqual(made);
+    expect(readdirSync(dataDir).sort()).toEqual(["access-key", "access-key-secondary"]);
   });
 
   test("leaves a folder that is there as it is; the file is the owner's alone, whatever the umask", () => {
@@ -30,7 +34,7 @@ describe("readOrMakeKey", () => {
     chmodSync(dataDir, 0o755);
     const before = process.umask(0);
     try {
-      const { path } = readOrMakeKey(dataDir);
+      const { path } = readOrMakeKeys(dataDir);
       expect([modeOf(dataDir), modeOf(path)]).toEqual(["755", "600"]);
     } finally {
       process.umask(before);
@@ -39,32 +43,43 @@ describe("readOrMakeKey", () => {
 
   test("reads a key that somebody wrote, without the white space around it", () => {
     writeFileSync(join(parent, "access-key"), " my own key \r\n");
-    expect(readOrMakeKey(parent).key).toBe("my own key");
+    expect(readOrMakeKeys(parent).keys.primary).toBe("my own key");
+  });
+
+  test("a folder with one key keeps it, and gets the second", () => {
+    writeFileSync(join(parent, "access-key"), "the first\n", { mode: 0o600 });
+    const { keys } = readOrMakeKeys(parent);
+    expect(keys.primary).toBe("the first");
+    expect(Buffer.from(keys.secondary ?? "", "base64")).toHaveLength(32);
+    expect(readFileSync(join(parent, "access-key"), "utf8")).toBe("the first\n");
+    expect(readOrMakeKeys(parent).keys).toEqual(keys);
   });
 
   test("two folders have two keys", () => {
-    expect(readOrMakeKey(join(parent, "a")).key).not.toBe(readOrMakeKey(join(parent, "b")).key);
+    expect(readOrMakeKeys(join(parent, "a")).keys.primary).not.toBe(readOrMakeKeys(join(parent, "b")).keys.primary);
   });
 
   test("refuses an empty file with a sentence that names it", () => {
-    for (const text of ["", " \n"]) {
-      writeFileSync(join(parent, "access-key"), text);
-      expect(() => readOrMakeKey(parent)).toThrow(`${join(parent, "access-key")} is empty`);
+    for (const name of ["access-key-secondary", "access-key"]) {
+      for (const text of ["", " \n"]) {
+        writeFileSync(join(parent, name), text);
+        expect(() => readOrMakeKeys(parent)).toThrow(`${join(parent, name)} is empty`);
+      }
     }
   });
 
   test("throws where the folder cannot be made", () => {
     writeFileSync(join(parent, "file"), "");
-    expect(() => readOrMakeKey(join(parent, "file", "data"))).toThrow();
+    expect(() => readOrMakeKeys(join(parent, "file", "data"))).toThrow();
   });
 
-  test("processes that start at once end with the same key, and leave one file", async () => {
+  test("processes that start at once end with the same key, and leave two files", async () => {
     // Many folders, each contended for anew: one race alone would be lost by chance only.
-    const script = `import { readOrMakeKey } from "./key-file.ts";
+    const script = `import { readOrMakeKeys } from "./key-file.ts";
       const [parent, startAt] = process.argv.slice(-2);
       while (Date.now() < Number(startAt));
       const keys = [];
-      for (let i = 0; i < 300; i++) keys.push(readOrMakeKey(parent + "/data" + i).key);
+      for (let i = 0; i < 300; i++) keys.push(Object.values(readOrMakeKeys(parent + "/data" + i).keys).join(" "));
       console.log(keys.join());`;
     const startAt = String(Date.now() + 1500);
     const run = () =>
@@ -79,8 +94,8 @@ describe("readOrMakeKey", () => {
     expect(new Set(keys).size).toBe(300);
     for (const [i, key] of keys.entries()) {
       const dataDir = join(parent, `data${i}`);
-      expect(readOrMakeKey(dataDir).key).toBe(key);
-      expect(readdirSync(dataDir)).toEqual(["access-key"]);
+      expect(Object.values(readOrMakeKeys(dataDir).keys).join(" ")).toBe(key);
+      expect(readdirSync(dataDir).sort()).toEqual(["access-key", "access-key-secondary"]);
     }
   }, 30_000);
 });
@@ -90,8 +105,8 @@ describe("readKeptKey", () => {
     const dataDir = join(parent, "data");
     expect(readKeptKey(dataDir)).toBeNull();
     expect(readdirSync(parent)).toEqual([]);
-    const made = readOrMakeKey(dataDir);
-    expect(readKeptKey(dataDir)).toEqual(made);
+    const { keys, path } = readOrMakeKeys(dataDir);
+    expect(readKeptKey(dataDir)).toEqual({ key: keys.primary, path });
   });
 
   test("refuses an empty file with a sentence that names it", () => {

@@ -1,10 +1,13 @@
 import { randomBytes } from "node:crypto";
 import { linkSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { AccessKeys } from "./access-keys.ts";
 import { makeFolder, readPrivateText } from "./private-files.ts";
 
-/** Its name in the data folder. */
+/** The name of the primary key's file in the data folder. */
 export const KEY_FILE = "access-key";
+/** The same of the secondary key's. */
+export const SECONDARY_KEY_FILE = `${KEY_FILE}-secondary`;
 
 /** An access key that the service made for itself, and the file that keeps it. */
 export interface KeptKey {
@@ -13,15 +16,27 @@ export interface KeptKey {
 }
 
 /**
- * Reads the access key kept in a data folder, or makes one: 32 random bytes in base64.
+ * Reads the access keys kept in a data folder, or makes those that are missing. Two, so that the signature has the two entries that it
+ * has with configured keys, and the first change of a key needs no preparation.
+ *
+ * Shape:  a folder with one key keeps it, and gets the second. `path` is the primary key's file.
+ * Errors: as those of `readOrMakeKey`.
+ */
+export function readOrMakeKeys(dataDir: string): { readonly keys: AccessKeys; readonly path: string } {
+  const { key: primary, path } = readOrMakeKey(dataDir, KEY_FILE);
+  return { keys: { primary, secondary: readOrMakeKey(dataDir, SECONDARY_KEY_FILE).key }, path };
+}
+
+/**
+ * Reads an access key kept in a data folder, or makes one: 32 random bytes in base64.
  *
  * Shape:  file 0600, folder 0700 where it is missing. Two processes that start at once end with the same key.
  * Errors: throws where the folder cannot be used, or the file holds no key; the message never holds the key.
  */
-export function readOrMakeKey(dataDir: string): KeptKey {
-  const path = join(dataDir, KEY_FILE);
-  const kept = readKeptKey(dataDir);
-  if (kept !== null) return kept;
+function readOrMakeKey(dataDir: string, name: string): KeptKey {
+  const path = join(dataDir, name);
+  const kept = readKey(path);
+  if (kept !== null) return { key: kept, path };
   makeFolder(dataDir);
   // A name of its own: two containers on one volume may have the same process id.
   const draft = `${path}.${randomBytes(8).toString("hex")}`;
@@ -39,7 +54,7 @@ export function readOrMakeKey(dataDir: string): KeptKey {
   return { key: made, path };
 }
 
-/** Reads the access key kept in a data folder; null where there is none. Errors: as those of `readOrMakeKey`. */
+/** Reads the primary access key kept in a data folder; null where there is none. Errors: as those of `readOrMakeKey`. */
 export function readKeptKey(dataDir: string): KeptKey | null {
   const path = join(dataDir, KEY_FILE);
   const key = readKey(path);

@@ -87,7 +87,7 @@ const listenSchema = z.strictObject({
 const accessKeysSchema = z.strictObject({
   primary: text().nullable().default(null).register(optionDocs, {
     unit: "",
-    doc: "Signs events and proves tokens. null: one is made at the first start and kept in dataDir. A cluster needs it, the same on every node. A secret: never logged.",
+    doc: "Signs events and proves tokens. null: this key and a second one are made at the first start and kept in dataDir. A cluster needs it, the same on every node. A secret: never logged.",
   }),
   secondary: text().nullable().default(null).register(optionDocs, {
     unit: "",
