@@ -56,6 +56,7 @@ const CLOSE_LIMIT_MS = 1000;
  * Errors: none: what cannot be reached now is tried again. Throws only where a file cannot be read.
  */
 export class NatsLink {
+  readonly #servers: readonly string[];
   readonly #report: NatsReport;
   readonly #listeners: ((isUp: boolean) => void)[] = [];
   #connection: NatsConnection | null = null;
@@ -68,13 +69,14 @@ export class NatsLink {
   #unsaidCount = 0;
   #stopping: Promise<void> | null = null;
 
-  private constructor(report: NatsReport) {
+  private constructor(servers: readonly string[], report: NatsReport) {
+    this.#servers = servers;
     this.#report = report;
   }
 
   /** Returns at once; the first connection may come much later. */
   static start(options: NatsOptions, report: NatsReport): NatsLink {
-    const link = new NatsLink(report);
+    const link = new NatsLink(options.servers, report);
     link.#running = link.#run(options.servers, connectOptions(options));
     return link;
   }
@@ -165,11 +167,28 @@ export class NatsLink {
         case "reconnect":
           this.#changed(true, status.server);
           break;
+        case "ldm":
+          void this.#leave(connection);
+          break;
         case "error":
           this.#refused(status.error.message);
           break;
       }
     }
+  }
+
+  /**
+   * The server is in lame-duck mode: it will end, and closes its connections one after the other within minutes. Another one is gone to
+   * at once, where there is any.
+   */
+  async #leave(connection: NatsConnection): Promise<void> {
+    const others = new Set([...this.#servers, ...(connection.info?.connect_urls ?? [])].map(withoutScheme));
+    const server = connection.getServer();
+    others.delete(withoutScheme(server));
+    if (others.size === 0) return;
+    // What was published has gone out then, and what was on its way has come.
+    await connection.flush().catch(() => {});
+    if (this.#isUp && connection.getServer() === server && !this.#end.signal.aborted) await connection.reconnect();
   }
 
   #refused(cause: string): void {
@@ -193,6 +212,10 @@ export class NatsLink {
     else this.#report.down(detail);
     for (const listener of this.#listeners) listener(isUp);
   }
+}
+
+function withoutScheme(server: string): string {
+  return server.slice(server.indexOf("://") < 0 ? 0 : server.indexOf("://") + 3);
 }
 
 function connectOptions(options: NatsOptions): Parameters<typeof connect>[0] {
