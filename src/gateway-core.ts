@@ -2,6 +2,7 @@ import packageJson from "../package.json" with { type: "json" };
 import type { AccessKeys } from "./auth/access-keys.ts";
 import type { Config } from "./config/schema.ts";
 import { Admission } from "./core/admission.ts";
+import { Arrivals } from "./core/arrivals.ts";
 import type { Connection } from "./core/connection.ts";
 import { Deliver } from "./core/deliver.ts";
 import { Departure } from "./core/departure.ts";
@@ -121,13 +122,15 @@ export function buildCore(
     answer: (question) => deliver.answer(question),
   });
   const rulesOf = (hub: string, userId: string) => rules.groupsOf(hub, userId);
+  const arrivals = new Arrivals(options, pressure);
   const membership = new Membership({ registry, broker, options, rulesOf });
-  const common = { options, upstream, journal, registry, membership, pressure, departure, outstanding, clock, report };
+  const ends = { departure, outstanding, clock, report };
+  const common = { options, upstream, journal, registry, arrivals, membership, pressure, ...ends };
   const admission = new Admission({ ...common, isOwn: (connectionId) => node.isOwn(connectionId) });
   const lifecycle: Lifecycle = new Lifecycle(common);
   const fanout: Fanout = { publish: (topic, frame) => core.doors?.publish(topic, frame) };
   const rulesReached = (revision: number) => rules.reached(revision);
-  const deliver: Deliver = new Deliver({ registry, membership, pressure, close, fanout, rulesReached });
+  const deliver: Deliver = new Deliver({ registry, arrivals, membership, pressure, close, fanout, rulesReached });
   for (const part of [admission, lifecycle, pressure, memory, rules, redelivery]) stack.push(() => part.stop());
   const core: Core = { ...common, redelivery, admission, lifecycle, rules, broker, doors: null };
   return core;

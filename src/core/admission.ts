@@ -1,6 +1,7 @@
 import { CLOSE } from "../protocol/close-causes.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
+import type { Arrivals } from "./arrivals.ts";
 import { type ConnectDecision, decideConnect } from "./connect-decision.ts";
 import { Connection } from "./connection.ts";
 import type { Departure } from "./departure.ts";
@@ -55,6 +56,7 @@ export class Admission {
   readonly #upstream: Upstream;
   readonly #journal: Journal;
   readonly #registry: Registry;
+  readonly #arrivals: Arrivals;
   readonly #membership: Membership;
   readonly #pressure: Pressure;
   readonly #departure: Departure;
@@ -72,6 +74,7 @@ export class Admission {
     upstream: Upstream;
     journal: Journal;
     registry: Registry;
+    arrivals: Arrivals;
     membership: Membership;
     pressure: Pressure;
     departure: Departure;
@@ -85,6 +88,7 @@ export class Admission {
     this.#upstream = parts.upstream;
     this.#journal = parts.journal;
     this.#registry = parts.registry;
+    this.#arrivals = parts.arrivals;
     this.#membership = parts.membership;
     this.#pressure = parts.pressure;
     this.#departure = parts.departure;
@@ -101,7 +105,8 @@ export class Admission {
   reserve(block: string): Refusal | null {
     const { maxConnections, maxPendingUpgrades, connectsPerSecondPerAddress } = this.#options;
     if (this.#closing) return shuttingDown();
-    if (this.#registry.size + this.#pending.count >= maxConnections) {
+    // Those that have been accepted are in the registry, and have their places still.
+    if (this.#registry.size - this.#arrivals.count + this.#pending.count >= maxConnections) {
       return refusal("connection_limit", `limits.maxConnections (${maxConnections}) is reached`, "maxConnections");
     }
     const shortage = this.#pressure.shortage();
@@ -143,32 +148,36 @@ export class Admission {
       this.#outstanding.end();
       return { kind: "refuse", refusal: journalUnavailable() };
     }
+    const connection = new Connection(facts);
     let departing = false;
     let heldBytes = 0;
     try {
       if (this.#closing) return { kind: "refuse", refusal: shuttingDown() };
-      const asked = await this.#ask(request);
-      if (asked === "left") return { kind: "left" };
-      heldBytes = asked.kind === "accept" ? (asked.firstFrame?.length ?? 0) : 0;
-      this.#pressure.hold(heldBytes);
-      const decision = await this.#confirm(facts, asked);
+      this.#arrivals.expect(connection);
+      const decision = await this.#ask(request);
+      if (decision === "left") return { kind: "left" };
       if (decision.kind === "accept") {
         departing = true;
-        return await this.#accept(facts, decision);
+        heldBytes = decision.firstFrame?.length ?? 0;
+        this.#pressure.hold(heldBytes);
+        return await this.#accept(connection, decision);
       }
       if (decision.disconnect !== "none") {
         departing = true;
-        const left = new Connection({ ...facts, userId: decision.userId });
-        void this.#departure.send(left, CLOSE.handshakeFailed, decision.disconnect === "unknown");
+        connection.userId = decision.userId;
+        void this.#departure.send(connection, CLOSE.handshakeFailed, decision.disconnect === "unknown");
       }
       return decision.kind === "refuse" ? { kind: "refuse", refusal: decision.refusal } : decision;
     } catch (error) {
       // A fault of ours behind the question: the upstream may have said 2xx.
       departing = true;
-      void this.#departure.send(new Connection(facts), CLOSE.handshakeFailed, true);
+      this.#withdraw(connection);
+      void this.#departure.send(connection, CLOSE.handshakeFailed, true);
       throw error;
     } finally {
       this.#pressure.hold(-heldBytes);
+      // Nothing is dropped where it was accepted: the caller opens it in this turn, or says that it cannot.
+      if (!this.#arrivals.has(connection)) this.#arrivals.drop(connection);
       if (!departing) {
         // Not waited for: a crash before it is written costs a disconnect that says `unknown`.
         void this.#journal.settled(facts.connectionId);
@@ -179,8 +188,15 @@ export class Admission {
 
   /** The client was accepted and its WebSocket never opened: it had left, or the handshake could not be finished. */
   handshakeFailed(connection: Connection): void {
-    this.#membership.withdraw(connection);
-    void this.#departure.send(connection, CLOSE.handshakeFailed);
+    this.#withdraw(connection);
+    if (connection.isDisowned) this.#departure.handOver();
+    else void this.#departure.send(connection, CLOSE.handshakeFailed);
+  }
+
+  /** An accepted connection will not open: it is found no more, and what waits for it is dropped. */
+  #withdraw(connection: Connection): void {
+    if (this.#arrivals.has(connection)) this.#membership.exit(connection);
+    this.#arrivals.drop(connection);
   }
 
   /** The options have changed. */
@@ -209,26 +225,30 @@ export class Admission {
     return decision;
   }
 
-  /** Writes the user of an accepted client down. */
-  async #confirm(facts: ConnectionFacts, decision: ConnectDecision): Promise<ConnectDecision> {
-    if (decision.kind !== "accept") return decision;
-    const { userId } = decision;
-    const written = await this.#isWritten(this.#journal.connected(facts.connectionId, userId));
-    // A connect that the upstream accepts while the service stops gets no socket, but its disconnect.
-    const refused = this.#closing ? shuttingDown() : written ? null : journalUnavailable();
-    return refused === null ? decision : { kind: "refuse", refusal: refused, disconnect: "accepted", userId };
-  }
-
-  /** Nothing else happens in the turn in which it resolves until the caller opens the socket: see `Membership.prepare`. */
-  async #accept(facts: ConnectionFacts, decision: Extract<ConnectDecision, { kind: "accept" }>): Promise<Admitted> {
+  /**
+   * The connection is known from here on, and what is sent to it waits: the backend need not know when the client has its 101.
+   *
+   * Order: the journal has the user, and the broker the connection, before it resolves.
+   */
+  async #accept(connection: Connection, decision: Extract<ConnectDecision, { kind: "accept" }>): Promise<Admitted> {
     const { userId, groups, subprotocol, firstFrame } = decision;
-    const connection = new Connection({ ...facts, userId });
+    connection.userId = userId;
     if (groups.length > 0) connection.groups = new GroupNames(groups);
-    await this.#membership.prepare(connection);
-    const refused = this.#closing ? shuttingDown() : this.#isOwn(facts.connectionId) ? null : leaseLost();
+    this.#arrivals.accept(connection);
+    const known = this.#membership.prepare(connection);
+    const written = await this.#isWritten(this.#journal.connected(connection.connectionId, userId));
+    if (written && !this.#closing) await known;
+    const refused = this.#findRefusal(connection, written);
     if (refused === null) return { kind: "accept", connection, subprotocol, firstFrame };
     this.handshakeFailed(connection);
     return { kind: "refuse", refusal: refused };
+  }
+
+  /** Why an accepted client gets no socket after all, but its disconnect event; null where it gets one. */
+  #findRefusal({ connectionId }: Connection, written: boolean): Refusal | null {
+    if (this.#closing) return shuttingDown();
+    if (!written) return journalUnavailable();
+    return this.#isOwn(connectionId) ? null : leaseLost();
   }
 
   /** What was answered has been delivered, however little could be made of the answer. */

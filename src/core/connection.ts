@@ -1,6 +1,7 @@
 import type { CloseCause } from "../protocol/close-causes.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 import type { GroupNames } from "./group-names.ts";
+import type { HeldFrames } from "./held-frames.ts";
 import type { Inbox } from "./inbox.ts";
 import type { ClientSocket } from "./ports.ts";
 import type { SendRates } from "./send-rates.ts";
@@ -8,8 +9,8 @@ import type { SendRates } from "./send-rates.ts";
 /**
  * One client from its accepted connect event to its disconnect event.
  *
- *     admitted ── opened ──▶ live ── closed ──▶ draining ──▶ departed
- *         └────── handshake failed ───────────────────────────▲
+ *     asked ── 2xx ──▶ arriving ── opened ──▶ live ── closed ──▶ draining ──▶ departed
+ *                         └────── handshake failed ───────────────────────────▲
  *
  * A plain record: who changes what is said at each field. It is the `facts` of its own events, so nothing is copied per
  * event and the disconnect says what the connection had last.
@@ -27,9 +28,12 @@ export class Connection implements ConnectionFacts {
   /** Null while it is in none. Set by admission before the connection is registered, then by the registry. */
   groups: GroupNames | null = null;
 
+  /** What was sent to it before its socket opened; null while nothing waits. Set by arrivals. */
+  held: HeldFrames | null = null;
+
   /** The open socket; null before it opened and after it closed. Set by lifecycle. */
   socket: ClientSocket | null = null;
-  /** How it ended or is ending; the first cause stays. Set by lifecycle. */
+  /** How it ended or is ending; the first cause stays. Set by lifecycle, and by arrivals where too much waits. */
   end: CloseCause | null = null;
 
   /** The cause with which it is closed once the call in flight is over; null where none is due. Set by dispatch. */

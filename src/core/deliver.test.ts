@@ -13,9 +13,9 @@ let deliver: Deliver;
 beforeEach(() => {
   stage = new CoreStage({ maxGroupsPerConnection: 2, maxOutboxBytes: 1000 });
   fanout = new RecordingFanout(stage);
-  const { registry, membership, pressure, lifecycle } = stage;
+  const { registry, arrivals, membership, pressure, lifecycle } = stage;
   const close = lifecycle.close.bind(lifecycle);
-  deliver = new Deliver({ registry, membership, pressure, fanout, close, rulesReached: () => null });
+  deliver = new Deliver({ registry, arrivals, membership, pressure, fanout, close, rulesReached: () => null });
 });
 afterEach(() => {
   stage.stop();

@@ -1,5 +1,6 @@
 import { CLOSE, type CloseCause } from "../protocol/close-causes.ts";
 import { type Envelope, type Members, type Question, subjectOf, type Target } from "../protocol/envelope.ts";
+import type { Arrivals } from "./arrivals.ts";
 import type { Connection } from "./connection.ts";
 import type { Membership } from "./membership.ts";
 import type { Answer, BrokerHandler, Fanout, Frame } from "./ports.ts";
@@ -9,7 +10,7 @@ import type { Registry } from "./registry.ts";
 /**
  * This node's end of the broker: envelopes become frames and closes, questions become answers.
  *
- *     broker ─▶ receive ─┬─ hub, group ──────▶ fan-out: framed once, to every subscribed socket
+ *     broker ─▶ receive ─┬─ hub, group ──────▶ fan-out: framed once, to every subscribed socket; held for arrivals
  *                        ├─ user, connection ▶ each socket
  *                        └─ close ───────────▶ lifecycle
  *
@@ -18,6 +19,7 @@ import type { Registry } from "./registry.ts";
  */
 export class Deliver implements BrokerHandler {
   readonly #registry: Registry;
+  readonly #arrivals: Arrivals;
   readonly #membership: Membership;
   readonly #fanout: Fanout;
   readonly #pressure: Pressure;
@@ -26,6 +28,7 @@ export class Deliver implements BrokerHandler {
 
   constructor(parts: {
     registry: Registry;
+    arrivals: Arrivals;
     membership: Membership;
     fanout: Fanout;
     pressure: Pressure;
@@ -34,6 +37,7 @@ export class Deliver implements BrokerHandler {
     rulesReached: (revision: number) => Promise<void> | null;
   }) {
     this.#registry = parts.registry;
+    this.#arrivals = parts.arrivals;
     this.#membership = parts.membership;
     this.#fanout = parts.fanout;
     this.#pressure = parts.pressure;
@@ -49,7 +53,7 @@ export class Deliver implements BrokerHandler {
     }
     const { target, frame, excluded } = envelope;
     if (target.kind === "hub" || target.kind === "group") this.#publish(target, frame, excluded);
-    else for (const connection of this.#members(target)) this.#send(connection, frame);
+    else this.#sendToMembers(target, frame);
   }
 
   /** What it changes has changed before the first `await`, unless it waits for rules. */
@@ -102,8 +106,18 @@ export class Deliver implements BrokerHandler {
     }
   }
 
+  #sendToMembers(target: Members, frame: Frame): void {
+    const members = this.#members(target);
+    for (const connection of members) this.#send(connection, frame);
+    if (members.length === 0 && target.kind === "connection") this.#arrivals.holdEarly(target.hub, target.name, frame);
+  }
+
   #send(connection: Connection, frame: Frame): void {
-    if (connection.socket?.sendSoon(frame) === "full") this.#close(connection, CLOSE.slowConsumer);
+    if (connection.socket === null) {
+      this.#arrivals.hold(connection, frame);
+      return;
+    }
+    if (connection.socket.sendSoon(frame) === "full") this.#close(connection, CLOSE.slowConsumer);
     this.#pressure.moved(frame.length);
   }
 
@@ -111,6 +125,7 @@ export class Deliver implements BrokerHandler {
     const topic = subjectOf(target);
     if (excluded.length > 0) this.#publishWithout(excluded, { target, topic, frame });
     else this.#fanout.publish(topic, frame);
+    this.#arrivals.publish(target, frame, excluded);
     const { kind, hub } = target;
     const receivers = kind === "hub" ? this.#registry.hubSize(hub) : this.#registry.group(hub, target.name).size;
     this.#pressure.moved(frame.length, receivers);

@@ -22,6 +22,7 @@ describe("a connection that opens", () => {
       seen.push(stage.registry.user("CHAT", "alice").length, stage.registry.group("chat", "g").size);
       return "sent";
     };
+    void stage.membership.prepare(connection);
     stage.lifecycle.opened(connection, socket, "welcome");
     expect(seen).toEqual([1, 1]);
     expect(stage.report.lines).toEqual(["opened c1"]);

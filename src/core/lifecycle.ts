@@ -1,4 +1,5 @@
 import { CLOSE, type CloseCause } from "../protocol/close-causes.ts";
+import type { Arrivals } from "./arrivals.ts";
 import type { Connection } from "./connection.ts";
 import type { Departure } from "./departure.ts";
 import { Dispatch, type DispatchOptions } from "./dispatch.ts";
@@ -33,6 +34,7 @@ function frameBytes(payloadBytes: number, isEncrypted: boolean): number {
 export class Lifecycle {
   readonly #options: LifecycleOptions;
   readonly #registry: Registry;
+  readonly #arrivals: Arrivals;
   readonly #membership: Membership;
   readonly #departure: Departure;
   readonly #pressure: Pressure;
@@ -47,6 +49,7 @@ export class Lifecycle {
     options: LifecycleOptions;
     upstream: Upstream;
     registry: Registry;
+    arrivals: Arrivals;
     membership: Membership;
     pressure: Pressure;
     departure: Departure;
@@ -55,6 +58,7 @@ export class Lifecycle {
   }) {
     this.#options = parts.options;
     this.#registry = parts.registry;
+    this.#arrivals = parts.arrivals;
     this.#membership = parts.membership;
     this.#departure = parts.departure;
     this.#pressure = parts.pressure;
@@ -72,14 +76,18 @@ export class Lifecycle {
     });
   }
 
-  /** The handshake is done. Groups and user hold before the first frame goes out. */
+  /** The handshake is done. The connect answer's message goes out first, then what waited for the handshake. */
   opened(connection: Connection, socket: ClientSocket, firstFrame: Frame | null): void {
     connection.socket = socket;
     connection.messageAtTick = this.#liveness.tick;
     this.#membership.enter(connection);
     this.#liveness.add(connection);
     this.#report.connectionOpened(connection);
+    const { end } = connection;
+    connection.end = null;
     if (firstFrame !== null) this.#sendFirst(connection, socket, firstFrame);
+    for (const frame of this.#arrivals.take(connection)) this.#sendFirst(connection, socket, frame);
+    if (end !== null) this.close(connection, end);
     if (this.#arrivalsEnd !== null) this.close(connection, this.#arrivalsEnd);
   }
 
@@ -121,10 +129,14 @@ export class Lifecycle {
     if (!isAnswer) this.#chargeControlFrame(connection, byteCount);
   }
 
-  /** Ends a connection from our side. The first cause stays; a second call does nothing. */
+  /** Ends a connection from our side, one that is not open yet as soon as it is. The first cause stays; a second call does nothing. */
   close(connection: Connection, cause: CloseCause): void {
     const { socket } = connection;
-    if (socket === null || connection.end !== null) return;
+    if (connection.end !== null) return;
+    if (socket === null) {
+      if (this.#arrivals.has(connection)) connection.end = cause;
+      return;
+    }
     connection.end = cause;
     // A peer that does not answer or does not read gets no close frame: it would wait behind what is not read.
     // Nor one who is in the middle of a message: what has arrived of it would be kept until the peer has closed too.
@@ -166,6 +178,8 @@ export class Lifecycle {
   }
 
   #sendFirst(connection: Connection, socket: ClientSocket, frame: Frame): void {
+    // An earlier one has found the outbox full.
+    if (connection.end !== null) return;
     if (socket.send(frame) === "full") this.close(connection, CLOSE.slowConsumer);
     this.#pressure.moved(frame.length);
   }

@@ -183,7 +183,7 @@ describe("with the broker", () => {
     expect(stage.broker.counts.get(group("red"))).toBe(1);
   });
 
-  test("a client is let in when the broker knows of it, with the rules of that moment", async () => {
+  test("a client is let in when the broker knows of it, and is found by changes of its groups before", async () => {
     const known = Promise.withResolvers<void>();
     stage.broker.known = known.promise;
     stage.rulesOf = () => ["red", "blue"];
@@ -195,8 +195,11 @@ describe("with the broker", () => {
     });
     await settled();
     expect([isPrepared, stage.broker.counts.has(group("red"))]).toEqual([false, true]);
-    // Meanwhile one rule ends and another begins.
-    stage.rulesOf = () => ["blue", "green"];
+    // Meanwhile one rule ends and another begins, which finds it as it finds an open one.
+    for (const found of stage.registry.user("chat", "ann")) {
+      stage.membership.leave(found, "red");
+      void stage.membership.join(found, "green");
+    }
     known.resolve();
     await settled();
     expect(isPrepared).toBe(true);
@@ -204,7 +207,7 @@ describe("with the broker", () => {
     expect([...stage.broker.counts.keys()].sort()).toEqual(
       [HUB, user("ann"), group("own"), group("blue"), group("green")].sort(),
     );
-    stage.membership.withdraw(connection);
+    stage.membership.exit(connection);
     expect([...stage.broker.counts]).toEqual([]);
   });
 });

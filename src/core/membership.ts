@@ -11,8 +11,8 @@ export interface MembershipOptions {
 /**
  * Who is in which group, kept in the registry, in the sockets' subscriptions and with the broker together.
  *
- *     prepare ─▶ enter ─▶ join, leave ─▶ exit
- *        └─────▶ withdraw: its socket never opened
+ *     prepare ─▶ join, leave ─▶ enter ─▶ join, leave ─▶ exit
+ *                        └─ its socket never opened ────▲
  *
  * Order:  a change has taken effect here when the call returns: the next envelope finds it. What other nodes publish arrives
  *         once what was returned has resolved.
@@ -38,49 +38,31 @@ export class Membership {
   }
 
   /**
-   * Has the broker know a connection that is about to open, with its groups and those of its user's rules.
-   *
-   * Order: in the turn in which it resolves, the groups are those of the rules in force. `enter` or `withdraw` must follow in it.
+   * A connection has been accepted: from here on it is found, with its groups and those of its user's rules. What changes them finds it
+   * as it finds an open one. Resolves once the broker knows of it.
    */
-  async prepare(connection: Connection): Promise<void> {
-    const own = new Set(connection.groups ?? []);
+  prepare(connection: Connection): Promise<unknown> {
     const { hub, userId } = connection;
-    let known = [{ kind: "hub", hub } as const, { kind: "user", hub, name: userId } as const].map((target) =>
-      this.#broker.join(target),
-    );
-    let joined = new Set<string>();
-    // A rule that is put or ended while the broker is told makes another round.
-    for (;;) {
-      const groups = this.#withRules(connection, own);
-      const left = joined.difference(groups);
-      const added = groups.difference(joined);
-      for (const name of left) this.#broker.leave({ kind: "group", hub, name });
-      for (const name of added) known.push(this.#broker.join({ kind: "group", hub, name }));
-      if (left.size > 0 || added.size > 0) connection.groups = groups.size === 0 ? null : new GroupNames(groups);
-      joined = groups;
-      if (known.length === 0) return;
-      await Promise.all(known);
-      known = [];
-    }
-  }
-
-  /** It will not open after all. */
-  withdraw(connection: Connection): void {
-    this.#leaveSubjects(connection);
-  }
-
-  /** A connection's socket has opened: it subscribes to its hub and its groups. */
-  enter(connection: Connection): void {
-    const { hub, socket, groups } = connection;
+    this.#addRules(connection);
     this.#registry.add(connection);
+    const known = [this.#broker.join({ kind: "hub", hub }), this.#broker.join({ kind: "user", hub, name: userId })];
+    for (const name of connection.groups ?? []) known.push(this.#broker.join({ kind: "group", hub, name }));
+    return Promise.all(known);
+  }
+
+  /** Its socket has opened: it subscribes to its hub and its groups. */
+  enter({ hub, socket, groups }: Connection): void {
     socket?.subscribe(subjectOf({ kind: "hub", hub }));
     for (const name of groups ?? []) socket?.subscribe(subjectOf({ kind: "group", hub, name }));
   }
 
-  /** A connection has closed; its socket's subscriptions end with it. */
+  /** It has closed, or will not open after all; its socket's subscriptions end with it. */
   exit(connection: Connection): void {
+    const { hub, userId, groups } = connection;
     this.#registry.remove(connection);
-    this.#leaveSubjects(connection);
+    this.#broker.leave({ kind: "hub", hub });
+    this.#broker.leave({ kind: "user", hub, name: userId });
+    for (const name of groups ?? []) this.#broker.leave({ kind: "group", hub, name });
   }
 
   /** `limit` where the connection is in as many groups as it may be. To join twice is to join once. */
@@ -107,18 +89,12 @@ export class Membership {
     }
   }
 
-  /** Its own groups and, up to the bound, those of its user's rules. */
-  #withRules({ hub, userId }: Connection, own: ReadonlySet<string>): Set<string> {
-    const groups = new Set(own);
-    for (const name of this.#rulesOf(hub, userId)) {
-      if (groups.size < this.#options.maxGroupsPerConnection) groups.add(name);
+  /** Adds the groups of its user's rules, up to the bound. */
+  #addRules(connection: Connection): void {
+    for (const name of this.#rulesOf(connection.hub, connection.userId)) {
+      if ((connection.groups?.size ?? 0) >= this.#options.maxGroupsPerConnection) return;
+      connection.groups ??= new GroupNames();
+      connection.groups.add(name);
     }
-    return groups;
-  }
-
-  #leaveSubjects({ hub, userId, groups }: Connection): void {
-    this.#broker.leave({ kind: "hub", hub });
-    this.#broker.leave({ kind: "user", hub, name: userId });
-    for (const name of groups ?? []) this.#broker.leave({ kind: "group", hub, name });
   }
 }

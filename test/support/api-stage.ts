@@ -125,10 +125,11 @@ export class ApiStage {
 
   constructor({ maxMessageBytes = 1000, ...options }: Partial<StageOptions> & { maxMessageBytes?: number } = {}) {
     this.core = new CoreStage(options);
-    const { registry, membership, pressure, lifecycle, clock, report } = this.core;
+    const { registry, arrivals, membership, pressure, lifecycle, clock, report } = this.core;
     this.fanout = new RecordingFanout(this.core);
     const deliver = new Deliver({
       registry,
+      arrivals,
       membership,
       pressure,
       fanout: this.fanout,

@@ -1,4 +1,5 @@
 import { Admission, type AdmissionOptions } from "../../src/core/admission.ts";
+import { Arrivals } from "../../src/core/arrivals.ts";
 import { Connection } from "../../src/core/connection.ts";
 import { Departure } from "../../src/core/departure.ts";
 import { type DrainOptions, drain } from "../../src/core/drain.ts";
@@ -235,6 +236,7 @@ export class CoreStage {
   random = 0;
   readonly membership: Membership;
   readonly pressure: Pressure;
+  readonly arrivals: Arrivals;
   /** Whether the process has grown past its bound. */
   readonly memory = { isOver: false, arrived: () => {} };
   readonly redelivery: Redelivery;
@@ -274,11 +276,13 @@ export class CoreStage {
       memory: this.memory,
       close: (connection, cause) => this.lifecycle.close(connection, cause),
     });
+    this.arrivals = new Arrivals(all, this.pressure);
     const parts = {
       options: all,
       upstream,
       journal,
       registry,
+      arrivals: this.arrivals,
       membership: this.membership,
       pressure: this.pressure,
       departure: this.departure,
