@@ -17,6 +17,7 @@ import { readNodeId, writeNodeId } from "./leases/node-id-file.ts";
 import { NatsLink } from "./nats/link.ts";
 import { describeUnsafe, isUnsafeVersion } from "./nats/server-version.ts";
 import { NODE_ID_LENGTH, nodeOf } from "./protocol/connection-id.ts";
+import { OLDEST_FORM } from "./protocol/forms.ts";
 import { KvRuleStore } from "./rules/kv.ts";
 import { systemClock } from "./system-clock.ts";
 
@@ -100,9 +101,11 @@ class ClusterNode implements NodeParts {
     this.#keepName();
     const common = { link, prefix: this.#prefix, replicas: this.#replicas };
     const stream = new LogStream({ ...common, differs: report.copy.differs });
+    const form = () => this.#leases?.commonForm ?? OLDEST_FORM;
     this.#copy = new JetstreamJournal({
       nodeId: this.#nodeId,
       stream,
+      form,
       report: report.copy,
       onFenced: () => this.#leaseLost(),
     });
@@ -110,6 +113,7 @@ class ClusterNode implements NodeParts {
     this.#logs = new NodeLogs({ stream, whenCopied, skipped: report.copy.skipped });
     this.ruleStore = new KvRuleStore({
       ...common,
+      form,
       onRemade: report.rulesRemade,
       onFailure: report.rulesUnavailable,
     });
@@ -185,6 +189,7 @@ class ClusterNode implements NodeParts {
       report,
       onGone: (nodeId) => void takeover.takeOver(nodeId),
       onLost: () => this.#leaseLost(),
+      onForm: () => this.#copy.formChanged(),
       onHeld: () => {
         this.#reclaimOnce(takeover, known);
         known = new Set();

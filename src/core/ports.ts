@@ -347,7 +347,8 @@ export type JournalEntry =
 /**
  * What other nodes have written of their connections, for whoever has taken over the lease of one that is gone.
  *
- * Errors: rejects where the copies cannot be reached; to be called again then. An unknown node has left nothing.
+ * Errors: rejects where the copies cannot be reached; to be called again then. `seize` rejects with `NewerForm` where only a newer
+ *         version can read what is there. An unknown node has left nothing.
  */
 export interface NodeJournals {
   /** Ends that node's writing for ever, should it still be alive, and then reads what it left. */

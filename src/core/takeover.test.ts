@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { CoreStage, PATIENT, STAGE_BEGINS_MS, someFacts } from "../../test/support/core-stage.ts";
 import { settled } from "../../test/support/fake-clock.ts";
 import { answer } from "../../test/support/scripted-upstream.ts";
+import { NewerForm } from "../protocol/forms.ts";
 import { endOldConnections } from "./lost-lease.ts";
 import type { JournalEntry, Leases, NodeJournals } from "./ports.ts";
 import { listKnown, Takeover } from "./takeover.ts";
@@ -136,6 +137,15 @@ describe("taking over a node", () => {
     await takeover.takeOver("gone");
     expect(others.steps).toEqual(["claim gone", "seize gone", "forget gone", "end gone"]);
     expect(stage.report.lines.filter((line) => line.startsWith("takeover failed"))).toHaveLength(4);
+  });
+
+  test("whose journal only a newer version can read is left to a node of that version", async () => {
+    others.seize = () => Promise.reject(new NewerForm("the log of gone", 3));
+    await takeover.takeOver("gone");
+    await takeover.takeOver("gone");
+    await takeover.reclaim("gone", new Set());
+    expect(others.steps).toEqual(["claim gone"]);
+    expect(stage.report.lines.filter((line) => line.startsWith("takeover failed gone"))).toHaveLength(1);
   });
 
   test("is done once at a time", async () => {

@@ -1,4 +1,5 @@
 import { CLOSE } from "../protocol/close-causes.ts";
+import { NewerForm } from "../protocol/forms.ts";
 import type { Journal, JournalEntry, Leases, NodeJournals, Report } from "./ports.ts";
 import type { Redelivery } from "./redelivery.ts";
 
@@ -29,6 +30,8 @@ export interface TakeoverParts {
 export class Takeover {
   readonly #parts: TakeoverParts;
   readonly #underWay = new Set<string>();
+  /** Nodes whose journal only a newer version can read. Their leases run out again, and a node of that version takes them over. */
+  readonly #leftToNewer = new Set<string>();
 
   constructor(parts: TakeoverParts) {
     this.#parts = parts;
@@ -66,11 +69,12 @@ export class Takeover {
   }
 
   async #once(nodeId: string, work: () => Promise<void>): Promise<void> {
-    if (this.#underWay.has(nodeId)) return;
+    if (this.#underWay.has(nodeId) || this.#leftToNewer.has(nodeId)) return;
     this.#underWay.add(nodeId);
     try {
       await work();
     } catch (error) {
+      if (error instanceof NewerForm) this.#leftToNewer.add(nodeId);
       this.#parts.report.takeoverFailed(nodeId, error instanceof Error ? error.message : String(error));
     } finally {
       this.#underWay.delete(nodeId);

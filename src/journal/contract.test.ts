@@ -50,7 +50,7 @@ async function openJetstream(): Promise<JetstreamJournal> {
   const copied = Promise.withResolvers<number>();
   const report = { stopped: fail, copied: copied.resolve, fenced: fail, tooLarge: () => fail("too large") };
   const nodeId = crypto.randomUUID().slice(0, 8);
-  const journal = new JetstreamJournal({ nodeId, stream, report, onFenced: fail });
+  const journal = new JetstreamJournal({ nodeId, stream, form: () => 2, report, onFenced: fail });
   await within(copied.promise, "the log to begin");
   return journal;
 }

@@ -25,6 +25,11 @@ export class JetstreamJournal implements Journal {
     return this.#writer.changes.entries;
   }
 
+  /** Another form is to be written from now on, since nodes have come or gone. */
+  formChanged(): void {
+    this.#writer.formChanged();
+  }
+
   /** Whose log it writes. */
   get nodeId(): string {
     return this.#writer.nodeId;

@@ -10,7 +10,12 @@ const BOUNDS = { fullBytes: 1000, maxBytes: 2000 };
 
 function changesWith(bounds: RecordBounds = BOUNDS): { changes: LogChanges; tooLarge: string[] } {
   const tooLarge: string[] = [];
-  const changes = new LogChanges({ bounds, changed: () => {}, tooLarge: (facts) => tooLarge.push(facts.connectionId) });
+  const changes = new LogChanges({
+    bounds,
+    form: () => 2,
+    changed: () => {},
+    tooLarge: (facts) => tooLarge.push(facts.connectionId),
+  });
   changes.startSnapshot();
   return { changes, tooLarge };
 }
@@ -48,7 +53,7 @@ class Log {
     const { isLast, text } = this.#snapshot?.next() ?? { ...this.changes.takeBatch(), isLast: true };
     const isAll = isSnapshot ? isLast : !this.changes.hasChanges;
     const head = { kind: isSnapshot ? "snapshot" : "batch", author: "a", number: ++this.#number, isLast } as const;
-    const message = parseMessage(Buffer.from(formatMessage({ ...head, part: this.#part++ }, text)));
+    const message = parseMessage(Buffer.from(formatMessage({ ...head, part: this.#part++ }, { text, form: 2 })));
     if (message === null) throw new Error(`no message: ${text}`);
     if (fate !== "lost") this.#replay.read(message);
     if (fate !== "acked") {
@@ -192,7 +197,7 @@ describe("what the log has not heard yet", () => {
     changes.entries.connected("c1", "ann");
     changes.entries.settled("c1");
     expect(changes.hasChanges).toBe(false);
-    expect(changes.takeBatch()).toEqual({ text: "", bytes: 0 });
+    expect(changes.takeBatch()).toEqual({ form: 2, text: "", bytes: 0 });
   });
 
   test("writes that it went where a message that is under way may have it", () => {

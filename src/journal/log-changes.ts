@@ -13,6 +13,8 @@ export interface RecordBounds {
 
 /** Records of one message, joined. */
 export interface Records {
+  /** The form of nodes' messages in which they are written. */
+  readonly form: number;
   readonly text: string;
   readonly bytes: number;
 }
@@ -29,6 +31,7 @@ export interface Records {
 export class LogChanges {
   readonly entries: JournalEntries;
   readonly #bounds: RecordBounds;
+  readonly #form: () => number;
   readonly #tooLarge: (facts: ConnectionFacts) => void;
   /** In the order of the last change. */
   readonly #changed = new Set<string>();
@@ -40,12 +43,15 @@ export class LogChanges {
 
   constructor(options: {
     readonly bounds: RecordBounds;
+    /** The form to write now. */
+    readonly form: () => number;
     /** Called after every change, also of what is not counted. */
     readonly changed: () => void;
     /** This entry cannot be copied. */
     readonly tooLarge: (facts: ConnectionFacts) => void;
   }) {
     this.#bounds = options.bounds;
+    this.#form = options.form;
     this.#tooLarge = options.tooLarge;
     this.entries = new JournalEntries((connectionId, before, now) => {
       this.#note(connectionId, before, now);
@@ -84,7 +90,7 @@ export class LogChanges {
 
   /** What the log has not heard of, as much as fits into one message. */
   takeBatch(): Records {
-    const records = new RecordList(this.#bounds);
+    const records = new RecordList(this.#bounds, this.#form());
     for (const connectionId of this.#gone) {
       const record = formatSettled(connectionId);
       if (!records.add(record, Buffer.byteLength(record))) return records.join();
@@ -92,7 +98,7 @@ export class LogChanges {
     }
     for (const connectionId of this.#changed) {
       const held = this.entries.find(connectionId);
-      if (held !== undefined && !this.#take(connectionId, held, records, formatChange)) return records.join();
+      if (held !== undefined && !this.#take(connectionId, held, records, { isChange: true })) return records.join();
       this.#changed.delete(connectionId);
     }
     return records.join();
@@ -106,7 +112,7 @@ export class LogChanges {
     const iterator = this.entries.all();
     let refused: [string, HeldEntry] | null = null;
     const next = () => {
-      const records = new RecordList(this.#bounds);
+      const records = new RecordList(this.#bounds, this.#form());
       // To the very end: what moved there meanwhile may be in no other part, and what is older is removed then.
       for (;;) {
         const step = refused === null ? iterator.next() : { done: false as const, value: refused };
@@ -115,7 +121,7 @@ export class LogChanges {
         const [connectionId, held] = step.value;
         // What was refused by the part before may have ended since, or been begun anew.
         if (this.entries.find(connectionId) !== held) continue;
-        if (!this.#take(connectionId, held, records, formatHeld)) {
+        if (!this.#take(connectionId, held, records, { isChange: false })) {
           refused = step.value;
           return { ...records.join(), isLast: false };
         }
@@ -131,8 +137,19 @@ export class LogChanges {
     this.#taken = [];
   }
 
-  #take(connectionId: string, held: HeldEntry, records: RecordList, format: typeof formatHeld): boolean {
-    const record = format(connectionId, held);
+  #take(
+    connectionId: string,
+    held: HeldEntry,
+    records: RecordList,
+    { isChange }: { readonly isChange: boolean },
+  ): boolean {
+    const { entry, trace } = held;
+    // Of an entry that is in the log, and can only have been named since, the name is enough.
+    const isNamed = isChange && entry.state === "connected" && trace === "copied";
+    const { form } = records;
+    const record = isNamed
+      ? formatNamed(connectionId, entry.facts.userId)
+      : formatEntry(entry, { form, keptForMs: this.entries.keptForMs(held) });
     const bytes = Buffer.byteLength(record);
     if (bytes > this.#bounds.maxBytes) {
       this.#tooLarge(factsOf(held.entry));
@@ -161,12 +178,14 @@ export class LogChanges {
 
 /** Records of a message that is being filled. */
 class RecordList {
+  readonly form: number;
   readonly #bounds: RecordBounds;
   readonly #records: string[] = [];
   #bytes = 0;
 
-  constructor(bounds: RecordBounds) {
+  constructor(bounds: RecordBounds, form: number) {
     this.#bounds = bounds;
+    this.form = form;
   }
 
   /** False where it has no room. */
@@ -178,7 +197,7 @@ class RecordList {
   }
 
   join(): Records {
-    return { text: this.#records.join(","), bytes: this.#bytes };
+    return { form: this.form, text: this.#records.join(","), bytes: this.#bytes };
   }
 }
 
@@ -191,14 +210,4 @@ function factsOf(entry: JournalEntry): ConnectionFacts {
     default:
       return entry.facts;
   }
-}
-
-function formatHeld(_connectionId: string, { entry }: HeldEntry): string {
-  return formatEntry(entry);
-}
-
-/** Of an entry that is in the log, and can only have been named since, the name is enough. */
-function formatChange(connectionId: string, { entry, trace }: HeldEntry): string {
-  if (entry.state === "connected" && trace === "copied") return formatNamed(connectionId, entry.facts.userId);
-  return formatEntry(entry);
 }

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import { logOf, VERSIONS } from "../../test/support/earlier-versions.ts";
 import { dueOf, factsOf, statesOf } from "../../test/support/log-stage.ts";
 import type { JournalEntry } from "../core/ports.ts";
 import {
@@ -21,27 +22,36 @@ const FACTS = fc.record({
   clientQuery: TEXT,
   forwardedFor: TEXT,
 });
+/** With facts that only a newer version knows, too. */
+const ALL_FACTS = fc.oneof(
+  FACTS,
+  fc.tuple(FACTS, TEXT).map(([facts, text]) => ({ ...facts, others: JSON.stringify({ text }) })),
+);
 const DUE = fc.record({
-  facts: FACTS,
+  facts: ALL_FACTS,
   end: fc.record({ code: fc.nat(), reason: TEXT }),
   connectOutcomeUnknown: fc.boolean(),
   dueSinceMs: fc.double({ noNaN: true, noDefaultInfinity: true }).filter((time) => !Object.is(time, -0)),
-  triedForMs: fc.constant(0),
+  triedForMs: fc.nat(),
 });
 const ENTRY: fc.Arbitrary<JournalEntry> = fc.oneof(
-  fc.record({ state: fc.constantFrom("connecting" as const, "connected" as const), facts: FACTS }),
+  fc.record({ state: fc.constantFrom("connecting" as const, "connected" as const), facts: ALL_FACTS }),
   fc.record({ state: fc.constant("due" as const), due: DUE }),
   fc.record({
     state: fc.constant("dead" as const),
-    letter: fc.tuple(DUE, fc.nat(), TEXT).map(([due, diedAtMs, cause]) => ({ ...due, diedAtMs, keptForMs: 0, cause })),
+    letter: fc
+      .tuple(DUE, fc.nat(), TEXT, fc.nat())
+      .map(([due, diedAtMs, cause, keptForMs]) => ({ ...due, diedAtMs, keptForMs, cause })),
   }),
 );
+
+const NOW = { form: 2, keptForMs: 0 };
 
 function head(changes: Partial<LogMessageHead> = {}): LogMessageHead {
   return { kind: "batch", author: "a", number: 1, part: 0, isLast: true, ...changes };
 }
 function bytesOf(changes: Partial<LogMessageHead>, ...records: string[]): Uint8Array {
-  return Buffer.from(formatMessage(head(changes), records.join(",")));
+  return Buffer.from(formatMessage(head(changes), { text: records.join(","), form: 2 }));
 }
 function replay(...messages: Uint8Array[]): string[] {
   const log = new LogReplay();
@@ -51,20 +61,79 @@ function replay(...messages: Uint8Array[]): string[] {
   }
   return statesOf(log.entries);
 }
-const connecting = (id: string) => formatEntry({ state: "connecting", facts: factsOf(id) });
+const connecting = (id: string) => formatEntry({ state: "connecting", facts: factsOf(id) }, NOW);
 
 describe("a message of a log", () => {
+  test("of form 1 is byte for byte what 0.1 writes, and reads", () => {
+    const [snapshot, batch, settled, fence] = logOf("version-1").map((bytes) => Buffer.from(bytes).toString());
+    const facts = (connectionId: string) => ({
+      connectionId,
+      hub: "Chat",
+      userId: `user of ${connectionId}`,
+      claims: "sub: ann; ",
+      clientQuery: "room=%C3%A4",
+      forwardedFor: "10.0.0.1",
+      others: '{"origin":"https://a.example"}',
+    });
+    const due = (id: string) => {
+      const end = { code: 4001, reason: "bye" };
+      return { facts: facts(id), end, connectOutcomeUnknown: false, dueSinceMs: 1_700_000_000_000, triedForMs: 9 };
+    };
+    const letter = {
+      ...due("dead-1"),
+      diedAtMs: 1_700_003_600_000,
+      keptForMs: 7,
+      cause: "answered with status 503",
+    };
+    const old = { form: 1, keptForMs: 7 };
+    const write = (kind: LogMessageHead["kind"], number: number, ...records: string[]) =>
+      formatMessage(head({ kind, author: "author01", number }), { text: records.join(","), form: 1 });
+    const connected = { ...facts("connected-1"), userId: "ann" };
+    expect(
+      write(
+        "snapshot",
+        1,
+        formatEntry({ state: "connecting", facts: facts("connecting-1") }, old),
+        formatEntry({ state: "connected", facts: connected }, old),
+      ),
+    ).toBe(snapshot ?? "");
+    expect(
+      write(
+        "batch",
+        2,
+        formatEntry({ state: "due", due: due("due-1") }, old),
+        formatEntry({ state: "dead", letter }, old),
+        formatNamed("connecting-1", "bob"),
+        formatEntry({ state: "connecting", facts: facts("settled-1") }, old),
+      ),
+    ).toBe(batch ?? "");
+    expect(write("batch", 3, formatSettled("settled-1"))).toBe(settled ?? "");
+    expect(write("fence", 0)).toBe(fence ?? "");
+  });
+
+  test.each(VERSIONS)("that %s wrote is read as it was meant", (version) => {
+    expect(replay(...logOf(version))).toEqual([
+      "connecting-1 connected",
+      "connected-1 connected",
+      "due-1 due",
+      "dead-1 dead",
+    ]);
+  });
+
   test("brings every entry through as it was, whatever its strings hold", () => {
     fc.assert(
       fc.property(fc.array(ENTRY), (entries) => {
-        const message = parseMessage(bytesOf({}, ...entries.map(formatEntry)));
+        const texts = entries.map((entry) => {
+          return formatEntry(entry, { form: 2, keptForMs: entry.state === "dead" ? entry.letter.keptForMs : 0 });
+        });
+        const message = parseMessage(bytesOf({}, ...texts));
         expect(message?.records.map(({ change }) => change)).toEqual(entries);
       }),
     );
   });
 
   test("is skipped where it is damaged, and never throws", () => {
-    const whole = bytesOf({}, formatEntry({ state: "due", due: dueOf("c1") }), formatNamed("c2", "ann"));
+    const whole = bytesOf({}, formatEntry({ state: "due", due: dueOf("c1") }, NOW), formatNamed("c2", "ann"));
     fc.assert(
       fc.property(fc.nat(whole.length - 1), fc.nat(255), (index, byte) => {
         const damaged = Uint8Array.from(whole);
@@ -83,13 +152,13 @@ describe("a message of a log", () => {
   });
 
   test("of a later version is skipped", () => {
-    expect(parseMessage(Buffer.from(formatMessage(head(), "").replace("[1,", "[2,")))).toBeNull();
+    expect(parseMessage(Buffer.from(formatMessage(head(), { text: "", form: 3 })))).toBeNull();
   });
 });
 
 describe("the replay of a log", () => {
   test("brings each connection into its last state, and forgets what was settled", () => {
-    const due = formatEntry({ state: "due", due: dueOf("c1") });
+    const due = formatEntry({ state: "due", due: dueOf("c1") }, NOW);
     const messages = [bytesOf({}, connecting("c1"), connecting("c2"), connecting("c3"))];
     expect(replay(...messages)).toEqual(["c1 connecting", "c2 connecting", "c3 connecting"]);
     messages.push(bytesOf({}, formatNamed("c2", "bob"), due, formatSettled("c3")));
@@ -97,7 +166,7 @@ describe("the replay of a log", () => {
   });
 
   test("names nobody of whom it has not heard, and nobody who is not connected any more", () => {
-    const due = formatEntry({ state: "due", due: dueOf("c1") });
+    const due = formatEntry({ state: "due", due: dueOf("c1") }, NOW);
     expect(replay(bytesOf({}, due, formatNamed("c1", "bob"), formatNamed("c2", "bob")))).toEqual(["c1 due"]);
   });
 

@@ -1,6 +1,8 @@
 import type { DueDisconnect, JournalEntry } from "../core/ports.ts";
 import type { CloseCause } from "../protocol/close-causes.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
+import { NEWEST_FORM, OLDEST_FORM } from "../protocol/forms.ts";
+import { type FactsRow, fromFactsRow, toFactsRow } from "./operation.ts";
 
 /** What a message of a node's log is. After a fence its node writes no more. */
 export type LogMessageKind = "batch" | "snapshot" | "fence";
@@ -28,27 +30,38 @@ export interface LogMessage extends LogMessageHead {
   readonly records: readonly LogRecord[];
 }
 
-/** The first element of every message. A reader skips what it does not know. */
-const VERSION = 1;
-
 /** The first element of every record. */
 const CODE = { connecting: 0, connected: 1, due: 2, dead: 3, named: 4, settled: 5 } as const;
+
+/** How an entry is written. `keptForMs`: of a dead letter, by now. */
+export interface EntryForm {
+  readonly form: number;
+  readonly keptForMs: number;
+}
 
 /**
  * A record as text.
  *
- * Shape:  JSON: code and facts row; code, facts row and end; code, id and user; code and id.
+ * Shape:  JSON: code and facts row; code, facts row and end; code, id and user; code and id. Form 2 adds at their ends: to facts what
+ *         only newer versions know, to a due or dead entry for how long it was retried, to a dead one for how long it was kept.
  */
-export function formatEntry(entry: JournalEntry): string {
+export function formatEntry(entry: JournalEntry, { form, keptForMs }: EntryForm): string {
+  const rowOf = form === OLDEST_FORM ? toOldRow : toFactsRow;
   switch (entry.state) {
     case "connecting":
     case "connected":
       return JSON.stringify([CODE[entry.state], rowOf(entry.facts)]);
     case "due":
-      return JSON.stringify([CODE.due, rowOf(entry.due.facts), ...endOf(entry.due)]);
+      return JSON.stringify([
+        CODE.due,
+        rowOf(entry.due.facts),
+        ...endOf(entry.due),
+        ...agesIn(form, entry.due.triedForMs),
+      ]);
     case "dead": {
-      const { facts, diedAtMs, cause } = entry.letter;
-      return JSON.stringify([CODE.dead, rowOf(facts), ...endOf(entry.letter), diedAtMs, cause]);
+      const { facts, diedAtMs, cause, triedForMs } = entry.letter;
+      const death = [diedAtMs, cause, ...agesIn(form, triedForMs, keptForMs)];
+      return JSON.stringify([CODE.dead, rowOf(facts), ...endOf(entry.letter), ...death]);
     }
   }
 }
@@ -65,13 +78,22 @@ export function formatSettled(connectionId: string): string {
 /**
  * A message as it is stored.
  *
- * Shape:  JSON: version, kind, author, number, part, whether it is the last part, records.
+ * Shape:  JSON: form, kind, author, number, part, whether it is the last part, records.
  */
-export function formatMessage({ kind, author, number, part, isLast }: LogMessageHead, records: string): string {
-  return `[${VERSION},"${kind}","${author}",${number},${part},${isLast},[${records}]]`;
+export function formatMessage(
+  { kind, author, number, part, isLast }: LogMessageHead,
+  { text: records, form }: { readonly text: string; readonly form: number },
+): string {
+  return `[${form},"${kind}","${author}",${number},${part},${isLast},[${records}]]`;
 }
 
-/** Null for what no node of this version wrote, and for what is damaged. Never throws. */
+/** The form of a message that may be in a newer one; 0 where it has none. */
+export function formOf(bytes: Uint8Array): number {
+  const head = Buffer.from(bytes.buffer, bytes.byteOffset, Math.min(bytes.length, 12)).toString("latin1");
+  return Number(/^\[([1-9][0-9]{0,8}),/.exec(head)?.[1] ?? 0);
+}
+
+/** Null for what is in a newer form, for what no node wrote, and for what is damaged. Never throws. */
 export function parseMessage(bytes: Uint8Array): LogMessage | null {
   let parsed: unknown;
   try {
@@ -79,62 +101,70 @@ export function parseMessage(bytes: Uint8Array): LogMessage | null {
   } catch {
     return null;
   }
-  if (!Array.isArray(parsed) || parsed[0] !== VERSION) return null;
-  const [, kind, author, number, part, isLast, rows] = parsed as unknown[];
+  if (!Array.isArray(parsed)) return null;
+  const [form, kind, author, number, part, isLast, rows] = parsed as unknown[];
+  if (typeof form !== "number" || !Number.isInteger(form) || form < OLDEST_FORM || form > NEWEST_FORM) return null;
   if (kind !== "batch" && kind !== "snapshot" && kind !== "fence") return null;
   if (typeof author !== "string" || typeof number !== "number" || typeof part !== "number") return null;
   if (typeof isLast !== "boolean" || !Array.isArray(rows)) return null;
   const records: LogRecord[] = [];
   for (const row of rows as unknown[]) {
-    const record = Array.isArray(row) ? readRecord(row) : null;
+    const record = Array.isArray(row) ? readRecord(row, form) : null;
     if (record === null) return null;
     records.push(record);
   }
   return { kind, author, number, part, isLast, records };
 }
 
-function rowOf({ connectionId, hub, userId, claims, clientQuery, forwardedFor }: ConnectionFacts): readonly string[] {
-  return [connectionId, hub, userId, claims, clientQuery, forwardedFor];
+function toOldRow(facts: ConnectionFacts): readonly string[] {
+  return toFactsRow(facts).slice(0, 6);
+}
+
+function agesIn(form: number, ...agesMs: readonly number[]): readonly number[] {
+  return form === OLDEST_FORM ? [] : agesMs;
+}
+
+function isAge(value: unknown): value is number {
+  return typeof value === "number" && value >= 0 && value <= Number.MAX_SAFE_INTEGER;
 }
 
 function endOf({ end, connectOutcomeUnknown, dueSinceMs }: Omit<DueDisconnect, "facts">) {
   return [end.code, end.reason, connectOutcomeUnknown, dueSinceMs];
 }
 
-function readRecord(row: readonly unknown[]): LogRecord | null {
+function readRecord(row: readonly unknown[], form: number): LogRecord | null {
   const [code, subject] = row;
   if (code === CODE.settled) return typeof subject === "string" ? { connectionId: subject, change: null } : null;
   if (code === CODE.named) {
     if (typeof subject !== "string" || typeof row[2] !== "string") return null;
     return { connectionId: subject, change: { state: "named", userId: row[2] } };
   }
-  const facts = readFacts(subject);
-  const change = facts === null ? null : readEntry(facts, row);
+  const facts = readFacts(subject, form);
+  const change = facts === null ? null : readEntry(facts, row, form);
   return facts === null || change === null ? null : { connectionId: facts.connectionId, change };
 }
 
-function readEntry(facts: ConnectionFacts, row: readonly unknown[]): JournalEntry | null {
+function readEntry(facts: ConnectionFacts, row: readonly unknown[], form: number): JournalEntry | null {
   const [code, , closeCode, reason, connectOutcomeUnknown, dueSinceMs, diedAtMs, cause] = row;
   if (code === CODE.connecting) return { state: "connecting", facts };
   if (code === CODE.connected) return { state: "connected", facts };
   if (typeof closeCode !== "number" || typeof reason !== "string") return null;
   if (typeof connectOutcomeUnknown !== "boolean" || typeof dueSinceMs !== "number") return null;
   const end: CloseCause = { code: closeCode, reason };
-  const due: DueDisconnect = { facts, end, connectOutcomeUnknown, dueSinceMs, triedForMs: 0 };
+  const ageAt = (index: number) => (form === OLDEST_FORM ? 0 : row[index]);
+  const triedForMs = ageAt(code === CODE.due ? 6 : 8);
+  if (!isAge(triedForMs)) return null;
+  const due: DueDisconnect = { facts, end, connectOutcomeUnknown, dueSinceMs, triedForMs };
   if (code === CODE.due) return { state: "due", due };
-  if (code !== CODE.dead || typeof diedAtMs !== "number" || typeof cause !== "string") return null;
-  return { state: "dead", letter: { ...due, diedAtMs, cause, keptForMs: 0 } };
+  const keptForMs = ageAt(9);
+  if (code !== CODE.dead || !isAge(keptForMs) || typeof diedAtMs !== "number" || typeof cause !== "string") return null;
+  return { state: "dead", letter: { ...due, diedAtMs, cause, keptForMs } };
 }
 
-function readFacts(row: unknown): ConnectionFacts | null {
-  if (!Array.isArray(row) || row.length !== 6 || !row.every((field) => typeof field === "string")) return null;
-  const [connectionId, hub, userId, claims, clientQuery, forwardedFor] = row as unknown as [
-    string,
-    string,
-    string,
-    string,
-    string,
-    string,
-  ];
-  return { connectionId, hub, userId, claims, clientQuery, forwardedFor };
+function readFacts(row: unknown, form: number): ConnectionFacts | null {
+  const length = form === OLDEST_FORM ? 6 : 7;
+  if (!Array.isArray(row) || row.length !== length || !row.every((field) => typeof field === "string")) return null;
+  const [connectionId, hub, userId, claims, clientQuery, forwardedFor, others = ""] =
+    row as readonly string[] as FactsRow;
+  return fromFactsRow([connectionId, hub, userId, claims, clientQuery, forwardedFor, others]);
 }

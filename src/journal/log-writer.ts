@@ -42,6 +42,8 @@ export interface CopyReport {
 export interface LogWriterOptions {
   readonly nodeId: string;
   readonly stream: LogStream;
+  /** The form that every node reads: see `formChanged`. */
+  readonly form: () => number;
   readonly report: CopyReport;
   /** Nothing more is written until `moveTo`. */
   readonly onFenced: () => void;
@@ -87,6 +89,9 @@ export class LogWriter {
   #isInFlight = false;
   /** The last message was full, and there is more. */
   #isBehind = false;
+  /** The newest form that the log has, and whether that is one that a node does not read. */
+  #newestWritten = 0;
+  #mustRewrite = false;
   #retryMs = FIRST_RETRY_MS;
   #retryTimer: ReturnType<typeof setTimeout> | null = null;
   #endPause: (() => void) | null = null;
@@ -107,6 +112,7 @@ export class LogWriter {
           return maxBytes();
         },
       },
+      form: () => options.form(),
       changed: () => this.#wake(),
       tooLarge: (facts) => options.report.tooLarge(facts),
     });
@@ -132,6 +138,13 @@ export class LogWriter {
     if (!this.#isInFlight) return Promise.resolve();
     this.#flying ??= waiters();
     return this.#flying.promise;
+  }
+
+  /** There may be a node that reads older forms only: where the log has a newer one, all of it is written anew. */
+  formChanged(): void {
+    if (this.#newestWritten <= this.#options.form()) return;
+    this.#mustRewrite = true;
+    this.#wake();
   }
 
   /** Goes on under another id, in a new log; see `JetstreamJournal.moveTo`. */
@@ -206,6 +219,7 @@ export class LogWriter {
     try {
       for (;;) {
         if (this.#phase === "catching-up") await this.#catchUp(life);
+        else if (this.#mustRewrite) await this.#writeSnapshot(life, false);
         else if (this.changes.hasChanges || this.#gathering !== null) await this.#copyChanges(life);
         else break;
       }
@@ -237,6 +251,8 @@ export class LogWriter {
 
   async #writeSnapshot(life: number, isLogEmpty: boolean): Promise<void> {
     const snapshot = this.changes.startSnapshot();
+    this.#newestWritten = 0;
+    this.#mustRewrite = false;
     this.#takeOff({ withAll: true });
     this.#snapshotBytes = 0;
     this.#bytesSinceSnapshot = 0;
@@ -281,9 +297,10 @@ export class LogWriter {
   ): Promise<void> {
     const head = { ...kind, author: this.#author, number: ++this.#number };
     const nodeId = this.#nodeId;
+    this.#newestWritten = Math.max(this.#newestWritten, records.form);
     let sequence: number;
     try {
-      sequence = await this.#stream.append(nodeId, formatMessage(head, records.text), this.#lastSequence);
+      sequence = await this.#stream.append(nodeId, formatMessage(head, records), this.#lastSequence);
     } catch (error) {
       this.#check(life);
       const last = await this.#stream.last(nodeId);

@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { within } from "../../test/support/deadline.ts";
+import { until, within } from "../../test/support/deadline.ts";
 import { dueOf, factsOf, idOf, LogStage, refusalOf, statesOf } from "../../test/support/log-stage.ts";
-import { formatEntry, formatMessage } from "./log-message.ts";
+import { NewerForm } from "../protocol/forms.ts";
+import { formatEntry, formatMessage, formOf } from "./log-message.ts";
 import { NodeLogs } from "./node-logs.ts";
 
 let stage: LogStage;
@@ -11,10 +12,11 @@ beforeEach(async () => {
 });
 afterEach(() => stage[Symbol.asyncDispose]());
 
-const connecting = (id: string) => formatEntry({ state: "connecting", facts: factsOf(id) });
+const NOW = { form: 2, keptForMs: 0 };
+const connecting = (id: string) => formatEntry({ state: "connecting", facts: factsOf(id) }, NOW);
 function batchOf(...records: string[]): string {
   const head = { kind: "batch", author: "a", number: 1, part: 0, isLast: true } as const;
-  return formatMessage(head, records.join(","));
+  return formatMessage(head, { text: records.join(","), form: NOW.form });
 }
 
 describe("the logs of other nodes", () => {
@@ -92,6 +94,35 @@ describe("the logs of other nodes", () => {
     expect(bytes).toBeLessThan(300);
   });
 
+  test("in a newer form are left to a newer node, and nothing of them is skipped", async () => {
+    const { logs, stream, reports } = await stage.startNode();
+    await stream.append("dead", batchOf(connecting("c1")), null);
+    await stream.append("dead", batchOf(connecting("c2")).replace("[2,", "[3,"), null);
+    await expect(logs.seize("dead")).rejects.toThrow(NewerForm);
+    expect(reports.told).not.toContain("skipped dead 1");
+  });
+
+  test("hold what a node of 0.1 reads, from the moment that one is there", async () => {
+    const node = await stage.startNode();
+    const { journal } = node;
+    const others = '{"origin":"https://a.example"}';
+    await journal.connecting(factsOf("c1", { others }));
+    await journal.due(dueOf("c2", { triedForMs: 5000 }));
+    expect(await node.readLog()).toMatchObject([{ facts: { others } }, { due: { triedForMs: 5000 } }]);
+    node.form = 1;
+    journal.formChanged();
+    const forms = async () => {
+      const found: number[] = [];
+      const last = await node.stream.last(journal.nodeId);
+      await node.stream.read(journal.nodeId, last?.sequence ?? 0, ({ bytes }) => void found.push(formOf(bytes)));
+      return found;
+    };
+    await until(async () => (await forms()).every((form) => form === 1), "the log to be written anew");
+    await journal.connecting(factsOf("c3"));
+    expect(statesOf(await node.readLog())).toEqual(["c1 connecting", "c2 due", "c3 connecting"]);
+    expect(new Set(await forms())).toEqual(new Set([1]));
+  });
+
   test("are read although there is rubbish in them, and it is said how much", async () => {
     const { logs, stream, reports } = await stage.startNode();
     await stream.append("dead", batchOf(connecting("c1"), connecting("c2")), null);
@@ -113,7 +144,7 @@ describe("the logs of other nodes", () => {
   test("are read without entries of which no event can be made, and it is said how many", async () => {
     const { logs, stream, reports } = await stage.startNode();
     const entryOf = (id: string, changes: object) =>
-      formatEntry({ state: "connected", facts: { ...factsOf(id), ...changes } });
+      formatEntry({ state: "connected", facts: { ...factsOf(id), ...changes } }, NOW);
     const bad = [
       entryOf("a.b", {}),
       entryOf("", {}),
@@ -123,7 +154,7 @@ describe("the logs of other nodes", () => {
       entryOf("c4", { claims: "a\r\nX: y" }),
       entryOf("c5", { clientQuery: "a\u0000" }),
       entryOf("c6", { forwardedFor: "a\nb" }),
-      formatEntry({ state: "due", due: dueOf("c7", { facts: factsOf("c7", { hub: "" }) }) }),
+      formatEntry({ state: "due", due: dueOf("c7", { facts: factsOf("c7", { hub: "" }) }) }, NOW),
     ];
     await stream.append("dead", batchOf(...bad, connecting("good"), entryOf("nobody", { userId: "" })), null);
     expect(statesOf(await logs.seize("dead"))).toEqual(["good connecting", "nobody connected"]);

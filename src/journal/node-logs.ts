@@ -2,8 +2,9 @@ import { randomBytes } from "node:crypto";
 import type { JournalEntry, NodeJournals } from "../core/ports.ts";
 import { isConnectionId } from "../protocol/connection-id.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
+import { NEWEST_FORM, NewerForm, OLDEST_FORM } from "../protocol/forms.ts";
 import { isHubName, isName } from "../protocol/names.ts";
-import { formatMessage, parseMessage } from "./log-message.ts";
+import { formatMessage, formOf, parseMessage } from "./log-message.ts";
 import { LogReplay } from "./log-replay.ts";
 import type { LogStream } from "./log-stream.ts";
 
@@ -44,6 +45,7 @@ export class NodeLogs implements NodeJournals {
     let skippedCount = 0;
     await stream.read(nodeId, fence, ({ bytes }) => {
       const message = parseMessage(bytes);
+      if (message === null && formOf(bytes) > NEWEST_FORM) throw new NewerForm(`the log of ${nodeId}`, formOf(bytes));
       if (message === null) skippedCount++;
       else replay.read(message);
     });
@@ -62,7 +64,9 @@ export class NodeLogs implements NodeJournals {
   /** Resolves with its sequence. */
   #fence(nodeId: string): Promise<number> {
     const author = randomBytes(6).toString("base64url");
-    const text = formatMessage({ kind: "fence", author, number: 0, part: 0, isLast: true }, "");
+    const head = { kind: "fence", author, number: 0, part: 0, isLast: true } as const;
+    // Every version must be able to read it.
+    const text = formatMessage(head, { text: "", form: OLDEST_FORM });
     return this.#options.stream.append(nodeId, text, null);
   }
 }

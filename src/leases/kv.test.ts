@@ -3,10 +3,12 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { Kvm } from "@nats-io/kv";
+import { connect } from "@nats-io/transport-node";
 import { until } from "../../test/support/deadline.ts";
 import { FakeClock } from "../../test/support/fake-clock.ts";
 import { NatsServer } from "../../test/support/nats-server.ts";
 import { NatsLink } from "../nats/link.ts";
+import { NEWEST_FORM } from "../protocol/forms.ts";
 import { KvLeases } from "./kv.ts";
 
 const OPTIONS = { user: null, password: null, token: null, credsFile: null, tls: null };
@@ -22,6 +24,7 @@ class Node {
   readonly link = NatsLink.start({ ...OPTIONS, servers: [server.url] }, SILENT);
   readonly gone: string[] = [];
   readonly said: string[] = [];
+  readonly forms: number[] = [];
   heldTimes = 0;
   lostTimes = 0;
   readonly leases: KvLeases;
@@ -43,6 +46,7 @@ class Node {
       onGone: (nodeId) => void this.gone.push(nodeId),
       onHeld: () => void this.heldTimes++,
       onLost: () => void this.lostTimes++,
+      onForm: () => void this.forms.push(this.leases.commonForm),
     });
     nodes.push(this);
   }
@@ -280,4 +284,36 @@ test("after stop nothing is renewed and no timer is left; it may be called twice
   const before = await revisionOf("one");
   await node.clock.advance(60_000);
   expect([await revisionOf("one"), node.clock.timerCount]).toEqual([before, 0]);
+});
+
+describe("the form that every node reads", () => {
+  /** Writes a lease as another version would. */
+  async function write(id: string, value: Readonly<Record<string, unknown>>): Promise<void> {
+    const connection = await connect({ servers: server.url });
+    await (await new Kvm(connection).open("t_nodes")).put(id, JSON.stringify(value));
+    await connection.close();
+  }
+
+  test("is the newest while all announce it, and the first one while a node of 0.1 holds its lease", async () => {
+    const here = await new Node("here-own").start();
+    expect(here.leases.commonForm).toBe(NEWEST_FORM);
+    await new Node("same-age").start();
+    await write("oldnode1", { state: "held", by: "oldnode1" });
+    await until(() => here.leases.commonForm === 1, "the older node to be seen");
+    await write("newnode1", { state: "held", by: "newnode1", form: 99 });
+    await write("oldnode1", { state: "claimed", by: "newnode1" });
+    await until(() => here.leases.commonForm === NEWEST_FORM, "the older node to be gone");
+    expect(here.forms).toEqual([NEWEST_FORM, 1, NEWEST_FORM]);
+  });
+
+  test("is the first one before the leases of the others are seen", () => {
+    expect(new Node("here-own").leases.commonForm).toBe(1);
+  });
+
+  test("a claim hands on what it does not know of a newer node's lease", async () => {
+    const here = await new Node("here-own").start();
+    await write("newnode1", { state: "held", by: "newnode1", form: 99, zone: "b" });
+    expect(await here.leases.claim("newnode1")).toBe(true);
+    expect(await leaseOf("newnode1")).toMatchObject({ state: "claimed", by: "here-own", form: 99, zone: "b" });
+  });
 });

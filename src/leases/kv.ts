@@ -2,6 +2,7 @@ import type { Clock, Leases } from "../core/ports.ts";
 import { Bucket, type BucketEntry } from "../nats/bucket.ts";
 import type { NatsLink } from "../nats/link.ts";
 import { isNodeId } from "../protocol/connection-id.ts";
+import { NEWEST_FORM, OLDEST_FORM } from "../protocol/forms.ts";
 
 /** How long a lease holds that is not renewed, and how often it is. Source: decision 0013. */
 const LEASE_MS = 10_000;
@@ -42,6 +43,8 @@ export interface KvLeasesOptions {
   readonly onHeld: () => void;
   /** Another node has taken over this one's. `rename` must follow. */
   readonly onLost: () => void;
+  /** `commonForm` has changed. */
+  readonly onForm: () => void;
 }
 
 /** What stands under a node's id. */
@@ -50,12 +53,15 @@ interface Lease {
   readonly state: "held" | "claimed" | "ended";
   /** The node that wrote this. */
   readonly by: string;
+  /** The newest form between nodes that the node of this lease reads. 0.1 says none. */
+  readonly form: number;
 }
 
 /** A lease of another node, and since when, on this node's own clock, it has looked like this. */
 interface Seen {
   revision: number;
   sinceMs: number;
+  readonly form: number;
 }
 
 /**
@@ -86,6 +92,7 @@ export class KvLeases implements Leases {
   #isFailureSaid = false;
   #isRenewing = false;
   #isLost = false;
+  #lastForm = OLDEST_FORM;
   readonly #cancels: (() => void)[] = [];
 
   constructor(options: KvLeasesOptions) {
@@ -99,7 +106,10 @@ export class KvLeases implements Leases {
       listener: {
         begin: (isRemade) => this.#begin(isRemade),
         entry: (entry) => this.#heard(entry),
-        caughtUp: () => void this.#caughtUp(),
+        caughtUp: () => {
+          this.#compareForms();
+          void this.#caughtUp();
+        },
       },
       onFailure: (reason) => this.#notRenewed(reason),
     });
@@ -108,6 +118,17 @@ export class KvLeases implements Leases {
   /** Whether this node's lease holds, by its own clock: else another may be taking over its connections. */
   get isHeld(): boolean {
     return this.#revision !== null && this.#options.clock.now() - this.#renewedAtMs < LEASE_MS;
+  }
+
+  /**
+   * The newest form that every live node reads; the oldest while their leases are not seen. A node that comes has held its lease for ten
+   * seconds before it takes over anything: by then the others write its form.
+   */
+  get commonForm(): number {
+    if (!this.#bucket.isCaughtUp) return OLDEST_FORM;
+    let form = NEWEST_FORM;
+    for (const seen of this.#others.values()) form = Math.min(form, seen.form);
+    return form;
   }
 
   /** Whether the others' leases are seen. */
@@ -136,17 +157,17 @@ export class KvLeases implements Leases {
     const entry = await this.#bucket.get(nodeId);
     const found = this.#gone.get(nodeId);
     this.#gone.delete(nodeId);
-    if (entry === null || entry.value === null || parseLease(entry.value).state === "ended") return false;
+    if (entry?.value == null || parseLease(entry.value).state === "ended") return false;
     // Renewed since it was found gone: it lives, or another works at it.
     if (found !== undefined && found !== entry.revision) return false;
-    return (await this.#write(nodeId, "claimed", entry.revision)) === "written";
+    return (await this.#write(nodeId, "claimed", entry)) === "written";
   }
 
   async end(nodeId: string): Promise<void> {
     const entry = await this.#bucket.get(nodeId);
     if (entry === null) return;
     const lease = parseLease(entry.value);
-    if (lease.state === "claimed" && lease.by === this.#nodeId) await this.#write(nodeId, "ended", entry.revision);
+    if (lease.state === "claimed" && lease.by === this.#nodeId) await this.#write(nodeId, "ended", entry);
   }
 
   /** Renews no more. `release`: nothing is left to be done by anybody. May be called twice. */
@@ -155,7 +176,7 @@ export class KvLeases implements Leases {
     const revision = this.#revision;
     this.#revision = null;
     try {
-      if (release && revision !== null) await this.#write(this.#nodeId, "ended", revision);
+      if (release && revision !== null) await this.#write(this.#nodeId, "ended", { revision, value: null });
     } catch {
       // It runs out, and whoever takes it over finds nothing to do.
     } finally {
@@ -182,7 +203,7 @@ export class KvLeases implements Leases {
     await this.#renew();
     // Not where a node has written its own: it lives.
     for (const nodeId of [...this.#unfilled]) {
-      await this.#bucket.put(nodeId, JSON.stringify({ state: "held", by: nodeId } satisfies Lease), 0);
+      await this.#bucket.put(nodeId, JSON.stringify({ state: "held", by: nodeId } satisfies Omit<Lease, "form">), 0);
     }
   }
 
@@ -197,8 +218,21 @@ export class KvLeases implements Leases {
       if (value !== null && this.#revision !== null && revision > this.#revision) void this.#renew();
       return;
     }
-    if (value === null || parseLease(value).state === "ended") this.#others.delete(key);
-    else this.#others.set(key, { revision, sinceMs: this.#options.clock.now() });
+    const lease = value === null ? null : parseLease(value);
+    if (lease === null || lease.state === "ended") this.#others.delete(key);
+    else {
+      // What is claimed is not alive, whatever it could read.
+      const form = lease.state === "held" ? lease.form : NEWEST_FORM;
+      this.#others.set(key, { revision, sinceMs: this.#options.clock.now(), form });
+    }
+    this.#compareForms();
+  }
+
+  #compareForms(): void {
+    const form = this.commonForm;
+    if (form === this.#lastForm) return;
+    this.#lastForm = form;
+    this.#options.onForm();
   }
 
   #look(): void {
@@ -230,7 +264,7 @@ export class KvLeases implements Leases {
     this.#isRenewing = true;
     try {
       const nodeId = this.#nodeId;
-      const written = await this.#write(nodeId, "held", this.#revision ?? 0);
+      const written = await this.#write(nodeId, "held", { revision: this.#revision ?? 0, value: null });
       if (written === "written") this.#renewed();
       else if (nodeId === this.#nodeId) await this.#lookAtOwn(nodeId);
     } catch (error) {
@@ -271,9 +305,18 @@ export class KvLeases implements Leases {
     this.#options.onLost();
   }
 
-  async #write(nodeId: string, state: Lease["state"], lastRevision: number): Promise<"written" | "conflict"> {
-    const lease: Lease = { state, by: this.#nodeId };
-    const written = await this.#bucket.put(nodeId, JSON.stringify(lease), lastRevision);
+  /** In the place of what was found, of which everything that this version does not know is handed on. */
+  async #write(
+    nodeId: string,
+    state: Lease["state"],
+    found: Pick<BucketEntry, "revision" | "value">,
+  ): Promise<"written" | "conflict"> {
+    const handedOn = found.value === null ? { form: NEWEST_FORM } : readObject(found.value);
+    const written = await this.#bucket.put(
+      nodeId,
+      JSON.stringify({ ...handedOn, state, by: this.#nodeId }),
+      found.revision,
+    );
     if (written === "unavailable") throw new Error("the bucket of leases is out of reach");
     if (written === "conflict") return written;
     if (nodeId !== this.#nodeId) return "written";
@@ -286,11 +329,21 @@ export class KvLeases implements Leases {
 
 /** What no hubwire wrote counts as held: it is taken over, and ends. */
 function parseLease(value: string | null): Lease {
+  const { state, by, form } = readObject(value ?? "");
+  const common = { by: typeof by === "string" ? by : "", form: isForm(form) ? form : OLDEST_FORM };
+  if ((state === "claimed" || state === "ended") && typeof by === "string") return { state, ...common };
+  return { state: "held", ...common };
+}
+
+function isForm(value: unknown): value is number {
+  return typeof value === "number" && Number.isSafeInteger(value) && value >= OLDEST_FORM;
+}
+
+function readObject(text: string): Readonly<Record<string, unknown>> {
   try {
-    const { state, by } = JSON.parse(value ?? "") as Record<string, unknown>;
-    if ((state === "claimed" || state === "ended") && typeof by === "string") return { state, by };
-    return { state: "held", by: typeof by === "string" ? by : "" };
+    const parsed: unknown = JSON.parse(text);
+    return typeof parsed === "object" && parsed !== null ? (parsed as Record<string, unknown>) : {};
   } catch {
-    return { state: "held", by: "" };
+    return {};
   }
 }

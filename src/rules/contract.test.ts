@@ -20,6 +20,8 @@ interface Place {
   end(): Promise<void>;
 }
 
+const BUCKET = { prefix: "rules", replicas: 1, form: () => 2 };
+
 async function natsPlace(): Promise<Place> {
   const server = await NatsServer.start();
   const links: NatsLink[] = [];
@@ -31,8 +33,7 @@ async function natsPlace(): Promise<Place> {
       links.push(link);
       return new KvRuleStore({
         link,
-        prefix: "rules",
-        replicas: 1,
+        ...BUCKET,
         onRemade: () => expect.unreachable(),
         onFailure: expect.unreachable,
       });
@@ -326,8 +327,7 @@ test("KvRuleStore takes no rule from the bucket whose names are none or that nev
   const open = () =>
     new KvRuleStore({
       link,
-      prefix: "rules",
-      replicas: 1,
+      ...BUCKET,
       onRemade: () => {},
       onFailure: (reason) => void faults.push(reason),
     });
@@ -363,8 +363,7 @@ describe("KvRuleStore without NATS", () => {
       open: () =>
         new KvRuleStore({
           link,
-          prefix: "rules",
-          replicas: 1,
+          ...BUCKET,
           onRemade: () => {},
           onFailure: (reason) => void faults.push(reason),
         }),

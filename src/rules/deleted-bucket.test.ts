@@ -20,6 +20,7 @@ class Node {
       link,
       prefix: "t",
       replicas: 1,
+      form: () => 2,
       onRemade: (count) => void this.remade.push(count),
       onFailure: (reason) => void this.faults.push(reason),
     });

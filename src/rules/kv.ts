@@ -2,6 +2,7 @@ import type { GroupRule, RuleChange, RuleKey, RuleStore, RuleWrite } from "../co
 import { Bucket, type BucketEntry, type BucketWrite } from "../nats/bucket.ts";
 import type { NatsLink } from "../nats/link.ts";
 import { encodeToken } from "../nats/subjects.ts";
+import { OLDEST_FORM } from "../protocol/forms.ts";
 import { hubKey, isHubName, isName } from "../protocol/names.ts";
 
 /** How often, and after how long, the traces of rules that were ended are taken out of the bucket. */
@@ -18,6 +19,8 @@ export interface KvRuleStoreOptions {
   readonly replicas: number;
   /** The bucket was deleted and is there again, filled with so many rules that this node knows. */
   readonly onRemade: (count: number) => void;
+  /** The form that every node reads. */
+  readonly form: () => number;
   /** The bucket cannot be read, or holds something that is no rule. */
   readonly onFailure: (reason: string) => void;
 }
@@ -39,6 +42,7 @@ interface Known {
  */
 export class KvRuleStore implements RuleStore {
   readonly #bucket: Bucket;
+  readonly #form: () => number;
   readonly #onFailure: (reason: string) => void;
   readonly #onRemade: (count: number) => void;
   /** By bucket key: what must be told as removed when it is gone. */
@@ -54,7 +58,8 @@ export class KvRuleStore implements RuleStore {
   #loaded: () => void = () => {};
   #tidy: ReturnType<typeof setInterval> | null = null;
 
-  constructor({ link, prefix, replicas, onRemade, onFailure }: KvRuleStoreOptions) {
+  constructor({ link, prefix, replicas, form, onRemade, onFailure }: KvRuleStoreOptions) {
+    this.#form = form;
     this.#onFailure = onFailure;
     this.#onRemade = onRemade;
     this.#bucket = new Bucket({
@@ -93,7 +98,13 @@ export class KvRuleStore implements RuleStore {
 
   async put(rule: GroupRule): Promise<RuleWrite> {
     const { hub, userId, group, expiresAtMs } = rule;
-    return toRuleWrite(await this.#bucket.put(keyOf(rule), JSON.stringify({ hub, userId, group, expiresAtMs })));
+    return toRuleWrite(await this.#bucket.put(keyOf(rule), this.#format({ hub, userId, group, expiresAtMs })));
+  }
+
+  /** In form 1 nothing says which it is. */
+  #format(rule: GroupRule): string {
+    const form = this.#form();
+    return JSON.stringify(form === OLDEST_FORM ? rule : { form, ...rule });
   }
 
   async remove(keys: readonly RuleKey[]): Promise<RuleWrite> {
@@ -188,7 +199,7 @@ export class KvRuleStore implements RuleStore {
     const known = this.#known.get(key);
     if (known === undefined) return false;
     const { hub, userId, group } = known.key;
-    const value = JSON.stringify({ hub, userId, group, expiresAtMs: known.expiresAtMs });
+    const value = this.#format({ hub, userId, group, expiresAtMs: known.expiresAtMs });
     return typeof (await this.#bucket.put(key, value, 0)) === "number";
   }
 }

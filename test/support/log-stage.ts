@@ -7,6 +7,7 @@ import { LogStream } from "../../src/journal/log-stream.ts";
 import { NodeLogs } from "../../src/journal/node-logs.ts";
 import { NatsLink } from "../../src/nats/link.ts";
 import type { ConnectionFacts } from "../../src/protocol/events.ts";
+import { NEWEST_FORM } from "../../src/protocol/forms.ts";
 import { within } from "./deadline.ts";
 import { NatsProxy } from "./nats-proxy.ts";
 import { NatsServer } from "./nats-server.ts";
@@ -42,6 +43,8 @@ export class LogNode {
   readonly journal: JetstreamJournal;
   readonly logs: NodeLogs;
   readonly reports = new Reports();
+  /** The form that all nodes read. */
+  form = NEWEST_FORM;
 
   constructor(url: string, { nodeId = crypto.randomUUID().slice(0, 8), prefix = "hubwire" } = {}) {
     const tell = (word: string) => (detail?: string | number) => this.reports.tell(`${word} ${detail ?? ""}`.trim());
@@ -55,7 +58,13 @@ export class LogNode {
       fenced: tell("fenced"),
       tooLarge: ({ connectionId }: ConnectionFacts) => this.reports.tell(`too large ${connectionId}`),
     };
-    this.journal = new JetstreamJournal({ nodeId, stream: this.stream, report, onFenced: tell("onFenced") });
+    this.journal = new JetstreamJournal({
+      nodeId,
+      stream: this.stream,
+      form: () => this.form,
+      report,
+      onFenced: tell("onFenced"),
+    });
     this.logs = new NodeLogs({
       stream: this.stream,
       whenCopied: () => this.journal.whenCopied(),
