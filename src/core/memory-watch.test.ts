@@ -101,6 +101,19 @@ describe("the process's memory", () => {
     expect(memory.collections).toBe(2);
   });
 
+  test("is collected seldom where that does not help: a hundredth of the time, a fifth where it helps", async () => {
+    const { memory, clock } = stage();
+    memory.collect = () => {
+      memory.collections++;
+      clock.skip(10);
+    };
+    memory.resident = START + 0.9 * GROWTH;
+    await clock.advance(10_000);
+    // 10 ms each, so one in a second.
+    expect(memory.collections).toBeGreaterThanOrEqual(8);
+    expect(memory.collections).toBeLessThanOrEqual(11);
+  });
+
   test("is looked at as soon as a sixteenth of maxBufferedBytes has come in", () => {
     const { memory, watch } = stage();
     memory.resident = START + GROWTH + MIB;

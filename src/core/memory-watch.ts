@@ -38,6 +38,9 @@ const COLLECT_FROM = 0.75;
 /** Collections take no more than this part of all time, unless the bound is passed and much has come in since the last. */
 const COLLECT_SHARE = 1 / 5;
 
+/** The same after one that has not brought the process back below `COLLECT_FROM`: what is held is no garbage. */
+const FRUITLESS_SHARE = 1 / 100;
+
 /** Memory that was let go is not given back to the system at once: no more clients are closed for it meanwhile. */
 const RELEASE_MS = 1000;
 
@@ -121,9 +124,10 @@ export class MemoryWatch {
 
   #check(): void {
     const now = this.#clock.now();
-    if (this.#grownBytes() > this.#growthBytes * COLLECT_FROM && now >= this.#nextCollectionAt) {
+    if (this.#isFull() && now >= this.#nextCollectionAt) {
       this.#memory.collect();
-      this.#nextCollectionAt = now + (this.#clock.now() - now) / COLLECT_SHARE;
+      const share = this.#isFull() ? FRUITLESS_SHARE : COLLECT_SHARE;
+      this.#nextCollectionAt = now + (this.#clock.now() - now) / share;
     }
     const excess = this.#grownBytes() - this.#growthBytes;
     this.#isOver = excess > 0;
@@ -135,6 +139,11 @@ export class MemoryWatch {
   get #growthBytes(): number {
     const forWaiting = Math.max(MIN_GROWTH_BYTES, this.#options.maxBufferedBytes * GROWTH_FACTOR);
     return forWaiting + this.#registry.size * CONNECTION_BYTES;
+  }
+
+  /** Whether the process has grown so much that garbage is worth collecting. */
+  #isFull(): boolean {
+    return this.#grownBytes() > this.#growthBytes * COLLECT_FROM;
   }
 
   #grownBytes(): number {
