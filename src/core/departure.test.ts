@@ -131,3 +131,31 @@ test("what is under way when the process ends is kept as it is", async () => {
   await settled();
   expect(await stage.journal.read("c7")).toBeNull();
 });
+
+test.each([400, 413, 431])(
+  "%i to a disconnect with a long query: it is sent once more without query and reason",
+  async (status) => {
+    const { stage, facts } = await started();
+    const long = { ...facts, clientQuery: "q".repeat(1024) };
+    stage.upstream.script = ({ facts: { clientQuery } }) => answer(clientQuery === "" ? 204 : status);
+    await stage.departure.send(long, END);
+    await settled();
+    expect(stage.upstream.calls.map(({ event }) => event)).toMatchObject([
+      { eventId: "c7.disconnect", facts: long, closeCode: 4000, closeReason: "done" },
+      { eventId: "c7.disconnect", facts: { ...facts, clientQuery: "" }, closeCode: 4000, closeReason: "" },
+    ]);
+    expect(await leftBehind(stage)).toEqual([]);
+    expect(stage.report.lost).toEqual([]);
+  },
+);
+
+test.each([
+  ["a shorter query", 431, 1023],
+  ["another refusal", 403, 1024],
+])("%s: a refused disconnect is not sent again", async (_what, status, queryChars) => {
+  const { stage, facts } = await started(answer(status));
+  await stage.departure.send({ ...facts, clientQuery: "q".repeat(queryChars) }, END);
+  await settled();
+  expect(stage.upstream.calls).toHaveLength(1);
+  expect(stage.report.lost).toHaveLength(1);
+});

@@ -1,6 +1,6 @@
 import type { CloseCause } from "../protocol/close-causes.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
-import { type DisconnectVerdict, disconnectEvent, judgeDisconnect } from "./disconnect-outcome.ts";
+import { type DisconnectVerdict, disconnectEvent, judgeDisconnect, postDisconnect } from "./disconnect-outcome.ts";
 import type { Outstanding } from "./outstanding.ts";
 import type { Clock, DueDisconnect, Journal, Report, Upstream } from "./ports.ts";
 import type { Attempt, Redelivery } from "./redelivery.ts";
@@ -57,7 +57,7 @@ export class Departure {
     try {
       const startedAtMs = this.#clock.now();
       const lane = this.#upstream.laneFor(facts.hub);
-      const outcome = await this.#upstream.call(disconnectEvent(owed));
+      const outcome = await postDisconnect(this.#upstream, owed);
       await this.#settle(owed, judgeDisconnect(outcome, this.#timeOfDayMs()), { lane, startedAtMs });
     } catch (error) {
       this.#report.fault("disconnect event", error);

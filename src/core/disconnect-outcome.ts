@@ -1,10 +1,16 @@
 import type { DisconnectEvent } from "../protocol/events.ts";
 import { headerValues } from "../protocol/headers.ts";
 import { describeOutcome } from "./outcome.ts";
-import type { DueDisconnect, UpstreamOutcome } from "./ports.ts";
+import type { DueDisconnect, Upstream, UpstreamOutcome } from "./ports.ts";
 
 /** The longest pause that a backend may ask for; one that asks for more is tried again after this. */
 const MAX_RETRY_AFTER_MS = 3_600_000;
+
+/** Answers with which servers refuse a head that is too long for them: Node 431, nginx and gunicorn 400. */
+const TOO_LONG_STATUSES: readonly number[] = [400, 413, 431];
+
+/** A shorter query is not what makes a head too long. */
+const LONG_QUERY_CHARS = 1024;
 
 /** What the outcome of a disconnect event means for it. */
 export type DisconnectVerdict =
@@ -29,6 +35,24 @@ export function disconnectEvent({
     closeReason: end.reason,
     connectOutcomeUnknown,
   };
+}
+
+/**
+ * Posts a disconnect event. Where the upstream may have refused it for the length of its head, it is posted once more, with the same id,
+ * without the client's query and close reason.
+ *
+ * Why:    a client chooses both. With a query that just fits into the connect event, the disconnect event would be too long, and lost.
+ * Source: decision 0035.
+ */
+export async function postDisconnect(
+  upstream: Pick<Upstream, "call">,
+  owed: Omit<DueDisconnect, "dueSinceMs" | "triedForMs">,
+): Promise<UpstreamOutcome> {
+  const event = disconnectEvent(owed);
+  const outcome = await upstream.call(event);
+  if (outcome.kind !== "answer" || !TOO_LONG_STATUSES.includes(outcome.status)) return outcome;
+  if (owed.facts.clientQuery.length < LONG_QUERY_CHARS) return outcome;
+  return upstream.call({ ...event, facts: { ...owed.facts, clientQuery: "" }, closeReason: "" });
 }
 
 /**

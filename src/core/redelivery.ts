@@ -1,4 +1,4 @@
-import { type DisconnectVerdict, disconnectEvent, judgeDisconnect } from "./disconnect-outcome.ts";
+import { type DisconnectVerdict, judgeDisconnect, postDisconnect } from "./disconnect-outcome.ts";
 import type {
   Clock,
   DeadLetter,
@@ -259,7 +259,7 @@ export class Redelivery implements DeadLetters {
         return;
       }
       wasRead = true;
-      const outcome = await upstream.call(disconnectEvent(due));
+      const outcome = await postDisconnect(upstream, due);
       const { forwardedFor } = due.facts;
       await this.#settle(lane, one, judgeDisconnect(outcome, timeOfDayMs()), { startedAtMs, forwardedFor });
     } catch (error) {
