@@ -54,7 +54,7 @@ function readOrMakeKey(dataDir: string, name: string): KeptKey {
   return { key: made, path };
 }
 
-/** Reads the primary access key kept in a data folder; null where there is none. Errors: as those of `readOrMakeKey`. */
+/** Reads the primary access key kept in a data folder; null if there is no key. Errors: as those of `readOrMakeKey`. */
 export function readKeptKey(dataDir: string): KeptKey | null {
   const path = join(dataDir, KEY_FILE);
   const key = readKey(path);

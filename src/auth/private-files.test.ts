@@ -71,7 +71,7 @@ describe("a file", () => {
     expect(modeOf(path)).toBe("400");
   });
 
-  test("that is missing is none that must be closed to others", () => {
+  test("that is missing need not be closed to others", () => {
     closeToOthers(path);
     expect(existsSync(path)).toBe(false);
   });

@@ -75,7 +75,7 @@ export function closeToOthers(path: string): void {
 }
 
 /**
- * Reads a text file; null where there is none. Its mode stays, since its owner may share it with a group.
+ * Reads a text file; null if it does not exist. Its mode stays, since its owner may share it with a group.
  *
  * Errors: throws where it cannot be read, is longer than 64 KiB, or is something else than a regular file.
  */

@@ -48,7 +48,7 @@ describe("bytes of others", () => {
     expect(other.faults).toEqual([]);
   });
 
-  test("with a name that is none are dropped and told of, and nothing else is disturbed", async () => {
+  test("with an invalid name are dropped and logged, and nothing else is disturbed", async () => {
     const { one, other } = await two();
     await other.broker.join(HUB);
     const { connection } = one.link;

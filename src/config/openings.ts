@@ -228,7 +228,7 @@ function findLostEvents(before: readonly UpstreamEntry[], after: readonly Upstre
   return lost;
 }
 
-/** The first entry for each hub that is named, and the one for all others; null where there is none. */
+/** The first entry for each hub that is named, and the one for all others; null if no entry matches. */
 function routesOf(
   entries: readonly UpstreamEntry[],
   event: EventName,

@@ -37,7 +37,7 @@ describe("frames for a connection that is not open yet", () => {
     expect(connection.held).toBeNull();
   });
 
-  test("of other hubs and groups, or from which it is excluded, are none of its", () => {
+  test("of other hubs and groups, or from which it is excluded, are not sent to it", () => {
     const connection = arrive("c1", ["red"]);
     stage.arrivals.publish({ kind: "hub", hub: "news" }, "other hub", []);
     stage.arrivals.publish(group("blue"), "other group", []);

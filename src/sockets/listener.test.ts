@@ -5,21 +5,17 @@ import { RawWebSocket } from "../../test/support/raw-websocket.ts";
 import { Connection } from "../core/connection.ts";
 import type { Lifecycle } from "../core/lifecycle.ts";
 import { BunSocket } from "./bun-socket.ts";
-import { listen } from "./listener.ts";
+import { type Listener, listen } from "./listener.ts";
 import type { Upgrade } from "./upgrade.ts";
 
-test("what is published does not overtake what was sent to a member in the same turn, and both arrive before the stop", async () => {
-  const opened: BunSocket[] = [];
+/** A listener that lets everybody in. */
+function open(lifecycle: Partial<Lifecycle>, report: RecordingReport): Listener {
   const handle: Upgrade["handle"] = async ({ request }, server) => {
     server.upgrade(request, { data: new BunSocket(new Connection(someFacts()), null, 0) });
     return undefined;
   };
   const upgrade: Pick<Upgrade, "handle"> = { handle };
-  const lifecycle: Pick<Lifecycle, "opened" | "closed"> = {
-    opened: (_connection, socket) => void opened.push(socket as BunSocket),
-    closed: () => {},
-  };
-  const listener = listen(
+  return listen(
     {
       host: "127.0.0.1",
       port: 0,
@@ -32,11 +28,20 @@ test("what is published does not overtake what was sent to a member in the same 
     {
       upgrade: upgrade as Upgrade,
       lifecycle: lifecycle as Lifecycle,
-      report: new RecordingReport(),
+      report,
       refuse: () => new Response(null, { status: 400 }),
       route: () => null,
     },
   );
+}
+
+test("what is published does not overtake what was sent to a member in the same turn, and both arrive before the stop", async () => {
+  const opened: BunSocket[] = [];
+  const lifecycle: Pick<Lifecycle, "opened" | "closed"> = {
+    opened: (_connection, socket) => void opened.push(socket as BunSocket),
+    closed: () => {},
+  };
+  const listener = open(lifecycle, new RecordingReport());
   const client = await RawWebSocket.open({ port: listener.port });
   const socket = opened[0];
   if (socket === undefined) throw new Error("nothing has opened");
@@ -59,12 +64,6 @@ test("what is published does not overtake what was sent to a member in the same 
 });
 
 test("what a WebSocket handler throws is reported as the error that it is", async () => {
-  const upgrade: Pick<Upgrade, "handle"> = {
-    handle: async ({ request }, server) => {
-      server.upgrade(request, { data: new BunSocket(new Connection(someFacts()), null, 0) });
-      return undefined;
-    },
-  };
   const bug = new Error("a bug");
   const lifecycle: Pick<Lifecycle, "opened" | "pinged" | "closed"> = {
     opened: () => {},
@@ -74,24 +73,7 @@ test("what a WebSocket handler throws is reported as the error that it is", asyn
     closed: () => {},
   };
   const report = new RecordingReport();
-  const listener = listen(
-    {
-      host: "127.0.0.1",
-      port: 0,
-      reusePort: false,
-      keepAliveMs: 75_000,
-      tls: null,
-      websocket: { compression: false, maxMessageBytes: 65_536, maxOutboxBytes: 1_000_000 },
-      peerBehind: null,
-    },
-    {
-      upgrade: upgrade as Upgrade,
-      lifecycle: lifecycle as Lifecycle,
-      report,
-      refuse: () => new Response(),
-      route: () => null,
-    },
-  );
+  const listener = open(lifecycle, report);
   const client = await RawWebSocket.open({ port: listener.port });
   client.send({ opcode: OPCODE.ping, payload: "" });
   // The pong goes out before the handler runs.

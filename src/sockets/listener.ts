@@ -78,7 +78,7 @@ export interface PlainRequest {
 
 /** What the listener hands requests and sockets to. */
 export interface ListenerParts {
-  /** Null for a listener without client endpoint: a WebSocket handshake is a request as any other there. */
+  /** Null for a listener without client endpoint: there, a WebSocket handshake is an ordinary request. */
   readonly upgrade: Upgrade | null;
   readonly lifecycle: Lifecycle;
   readonly report: Report;

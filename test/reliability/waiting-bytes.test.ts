@@ -3,7 +3,7 @@ import { DEADLINE_MS, within } from "../support/deadline.ts";
 import { encodeFrame, OPCODE } from "../support/frame-codec.ts";
 import { RawWebSocket } from "../support/raw-websocket.ts";
 import { openClients, openMute, readMemory, writeUntilEnd } from "./strangers/flood.ts";
-import { formatMegabytes, inForm, recordFigure } from "./support/form.ts";
+import { formatMegabytes, IS_LONG, inForm, recordFigure } from "./support/form.ts";
 import { type Call, LedgerBackend, orderly, type Reply } from "./support/ledger-backend.ts";
 import { ProbedGateway } from "./support/probed-gateway.ts";
 
@@ -63,8 +63,6 @@ const SOURCES: Readonly<Record<string, Source>> = {
     respond: silent,
     sent: MESSAGE,
     times: "again and again",
-    // What is counted takes up to 1.5 times its bytes, so the bound on the memory is reached too.
-    isBoundByMemory: true,
   },
   "empty messages that the backend does not answer": {
     clients: 200,
@@ -109,7 +107,9 @@ test.each(Object.entries(SOURCES))("%s: the memory stays bounded", async (what, 
   const statuses = await within(knockUntilIn(gateway.port), "a new client to get in", 2 * DEADLINE_MS);
   expect(statuses.every((status) => status === 101 || status === 503)).toBeTrue();
   const grown = peakBytes - residentBytes;
-  const allowed = FACTOR * MAX_BUFFERED + (source.isBoundByMemory === true ? BETWEEN_LOOKS : 0);
+  // The short form holds no ratio: a busy machine collects its garbage late.
+  const slack = source.isBoundByMemory === true || !IS_LONG ? BETWEEN_LOOKS : 0;
+  const allowed = FACTOR * MAX_BUFFERED + slack;
   recordFigure(
     `${what}, ${source.clients} clients: growth of the memory`,
     formatMegabytes(grown),
