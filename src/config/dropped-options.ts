@@ -154,6 +154,7 @@ export const DROPPED_OPTIONS: Readonly<Record<string, Dropping>> = {
   "limits.bytesPerSecond": rate("allows more bytes of one connection"),
   "limits.controlFramesPerSecond": rate("allows more pings of one connection"),
   "disconnect.retryForSeconds": HARMLESS,
+  "disconnect.retryRefusedForSeconds": HARMLESS,
   "disconnect.maxPerSecond": bound("sends a backend more disconnect events at a time"),
   journal: FIXED,
   "shutdown.delayMs": HARMLESS,

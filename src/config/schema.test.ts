@@ -60,7 +60,7 @@ test("an empty configuration has the design's defaults", () => {
       bytesPerSecond: 0,
       controlFramesPerSecond: 50,
     },
-    disconnect: { retryForSeconds: 86400, maxPerSecond: 500 },
+    disconnect: { retryForSeconds: 86400, retryRefusedForSeconds: 300, maxPerSecond: 500 },
     journal: { synchronous: "normal" },
     shutdown: { delayMs: 0, spreadMs: 5000, drainTimeoutMs: 15000 },
     cluster: null,

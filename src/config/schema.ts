@@ -204,6 +204,10 @@ const disconnectSchema = z.strictObject({
     unit: "s",
     doc: "How long a disconnect event is tried again while the upstream does not take it, through restarts; then it is a dead letter. Time while hubwire is not running does not count. Each that waits costs about 200 bytes of memory. 0: it is one at once.",
   }),
+  retryRefusedForSeconds: count(300, 0, 31_536_000).register(optionDocs, {
+    unit: "s",
+    doc: "How long a disconnect event is tried again while the upstream refuses it with 401, 403, 404, 405, 407, 410 or 421, as in a rolling deployment, through restarts; then it is a dead letter. Each costs the backend a request every 30 s. 0: it is one at once.",
+  }),
   maxPerSecond: count(500, 1, 1_000_000).register(optionDocs, {
     unit: "count per second",
     doc: "Disconnect events that are tried again, for each upstream entry, at most; live traffic goes first. They use no more than a quarter of its maxConcurrency.",

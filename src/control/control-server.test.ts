@@ -34,6 +34,7 @@ class Letters implements DeadLetters {
       connectOutcomeUnknown: false,
       dueSinceMs: 0,
       triedForMs: 0,
+      refusedForMs: 0,
       diedAtMs: 1000,
       keptForMs: 0,
       cause: "status 500",

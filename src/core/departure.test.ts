@@ -50,7 +50,7 @@ test.each([
   expect(stage.report.lost).toEqual([]);
 });
 
-test.each([400, 401, 404, 410, 499])("%d: is reported, and the journal forgets the connection", async (status) => {
+test.each([400, 402, 413, 422, 499])("%d: is reported, and the journal forgets the connection", async (status) => {
   const { stage, facts } = await started(answer(status));
   await stage.departure.send(facts, END);
   await settled();
@@ -89,6 +89,7 @@ test.each([
     connectOutcomeUnknown: true,
     dueSinceMs: STAGE_BEGINS_MS,
     triedForMs: 0,
+    refusedForMs: 0,
   });
   expect(stage.redelivery.waitingCount).toBe(1);
   expect([stage.report.lost, stage.outstanding.count]).toEqual([[], 0]);
@@ -151,7 +152,7 @@ test.each([400, 413, 431])(
 
 test.each([
   ["a shorter query", 431, 1023],
-  ["another refusal", 403, 1024],
+  ["another refusal", 422, 1024],
 ])("%s: a refused disconnect is not sent again", async (_what, status, queryChars) => {
   const { stage, facts } = await started(answer(status));
   await stage.departure.send({ ...facts, clientQuery: "q".repeat(queryChars) }, END);

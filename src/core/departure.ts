@@ -2,11 +2,8 @@ import type { CloseCause } from "../protocol/close-causes.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 import { type DisconnectVerdict, disconnectEvent, judgeDisconnect, postDisconnect } from "./disconnect-outcome.ts";
 import type { Outstanding } from "./outstanding.ts";
-import type { Clock, DueDisconnect, Journal, Report, Upstream } from "./ports.ts";
+import type { Clock, DueDisconnect, Journal, OwedDisconnect, Report, Upstream } from "./ports.ts";
 import type { Attempt, Redelivery } from "./redelivery.ts";
-
-/** A disconnect that is owed and not yet found undelivered. */
-type Owed = Omit<DueDisconnect, "dueSinceMs" | "triedForMs">;
 
 /** How long after a fault of ours the event is tried again. */
 const FAULT_PAUSE_MS = 1000;
@@ -29,7 +26,7 @@ export class Departure {
   readonly #clock: Clock;
   readonly #timeOfDayMs: () => number;
   readonly #report: Report;
-  readonly #underWay = new Set<Owed>();
+  readonly #underWay = new Set<OwedDisconnect>();
 
   constructor(parts: {
     upstream: Upstream;
@@ -52,7 +49,7 @@ export class Departure {
 
   /** Ends what was outstanding for the connection, too. Never rejects. */
   async send(facts: ConnectionFacts, end: CloseCause, connectOutcomeUnknown = false): Promise<void> {
-    const owed: Owed = { facts, end, connectOutcomeUnknown };
+    const owed: OwedDisconnect = { facts, end, connectOutcomeUnknown };
     this.#underWay.add(owed);
     try {
       const startedAtMs = this.#clock.now();
@@ -61,11 +58,15 @@ export class Departure {
       await this.#settle(owed, judgeDisconnect(outcome, this.#timeOfDayMs()), { lane, startedAtMs });
     } catch (error) {
       this.#report.fault("disconnect event", error);
-      const failure = { kind: "retry", cause: "a fault of the service", waitMs: FAULT_PAUSE_MS, tried: false } as const;
-      await this.#redelivery.add(this.#dueNow(owed), failure, {
-        lane: this.#upstream.laneFor(facts.hub),
-        startedAtMs: this.#clock.now(),
-      });
+      const failure = { cause: "a fault of the service", waitMs: FAULT_PAUSE_MS, tried: false, isRefusal: false };
+      await this.#redelivery.add(
+        this.#dueNow(owed),
+        { kind: "retry", ...failure },
+        {
+          lane: this.#upstream.laneFor(facts.hub),
+          startedAtMs: this.#clock.now(),
+        },
+      );
     } finally {
       this.#underWay.delete(owed);
       this.#outstanding.end();
@@ -82,11 +83,11 @@ export class Departure {
     await Promise.all([...this.#underWay].map((owed) => this.#journal.due(this.#dueNow(owed))));
   }
 
-  #dueNow(owed: Owed): DueDisconnect {
-    return { ...owed, dueSinceMs: this.#timeOfDayMs(), triedForMs: 0 };
+  #dueNow(owed: OwedDisconnect): DueDisconnect {
+    return { ...owed, dueSinceMs: this.#timeOfDayMs(), triedForMs: 0, refusedForMs: 0 };
   }
 
-  async #settle(owed: Owed, verdict: DisconnectVerdict, attempt: Attempt): Promise<void> {
+  async #settle(owed: OwedDisconnect, verdict: DisconnectVerdict, attempt: Attempt): Promise<void> {
     const { connectionId, hub, forwardedFor } = owed.facts;
     if (verdict.kind === "retry") {
       await this.#redelivery.add(this.#dueNow(owed), verdict, attempt);

@@ -1,13 +1,19 @@
 import type { DisconnectEvent } from "../protocol/events.ts";
 import { headerValues } from "../protocol/headers.ts";
 import { describeOutcome } from "./outcome.ts";
-import type { DueDisconnect, Upstream, UpstreamOutcome } from "./ports.ts";
+import type { OwedDisconnect, Upstream, UpstreamOutcome } from "./ports.ts";
 
 /** The longest pause that a backend may ask for; one that asks for more is tried again after this. */
 const MAX_RETRY_AFTER_MS = 3_600_000;
 
 /** Answers with which servers refuse a head that is too long for them: Node 431, nginx and gunicorn 400. */
 const TOO_LONG_STATUSES: readonly number[] = [400, 413, 431];
+
+/**
+ * Refusals that come and go while a backend is deployed: the route or its authentication is not there yet, or the request reached a
+ * server that does not know the hub's application any more. Source: decision 0037.
+ */
+const PASSING_REFUSALS: readonly number[] = [401, 403, 404, 405, 407, 410, 421];
 
 /** A shorter query is not what makes a head too long. */
 const LONG_QUERY_CHARS = 1024;
@@ -19,14 +25,17 @@ export type DisconnectVerdict =
   /** The upstream does not want it; trying again would change nothing. */
   | { readonly kind: "ended"; readonly cause: string }
   /** It must be tried again, `waitMs` after now at the earliest where the upstream or its breaker said so. */
-  | { readonly kind: "retry"; readonly cause: string; readonly waitMs: number | null; readonly tried: boolean };
+  | {
+      readonly kind: "retry";
+      readonly cause: string;
+      readonly waitMs: number | null;
+      readonly tried: boolean;
+      /** The upstream is there and refuses this event, perhaps for a while only. */
+      readonly isRefusal: boolean;
+    };
 
 /** The event of a disconnect that is owed; the same id on every try. */
-export function disconnectEvent({
-  facts,
-  end,
-  connectOutcomeUnknown,
-}: Omit<DueDisconnect, "dueSinceMs" | "triedForMs">): DisconnectEvent {
+export function disconnectEvent({ facts, end, connectOutcomeUnknown }: OwedDisconnect): DisconnectEvent {
   return {
     name: "disconnect",
     eventId: `${facts.connectionId}.disconnect`,
@@ -44,10 +53,7 @@ export function disconnectEvent({
  * Why:    a client chooses both. With a query that just fits into the connect event, the disconnect event would be too long, and lost.
  * Source: decision 0035.
  */
-export async function postDisconnect(
-  upstream: Pick<Upstream, "call">,
-  owed: Omit<DueDisconnect, "dueSinceMs" | "triedForMs">,
-): Promise<UpstreamOutcome> {
+export async function postDisconnect(upstream: Pick<Upstream, "call">, owed: OwedDisconnect): Promise<UpstreamOutcome> {
   const event = disconnectEvent(owed);
   const outcome = await upstream.call(event);
   if (outcome.kind !== "answer" || !TOO_LONG_STATUSES.includes(outcome.status)) return outcome;
@@ -58,21 +64,22 @@ export async function postDisconnect(
 /**
  * Judges the outcome of a disconnect event. Pure; `nowMs` is Unix time, for a `Retry-After` that names a date.
  *
- * Source: the issue of the journal: any answer but 2xx and 4xx, or none, is tried again; 408 and 429 count as none.
+ * Source: PROTOCOL.md, "Disconnect": any answer but 2xx and 4xx, or none, is tried again, and of 4xx those that may pass.
  *         Retry-After per RFC 9110 section 10.2.3.
  */
 export function judgeDisconnect(outcome: UpstreamOutcome, nowMs: number): DisconnectVerdict {
   if (outcome.kind === "unrouted") return { kind: "done" };
   const cause = describeOutcome(outcome);
   if (outcome.kind === "refused") {
-    return { kind: "retry", cause, waitMs: outcome.retryAfterSeconds * 1000, tried: false };
+    return { kind: "retry", cause, waitMs: outcome.retryAfterSeconds * 1000, tried: false, isRefusal: false };
   }
-  if (outcome.kind !== "answer") return { kind: "retry", cause, waitMs: null, tried: true };
+  if (outcome.kind !== "answer") return { kind: "retry", cause, waitMs: null, tried: true, isRefusal: false };
   const { status, headers } = outcome;
   if (status >= 200 && status < 300) return { kind: "done" };
-  if (status >= 400 && status < 500 && status !== 408 && status !== 429) return { kind: "ended", cause };
+  const isRefusal = PASSING_REFUSALS.includes(status);
+  if (status >= 400 && status < 500 && status !== 408 && status !== 429 && !isRefusal) return { kind: "ended", cause };
   const [retryAfter = ""] = headerValues(headers, "retry-after");
-  return { kind: "retry", cause, waitMs: parseRetryAfter(retryAfter, nowMs), tried: true };
+  return { kind: "retry", cause, waitMs: parseRetryAfter(retryAfter, nowMs), tried: true, isRefusal };
 }
 
 /** Null where the header is absent or makes no sense. */

@@ -75,7 +75,9 @@ test("a bug with one connection leaves no connection behind it unwatched", async
   faulty.socket.ping = () => {
     throw new Error("a bug");
   };
-  await expect(clock.advance(20_100)).rejects.toThrow("a bug");
+  // Not with `rejects`: Bun waits for that in a loop of its own, which took a minute behind tests with open sockets.
+  const bug = await clock.advance(20_100).catch((error: unknown) => error);
+  expect(String(bug)).toBe("Error: a bug");
   await clock.advance(20_100);
   expect(others.map(({ socket }) => socket.done)).toEqual([["ping"], ["ping"]]);
   expect(dead).toEqual(others.map(({ connection }) => connection));

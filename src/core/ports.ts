@@ -241,6 +241,8 @@ export interface Report {
   disconnectsWaiting(entry: string, cause: string): void;
   /** It takes them again. */
   disconnectsFlowing(entry: string): void;
+  /** It refuses a disconnect event with a status that a backend also says while it is deployed: the event is tried again for a while. */
+  disconnectRefused(entry: string, cause: string): void;
   /** A disconnect event is given up after all its tries; `hubwire dead-letters` has it now. */
   deadLetter(fact: Undelivered): void;
   /** Another node is gone, and what it owed is this one's now. */
@@ -252,24 +254,33 @@ export interface Report {
 }
 
 /** A disconnect event that is owed. */
-export interface DueDisconnect {
+export interface OwedDisconnect {
   readonly facts: ConnectionFacts;
   readonly end: CloseCause;
   /** True where the connect event was sent and its answer never came. */
   readonly connectOutcomeUnknown: boolean;
+}
+
+/** Ages of a waiting disconnect when they were stored, by the monotonic clocks of all processes that have tried it. */
+export interface RetryAges {
+  /** Since its first try. */
+  readonly triedForMs: number;
+  /** Since the first of its last tries that the backend refused (decision 0037); 0 where the last try was not refused. */
+  readonly refusedForMs: number;
+}
+
+/** A disconnect event that was tried in vain and waits. */
+export interface DueDisconnect extends OwedDisconnect, RetryAges {
   /** Unix time in milliseconds at which it was first found undelivered. For people only: a clock can be set. */
   readonly dueSinceMs: number;
-  /** How long it had been retried when this was stored, by the monotonic clocks of all processes that have tried it. */
-  readonly triedForMs: number;
 }
 
 /** A disconnect event that waits for its next try, as light as a queue of many wants it. */
-export interface WaitingDisconnect {
+export interface WaitingDisconnect extends RetryAges {
   readonly connectionId: string;
   readonly hub: string;
   /** Its place in the queue: later ones are larger, and none is used twice. */
   readonly place: number;
-  readonly triedForMs: number;
 }
 
 /** How a disconnect event was given up. */
@@ -311,8 +322,8 @@ export interface Journal {
   due(disconnect: DueDisconnect): Promise<number>;
   /** Nothing is owed any more. An unknown id is no error. */
   settled(connectionId: string): Promise<void>;
-  /** The waiting disconnect was tried in vain once more, and has been retried for so long now. It keeps its place. */
-  tried(connectionId: string, triedForMs: number): Promise<void>;
+  /** The waiting disconnect was tried in vain once more, and is so old now. It keeps its place. */
+  tried(connectionId: string, ages: RetryAges): Promise<void>;
   /** The waiting disconnect is given up, or, where another node had given it up, has been kept for so long. */
   died(connectionId: string, death: Death): Promise<void>;
 

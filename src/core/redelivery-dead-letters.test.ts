@@ -18,7 +18,15 @@ afterEach(() => {
 
 function due(connectionId: string, over: Partial<DueDisconnect> = {}): DueDisconnect {
   const facts = someFacts({ connectionId, userId: "alice" });
-  return { facts, end: END, connectOutcomeUnknown: false, dueSinceMs: STAGE_BEGINS_MS, triedForMs: 0, ...over };
+  return {
+    facts,
+    end: END,
+    connectOutcomeUnknown: false,
+    dueSinceMs: STAGE_BEGINS_MS,
+    triedForMs: 0,
+    refusedForMs: 0,
+    ...over,
+  };
 }
 
 /** Connections whose disconnects are found undelivered, one after the other. */

@@ -17,7 +17,15 @@ afterEach(() => {
 
 function due(connectionId: string, over: Partial<DueDisconnect> = {}): DueDisconnect {
   const facts = someFacts({ connectionId, userId: "alice" });
-  return { facts, end: END, connectOutcomeUnknown: false, dueSinceMs: STAGE_BEGINS_MS, triedForMs: 0, ...over };
+  return {
+    facts,
+    end: END,
+    connectOutcomeUnknown: false,
+    dueSinceMs: STAGE_BEGINS_MS,
+    triedForMs: 0,
+    refusedForMs: 0,
+    ...over,
+  };
 }
 
 /** Connections whose disconnects are found undelivered, one after the other. */
@@ -119,7 +127,13 @@ describe("after a restart", () => {
 
   test("a page is fetched while no more than half of 100,000 are held; the rest stays in the journal until then", async () => {
     const total = 60_000;
-    const dueAt = (place: number) => ({ connectionId: `c${place}`, hub: "chat", place, triedForMs: 0 });
+    const dueAt = (place: number) => ({
+      connectionId: `c${place}`,
+      hub: "chat",
+      place,
+      triedForMs: 0,
+      refusedForMs: 0,
+    });
     stage.journal.waiting = async (after, limit) =>
       Array.from({ length: Math.min(limit, total - after) }, (_, index) => dueAt(after + index + 1));
     stage.journal.read = async (id) => due(id);
@@ -137,7 +151,13 @@ describe("after a restart", () => {
 
   test("of those that fail 100,000 are held; one more waits in the journal, and is sent too", async () => {
     stage.options.maxPerSecond = 1_000_000;
-    const failure = { kind: "retry", cause: "answered with status 503", waitMs: null, tried: true } as const;
+    const failure = {
+      kind: "retry",
+      cause: "answered with status 503",
+      waitMs: null,
+      tried: true,
+      isRefusal: false,
+    } as const;
     const attempt = { lane: stage.upstream.lane, startedAtMs: stage.clock.now() };
     const add = (index: number) => stage.redelivery.add(due(`c${index}`), failure, attempt);
     for (let index = 0; index < 100_000; index++) await add(index);

@@ -18,7 +18,15 @@ afterEach(() => {
 
 function due(connectionId: string, over: Partial<DueDisconnect> = {}): DueDisconnect {
   const facts = someFacts({ connectionId, userId: "alice" });
-  return { facts, end: END, connectOutcomeUnknown: false, dueSinceMs: STAGE_BEGINS_MS, triedForMs: 0, ...over };
+  return {
+    facts,
+    end: END,
+    connectOutcomeUnknown: false,
+    dueSinceMs: STAGE_BEGINS_MS,
+    triedForMs: 0,
+    refusedForMs: 0,
+    ...over,
+  };
 }
 
 /** Connections whose disconnects are found undelivered, one after the other. */
@@ -90,13 +98,13 @@ describe("an event that was tried in vain", () => {
     expect(triedFrom(1)).toEqual(["c1"]);
   });
 
-  test("is ended by a 4xx, which is reported", async () => {
+  test("is ended by a 4xx that cannot pass, which is reported", async () => {
     always(answer(500));
     await depart("c1");
-    always(answer(410));
+    always(answer(422));
     await stage.clock.advance(1000);
     expect(triedFrom(1)).toEqual(["c1"]);
-    expect(stage.report.lost.map(({ cause }) => cause)).toEqual(["answered with status 410"]);
+    expect(stage.report.lost.map(({ cause }) => cause)).toEqual(["answered with status 422"]);
     expect(await stage.journal.read("c1")).toBeNull();
   });
 

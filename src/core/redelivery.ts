@@ -1,3 +1,4 @@
+import { Burial, describeUndelivered } from "./burial.ts";
 import { type DisconnectVerdict, judgeDisconnect, postDisconnect } from "./disconnect-outcome.ts";
 import type {
   Clock,
@@ -6,16 +7,18 @@ import type {
   DueDisconnect,
   Journal,
   Report,
-  Undelivered,
+  RetryAges,
   Upstream,
   UpstreamLane,
   WaitingDisconnect,
 } from "./ports.ts";
-import { type HeldDisconnect, RetryLane } from "./retry-lane.ts";
+import { backOffMs, type HeldDisconnect, RetryLane } from "./retry-lane.ts";
 
 export interface RedeliveryOptions {
   /** Time spent trying, from the first failure on; then it is a dead letter. 0: at the first failure. */
   readonly retryForSeconds: number;
+  /** Time spent being refused, from the first of the last tries that were. 0: at the first refusal. */
+  readonly retryRefusedForSeconds: number;
   /** For each upstream entry. */
   readonly maxPerSecond: number;
 }
@@ -56,16 +59,13 @@ const EXPIRY_TICK_MS = 10_000;
 /** How long after a fault of ours the same event is tried again. */
 const FAULT_PAUSE_MS = 1000;
 
-/** How long dead letters are kept while a process runs, and how often they grow older. Source: the issue of the journal. */
-const DEAD_LETTER_MS = 30 * 86_400_000;
-const DEAD_LETTER_TICK_MS = 600_000;
-
 /**
  * Tries disconnect events again until the upstream has them, through restarts.
  *
  *     departure ─ failed ─▶ journal: due ─▶ lane of its entry ─▶ tried ─▶ settled
- *     start: what the journal has ────────────────▲                │ failed
- *                                                 └── after the lane's pause, or longer than retryForSeconds: dead letter
+ *     start: what the journal has ────────────────▲                │ failed, or refused
+ *                                                 └── after the lane's pause, or its own where it was refused;
+ *                                                     longer than retryForSeconds or retryRefusedForSeconds: dead letter
  *
  * Order:  oldest first within an entry, but one that failed comes after those that wait with it. The upstream is chosen at
  *         each try, by the configuration in force then.
@@ -86,17 +86,14 @@ export class Redelivery implements DeadLetters {
   /** The time before which nothing is fetched, since the last time failed. */
   #noFetchBeforeMs = Number.NEGATIVE_INFINITY;
   #cancelTick: (() => void) | null = null;
-  readonly #cancelOthers: readonly (() => void)[];
+  readonly #cancelExpiry: () => void;
+  readonly #burial: Burial;
   #stopped = false;
-  #lettersAgedAtMs: number;
 
   constructor(parts: RedeliveryParts) {
     this.#parts = parts;
-    this.#lettersAgedAtMs = parts.clock.now();
-    this.#cancelOthers = [
-      parts.clock.every(EXPIRY_TICK_MS, () => this.#expire()),
-      parts.clock.every(DEAD_LETTER_TICK_MS, () => this.#ageLetters()),
-    ];
+    this.#burial = new Burial(parts);
+    this.#cancelExpiry = parts.clock.every(EXPIRY_TICK_MS, () => this.#expire());
   }
 
   /** How many are held here. */
@@ -110,29 +107,31 @@ export class Redelivery implements DeadLetters {
    */
   start(): void {
     if (this.#stopped) return;
-    this.#ageLetters();
+    this.#burial.ageLetters();
     this.#fromTheStart = true;
     this.#fetch();
   }
 
   /** An event was tried in vain for the first time. Resolves once that would survive a crash. */
   async add(due: DueDisconnect, failure: Failure, attempt: Attempt): Promise<void> {
-    const { connectionId, hub } = due.facts;
+    const { facts, triedForMs, refusedForMs } = due;
+    const { connectionId, hub } = facts;
     const lane = this.#laneOf(hub);
     // A reload meanwhile may have brought another entry, of which the failure says nothing.
     const countsFor = lane !== null && lane.upstream === attempt.lane && !this.#stopped;
     // A live event's refusal says nothing of those that wait: their own tries find out.
     if (countsFor && failure.tried) this.#failed(lane, failure, attempt.startedAtMs);
     const place = await this.#parts.journal.due(due);
-    const waiting: WaitingDisconnect = { connectionId, hub, place, triedForMs: due.triedForMs };
+    const waiting: WaitingDisconnect = { connectionId, hub, place, triedForMs, refusedForMs };
     const one = this.#toHeld(waiting);
-    if (failure.tried && this.#isTimeUp(one)) {
+    this.#noteRefusal(lane, one, failure);
+    if (failure.tried && this.#isTimeUp(one, failure.isRefusal)) {
       await this.#bury(one, failure.cause);
     } else if (this.#fetching || this.#mayHaveMore || this.#held.size >= MAX_HELD) {
       // Holding it now would move the last place past others that are still in the journal only.
       this.#fetch();
     } else {
-      this.#hold(waiting);
+      this.#hold(place, one, this.#restMs(one, failure));
     }
   }
 
@@ -163,7 +162,8 @@ export class Redelivery implements DeadLetters {
   /** Starts no further try; what waits stays in the journal. May be called twice. */
   stop(): void {
     this.#stopped = true;
-    for (const cancel of this.#cancelOthers) cancel();
+    this.#cancelExpiry();
+    this.#burial.stop();
     this.#cancelTick?.();
     this.#cancelTick = null;
   }
@@ -182,7 +182,7 @@ export class Redelivery implements DeadLetters {
       (page) => {
         this.#fetching = false;
         this.#noFetchBeforeMs = Number.NEGATIVE_INFINITY;
-        for (const one of page) this.#hold(one);
+        for (const one of page) this.#hold(one.place, this.#toHeld(one));
         if (page.length === PAGE || this.#mayHaveMore) this.#fetch();
       },
       (error) => {
@@ -194,26 +194,28 @@ export class Redelivery implements DeadLetters {
     );
   }
 
-  #hold(waiting: WaitingDisconnect): void {
-    this.#lastPlace = Math.max(this.#lastPlace, waiting.place);
-    if (this.#held.has(waiting.connectionId)) return;
-    const one = this.#toHeld(waiting);
+  #hold(place: number, one: HeldDisconnect, restMs = 0): void {
+    this.#lastPlace = Math.max(this.#lastPlace, place);
+    if (this.#held.has(one.connectionId)) return;
     this.#held.set(one.connectionId, one);
-    this.#enqueue(one);
+    this.#enqueue(one, restMs);
   }
 
-  #toHeld({ connectionId, hub, triedForMs }: WaitingDisconnect): HeldDisconnect {
-    return { connectionId, hub, triedSinceMs: this.#parts.clock.now() - triedForMs };
+  #toHeld({ connectionId, hub, triedForMs, refusedForMs }: WaitingDisconnect): HeldDisconnect {
+    const now = this.#parts.clock.now();
+    const refusedSinceMs = refusedForMs === 0 ? null : now - refusedForMs;
+    return { connectionId, hub, triedSinceMs: now - triedForMs, refusedSinceMs, refusedCount: 0 };
   }
 
-  #enqueue(one: HeldDisconnect): void {
+  #enqueue(one: HeldDisconnect, restMs = 0): void {
     const lane = this.#laneOf(one.hub);
     if (lane === null) {
       // Not settled: whoever took the entry out by mistake gets its events back with `hubwire dead-letters retry`.
       void this.#bury(one, "no entry of upstreams matches");
       return;
     }
-    lane.add(one);
+    if (restMs > 0) lane.rest(one, this.#parts.clock.now() + restMs);
+    else lane.add(one);
     this.#ensureTick();
   }
 
@@ -285,41 +287,66 @@ export class Redelivery implements DeadLetters {
     if (verdict.kind !== "retry") {
       if (lane.isFailing) this.#parts.report.disconnectsFlowing(lane.upstream.label);
       lane.succeeded();
-      if (verdict.kind === "ended") this.#parts.report.undelivered(describe(one, verdict.cause, forwardedFor));
+      if (verdict.kind === "ended")
+        this.#parts.report.undelivered(describeUndelivered(one, verdict.cause, forwardedFor));
       this.#finish(one);
       return;
     }
     // What shutdown cut off says nothing of the upstream.
     if (this.#stopped) return;
     this.#failed(lane, verdict, startedAtMs);
-    if (verdict.tried && this.#isTimeUp(one)) {
+    this.#noteRefusal(lane, one, verdict);
+    if (verdict.tried && this.#isTimeUp(one, verdict.isRefusal)) {
       await this.#bury(one, verdict.cause);
       return;
     }
     // Stored with each try: the next process goes on counting from here.
-    if (verdict.tried) void this.#parts.journal.tried(one.connectionId, this.#triedForMs(one));
-    this.#enqueue(one);
+    if (verdict.tried) void this.#parts.journal.tried(one.connectionId, this.#agesOf(one));
+    this.#enqueue(one, this.#restMs(one, verdict));
   }
 
-  #failed(lane: RetryLane, { cause, waitMs, tried }: Failure, startedAtMs: number): void {
+  #failed(lane: RetryLane, { cause, waitMs, tried, isRefusal }: Failure, startedAtMs: number): void {
     const { clock, random, report } = this.#parts;
     const nowMs = clock.now();
     if (!tried) {
       lane.pause(nowMs, waitMs ?? 0);
       return;
     }
+    // It says nothing of the others: the event itself waits.
+    if (isRefusal) return;
     lane.lastCause = cause;
     if (!lane.isFailing) report.disconnectsWaiting(lane.upstream.label, cause);
     lane.failed({ startedAtMs, nowMs, waitMs, random: random() });
   }
 
   /** Never a difference of dates: a clock that is set right would end all retries at once, or none of them. */
-  #triedForMs({ triedSinceMs }: HeldDisconnect): number {
-    return this.#parts.clock.now() - triedSinceMs;
+  #agesOf({ triedSinceMs, refusedSinceMs }: HeldDisconnect): RetryAges {
+    const now = this.#parts.clock.now();
+    return { triedForMs: now - triedSinceMs, refusedForMs: refusedSinceMs === null ? 0 : now - refusedSinceMs };
   }
 
-  #isTimeUp(one: HeldDisconnect): boolean {
-    return this.#triedForMs(one) >= this.#parts.options.retryForSeconds * 1000;
+  /** A refusal has a limit of its own. */
+  #isTimeUp(one: HeldDisconnect, isRefused = false): boolean {
+    const { retryForSeconds, retryRefusedForSeconds } = this.#parts.options;
+    const { triedForMs, refusedForMs } = this.#agesOf(one);
+    return isRefused ? refusedForMs >= retryRefusedForSeconds * 1000 : triedForMs >= retryForSeconds * 1000;
+  }
+
+  #noteRefusal(lane: RetryLane | null, one: HeldDisconnect, { tried, isRefusal, cause }: Failure): void {
+    if (!tried) return;
+    const isNews = isRefusal && one.refusedCount === 0 && lane?.isRefusing === false;
+    if (isNews) this.#parts.report.disconnectRefused(lane.upstream.label, cause);
+    one.refusedSinceMs = isRefusal ? (one.refusedSinceMs ?? this.#parts.clock.now()) : null;
+    one.refusedCount = isRefusal ? one.refusedCount + 1 : 0;
+  }
+
+  /** How long an event waits before its next try although its entry takes others. */
+  #restMs(one: HeldDisconnect, { isRefusal, waitMs }: Failure): number {
+    if (!isRefusal) return 0;
+    const { options, random } = this.#parts;
+    const pauseMs = Math.max(waitMs ?? 0, backOffMs(one.refusedCount, random()));
+    // The last try is made when the time is up, not up to half a minute later.
+    return Math.min(pauseMs, options.retryRefusedForSeconds * 1000 - this.#agesOf(one).refusedForMs);
   }
 
   #finish(one: HeldDisconnect): void {
@@ -327,14 +354,9 @@ export class Redelivery implements DeadLetters {
     void this.#parts.journal.settled(one.connectionId);
   }
 
-  async #bury(one: HeldDisconnect, cause: string): Promise<void> {
-    const { connectionId } = one;
-    const { journal, report, timeOfDayMs } = this.#parts;
-    this.#held.delete(connectionId);
-    // For the log alone, so a disk that fails must not keep the event from its end.
-    const due = await journal.read(connectionId).catch(() => null);
-    report.deadLetter(describe(one, cause, due?.facts.forwardedFor ?? null));
-    await journal.died(connectionId, { diedAtMs: timeOfDayMs(), cause, keptForMs: 0 });
+  #bury(one: HeldDisconnect, cause: string): Promise<void> {
+    this.#held.delete(one.connectionId);
+    return this.#burial.bury(one, cause);
   }
 
   #forgetLanes(): void {
@@ -353,21 +375,4 @@ export class Redelivery implements DeadLetters {
       }
     }
   }
-
-  #ageLetters(): void {
-    const { journal, clock, report } = this.#parts;
-    const now = clock.now();
-    const elapsedMs = now - this.#lettersAgedAtMs;
-    this.#lettersAgedAtMs = now;
-    journal.ageDeadLetters(elapsedMs, DEAD_LETTER_MS).catch((error) => {
-      report.fault("dead letters in the journal", error);
-      // The next tick tells of this time too.
-      this.#lettersAgedAtMs -= elapsedMs;
-    });
-  }
-}
-
-function describe({ connectionId, hub }: HeldDisconnect, cause: string, forwardedFor: string | null): Undelivered {
-  const eventId = `${connectionId}.disconnect`;
-  return { connectionId, hub, forwardedFor, event: "disconnect", eventId, cause, count: 1 };
 }

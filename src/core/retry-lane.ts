@@ -14,20 +14,34 @@ const PROBE_INTERVAL_MS = 1000;
 /** The part of an entry's places that waiting events may use, so that live traffic does not wait for them. */
 const PLACES_SHARE = 1 / 4;
 
+/** Refused events that wait are looked for in steps of this length. */
+const REST_STEP_MS = 100;
+
 /** A waiting disconnect as it is held in memory. */
 export interface HeldDisconnect {
   readonly connectionId: string;
   readonly hub: string;
   /** When its retries began, had all of them been made by this process: by the clock, so it may lie before the process's start. */
   readonly triedSinceMs: number;
+  /** The same for the last tries, which were refused; null where the last was not. */
+  refusedSinceMs: number | null;
+  /** How many of its last tries were refused, in this process. */
+  refusedCount: number;
+}
+
+/** The pause after so many failures in a row. `random` is below 1. */
+export function backOffMs(failuresInRow: number, random: number): number {
+  const fullMs = Math.min(MAX_BACK_OFF_MS, FIRST_BACK_OFF_MS * 2 ** (failuresInRow - 1));
+  return fullMs * (JITTER_FLOOR + (1 - JITTER_FLOOR) * random);
 }
 
 /**
  * The disconnect events that wait for one upstream entry, and when the next may be tried.
  *
  *     add ─▶ [ oldest … newest ] ─▶ take, if not in a pause ─▶ succeeded: as many at once as the bounds allow
- *                  ▲                                     └──▶ failed: a pause; one that failed goes to the end
- *                  └──────────────────────────────────────────┘
+ *                  ▲                                     ├──▶ failed: a pause; one that failed goes to the end
+ *                  ├─────────────────────────────────────────┘
+ *                  └── its own pause is over ◀── [ resting ] ◀── refused: it alone waits
  *
  * Why the pause is the entry's: an upstream that is down is down for all of them. One event that alone fails goes to the end,
  * so it holds up nobody.
@@ -38,6 +52,9 @@ export class RetryLane {
   lastCause = "not tried";
   /** In the order of the next try. */
   readonly #waiting = new Set<HeldDisconnect>();
+  /** Those with a pause of their own, by the step in which it is over. */
+  readonly #resting = new Map<number, HeldDisconnect[]>();
+  #lastStep = 0;
   #rate: RateAllowance;
   #maxPerSecond: number;
   #underWay = 0;
@@ -64,7 +81,7 @@ export class RetryLane {
 
   /** Whether nothing waits or is under way, and no failure is still of interest. */
   canBeForgotten(nowMs: number): boolean {
-    if (this.#waiting.size > 0 || this.#underWay > 0) return false;
+    if (this.#waiting.size > 0 || this.#resting.size > 0 || this.#underWay > 0) return false;
     return !this.isFailing || nowMs - this.#lastFailureAtMs > 2 * MAX_BACK_OFF_MS;
   }
 
@@ -80,10 +97,24 @@ export class RetryLane {
     this.#waiting.add(one);
   }
 
+  /** Whether events wait that were refused. */
+  get isRefusing(): boolean {
+    return this.#resting.size > 0;
+  }
+
+  /** Waits for itself, whatever becomes of the others. */
+  rest(one: HeldDisconnect, untilMs: number): void {
+    const step = Math.ceil(untilMs / REST_STEP_MS);
+    const others = this.#resting.get(step);
+    if (others === undefined) this.#resting.set(step, [one]);
+    else others.push(one);
+  }
+
   /** Gives up all that wait; what is under way stays. */
   takeAll(): HeldDisconnect[] {
-    const all = [...this.#waiting];
+    const all = [...this.#waiting, ...[...this.#resting.values()].flat()];
     this.#waiting.clear();
+    this.#resting.clear();
     return all;
   }
 
@@ -93,6 +124,7 @@ export class RetryLane {
 
   /** Takes the next one to be tried; null while a bound or a pause is against it. `release` must follow. */
   take(nowMs: number): HeldDisconnect | null {
+    this.#wake(nowMs);
     const places = Math.max(1, Math.floor(this.upstream.maxConcurrency * PLACES_SHARE));
     const allowed = this.isFailing || this.upstream.isBreakerOpen ? 1 : places;
     if (nowMs < this.#pausedUntilMs(nowMs) || this.#underWay >= allowed) return null;
@@ -120,13 +152,25 @@ export class RetryLane {
       this.#failuresInRow++;
       this.#lastFailureAtMs = call.nowMs;
     }
-    this.#backOffUntilMs = Math.max(this.#backOffUntilMs, call.nowMs + this.#backOffMs(call.random));
+    this.#backOffUntilMs = Math.max(this.#backOffUntilMs, call.nowMs + backOffMs(this.#failuresInRow, call.random));
     if (call.waitMs !== null) this.pause(call.nowMs, call.waitMs);
   }
 
   /** Tries nothing for this long. */
   pause(nowMs: number, pauseMs: number): void {
     this.#askedUntilMs = Math.max(this.#askedUntilMs, nowMs + pauseMs);
+  }
+
+  /** Cost: looks at all steps ten times a second. They are 300, however many events rest, and 36,000 by an odd `Retry-After`. */
+  #wake(nowMs: number): void {
+    const now = Math.floor(nowMs / REST_STEP_MS);
+    if (now === this.#lastStep) return;
+    this.#lastStep = now;
+    for (const [step, rested] of this.#resting) {
+      if (step > now) continue;
+      this.#resting.delete(step);
+      for (const one of rested) this.#waiting.add(one);
+    }
   }
 
   #pausedUntilMs(nowMs: number): number {
@@ -138,10 +182,5 @@ export class RetryLane {
     if (this.#sawBreakerOpen) this.#backOffUntilMs = nowMs;
     this.#sawBreakerOpen = false;
     return Math.max(this.#askedUntilMs, this.#backOffUntilMs);
-  }
-
-  #backOffMs(random: number): number {
-    const fullMs = Math.min(MAX_BACK_OFF_MS, FIRST_BACK_OFF_MS * 2 ** (this.#failuresInRow - 1));
-    return fullMs * (JITTER_FLOOR + (1 - JITTER_FLOOR) * random);
   }
 }

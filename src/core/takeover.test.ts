@@ -68,6 +68,7 @@ const LEFT: JournalEntry[] = [
       connectOutcomeUnknown: false,
       dueSinceMs: 3,
       triedForMs: 2000,
+      refusedForMs: 1500,
     },
   },
   {
@@ -78,6 +79,7 @@ const LEFT: JournalEntry[] = [
       connectOutcomeUnknown: false,
       dueSinceMs: 1,
       triedForMs: 3_600_000,
+      refusedForMs: 0,
       diedAtMs: STAGE_BEGINS_MS,
       keptForMs: 86_400_000,
       cause: "status 500",
@@ -109,6 +111,18 @@ describe("taking over a node", () => {
     expect(await stage.journal.deadLetters(0, 10)).toMatchObject([
       { cause: "status 500", diedAtMs: STAGE_BEGINS_MS, keptForMs: 86_400_000, triedForMs: 3_600_000 },
     ]);
+  });
+
+  test("goes on counting how long the backend has refused an event", async () => {
+    const [, , due] = LEFT;
+    if (due?.state !== "due") throw new Error("no due entry");
+    others.left.set("gone", [{ state: "due", due: { ...due.due, refusedForMs: 299_000 } }]);
+    stage.upstream.script = () => answer(404);
+    await takeover.takeOver("gone");
+    await stage.clock.advance(900);
+    expect(stage.report.dead).toEqual([]);
+    await stage.clock.advance(400);
+    expect(stage.report.dead).toMatchObject([{ connectionId: "c", cause: "answered with status 404" }]);
   });
 
   test("has everything in this node's journal before the other's is forgotten", async () => {
@@ -161,6 +175,7 @@ describe("taking over a node", () => {
       connectOutcomeUnknown: false,
       dueSinceMs: 4,
       triedForMs: 0,
+      refusedForMs: 0,
     };
     await stage.journal.due({ facts: someFacts({ connectionId: "a", userId: "ann" }), ...own });
     await stage.journal.due({ facts: someFacts({ connectionId: "d" }), ...own });

@@ -102,6 +102,7 @@ export class Takeover {
               connectOutcomeUnknown,
               dueSinceMs,
               triedForMs: 0,
+              refusedForMs: 0,
             }));
           }
         }

@@ -2,82 +2,29 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { within } from "../../test/support/deadline.ts";
-import { NatsServer } from "../../test/support/nats-server.ts";
-import type { DueDisconnect, Journal } from "../core/ports.ts";
-import { NatsLink } from "../nats/link.ts";
-import { CLOSE } from "../protocol/close-causes.ts";
-import type { ConnectionFacts } from "../protocol/events.ts";
-import { CopiedJournal } from "./copied.ts";
-import { JetstreamJournal } from "./jetstream.ts";
-import { LogStream } from "./log-stream.ts";
-import { MemoryJournal } from "./memory.ts";
-import { SqliteJournal } from "./sqlite.ts";
+import { dueOf, factsOf, JOURNAL_KINDS, JournalMakers, NOW_MS } from "../../test/support/journal-kinds.ts";
+import type { Journal } from "../core/ports.ts";
 
-const NOW_MS = 1_700_000_000_000;
 const others = '{"origin":"https://a.example","more":[1,{"é":null}]}';
 const END = { code: 1006, reason: "gateway restarted" };
 
-const kinds: readonly (readonly [name: string, create: (folder: string) => Promise<Journal>])[] = [
-  ["MemoryJournal", async () => new MemoryJournal()],
-  ["SqliteJournal", (folder) => openSqlite(folder)],
-  ["JetstreamJournal", () => openJetstream()],
-  ["CopiedJournal", async (folder) => new CopiedJournal(await openSqlite(folder), await openJetstream())],
-];
-
-let server: NatsServer;
-const links: NatsLink[] = [];
+let makers: JournalMakers;
 
 beforeAll(async () => {
-  server = await NatsServer.start();
+  makers = await JournalMakers.start();
 });
 afterAll(async () => {
-  for (const link of links) await link.stop();
-  await server[Symbol.asyncDispose]();
+  await makers[Symbol.asyncDispose]();
 });
 
-function fail(...facts: readonly (string | number)[]): never {
-  throw new Error(`all is good, and yet: ${facts.join(", ")}`);
-}
-
-/** On a log that is new, as that of a node that starts. */
-async function openJetstream(): Promise<JetstreamJournal> {
-  const silent = { up: () => {}, down: () => {}, refused: fail };
-  const credentials = { user: null, password: null, token: null, credsFile: null, tls: null };
-  const link = NatsLink.start({ servers: [server.url], ...credentials }, silent);
-  links.push(link);
-  const stream = new LogStream({ link, prefix: "hubwire", replicas: 1, differs: fail });
-  const copied = Promise.withResolvers<number>();
-  const report = { stopped: fail, copied: copied.resolve, fenced: fail, tooLarge: () => fail("too large") };
-  const nodeId = crypto.randomUUID().slice(0, 8);
-  const journal = new JetstreamJournal({ nodeId, stream, form: () => 2, report, onFenced: fail });
-  await within(copied.promise, "the log to begin");
-  return journal;
-}
-
-function openSqlite(folder: string): Promise<Journal> {
-  const report = { damaged: fail, lost: fail, unwritable: fail, writable: fail };
-  return SqliteJournal.open({ dataDir: join(folder, "data"), synchronous: "normal", report });
-}
-
-function factsOf(connectionId: string, changes: Partial<ConnectionFacts> = {}): ConnectionFacts {
-  const facts = { hub: "Chat", userId: "", claims: "sub: ann", clientQuery: "room=1", forwardedFor: "203.0.113.9" };
-  return { connectionId, ...facts, ...changes };
-}
-
-function dueOf(connectionId: string, changes: Partial<DueDisconnect> = {}): DueDisconnect {
-  const facts = factsOf(connectionId, { userId: "ann" });
-  return { facts, end: CLOSE.pingTimeout, connectOutcomeUnknown: false, dueSinceMs: NOW_MS, triedForMs: 0, ...changes };
-}
-
 /** What every journal keeps to. Source: `Journal` in core/ports.ts. */
-describe.each(kinds)("%s", (_name, create) => {
+describe.each(JOURNAL_KINDS)("%s", (_name, create) => {
   let folder: string;
   let journal: Journal;
 
   beforeEach(async () => {
     folder = mkdtempSync(join(tmpdir(), "hubwire-journal-"));
-    journal = await create(folder);
+    journal = await create(makers, folder);
   });
   afterEach(async () => {
     await journal.close();
@@ -108,7 +55,14 @@ describe.each(kinds)("%s", (_name, create) => {
   test("makes a connection due that was connecting, with an unknown outcome", async () => {
     await journal.connecting(factsOf("c1"));
     expect(await journal.recover(END, NOW_MS)).toBe(1);
-    const due = { facts: factsOf("c1"), end: END, connectOutcomeUnknown: true, dueSinceMs: NOW_MS, triedForMs: 0 };
+    const due = {
+      facts: factsOf("c1"),
+      end: END,
+      connectOutcomeUnknown: true,
+      dueSinceMs: NOW_MS,
+      triedForMs: 0,
+      refusedForMs: 0,
+    };
     expect(await journal.read("c1")).toEqual(due);
   });
 
@@ -123,6 +77,7 @@ describe.each(kinds)("%s", (_name, create) => {
       connectOutcomeUnknown: false,
       dueSinceMs: NOW_MS,
       triedForMs: 0,
+      refusedForMs: 0,
     });
   });
 
@@ -181,11 +136,13 @@ describe.each(kinds)("%s", (_name, create) => {
       connectOutcomeUnknown: true,
       dueSinceMs: 1.5,
       triedForMs: 2.5,
+      refusedForMs: 1.5,
     });
     await journal.connecting(due.facts);
     const place = await journal.due(due);
     expect(await journal.read("c1")).toEqual(due);
-    expect(await journal.waiting(0, 10)).toEqual([{ connectionId: "c1", hub: "Chat", place, triedForMs: 2.5 }]);
+    const ages = { triedForMs: 2.5, refusedForMs: 1.5 };
+    expect(await journal.waiting(0, 10)).toEqual([{ connectionId: "c1", hub: "Chat", place, ...ages }]);
     expect(await journal.recover(END, NOW_MS)).toBe(0);
   });
 
@@ -296,18 +253,19 @@ describe.each(kinds)("%s", (_name, create) => {
   });
 
   test("stores how long a waiting one has been tried, in its place, and forgets that once it is revived", async () => {
+    const ages = { triedForMs: 9000, refusedForMs: 3000 };
     await journal.due(dueOf("c1", { triedForMs: 500 }));
     await journal.due(dueOf("c2"));
-    await journal.tried("c1", 9000);
-    await journal.tried("unknown", 9000);
+    await journal.tried("c1", ages);
+    await journal.tried("unknown", ages);
     expect(await journal.waiting(0, 9)).toMatchObject([
-      { connectionId: "c1", triedForMs: 9000 },
-      { connectionId: "c2", triedForMs: 0 },
+      { connectionId: "c1", ...ages },
+      { connectionId: "c2", triedForMs: 0, refusedForMs: 0 },
     ]);
-    expect(await journal.read("c1")).toEqual(dueOf("c1", { triedForMs: 9000 }));
+    expect(await journal.read("c1")).toEqual(dueOf("c1", ages));
     await journal.died("c1", { diedAtMs: NOW_MS, cause: "500", keptForMs: 0 });
-    await journal.tried("c1", 1);
-    expect(await journal.deadLetters(0, 9)).toMatchObject([{ triedForMs: 9000 }]);
+    await journal.tried("c1", { triedForMs: 1, refusedForMs: 1 });
+    expect(await journal.deadLetters(0, 9)).toMatchObject([ages]);
     await journal.revive(null, NOW_MS);
     expect(await journal.read("c1")).toEqual(dueOf("c1"));
   });

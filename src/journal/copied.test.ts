@@ -176,7 +176,7 @@ describe("a journal with a copy", () => {
     const facts = factsOf("orphan");
     expect(found.at(-2)).toEqual({
       state: "due",
-      due: { facts, end: END, connectOutcomeUnknown: true, dueSinceMs: 5, triedForMs: 0 },
+      due: { facts, end: END, connectOutcomeUnknown: true, dueSinceMs: 5, triedForMs: 0, refusedForMs: 0 },
     });
     expect(found.at(-1)).toEqual({
       state: "dead",

@@ -1,4 +1,4 @@
-import type { DeadLetter, Death, DueDisconnect, Journal, WaitingDisconnect } from "../core/ports.ts";
+import type { DeadLetter, Death, DueDisconnect, Journal, RetryAges, WaitingDisconnect } from "../core/ports.ts";
 import type { CloseCause } from "../protocol/close-causes.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 import { copyDue, copyFacts, type JournalEntries } from "./entries.ts";
@@ -58,9 +58,9 @@ export class CopiedJournal implements Journal {
     return this.#follow(this.#local.settled(connectionId), (entries) => entries.settled(connectionId));
   }
 
-  tried(connectionId: string, triedForMs: number): Promise<void> {
-    const done = this.#local.tried(connectionId, triedForMs);
-    return this.#follow(done, (entries) => entries.tried(connectionId, triedForMs));
+  tried(connectionId: string, ages: RetryAges): Promise<void> {
+    const done = this.#local.tried(connectionId, ages);
+    return this.#follow(done, (entries) => entries.tried(connectionId, ages));
   }
 
   died(connectionId: string, death: Death): Promise<void> {

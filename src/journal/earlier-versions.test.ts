@@ -95,6 +95,14 @@ describe.each(VERSIONS)("a journal of %s", (version) => {
   });
 });
 
+test("a journal of version 2 has how long each event has been tried, and none of them was refused", async () => {
+  using earlier = new EarlierDataDir("version-2", "killed");
+  expect(await (await open(earlier.dataDir)).waiting(0, 9)).toMatchObject([
+    { connectionId: "due-1", triedForMs: 5000, refusedForMs: 0 },
+    { connectionId: "due-2", triedForMs: 0, refusedForMs: 0 },
+  ]);
+});
+
 describe("a journal of a newer version", () => {
   test.each(ENDINGS)("%s: stops the start and keeps every byte of the folder", async (ending) => {
     using earlier = new EarlierDataDir("version-1", "closed");

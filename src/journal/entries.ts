@@ -1,4 +1,4 @@
-import type { DeadLetter, Death, DueDisconnect, JournalEntry, WaitingDisconnect } from "../core/ports.ts";
+import type { DeadLetter, Death, DueDisconnect, JournalEntry, RetryAges, WaitingDisconnect } from "../core/ports.ts";
 import type { CloseCause } from "../protocol/close-causes.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 
@@ -20,6 +20,9 @@ export interface HeldEntry {
 
 /** Hears of every change; `now` is undefined where the entry was removed. */
 export type EntryListener = (connectionId: string, before: HeldEntry | undefined, now: HeldEntry | undefined) => void;
+
+/** Of an event that has not been tried yet. */
+const NEW_AGES: RetryAges = { triedForMs: 0, refusedForMs: 0 };
 
 /**
  * The journal's entries in memory: what each call of the port does to them, without any promise.
@@ -76,10 +79,10 @@ export class JournalEntries {
     return this.#move(due.facts.connectionId, { state: "due", due });
   }
 
-  tried(connectionId: string, triedForMs: number): void {
+  tried(connectionId: string, { triedForMs, refusedForMs }: RetryAges): void {
     const held = this.#held.get(connectionId);
     if (held?.entry.state !== "due") return;
-    held.entry = { state: "due", due: { ...held.entry.due, triedForMs } };
+    held.entry = { state: "due", due: { ...held.entry.due, triedForMs, refusedForMs } };
     this.#changed(connectionId, held, held);
   }
 
@@ -110,7 +113,7 @@ export class JournalEntries {
     for (const { entry } of [...this.#held.values()]) {
       if (entry.state !== "connecting" && entry.state !== "connected") continue;
       const connectOutcomeUnknown = entry.state === "connecting";
-      this.due({ facts: entry.facts, end, connectOutcomeUnknown, dueSinceMs: nowMs, triedForMs: 0 });
+      this.due({ facts: entry.facts, end, connectOutcomeUnknown, dueSinceMs: nowMs, ...NEW_AGES });
       count++;
     }
     return count;
@@ -121,8 +124,9 @@ export class JournalEntries {
     for (const { entry, place } of this.#held.values()) {
       if (waiting.length >= limit) break;
       if (entry.state !== "due" || place <= afterPlace) continue;
-      const { connectionId, hub } = entry.due.facts;
-      waiting.push({ connectionId, hub, place, triedForMs: entry.due.triedForMs });
+      const { facts, triedForMs, refusedForMs } = entry.due;
+      const { connectionId, hub } = facts;
+      waiting.push({ connectionId, hub, place, triedForMs, refusedForMs });
     }
     return waiting;
   }
@@ -141,7 +145,7 @@ export class JournalEntries {
   revive(connectionIds: readonly string[] | null, nowMs: number): number {
     const letters = this.#chosen(connectionIds);
     for (const { facts, end, connectOutcomeUnknown } of letters) {
-      this.due({ facts, end, connectOutcomeUnknown, dueSinceMs: nowMs, triedForMs: 0 });
+      this.due({ facts, end, connectOutcomeUnknown, dueSinceMs: nowMs, ...NEW_AGES });
     }
     return letters.length;
   }

@@ -1,4 +1,4 @@
-import { type FactsRow, type Operation, withAge } from "./operation.ts";
+import { type FactsRow, type Operation, withAges } from "./operation.ts";
 
 /** How many bytes of waiting disconnects are mirrored; those beyond are in the file alone. */
 const MAX_DUE_BYTES = 16 * 1024 * 1024;
@@ -45,7 +45,7 @@ export class FileMirror {
         break;
       case "tried": {
         const due = this.#due.get(operation[1]);
-        if (due !== undefined) this.#due.set(operation[1], withAge(due, operation[2]));
+        if (due !== undefined) this.#due.set(operation[1], withAges(due, operation[2]));
         break;
       }
       case "settled":

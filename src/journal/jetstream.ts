@@ -1,4 +1,4 @@
-import type { DeadLetter, Death, DueDisconnect, Journal, WaitingDisconnect } from "../core/ports.ts";
+import type { DeadLetter, Death, DueDisconnect, Journal, RetryAges, WaitingDisconnect } from "../core/ports.ts";
 import type { CloseCause } from "../protocol/close-causes.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 import { copyDue, copyFacts, type JournalEntries } from "./entries.ts";
@@ -88,8 +88,8 @@ export class JetstreamJournal implements Journal {
     return this.#keep(this.entries.settled(connectionId));
   }
 
-  tried(connectionId: string, triedForMs: number): Promise<void> {
-    return this.#keep(this.entries.tried(connectionId, triedForMs));
+  tried(connectionId: string, ages: RetryAges): Promise<void> {
+    return this.#keep(this.entries.tried(connectionId, ages));
   }
 
   died(connectionId: string, death: Death): Promise<void> {

@@ -179,12 +179,12 @@ export class JournalFile {
       case "connected":
         return statements.connected.run(operation[1], operation[2]).changes;
       case "due": {
-        const [, place, facts, [code, reason, unknown, sinceMs, triedForMs]] = operation;
+        const [, place, facts, [code, reason, unknown, sinceMs, ...ages]] = operation;
         this.#reservePlaces(statements, place);
-        return statements.due.run(...facts, code, reason, unknown ? 1 : 0, sinceMs, triedForMs, place).changes;
+        return statements.due.run(...facts, code, reason, unknown ? 1 : 0, sinceMs, ...ages, place).changes;
       }
       case "tried":
-        return statements.tried.run(operation[1], operation[2]).changes;
+        return statements.tried.run(operation[1], ...operation[2]).changes;
       case "settled":
         return statements.settled.run(operation[1]).changes;
       case "died": {
@@ -294,13 +294,14 @@ function wholeOnly(results: Result[] | null, operations: readonly Operation[]): 
 }
 
 function toDue(row: DueRow): DueDisconnect {
-  const { id, hub, userId, claims, clientQuery, forwardedFor, otherFacts, dueSinceMs, triedForMs } = row;
+  const { id, hub, userId, claims, clientQuery, forwardedFor, otherFacts, dueSinceMs } = row;
   return {
     facts: fromFactsRow([id, hub, userId, claims, clientQuery, forwardedFor, otherFacts]),
     end: { code: row.closeCode, reason: row.closeReason },
     connectOutcomeUnknown: row.connectUnknown === 1,
     dueSinceMs,
-    triedForMs,
+    triedForMs: row.triedForMs,
+    refusedForMs: row.refusedForMs,
   };
 }
 

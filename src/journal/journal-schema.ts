@@ -43,6 +43,9 @@ const AGES_AND_OTHER_FACTS = `
   ALTER TABLE journal ADD COLUMN kept_ms REAL NOT NULL DEFAULT 0;
 `;
 
+/** See `RetryAges.refusedForMs`. */
+const REFUSED_FOR = "ALTER TABLE connections ADD COLUMN refused_for_ms REAL NOT NULL DEFAULT 0";
+
 /**
  * The journal's tables, version by version. A released migration never changes.
  *
@@ -56,4 +59,5 @@ export const MIGRATIONS: readonly Migration[] = [
     database.run("INSERT INTO journal (places, probes) VALUES (?, 0)", [PLACES_AT_ONCE]);
   },
   (database) => void database.run(AGES_AND_OTHER_FACTS),
+  (database) => void database.run(REFUSED_FOR),
 ];

@@ -3,7 +3,7 @@ import { STATE } from "./journal-schema.ts";
 
 const DUE_COLUMNS = `id, hub, user_id AS userId, claims, client_query AS clientQuery, forwarded_for AS forwardedFor,
   other_facts AS otherFacts, close_code AS closeCode, close_reason AS closeReason, connect_unknown AS connectUnknown,
-  due_since_ms AS dueSinceMs, tried_for_ms AS triedForMs`;
+  due_since_ms AS dueSinceMs, tried_for_ms AS triedForMs, refused_for_ms AS refusedForMs`;
 
 /** A disconnect that is owed, as a row. */
 export interface DueRow {
@@ -19,6 +19,7 @@ export interface DueRow {
   readonly connectUnknown: number;
   readonly dueSinceMs: number;
   readonly triedForMs: number;
+  readonly refusedForMs: number;
 }
 
 /** A disconnect that was given up, as a row. */
@@ -35,10 +36,14 @@ export interface WaitingRow {
   readonly hub: string;
   readonly place: number;
   readonly triedForMs: number;
+  readonly refusedForMs: number;
 }
 
 /** Facts in the order of `FactsRow`. */
 type FactsColumns = [string, string, string, string, string, string, string];
+
+/** Close code and reason, whether the connect outcome is unknown, due since, tried for, refused for, place. */
+type DueColumns = [...FactsColumns, number, string, number, number, number, number, number];
 
 /** The statements of a journal's file, ready to run. */
 export interface JournalStatements {
@@ -46,8 +51,8 @@ export interface JournalStatements {
   readonly commit: Statement<unknown, []>;
   readonly connecting: Statement<unknown, FactsColumns>;
   readonly connected: Statement<unknown, [string, string]>;
-  readonly due: Statement<unknown, [...FactsColumns, number, string, number, number, number, number]>;
-  readonly tried: Statement<unknown, [string, number]>;
+  readonly due: Statement<unknown, DueColumns>;
+  readonly tried: Statement<unknown, [string, number, number]>;
   readonly settled: Statement<unknown, [string]>;
   readonly died: Statement<unknown, [number, string, number, string, number]>;
   readonly recover: Statement<unknown, [number, string, number, number]>;
@@ -80,13 +85,13 @@ function prepareWrites(database: Database) {
     connected: database.prepare<unknown, [string, string]>(
       `UPDATE connections SET state = ${STATE.connected}, user_id = ?2 WHERE id = ?1 AND state <= ${STATE.connected}`,
     ),
-    due: database.prepare<unknown, [...FactsColumns, number, string, number, number, number, number]>(
+    due: database.prepare<unknown, DueColumns>(
       `INSERT OR REPLACE INTO connections (id, hub, user_id, claims, client_query, forwarded_for, other_facts,
-         close_code, close_reason, connect_unknown, due_since_ms, tried_for_ms, place, state)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ${STATE.due})`,
+         close_code, close_reason, connect_unknown, due_since_ms, tried_for_ms, refused_for_ms, place, state)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ${STATE.due})`,
     ),
-    tried: database.prepare<unknown, [string, number]>(
-      `UPDATE connections SET tried_for_ms = ?2 WHERE id = ?1 AND state = ${STATE.due}`,
+    tried: database.prepare<unknown, [string, number, number]>(
+      `UPDATE connections SET tried_for_ms = ?2, refused_for_ms = ?3 WHERE id = ?1 AND state = ${STATE.due}`,
     ),
     settled: database.prepare<unknown, [string]>("DELETE FROM connections WHERE id = ?"),
     died: database.prepare<unknown, [number, string, number, string, number]>(
@@ -109,13 +114,13 @@ function prepareWrites(database: Database) {
 function prepareOperatorWrites(database: Database) {
   return {
     revive: database.prepare<unknown, [number, number, string]>(
-      `UPDATE connections SET state = ${STATE.due}, place = ?1, due_since_ms = ?2, tried_for_ms = 0, died_at_ms = 0,
-         cause = ''
+      `UPDATE connections SET state = ${STATE.due}, place = ?1, due_since_ms = ?2, tried_for_ms = 0, refused_for_ms = 0,
+         died_at_ms = 0, cause = ''
        WHERE id = ?3 AND state = ${STATE.dead}`,
     ),
     reviveAll: database.prepare<unknown, [number, number]>(
       `UPDATE connections SET state = ${STATE.due}, place = ?1 + old.nth, due_since_ms = ?2, tried_for_ms = 0,
-         died_at_ms = 0, cause = ''
+         refused_for_ms = 0, died_at_ms = 0, cause = ''
        FROM (SELECT number AS n, row_number() OVER (ORDER BY place) - 1 AS nth FROM connections
              WHERE state = ${STATE.dead}) AS old
        WHERE number = old.n`,
@@ -132,7 +137,7 @@ function prepareOperatorWrites(database: Database) {
 function prepareReads(database: Database) {
   return {
     waiting: database.prepare<WaitingRow, [number, number]>(
-      `SELECT id AS connectionId, hub, place, tried_for_ms AS triedForMs FROM connections
+      `SELECT id AS connectionId, hub, place, tried_for_ms AS triedForMs, refused_for_ms AS refusedForMs FROM connections
        WHERE state = ${STATE.due} AND place > ? ORDER BY place LIMIT ?`,
     ),
     read: database.prepare<DueRow, [string]>(

@@ -1,5 +1,13 @@
 import type { DeadLetter, DueDisconnect, WaitingDisconnect } from "../core/ports.ts";
-import { fromFactsRow, type KeepableWrite, type Operation, toFactsRow, withAge } from "./operation.ts";
+import {
+  fromAgesRow,
+  fromFactsRow,
+  type KeepableWrite,
+  type Operation,
+  toAgesRow,
+  toFactsRow,
+  withAges,
+} from "./operation.ts";
 
 type Recover = Extract<KeepableWrite, readonly ["recover", ...unknown[]]>;
 type Tried = Extract<KeepableWrite, readonly ["tried", ...unknown[]]>;
@@ -104,13 +112,13 @@ export class KeptWrites {
     return last?.[0] === "due" ? toDue(last) : null;
   }
 
-  /** Of what only the file has, the time is not kept: the next try tells it again. */
-  #keepTried([, connectionId, triedForMs]: Tried): void {
+  /** Of what only the file has, the ages are not kept: the next try tells them again. */
+  #keepTried([, connectionId, ages]: Tried): void {
     const writes = this.#ofConnection.get(connectionId);
     const last = writes?.at(-1);
     if (last?.[0] !== "due") return;
     // In its old position: it keeps its place.
-    this.#ofConnection.set(connectionId, [withAge(last, triedForMs)]);
+    this.#ofConnection.set(connectionId, [withAges(last, ages)]);
   }
 
   #keepDied(died: Extract<OneWrite, readonly ["died", ...unknown[]]>): void {
@@ -165,8 +173,9 @@ export async function readPages<Row extends { readonly place: number }>(parts: {
 
 /** A due disconnect as the write that journals it. */
 export function dueWrite(place: number, due: DueDisconnect): Due {
-  const { facts, end, connectOutcomeUnknown, dueSinceMs, triedForMs } = due;
-  return ["due", place, toFactsRow(facts), [end.code, end.reason, connectOutcomeUnknown, dueSinceMs, triedForMs]];
+  const { facts, end, connectOutcomeUnknown, dueSinceMs } = due;
+  const ages = toAgesRow(due);
+  return ["due", place, toFactsRow(facts), [end.code, end.reason, connectOutcomeUnknown, dueSinceMs, ...ages]];
 }
 
 function idOf(write: OneWrite): string {
@@ -180,10 +189,11 @@ function idOf(write: OneWrite): string {
   }
 }
 
-function toWaiting([, place, [connectionId, hub], [, , , , triedForMs]]: Due): WaitingDisconnect {
-  return { connectionId, hub, place, triedForMs };
+function toWaiting([, place, [connectionId, hub], [, , , , ...ages]]: Due): WaitingDisconnect {
+  return { connectionId, hub, place, ...fromAgesRow(ages) };
 }
 
-function toDue([, , facts, [code, reason, connectOutcomeUnknown, dueSinceMs, triedForMs]]: Due): DueDisconnect {
-  return { facts: fromFactsRow(facts), end: { code, reason }, connectOutcomeUnknown, dueSinceMs, triedForMs };
+function toDue([, , facts, [code, reason, connectOutcomeUnknown, dueSinceMs, ...ages]]: Due): DueDisconnect {
+  const end = { code, reason };
+  return { facts: fromFactsRow(facts), end, connectOutcomeUnknown, dueSinceMs, ...fromAgesRow(ages) };
 }

@@ -33,6 +33,7 @@ const DUE = fc.record({
   connectOutcomeUnknown: fc.boolean(),
   dueSinceMs: fc.double({ noNaN: true, noDefaultInfinity: true }).filter((time) => !Object.is(time, -0)),
   triedForMs: fc.nat(),
+  refusedForMs: fc.nat(),
 });
 const ENTRY: fc.Arbitrary<JournalEntry> = fc.oneof(
   fc.record({ state: fc.constantFrom("connecting" as const, "connected" as const), facts: ALL_FACTS }),
@@ -77,7 +78,14 @@ describe("a message of a log", () => {
     });
     const due = (id: string) => {
       const end = { code: 4001, reason: "bye" };
-      return { facts: facts(id), end, connectOutcomeUnknown: false, dueSinceMs: 1_700_000_000_000, triedForMs: 9 };
+      return {
+        facts: facts(id),
+        end,
+        connectOutcomeUnknown: false,
+        dueSinceMs: 1_700_000_000_000,
+        triedForMs: 9,
+        refusedForMs: 9,
+      };
     };
     const letter = {
       ...due("dead-1"),
@@ -118,6 +126,13 @@ describe("a message of a log", () => {
       "due-1 due",
       "dead-1 dead",
     ]);
+  });
+
+  test("of form 2 without the time of refusals, as earlier versions write it, has never been refused", () => {
+    const [, batch = new Uint8Array()] = logOf("version-2");
+    const [due, dead] = parseMessage(batch)?.records.map(({ change }) => change) ?? [];
+    expect(due).toMatchObject({ due: { triedForMs: 5000, refusedForMs: 0 } });
+    expect(dead).toMatchObject({ letter: { triedForMs: 5000, keptForMs: 7, refusedForMs: 0 } });
   });
 
   test("brings every entry through as it was, whatever its strings hold", () => {

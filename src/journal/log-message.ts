@@ -43,7 +43,8 @@ export interface EntryForm {
  * A record as text.
  *
  * Shape:  JSON: code and facts row; code, facts row and end; code, id and user; code and id. Form 2 adds at their ends: to facts what
- *         only newer versions know, to a due or dead entry for how long it was retried, to a dead one for how long it was kept.
+ *         only newer versions know, to a due or dead entry for how long it was retried, to a dead one for how long it was kept, and
+ *         to both for how long it had been refused. The last may be absent: earlier versions of form 2 do not write it.
  */
 export function formatEntry(entry: JournalEntry, { form, keptForMs }: EntryForm): string {
   const rowOf = form === OLDEST_FORM ? toOldRow : toFactsRow;
@@ -56,11 +57,11 @@ export function formatEntry(entry: JournalEntry, { form, keptForMs }: EntryForm)
         CODE.due,
         rowOf(entry.due.facts),
         ...endOf(entry.due),
-        ...agesIn(form, entry.due.triedForMs),
+        ...agesIn(form, entry.due.triedForMs, entry.due.refusedForMs),
       ]);
     case "dead": {
-      const { facts, diedAtMs, cause, triedForMs } = entry.letter;
-      const death = [diedAtMs, cause, ...agesIn(form, triedForMs, keptForMs)];
+      const { facts, diedAtMs, cause, triedForMs, refusedForMs } = entry.letter;
+      const death = [diedAtMs, cause, ...agesIn(form, triedForMs, keptForMs, refusedForMs)];
       return JSON.stringify([CODE.dead, rowOf(facts), ...endOf(entry.letter), ...death]);
     }
   }
@@ -153,8 +154,9 @@ function readEntry(facts: ConnectionFacts, row: readonly unknown[], form: number
   const end: CloseCause = { code: closeCode, reason };
   const ageAt = (index: number) => (form === OLDEST_FORM ? 0 : row[index]);
   const triedForMs = ageAt(code === CODE.due ? 6 : 8);
-  if (!isAge(triedForMs)) return null;
-  const due: DueDisconnect = { facts, end, connectOutcomeUnknown, dueSinceMs, triedForMs };
+  const refusedForMs = ageAt(code === CODE.due ? 7 : 10) ?? 0;
+  if (!isAge(triedForMs) || !isAge(refusedForMs)) return null;
+  const due: DueDisconnect = { facts, end, connectOutcomeUnknown, dueSinceMs, triedForMs, refusedForMs };
   if (code === CODE.due) return { state: "due", due };
   const keptForMs = ageAt(9);
   if (code !== CODE.dead || !isAge(keptForMs) || typeof diedAtMs !== "number" || typeof cause !== "string") return null;

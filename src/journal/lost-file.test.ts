@@ -50,7 +50,14 @@ function factsOf(connectionId: string): ConnectionFacts {
   return { connectionId, hub: "chat", userId: "ann", claims: "sub: ann", clientQuery: "?q=1", forwardedFor: "::1" };
 }
 function dueOf(connectionId: string): DueDisconnect {
-  return { facts: factsOf(connectionId), end: END, connectOutcomeUnknown: false, dueSinceMs: NOW_MS, triedForMs: 0 };
+  return {
+    facts: factsOf(connectionId),
+    end: END,
+    connectOutcomeUnknown: false,
+    dueSinceMs: NOW_MS,
+    triedForMs: 0,
+    refusedForMs: 0,
+  };
 }
 
 /** One connection in each state that owes a disconnect: of an earlier process, connecting, connected, waiting. */

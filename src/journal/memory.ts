@@ -1,4 +1,4 @@
-import type { DeadLetter, Death, DueDisconnect, Journal, WaitingDisconnect } from "../core/ports.ts";
+import type { DeadLetter, Death, DueDisconnect, Journal, RetryAges, WaitingDisconnect } from "../core/ports.ts";
 import type { CloseCause } from "../protocol/close-causes.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 import { copyDue, copyFacts, JournalEntries } from "./entries.ts";
@@ -25,8 +25,8 @@ export class MemoryJournal implements Journal {
     this.#entries.settled(connectionId);
   }
 
-  async tried(connectionId: string, triedForMs: number): Promise<void> {
-    this.#entries.tried(connectionId, triedForMs);
+  async tried(connectionId: string, ages: RetryAges): Promise<void> {
+    this.#entries.tried(connectionId, ages);
   }
 
   async died(connectionId: string, death: Death): Promise<void> {

@@ -107,8 +107,9 @@ describe("the logs of other nodes", () => {
     const { journal } = node;
     const others = '{"origin":"https://a.example"}';
     await journal.connecting(factsOf("c1", { others }));
-    await journal.due(dueOf("c2", { triedForMs: 5000 }));
-    expect(await node.readLog()).toMatchObject([{ facts: { others } }, { due: { triedForMs: 5000 } }]);
+    const ages = { triedForMs: 5000, refusedForMs: 3000 };
+    await journal.due(dueOf("c2", ages));
+    expect(await node.readLog()).toMatchObject([{ facts: { others } }, { due: ages }]);
     node.form = 1;
     journal.formChanged();
     const forms = async () => {

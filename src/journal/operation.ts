@@ -1,12 +1,15 @@
 import { join } from "node:path";
-import type { DeadLetter, Death, DueDisconnect, WaitingDisconnect } from "../core/ports.ts";
+import type { DeadLetter, Death, DueDisconnect, RetryAges, WaitingDisconnect } from "../core/ports.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 
 /** A connection's facts as a row of strings: id, hub, user id, claims, query, forwarded-for, others. */
 export type FactsRow = readonly [string, string, string, string, string, string, string];
 
 /** What a waiting disconnect is beside its facts. */
-export type DueEnd = readonly [code: number, reason: string, unknown: boolean, sinceMs: number, triedForMs: number];
+export type DueEnd = readonly [code: number, reason: string, unknown: boolean, sinceMs: number, ...ages: AgesRow];
+
+/** `RetryAges` as a row. */
+export type AgesRow = readonly [triedForMs: number, refusedForMs: number];
 
 /** The write that journals a waiting disconnect. */
 export type DueWrite = readonly ["due", place: number, facts: FactsRow, end: DueEnd];
@@ -14,7 +17,7 @@ export type DueWrite = readonly ["due", place: number, facts: FactsRow, end: Due
 /** A write that is kept in memory while the disk does not take it. */
 export type KeepableWrite =
   | DueWrite
-  | readonly ["tried", connectionId: string, triedForMs: number]
+  | readonly ["tried", connectionId: string, ages: AgesRow]
   | readonly ["settled", connectionId: string]
   | readonly ["died", place: number, connectionId: string, death: Death]
   | readonly ["recover", firstPlace: number, code: number, reason: string, nowMs: number];
@@ -92,10 +95,18 @@ export function isDemanding(operation: Operation): operation is DemandingWrite {
   return !isRead(operation) && !isKeepable(operation);
 }
 
-/** A due disconnect that has been tried for so long by now. */
-export function withAge(due: DueWrite, triedForMs: number): DueWrite {
+/** A due disconnect that is so old by now. */
+export function withAges(due: DueWrite, ages: AgesRow): DueWrite {
   const [name, place, facts, [code, reason, unknown, sinceMs]] = due;
-  return [name, place, facts, [code, reason, unknown, sinceMs, triedForMs]];
+  return [name, place, facts, [code, reason, unknown, sinceMs, ...ages]];
+}
+
+export function toAgesRow({ triedForMs, refusedForMs }: RetryAges): AgesRow {
+  return [triedForMs, refusedForMs];
+}
+
+export function fromAgesRow([triedForMs, refusedForMs]: AgesRow): RetryAges {
+  return { triedForMs, refusedForMs };
 }
 
 export function toFactsRow(facts: ConnectionFacts): FactsRow {

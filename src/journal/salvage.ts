@@ -34,6 +34,7 @@ const COLUMNS = [
   "tried_for_ms",
   "kept_from_ms",
   "other_facts",
+  "refused_for_ms",
 ];
 
 /** The places of a file that holds more connections than there will ever be; beyond, numbers lose their last digits. */

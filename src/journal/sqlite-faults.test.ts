@@ -49,7 +49,14 @@ function factsOf(connectionId: string): ConnectionFacts {
   return { connectionId, hub: "chat", userId: "ann", claims: "", clientQuery: "", forwardedFor: "" };
 }
 function dueOf(connectionId: string): DueDisconnect {
-  return { facts: factsOf(connectionId), end: END, connectOutcomeUnknown: false, dueSinceMs: NOW_MS, triedForMs: 0 };
+  return {
+    facts: factsOf(connectionId),
+    end: END,
+    connectOutcomeUnknown: false,
+    dueSinceMs: NOW_MS,
+    triedForMs: 0,
+    refusedForMs: 0,
+  };
 }
 async function refusalOf(promise: Promise<unknown>): Promise<string> {
   return promise.then(

@@ -53,7 +53,14 @@ function factsOf(connectionId: string): ConnectionFacts {
   return { connectionId, ...facts };
 }
 function dueOf(connectionId: string): DueDisconnect {
-  return { facts: factsOf(connectionId), end: END, connectOutcomeUnknown: false, dueSinceMs: NOW_MS, triedForMs: 0 };
+  return {
+    facts: factsOf(connectionId),
+    end: END,
+    connectOutcomeUnknown: false,
+    dueSinceMs: NOW_MS,
+    triedForMs: 0,
+    refusedForMs: 0,
+  };
 }
 function idsOf(found: readonly WaitingDisconnect[]): string[] {
   return found.map(({ connectionId }) => connectionId);

@@ -1,9 +1,9 @@
-import type { DeadLetter, Death, DueDisconnect, Journal, WaitingDisconnect } from "../core/ports.ts";
+import type { DeadLetter, Death, DueDisconnect, Journal, RetryAges, WaitingDisconnect } from "../core/ports.ts";
 import type { CloseCause } from "../protocol/close-causes.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 import { JournalQueue } from "./journal-queue.ts";
 import { dueWrite, readPages } from "./kept-writes.ts";
-import { PLACES_AT_ONCE, toFactsRow } from "./operation.ts";
+import { PLACES_AT_ONCE, toAgesRow, toFactsRow } from "./operation.ts";
 import type { SqliteJournalOptions } from "./sqlite-options.ts";
 
 /** The journal in `journal.sqlite`: each call of the port as an operation on the file, corrected by what the disk did not take. */
@@ -48,8 +48,8 @@ export class SqliteJournal implements Journal {
     await this.#queue.ask(["settled", connectionId]);
   }
 
-  async tried(connectionId: string, triedForMs: number): Promise<void> {
-    await this.#queue.ask(["tried", connectionId, triedForMs]);
+  async tried(connectionId: string, ages: RetryAges): Promise<void> {
+    await this.#queue.ask(["tried", connectionId, toAgesRow(ages)]);
   }
 
   async died(connectionId: string, death: Death): Promise<void> {

@@ -138,6 +138,7 @@ const SAMPLES: Samples<Report> = {
   undelivered: (...of) => [lostOf(...of)],
   deadLetter: (...of) => [lostOf(...of)],
   disconnectsWaiting: two,
+  disconnectRefused: two,
   disconnectsFlowing: one,
   nodeTakenOver: (...of) => [word(...of), 1],
   takeoverFailed: two,

@@ -140,6 +140,8 @@ function createServiceReport(
   const say = saying(lines);
   return {
     disconnectsWaiting: (entry, cause) => say("warn", "disconnect events wait for the upstream", { entry, cause }),
+    disconnectRefused: (entry, cause) =>
+      say("warn", "the upstream refuses a disconnect event, which is tried again", { entry, cause }),
     disconnectsFlowing: (entry) => say("info", "disconnect events are taken again", { entry }),
     nodeTakenOver: (nodeId, count) =>
       say("warn", "node lost: its disconnect events are sent from here", { nodeId, count }),

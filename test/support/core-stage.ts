@@ -139,6 +139,10 @@ export class RecordingReport implements Report {
     this.lines.push(`flowing ${entry}`);
   }
 
+  disconnectRefused(entry: string, cause: string): void {
+    this.lines.push(`refused by ${entry}: ${cause}`);
+  }
+
   deadLetter(fact: Undelivered): void {
     this.lines.push(`dead ${fact.connectionId}`);
     this.dead.push(fact);
@@ -213,6 +217,7 @@ const DEFAULTS: StageOptions = {
   outboxStallTimeoutMs: 30_000,
   maxBufferedBytes: 10_000_000,
   retryForSeconds: 86_400,
+  retryRefusedForSeconds: 300,
   maxPerSecond: 500,
   delayMs: 0,
   spreadMs: 0,

@@ -35,6 +35,7 @@ export function dueOf(connectionId: string): DueDisconnect {
     connectOutcomeUnknown: false,
     dueSinceMs: NOW_MS,
     triedForMs: 0,
+    refusedForMs: 0,
   };
 }
 

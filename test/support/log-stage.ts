@@ -169,7 +169,15 @@ export function factsOf(connectionId: string, changes: Partial<ConnectionFacts> 
 export function dueOf(connectionId: string, changes: Partial<DueDisconnect> = {}): DueDisconnect {
   const facts = factsOf(connectionId);
   const end = { code: 1006, reason: "ping timeout" };
-  return { facts, end, connectOutcomeUnknown: false, dueSinceMs: 1_700_000_000_000, triedForMs: 0, ...changes };
+  return {
+    facts,
+    end,
+    connectOutcomeUnknown: false,
+    dueSinceMs: 1_700_000_000_000,
+    triedForMs: 0,
+    refusedForMs: 0,
+    ...changes,
+  };
 }
 
 /** Why a promise was rejected. Not `expect(…).rejects`: Bun waits within that call, where no immediate runs. */

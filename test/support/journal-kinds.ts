@@ -1,0 +1,85 @@
+import { join } from "node:path";
+import type { DueDisconnect, Journal } from "../../src/core/ports.ts";
+import { CopiedJournal } from "../../src/journal/copied.ts";
+import { JetstreamJournal } from "../../src/journal/jetstream.ts";
+import { LogStream } from "../../src/journal/log-stream.ts";
+import { MemoryJournal } from "../../src/journal/memory.ts";
+import { SqliteJournal } from "../../src/journal/sqlite.ts";
+import { NatsLink } from "../../src/nats/link.ts";
+import { CLOSE } from "../../src/protocol/close-causes.ts";
+import type { ConnectionFacts } from "../../src/protocol/events.ts";
+import { within } from "./deadline.ts";
+import { NatsServer } from "./nats-server.ts";
+
+/** Every kind of journal, each on a disk or a log that is new, for the tests of their contract. */
+export const JOURNAL_KINDS: readonly (readonly [
+  name: string,
+  create: (makers: JournalMakers, folder: string) => Promise<Journal>,
+])[] = [
+  ["MemoryJournal", async () => new MemoryJournal()],
+  ["SqliteJournal", (makers, folder) => makers.openSqlite(folder)],
+  ["JetstreamJournal", (makers) => makers.openJetstream()],
+  [
+    "CopiedJournal",
+    async (makers, folder) => new CopiedJournal(await makers.openSqlite(folder), await makers.openJetstream()),
+  ],
+];
+
+/** The time at which those of `dueOf` were found undelivered. */
+export const NOW_MS = 1_700_000_000_000;
+
+/** What the journals of one test file need: a NATS server, and connections to it. */
+export class JournalMakers {
+  readonly #server: NatsServer;
+  readonly #links: NatsLink[] = [];
+
+  private constructor(server: NatsServer) {
+    this.#server = server;
+  }
+
+  static async start(): Promise<JournalMakers> {
+    return new JournalMakers(await NatsServer.start());
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const link of this.#links) await link.stop();
+    await this.#server[Symbol.asyncDispose]();
+  }
+
+  /** On a log that is new, as that of a node that starts. */
+  async openJetstream(): Promise<JetstreamJournal> {
+    const silent = { up: () => {}, down: () => {}, refused: fail };
+    const credentials = { user: null, password: null, token: null, credsFile: null, tls: null };
+    const link = NatsLink.start({ servers: [this.#server.url], ...credentials }, silent);
+    this.#links.push(link);
+    const stream = new LogStream({ link, prefix: "hubwire", replicas: 1, differs: fail });
+    const copied = Promise.withResolvers<number>();
+    const report = { stopped: fail, copied: copied.resolve, fenced: fail, tooLarge: () => fail("too large") };
+    const nodeId = crypto.randomUUID().slice(0, 8);
+    const journal = new JetstreamJournal({ nodeId, stream, form: () => 2, report, onFenced: fail });
+    await within(copied.promise, "the log to begin");
+    return journal;
+  }
+
+  openSqlite(folder: string): Promise<Journal> {
+    const report = { damaged: fail, lost: fail, unwritable: fail, writable: fail };
+    return SqliteJournal.open({ dataDir: join(folder, "data"), synchronous: "normal", report });
+  }
+}
+
+/** Facts of a connection, the same each time. */
+export function factsOf(connectionId: string, changes: Partial<ConnectionFacts> = {}): ConnectionFacts {
+  const facts = { hub: "Chat", userId: "", claims: "sub: ann", clientQuery: "room=1", forwardedFor: "203.0.113.9" };
+  return { connectionId, ...facts, ...changes };
+}
+
+/** A disconnect of a connection that was tried in vain just now. */
+export function dueOf(connectionId: string, changes: Partial<DueDisconnect> = {}): DueDisconnect {
+  const facts = factsOf(connectionId, { userId: "ann" });
+  const ages = { triedForMs: 0, refusedForMs: 0 };
+  return { facts, end: CLOSE.pingTimeout, connectOutcomeUnknown: false, dueSinceMs: NOW_MS, ...ages, ...changes };
+}
+
+function fail(...facts: readonly (string | number)[]): never {
+  throw new Error(`all is good, and yet: ${facts.join(", ")}`);
+}
