@@ -1,13 +1,16 @@
 import type { Load } from "./load.ts";
 import { median } from "./median.ts";
 
+/** Further figures of a side by their names. */
+type Details = Readonly<Record<string, number>>;
+
 /** One measurement of one side. */
 export interface Sample {
   readonly value: number;
   /** What was sent and did not arrive, or was refused. */
   readonly lost: number;
   /** Further figures of this side, printed below the table as medians. */
-  readonly details?: Readonly<Record<string, number>>;
+  readonly details?: Details;
 }
 
 /** What a row compares: each call measures anew, on systems that stand ready. */
@@ -59,8 +62,8 @@ export interface Row {
   readonly isOfGateway?: boolean;
   /** Names of Debian packages that it needs and that are not installed; the row is left out where there are some. */
   readonly missing?: () => readonly string[];
-  /** Null: there is no target, the figure is only said. */
-  readonly isMet: (figures: Figures) => boolean | null;
+  /** Gets the medians of both sides' details too. Null: there is no target, the figure is only said. */
+  readonly isMet: (figures: Figures, ours: Details, theirs: Details) => boolean | null;
   readonly prepare: (bench: Bench, stack: AsyncDisposableStack) => Promise<Sides>;
 }
 
@@ -83,8 +86,8 @@ export interface Measured {
   /** How many pairs there were. */
   readonly pairs: number;
   readonly figures: Figures;
-  readonly ours: Readonly<Record<string, number>>;
-  readonly theirs: Readonly<Record<string, number>>;
+  readonly ours: Details;
+  readonly theirs: Details;
 }
 
 function figuresOf(ours: readonly Sample[], theirs: readonly Sample[]): Figures {

@@ -7,6 +7,7 @@ import { Load } from "./load.ts";
 import { type Bench, type Measured, measureRow, type Row, USUAL_PAIRS } from "./row.ts";
 import { broadcastRow, fanOutCostRow } from "./rows/broadcast.ts";
 import { clusterBroadcastRow, clusterCallRow, clusterCostRow } from "./rows/cluster.ts";
+import { connectClusterRow } from "./rows/cluster-connections.ts";
 import { connectRow } from "./rows/connections.ts";
 import { echoManyRow, echoRow, echoTlsRow, latencyHopRow, latencyIdleRow, latencyRow } from "./rows/echo.ts";
 import { idleRow, memoryCyclesRow, memoryRow } from "./rows/memory.ts";
@@ -33,6 +34,7 @@ const ROWS: readonly Row[] = [
   clusterBroadcastRow,
   clusterCostRow,
   clusterCallRow,
+  connectClusterRow,
   subscriptionsRow,
 ];
 
@@ -151,8 +153,8 @@ function descendants(pid: number): number[] {
   return children.map(Number).flatMap((child) => [...descendants(child), child]);
 }
 
-function lineOf(row: Row, { figures, pairs }: Measured): string {
-  const isMet = row.isMet(figures);
+function lineOf(row: Row, { figures, pairs, ours, theirs: others }: Measured): string {
+  const isMet = row.isMet(figures, ours, others);
   const theirs = figures.theirs === null ? "" : `${figure(figures.theirs)} (${row.theirs})`;
   return `| ${[
     row.name,
