@@ -8,6 +8,7 @@ import { listKnown, Takeover } from "./core/takeover.ts";
 import type { Core, LogReport, NodeParts, Running, StopStack } from "./gateway-core.ts";
 import { openLocalJournal, randomConnectionId } from "./gateway-node.ts";
 import { CopiedJournal } from "./journal/copied.ts";
+import { CopyWait } from "./journal/copy-wait.ts";
 import { JetstreamJournal } from "./journal/jetstream.ts";
 import { LogStream } from "./journal/log-stream.ts";
 import { NodeLogs } from "./journal/node-logs.ts";
@@ -90,6 +91,8 @@ class ClusterNode implements NodeParts {
   #unreadySinceMs: number | null = null;
   #isReclaimed = false;
   #isStopping = false;
+  /** Until this node's lease stands under its name: the others take over no log of a node that they do not know. */
+  #leasing: PromiseWithResolvers<void> | null = Promise.withResolvers();
 
   constructor(around: Around, nats: NatsConfig, link: NatsLink) {
     const { running, report, stack } = around;
@@ -109,7 +112,10 @@ class ClusterNode implements NodeParts {
       report: report.copy,
       onFenced: () => this.#leaseLost(),
     });
-    const whenCopied = () => this.#copy.whenCopied();
+    const whenCopied = async () => {
+      await this.#openJournal?.whenFollowed();
+      await this.#copy.whenCopied();
+    };
     this.#logs = new NodeLogs({ stream, whenCopied, skipped: report.copy.skipped });
     this.ruleStore = new KvRuleStore({
       ...common,
@@ -128,9 +134,15 @@ class ClusterNode implements NodeParts {
       onWritable: () => this.#core?.redelivery.start(),
     });
     this.#localJournal = local;
-    const journal = new CopiedJournal(local, this.#copy);
+    const journal = new CopiedJournal(local, this.#copy, this.#makeWait());
     this.#openJournal = journal;
     stack.push(() => journal.close());
+  }
+
+  #makeWait(): CopyWait | null {
+    const { running, report } = this.#around;
+    if (running.config.cluster?.journalCopy !== "wait") return null;
+    return new CopyWait({ copy: this.#copy, whenLeased: () => this.#leasing?.promise, report: report.copy });
   }
 
   get journal(): CopiedJournal {
@@ -191,6 +203,8 @@ class ClusterNode implements NodeParts {
       onLost: () => this.#leaseLost(),
       onForm: () => this.#copy.formChanged(),
       onHeld: () => {
+        this.#leasing?.resolve();
+        this.#leasing = null;
         this.#reclaimOnce(takeover, known);
         known = new Set();
       },
@@ -235,6 +249,7 @@ class ClusterNode implements NodeParts {
     const before = this.#nodeId;
     this.#nodeId = randomBytes(NODE_ID_BYTES).toString("base64url");
     this.#keepName();
+    this.#leasing ??= Promise.withResolvers();
     const disowned = this.#copy.moveTo(this.#nodeId);
     report.leaseLost(before, this.#nodeId, disowned.length);
     this.#broker?.rename(this.#nodeId);

@@ -8,6 +8,8 @@ const MAX_REPLICAS = 5;
 /** What one server's loss costs nothing at; more only costs. */
 const USUAL_REPLICAS = 3;
 
+const JOURNAL_COPIES = ["wait", "behind"] as const;
+
 const text = () => z.string().min(1);
 const optionalText = () => text().nullable().default(null);
 
@@ -67,6 +69,10 @@ export const clusterSchema = z.strictObject({
   nats: natsSchema.register(optionDocs, {
     unit: "",
     doc: "The NATS that the nodes of the cluster reach each other by.",
+  }),
+  journalCopy: z.enum(JOURNAL_COPIES).default("wait").register(optionDocs, {
+    unit: "",
+    doc: "When a client is let in. `wait`: when NATS has the journal's entry too, so that its disconnect event is sent though the node is lost for good at that moment. `behind`: when this node's disk has it; the copy in NATS follows within about 20 ms. While NATS is away, `wait` lets clients in without a copy, with an error line.",
   }),
 });
 

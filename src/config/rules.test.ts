@@ -268,6 +268,7 @@ describe("a cluster", () => {
         subjectPrefix: "hubwire",
         replicas: null,
       },
+      journalCopy: "wait",
     });
     expect(parseConfig(tree({ tls: {} })).cluster?.nats.tls).toEqual({ caFile: null, certFile: null, keyFile: null });
   });

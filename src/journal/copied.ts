@@ -1,6 +1,7 @@
 import type { DeadLetter, Death, DueDisconnect, Journal, RetryAges, WaitingDisconnect } from "../core/ports.ts";
 import type { CloseCause } from "../protocol/close-causes.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
+import type { CopyWait } from "./copy-wait.ts";
 import { copyDue, copyFacts, type JournalEntries } from "./entries.ts";
 import type { JetstreamJournal } from "./jetstream.ts";
 
@@ -10,29 +11,34 @@ const PAGE_LENGTH = 1000;
 /** A call of which the copy has not heard yet. */
 interface Step {
   /** Null where the local journal refused it. */
-  apply: ((entries: JournalEntries) => void) | null;
+  apply: ((entries: JournalEntries) => unknown) | null;
   isOpen: boolean;
   next: Step | null;
 }
 
 /**
- * A node's own journal, with a copy of it for the node that takes over. Nobody waits for the copy.
+ * A node's own journal, with a copy of it for the node that takes over.
  *
  *     call ─▶ local ─▶ [ steps, in the order of the calls ] ─▶ the copy's entries ─▶ its log, when NATS is there
- *       ◀──────┘ resolves
+ *       ◀──────┘ resolves                                           with a `CopyWait`, connecting and connected resolve here ──┘
  *
- * Promise: the local journal's. Reads, places and `isWritable` are its too.
+ * Promise: the local journal's. Reads, places and `isWritable` are its too. With a `CopyWait`, what `connecting` and `connected` have
+ *          resolved is in NATS as well while NATS is there.
  * Order:   the copy is told what the local journal has done, in the order of the calls.
+ * Source:  decision 0039.
  */
 export class CopiedJournal implements Journal {
   readonly #local: Journal;
   readonly #copy: JetstreamJournal;
+  readonly #wait: CopyWait | null;
   #firstStep: Step | null = null;
   #lastStep: Step | null = null;
 
-  constructor(local: Journal, copy: JetstreamJournal) {
+  /** `wait`: connects wait for their copy; null: they do not. */
+  constructor(local: Journal, copy: JetstreamJournal, wait: CopyWait | null = null) {
     this.#local = local;
     this.#copy = copy;
+    this.#wait = wait;
   }
 
   get isWritable(): boolean {
@@ -41,12 +47,12 @@ export class CopiedJournal implements Journal {
 
   connecting(facts: ConnectionFacts): Promise<void> {
     const kept = copyFacts(facts);
-    return this.#follow(this.#local.connecting(facts), (entries) => entries.connecting(kept));
+    return this.#copied(this.#local.connecting(facts), (entries) => entries.connecting(kept));
   }
 
   connected(connectionId: string, userId: string): Promise<void> {
     const done = this.#local.connected(connectionId, userId);
-    return this.#follow(done, (entries) => entries.connected(connectionId, userId));
+    return this.#copied(done, (entries) => entries.connected(connectionId, userId));
   }
 
   due(disconnect: DueDisconnect): Promise<number> {
@@ -117,6 +123,7 @@ export class CopiedJournal implements Journal {
 
   /** The local one first, so that the copy hears of all it did; each gives up after some seconds. */
   async close(): Promise<void> {
+    this.#wait?.stop();
     await this.#local.close();
     await this.#copy.close();
   }
@@ -138,8 +145,21 @@ export class CopiedJournal implements Journal {
     }
   }
 
+  /** As `#follow`; where connects wait for their copy, it has been acknowledged as well. */
+  async #copied(done: Promise<void>, apply: (entries: JournalEntries) => unknown): Promise<void> {
+    const wait = this.#wait;
+    if (wait === null) return await this.#follow(done, apply);
+    const copied = Promise.withResolvers<void>();
+    // An earlier call may still be at the disk: only when the copy has been told of this one can its message be waited for.
+    await this.#follow(done, (entries) => {
+      apply(entries);
+      copied.resolve(wait.wait());
+    });
+    await copied.promise;
+  }
+
   /** Has the copy do the same once the local journal has, and all that was called before is through. */
-  async #follow<T>(done: Promise<T>, apply: (entries: JournalEntries) => void): Promise<T> {
+  async #follow<T>(done: Promise<T>, apply: (entries: JournalEntries) => unknown): Promise<T> {
     const step: Step = { apply, isOpen: true, next: null };
     if (this.#lastStep === null) this.#firstStep = step;
     else this.#lastStep.next = step;

@@ -35,6 +35,16 @@ export class JetstreamJournal implements Journal {
     return this.#writer.nodeId;
   }
 
+  /** Whether NATS takes the log, or has not failed to since it can be reached. */
+  get isExpected(): boolean {
+    return this.#writer.isExpected;
+  }
+
+  /** How many entries the log is not known to have. Cost: looks at each entry. */
+  countUncopied(): number {
+    return this.#writer.changes.countUncopied();
+  }
+
   /** True where all but the last changes is in the log. */
   get isCopying(): boolean {
     return this.#writer.isCopying;

@@ -64,6 +64,13 @@ export class LogChanges {
     return this.#changed.size > 0 || this.#gone.size > 0;
   }
 
+  /** How many entries the log is not known to have. */
+  countUncopied(): number {
+    let count = 0;
+    for (const [, held] of this.entries.all()) if (held.trace !== "copied") count++;
+    return count;
+  }
+
   /** What is not known to be in the log is left to the next snapshot. */
   stop(): void {
     this.#isCounting = false;

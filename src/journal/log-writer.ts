@@ -1,11 +1,10 @@
 import { randomBytes } from "node:crypto";
 import type { ConnectionFacts } from "../protocol/events.ts";
+import { CopyWaiters, refusedWait } from "./copy-waiters.ts";
+import { GatherPause } from "./gather-pause.ts";
 import { LogChanges, type Records } from "./log-changes.ts";
 import { formatMessage, type LogMessageHead, parseMessage } from "./log-message.ts";
 import type { LogStream } from "./log-stream.ts";
-
-/** Changes gather this long: a few dozen messages a second, however many connect. */
-const GATHER_MS = 20;
 
 /** A message is full past this; see `LogStream.maxMessageBytes` for the server's own bound. */
 const FULL_BYTES = 256 * 1024;
@@ -32,6 +31,8 @@ export interface CopyReport {
   stopped(cause: string): void;
   /** Called when all is copied, at the start and after every stop. `count` is the number of connections. */
   copied(count: number): void;
+  /** Connections are let in without a copy, where they should wait for it: the log is not known to have so many entries. */
+  missing(entryCount: number): void;
   /** Another node has taken over this one's log. */
   fenced(nodeId: string): void;
   /** What is known of this connection does not fit into a message: no other node could take it over. */
@@ -44,13 +45,10 @@ export interface LogWriterOptions {
   readonly stream: LogStream;
   /** The form that every node reads: see `formChanged`. */
   readonly form: () => number;
-  readonly report: CopyReport;
+  readonly report: Omit<CopyReport, "missing">;
   /** Nothing more is written until `moveTo`. */
   readonly onFenced: () => void;
 }
-
-/** Those who wait until what they have called is in the log. */
-type Waiters = PromiseWithResolvers<void>;
 
 /** The log goes to another node, or to nobody any more, while something was under way. */
 class Superseded extends Error {}
@@ -59,10 +57,11 @@ class Fenced extends Error {}
 /**
  * Writes this node's log: one message at a time, each behind the one that it knows to be last.
  *
- *     away ─▶ catching up: set-up, snapshot ─▶ copying: a message every 20 ms, now and then a snapshot
+ *     away ─▶ catching up: set-up, snapshot ─▶ copying: one message behind the other, now and then a snapshot
  *      ▲                  │ failed                  │ failed           │
  *      └── pause or link ─┴─────────────────────────┘                  └─▶ fenced ─ moveTo ─▶ catching up
  *
+ * Order:  changes that a caller waits for are written as soon as the message before them is in the log; other changes gather for 20 ms.
  * Errors: none: whatever fails ends in a new snapshot, so the log is whole again by its last part.
  * Cost:   a snapshot is due when the log has grown to three times the last one, so it costs each change a constant share.
  */
@@ -84,9 +83,8 @@ export class LogWriter {
   #ackedSequence = 0;
   #snapshotBytes = 0;
   #bytesSinceSnapshot = 0;
-  #gathering: Waiters | null = null;
-  #flying: Waiters | null = null;
-  #isInFlight = false;
+  readonly #waiters = new CopyWaiters();
+  readonly #pause = new GatherPause();
   /** The last message was full, and there is more. */
   #isBehind = false;
   /** The newest form that the log has, and whether that is one that a node does not read. */
@@ -94,7 +92,6 @@ export class LogWriter {
   #mustRewrite = false;
   #retryMs = FIRST_RETRY_MS;
   #retryTimer: ReturnType<typeof setTimeout> | null = null;
-  #endPause: (() => void) | null = null;
   #closing: Promise<void> | null = null;
   readonly #lookTimer: ReturnType<typeof setInterval>;
 
@@ -128,16 +125,20 @@ export class LogWriter {
     return this.#phase === "copying";
   }
 
+  /** Whether NATS takes the log, or has not failed to since it can be reached. */
+  get isExpected(): boolean {
+    return this.#phase === "copying" || (this.#phase === "catching-up" && !this.#isStopSaid);
+  }
+
   /** Resolves when all that has changed so far is in the log; rejects where NATS goes away or the node was fenced. */
   whenCopied(): Promise<void> {
-    if (this.#phase !== "copying" && this.#phase !== "catching-up") return refusal(this.#refusalReason());
-    if (this.changes.hasChanges || (this.#phase === "catching-up" && !this.#isInFlight)) {
-      this.#gathering ??= waiters();
-      return this.#gathering.promise;
+    if (this.#phase !== "copying" && this.#phase !== "catching-up") return refusedWait(this.#refusalReason());
+    const { isInFlight } = this.#waiters;
+    if (this.changes.hasChanges || (this.#phase === "catching-up" && !isInFlight)) {
+      this.#pause.endSoon();
+      return this.#waiters.forNext();
     }
-    if (!this.#isInFlight) return Promise.resolve();
-    this.#flying ??= waiters();
-    return this.#flying.promise;
+    return isInFlight ? this.#waiters.forCurrent() : Promise.resolve();
   }
 
   /** There may be a node that reads older forms only: where the log has a newer one, all of it is written anew. */
@@ -169,7 +170,6 @@ export class LogWriter {
   async #end(): Promise<void> {
     clearInterval(this.#lookTimer);
     const copied = this.whenCopied();
-    this.#endPause?.();
     let timer: ReturnType<typeof setTimeout> | undefined;
     const limit = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, CLOSE_LIMIT_MS);
@@ -220,7 +220,7 @@ export class LogWriter {
       for (;;) {
         if (this.#phase === "catching-up") await this.#catchUp(life);
         else if (this.#mustRewrite) await this.#writeSnapshot(life, false);
-        else if (this.changes.hasChanges || this.#gathering !== null) await this.#copyChanges(life);
+        else if (this.changes.hasChanges || this.#waiters.areWaiting) await this.#copyChanges(life);
         else break;
       }
       this.#isWorking = false;
@@ -253,7 +253,7 @@ export class LogWriter {
     const snapshot = this.changes.startSnapshot();
     this.#newestWritten = 0;
     this.#mustRewrite = false;
-    this.#takeOff({ withAll: true });
+    this.#waiters.takeOff({ withAll: true });
     this.#snapshotBytes = 0;
     this.#bytesSinceSnapshot = 0;
     if (snapshot.size > 0 || !isLogEmpty) {
@@ -266,25 +266,25 @@ export class LogWriter {
         this.#snapshotBytes += records.bytes + MESSAGE_BYTES;
       }
       this.changes.acked();
+      this.#waiters.land();
       // What stays is removed behind the next snapshot.
       if (!isLogEmpty) await this.#stream.purge(this.#nodeId, firstSequence).catch(() => null);
       this.#check(life);
-    }
-    this.#land();
+    } else this.#waiters.land();
   }
 
   async #copyChanges(life: number): Promise<void> {
-    if (!this.#isBehind) await this.#pause();
+    if (!this.#isBehind && !this.#waiters.areWaiting) await this.#pause.start();
     this.#check(life);
     const batch = this.changes.takeBatch();
     this.#isBehind = this.changes.hasChanges;
-    this.#takeOff({ withAll: !this.#isBehind });
+    this.#waiters.takeOff({ withAll: !this.#isBehind });
     if (batch.bytes > 0) {
       await this.#publish(life, { kind: "batch", part: 0, isLast: true }, batch);
       this.#bytesSinceSnapshot += batch.bytes + MESSAGE_BYTES;
     }
     this.changes.acked();
-    this.#land();
+    this.#waiters.land();
     const bound = Math.max(MIN_BYTES_BETWEEN_SNAPSHOTS, 2 * this.#snapshotBytes);
     if (this.#bytesSinceSnapshot > bound) await this.#writeSnapshot(life, false);
   }
@@ -318,30 +318,6 @@ export class LogWriter {
     if (life !== this.#life) throw new Superseded();
   }
 
-  /** `withAll`: all that has changed so far is in what is written now. */
-  #takeOff({ withAll }: { withAll: boolean }): void {
-    this.#isInFlight = true;
-    if (!withAll) return;
-    this.#flying = this.#gathering;
-    this.#gathering = null;
-  }
-
-  #land(): void {
-    this.#isInFlight = false;
-    this.#flying?.resolve();
-    this.#flying = null;
-  }
-
-  #pause(): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, GATHER_MS);
-      this.#endPause = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
-  }
-
   #fenced(): void {
     this.#abandon(`another node has taken over the log of ${this.#nodeId}`);
     this.#phase = "fenced";
@@ -364,27 +340,11 @@ export class LogWriter {
   #abandon(reason: string): void {
     this.#life++;
     this.#isWorking = false;
-    this.#isInFlight = false;
     this.#isBehind = false;
-    this.#endPause?.();
+    this.#pause.end();
     if (this.#retryTimer !== null) clearTimeout(this.#retryTimer);
     this.#retryTimer = null;
     this.changes.stop();
-    for (const waiting of [this.#flying, this.#gathering]) waiting?.reject(new Error(reason));
-    this.#flying = null;
-    this.#gathering = null;
+    this.#waiters.fail(reason);
   }
-}
-
-/** Rejected without anybody having to listen: most callers do not wait for the copy. */
-function refusal(reason: string): Promise<void> {
-  const { promise, reject } = waiters();
-  reject(new Error(reason));
-  return promise;
-}
-
-function waiters(): Waiters {
-  const made = Promise.withResolvers<void>();
-  made.promise.catch(() => null);
-  return made;
 }

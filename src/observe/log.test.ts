@@ -157,6 +157,7 @@ const SAMPLES: Samples<Report> = {
   copy: {
     stopped: one,
     copied: () => [1],
+    missing: () => [1],
     fenced: one,
     tooLarge: (...of) => [factsOf(...of)],
     differs: one,

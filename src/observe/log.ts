@@ -39,6 +39,7 @@ export interface ClusterReport {
   readonly copy: {
     stopped(cause: string): void;
     copied(count: number): void;
+    missing(entryCount: number): void;
     fenced(nodeId: string): void;
     tooLarge(facts: ConnectionFacts): void;
     differs(detail: string): void;
@@ -195,6 +196,10 @@ function createClusterReport(lines: LineSums, clientOf: LogReportOptions["client
       stopped: (cause) =>
         say("warn", "journal not copied: no other node could take over what changes from here on", { cause }),
       copied: (count) => say("info", "journal copied", { count }),
+      missing(entryCount) {
+        const message = "clients let in without a copy in NATS: no other node can send their disconnect events";
+        lines.write({ level: "error", message, facts: { entriesWithoutCopy: entryCount } });
+      },
       fenced: (nodeId) => say("warn", "journal's copy taken over by another node", { nodeId }),
       tooLarge({ connectionId, hub, forwardedFor }) {
         const facts = { connectionId, hub, clientAddress: clientOf(forwardedFor) };
