@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { NatsBroker } from "./broker/nats.ts";
 import { countReplicas } from "./config/cluster-schema.ts";
 import type { Config } from "./config/schema.ts";
+import type { Renewal } from "./config/tls-files.ts";
 import { endOldConnections } from "./core/lost-lease.ts";
 import type { Broker, BrokerHandler } from "./core/ports.ts";
 import { listKnown, Takeover } from "./core/takeover.ts";
@@ -181,6 +182,10 @@ class ClusterNode implements NodeParts {
     }
     this.#unreadySinceMs ??= systemClock.now();
     return this.#wasReady && systemClock.now() - this.#unreadySinceMs < READY_GRACE_MS;
+  }
+
+  renewCertificates(): readonly Renewal[] {
+    return this.#link.renewCertificates();
   }
 
   async start(core: Core): Promise<void> {

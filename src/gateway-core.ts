@@ -1,6 +1,7 @@
 import packageJson from "../package.json" with { type: "json" };
 import type { AccessKeys } from "./auth/access-keys.ts";
 import type { Config } from "./config/schema.ts";
+import type { Renewal } from "./config/tls-files.ts";
 import { Admission } from "./core/admission.ts";
 import { Arrivals } from "./core/arrivals.ts";
 import type { Connection } from "./core/connection.ts";
@@ -72,6 +73,8 @@ export interface NodeParts {
   readonly isOwn: (connectionId: string) => boolean;
   /** Whether clients and calls should come here, as far as the other nodes and the files in `dataDir` go. */
   readonly isReady: () => boolean;
+  /** Reads the files again by which the other nodes are reached. */
+  readonly renewCertificates: () => readonly Renewal[];
   /** The core is wired. */
   readonly start: (core: Core) => Promise<void>;
 }

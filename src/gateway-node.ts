@@ -39,6 +39,7 @@ export async function buildLoneNode(
       ruleStore.checkFile();
       return journal.checkFile();
     },
+    renewCertificates: () => [],
     start: async (core) => {
       late.onWritable = () => core.redelivery.start();
       await core.rules.load();

@@ -5,6 +5,7 @@ import type { AccessKeys } from "./auth/access-keys.ts";
 import { hostOf } from "./auth/audience.ts";
 import { readOrMakeKeys } from "./auth/key-file.ts";
 import { RestTokens } from "./auth/rest-token.ts";
+import { CertificateRenewal } from "./certificate-renewal.ts";
 import { hubConfig } from "./config/hub-config.ts";
 import { listenerUrl } from "./config/listener-urls.ts";
 import type { Config } from "./config/schema.ts";
@@ -75,17 +76,16 @@ export async function startGateway(config: Config, { log }: { log: Logger }): Pr
     const doors = openDoors(config.listen, running.options, wireDoors(running, { node, core, report, state, stack }));
     core.doors = doors;
     stack.push(() => doors.stop());
-    const control = startControlServer({
-      dataDir: config.dataDir,
-      deadLetters: core.redelivery,
-      spellHub: spell,
-      report,
-    });
+    const renewal = followCertificates(running, { node, core, doors, report, stack });
+    const { dataDir } = config;
+    const control = startControlServer({ dataDir, deadLetters: core.redelivery, spellHub: spell, report });
     stack.push(() => control.stop());
     core.redelivery.start();
     state.ready = true;
     const stop = onlyOnce(async () => {
       state.ready = false;
+      // Before the listeners close: a renewed certificate would open one more.
+      renewal.stop();
       const left = await drain({
         ...core,
         clock: systemClock,
@@ -97,6 +97,7 @@ export async function startGateway(config: Config, { log }: { log: Logger }): Pr
     });
     const reload = (next: Config) => {
       const changed = reloadGateway(next, { running, core, doors, log });
+      renewal.follow(running.config);
       state.hubSpellings = running.config.hubSpellings;
       state.proxies = running.trustedProxies;
       return changed;
@@ -106,6 +107,23 @@ export async function startGateway(config: Config, { log }: { log: Logger }): Pr
     await stack.unwind().catch((fault) => report.fault("stop", fault));
     throw error;
   }
+}
+
+/** Follows the files of certificates from now on. */
+function followCertificates(
+  running: Running,
+  parts: { node: NodeParts; core: Core; doors: Doors; report: LogReport; stack: StopStack },
+): CertificateRenewal {
+  const { node, core, doors, report, stack } = parts;
+  const sources = [
+    () => doors.renewCertificates(),
+    () => core.upstream.renewCertificates(),
+    () => node.renewCertificates(),
+  ];
+  const renewal = new CertificateRenewal({ sources, report });
+  renewal.follow(running.config);
+  stack.push(() => renewal.stop());
+  return renewal;
 }
 
 /** Makes every call after the first return the first one's promise. */

@@ -37,7 +37,10 @@ const GIB = 1_073_741_824;
 export const DEFAULT_DATA_DIR = "./data";
 
 const listenTlsSchema = z.strictObject({
-  certFile: text().register(optionDocs, { unit: "path", doc: "PEM file of the certificate and its chain." }),
+  certFile: text().register(optionDocs, {
+    unit: "path",
+    doc: "PEM file of the certificate and its chain. Read again when one of these files changes, and at a reload; open connections stay.",
+  }),
   keyFile: text().register(optionDocs, { unit: "path", doc: "PEM file of the certificate's key." }),
   clientCaFile: text().nullable().default(null).register(optionDocs, {
     unit: "path",

@@ -4,31 +4,66 @@ import { readFileSync, statSync } from "node:fs";
 const POLL_MS = 500;
 
 /**
- * Calls back when a file has another content than before.
+ * Calls back when one of several files looks different from outside than before, a missing one included.
  *
- * Shape:  looks at the file by its path, so that its replacement by rename, an exchanged link (a Kubernetes ConfigMap) and a
+ * Shape:  looks at files by their paths, so that a replacement by rename, an exchanged link (a Kubernetes ConfigMap or Secret) and a
  *         mount of the one file are seen like a write in place. Events of the kernel would miss some of these, and all of a
  *         network file system.
+ * Order:  files that change one after the other, each within half a second of the last, are told of once.
+ * Errors: none.
+ * Cost:   one `stat` for each file every half second.
+ */
+export class FilesWatch {
+  readonly #paths: readonly string[];
+  readonly #onChanged: () => void;
+  readonly #poll: ReturnType<typeof setInterval>;
+  /** What the files looked like when they were last told of, and in the last round. */
+  #told: string;
+  #lastSeen: string;
+
+  constructor(paths: readonly string[], onChanged: () => void) {
+    this.#paths = paths;
+    this.#onChanged = onChanged;
+    this.#told = this.#lastSeen = readStates(paths);
+    this.#poll = setInterval(() => this.#look(), POLL_MS);
+    // The watch alone must not keep a process alive that is done.
+    this.#poll.unref();
+  }
+
+  /** May be called twice. */
+  stop(): void {
+    clearInterval(this.#poll);
+  }
+
+  #look(): void {
+    const states = readStates(this.#paths);
+    if (states === this.#told) return;
+    if (states !== this.#lastSeen) {
+      // Somebody may still be writing.
+      this.#lastSeen = states;
+      return;
+    }
+    this.#told = states;
+    this.#onChanged();
+  }
+}
+
+/**
+ * Calls back when a file has another content than before.
+ *
  * Errors: none; a file that is missing or cannot be read counts as unchanged until it is back.
- * Cost:   one `stat` every half second.
  */
 export class ConfigWatch {
   readonly #path: string;
   readonly #onChanged: () => void;
-  readonly #poll: ReturnType<typeof setInterval>;
-  /** What the file looked like from outside when it was last read, and in the last round. */
-  #read: string;
-  #lastSeen: string;
+  readonly #watch: FilesWatch;
   #content: string | null;
 
   constructor(path: string, onChanged: () => void) {
     this.#path = path;
     this.#onChanged = onChanged;
-    this.#read = this.#lastSeen = readState(path);
+    this.#watch = new FilesWatch([path], () => this.#look());
     this.#content = readContent(path);
-    this.#poll = setInterval(() => this.#look(), POLL_MS);
-    // The watch alone must not keep a process alive that is done.
-    this.#poll.unref();
   }
 
   /** Reads the file for another reason; null if it cannot be read. What it holds now counts as "before" from here on. */
@@ -40,23 +75,19 @@ export class ConfigWatch {
 
   /** May be called twice. */
   stop(): void {
-    clearInterval(this.#poll);
+    this.#watch.stop();
   }
 
   #look(): void {
-    const state = readState(this.#path);
-    if (state === this.#read) return;
-    if (state !== this.#lastSeen) {
-      // Somebody may still be writing.
-      this.#lastSeen = state;
-      return;
-    }
-    this.#read = state;
     const content = readContent(this.#path);
     if (content === null || content === this.#content) return;
     this.#content = content;
     this.#onChanged();
   }
+}
+
+function readStates(paths: readonly string[]): string {
+  return paths.map(readState).join(" ");
 }
 
 /** Every write, rename and exchange of a link changes it. Empty where nothing can be seen. */

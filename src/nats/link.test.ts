@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { once } from "node:events";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,6 +9,7 @@ import { until } from "../../test/support/deadline.ts";
 import { makeNatsCredentials } from "../../test/support/nats-creds.ts";
 import { NatsServer } from "../../test/support/nats-server.ts";
 import { NatsLink, type NatsOptions } from "./link.ts";
+import { LoginFiles } from "./login-files.ts";
 
 const NOTHING = { user: null, password: null, token: null, credsFile: null, tls: null } as const;
 
@@ -131,6 +132,26 @@ describe("proving who asks", () => {
   test("by a file that is not there throws at the start", () => {
     expect(() => startLink({ servers: ["127.0.0.1:1"], credsFile: join(folder, "none") })).toThrow("ENOENT");
   });
+
+  test("by a file that is cut throws at the start; later, the file before stays in force", () => {
+    const { creds } = makeNatsCredentials();
+    const { creds: renewed } = makeNatsCredentials();
+    const credsFile = join(folder, "renewed.creds");
+    writeFileSync(credsFile, creds);
+    const files = new LoginFiles({ tls: null, credsFile });
+    const inForce = () => new TextDecoder().decode(files.creds);
+    expect(files.renew()).toEqual([]);
+    for (const bad of ["", creds.slice(0, creds.length - 60)]) {
+      writeFileSync(credsFile, bad);
+      const fault = `credsFile: ${credsFile} holds no credentials, or is cut`;
+      expect(files.renew()).toEqual([{ where: "cluster.nats.credsFile", fault }]);
+      expect(inForce()).toBe(creds);
+      expect(() => new LoginFiles({ tls: null, credsFile })).toThrow(fault);
+    }
+    writeFileSync(credsFile, renewed);
+    expect(files.renew()).toEqual([{ where: "cluster.nats.credsFile", fault: null }]);
+    expect(inForce()).toBe(renewed);
+  });
 });
 
 describe("TLS", () => {
@@ -161,6 +182,40 @@ describe("TLS", () => {
     const without = startLink({ servers: [server.url], tls: { caFile, certFile: null, keyFile: null } });
     await until(() => without.said.length > 0, "the refusal");
     expect(without.link.connection).toBeNull();
+  });
+
+  test("takes a renewed client certificate at the next connection, and never one that is cut", async () => {
+    const at = (name: string) => join(folder, name);
+    const [serverCa, caFile, certFile, keyFile] = [at("server-ca"), at("ca"), at("cert"), at("key")];
+    const { authority, foreignAuthority, server: own, client, foreignClient } = certificates;
+    copyFileSync(authority.certFile, serverCa);
+    copyFileSync(authority.certFile, caFile);
+    const install = (which: { certFile: string; keyFile: string }) => {
+      copyFileSync(which.certFile, certFile);
+      copyFileSync(which.keyFile, keyFile);
+    };
+    install(client);
+    const server = await startServer(
+      `tls { cert_file: "${own.certFile}", key_file: "${own.keyFile}", ca_file: "${serverCa}", verify: true }`,
+    );
+    const started = startLink({ servers: [server.url], tls: { caFile, certFile, keyFile } });
+    await works(started);
+    writeFileSync(certFile, foreignClient.cert.slice(0, 100));
+    const cut = `tls.certFile: ${certFile} is cut, or is no PEM file`;
+    expect(started.link.renewCertificates()).toEqual([{ where: "cluster.nats.tls", fault: cut }]);
+    await server.stop("SIGKILL");
+    await until(() => !started.link.isUp, "the loss");
+    await server.restart();
+    await works(started);
+
+    // From now on the server trusts the other authority alone.
+    await server.stop("SIGKILL");
+    await until(() => !started.link.isUp, "the loss");
+    copyFileSync(foreignAuthority.certFile, serverCa);
+    install(foreignClient);
+    expect(started.link.renewCertificates()).toEqual([{ where: "cluster.nats.tls", fault: null }]);
+    await server.restart();
+    await works(started);
   });
 
   test("that is asked for is not done without", async () => {

@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
   type Authenticator,
@@ -8,7 +7,9 @@ import {
   tokenAuthenticator,
   usernamePasswordAuthenticator,
 } from "@nats-io/transport-node";
+import type { Renewal } from "../config/tls-files.ts";
 import { greeted } from "./greeting.ts";
+import { LoginFiles } from "./login-files.ts";
 
 /** How to reach the servers; files by absolute paths. */
 export interface NatsOptions {
@@ -57,6 +58,7 @@ const CLOSE_LIMIT_MS = 1000;
  */
 export class NatsLink {
   readonly #servers: readonly string[];
+  readonly #files: LoginFiles;
   readonly #report: NatsReport;
   readonly #listeners: ((isUp: boolean) => void)[] = [];
   #connection: NatsConnection | null = null;
@@ -69,15 +71,16 @@ export class NatsLink {
   #unsaidCount = 0;
   #stopping: Promise<void> | null = null;
 
-  private constructor(servers: readonly string[], report: NatsReport) {
-    this.#servers = servers;
+  private constructor(options: NatsOptions, report: NatsReport) {
+    this.#servers = options.servers;
+    this.#files = new LoginFiles(options);
     this.#report = report;
   }
 
   /** Returns at once; the first connection may come much later. */
   static start(options: NatsOptions, report: NatsReport): NatsLink {
-    const link = new NatsLink(options.servers, report);
-    link.#running = link.#run(options.servers, connectOptions(options));
+    const link = new NatsLink(options, report);
+    link.#running = link.#run(options.servers, connectOptions(options, link.#files));
     return link;
   }
 
@@ -89,6 +92,11 @@ export class NatsLink {
   /** False as soon as a loss is noticed: at once, or after a few seconds where the server went without a word. */
   get isUp(): boolean {
     return this.#isUp;
+  }
+
+  /** Reads the files for TLS and login again, for the next connection; this one stays. What cannot be used changes nothing. */
+  renewCertificates(): Renewal[] {
+    return this.#files.renew();
   }
 
   /** Calls back at every change from now on; at once where it is up. */
@@ -218,13 +226,13 @@ function withoutScheme(server: string): string {
   return server.slice(server.indexOf("://") < 0 ? 0 : server.indexOf("://") + 3);
 }
 
-function connectOptions(options: NatsOptions): Parameters<typeof connect>[0] {
-  const authenticator = authenticatorOf(options);
+function connectOptions(options: NatsOptions, files: LoginFiles): Parameters<typeof connect>[0] {
+  const authenticator = authenticatorOf(options, files);
   return {
     servers: [...options.servers],
     name: "hubwire",
     ...(authenticator === null ? {} : { authenticator }),
-    ...tlsOf(options),
+    ...tlsOf(options, files),
     timeout: CONNECT_TIMEOUT_MS,
     maxReconnectAttempts: -1,
     reconnectTimeWait: RECONNECT_WAIT_MS,
@@ -238,22 +246,22 @@ function connectOptions(options: NatsOptions): Parameters<typeof connect>[0] {
   };
 }
 
-function authenticatorOf({ user, password, token, credsFile }: NatsOptions): Authenticator | null {
-  if (credsFile !== null) return credsAuthenticator(readFileSync(credsFile));
+function authenticatorOf({ user, password, token, credsFile }: NatsOptions, files: LoginFiles): Authenticator | null {
+  if (credsFile !== null) return credsAuthenticator(() => files.creds);
   if (token !== null) return tokenAuthenticator(token);
   if (user !== null) return usernamePasswordAuthenticator(user, password ?? "");
   return null;
 }
 
-/** The client does not look at a URL's scheme: without this option TLS is the server's choice. */
-function tlsOf({ tls, servers }: NatsOptions): Pick<NonNullable<Parameters<typeof connect>[0]>, "tls"> {
+/**
+ * The client does not look at a URL's scheme: without this option TLS is the server's choice. It reads these fields at each connection,
+ * and every field of one connection in one go.
+ */
+function tlsOf(
+  { tls, servers }: NatsOptions,
+  files: LoginFiles,
+): Pick<NonNullable<Parameters<typeof connect>[0]>, "tls"> {
   if (tls === null) return servers.some((server) => server.startsWith("tls://")) ? { tls: {} } : {};
-  const { caFile, certFile, keyFile } = tls;
-  return {
-    tls: {
-      ...(caFile === null ? {} : { ca: readFileSync(caFile, "utf8") }),
-      ...(certFile === null ? {} : { cert: readFileSync(certFile, "utf8") }),
-      ...(keyFile === null ? {} : { key: readFileSync(keyFile, "utf8") }),
-    },
-  };
+  const field = (name: "ca" | "cert" | "key") => ({ enumerable: true, get: () => files.tls[name] ?? undefined });
+  return { tls: Object.defineProperties({}, { ca: field("ca"), cert: field("cert"), key: field("key") }) };
 }

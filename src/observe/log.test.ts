@@ -152,6 +152,8 @@ const SAMPLES: Samples<Report> = {
   fileRestored: two,
   fileLost: two,
   journalAbsent: one,
+  certificateRenewed: one,
+  certificateRefused: two,
   journal: { damaged: two, lost: one, unwritable: one, writable: none },
   nats: { up: one, down: one, refused: (...of) => [word(...of), 0] },
   copy: {

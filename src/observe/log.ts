@@ -28,6 +28,12 @@ export interface RestartReport {
   fileLost(name: string, reason: string): void;
 }
 
+/** What is reported of the files for TLS and login that are read again; `where` is the option that names them. */
+export interface RenewalReport {
+  certificateRenewed(where: string): void;
+  certificateRefused(where: string, reason: string): void;
+}
+
 /** What a node of a cluster reports of NATS and the other nodes; declared here for the same reason. */
 export interface ClusterReport {
   readonly nats: {
@@ -77,7 +83,7 @@ const CHAIN_NOTE = "X-Forwarded-For is not believed: if this address is a proxy 
 export function createLogReport(
   lines: LineSums,
   { clientOf }: LogReportOptions,
-): Report & EntryReport & { readonly journal: JournalReport } & RestartReport & ClusterReport {
+): Report & EntryReport & { readonly journal: JournalReport } & RestartReport & RenewalReport & ClusterReport {
   return {
     ...createClientReport(lines, clientOf),
     ...createServiceReport(lines),
@@ -137,7 +143,7 @@ function createClientReport(lines: LineSums, clientOf: LogReportOptions["clientO
 
 function createServiceReport(
   lines: LineSums,
-): Omit<Report, ClientFact> & EntryReport & RestartReport & { readonly journal: JournalReport } {
+): Omit<Report, ClientFact> & EntryReport & RestartReport & RenewalReport & { readonly journal: JournalReport } {
   const say = saying(lines);
   return {
     disconnectsWaiting: (entry, cause) => say("warn", "disconnect events wait for the upstream", { entry, cause }),
@@ -160,6 +166,9 @@ function createServiceReport(
     fileRestored: (name, reason) =>
       say("error", "file in dataDir lost while in use: it is there again", { name, reason }),
     fileLost: (name, reason) => say("error", "file in dataDir lost: it cannot be put there again", { name, reason }),
+    certificateRenewed: (where) => say("info", "certificate files renewed", { where }),
+    certificateRefused: (where, reason) =>
+      say("error", "certificate files refused: those before go on", { where, reason }),
     rulesDamaged: (movedTo, reason) => say("error", "group rules damaged: moved aside", { movedTo, reason }),
     journal: {
       damaged: (movedTo, reason) => say("error", "journal damaged: moved aside", { movedTo, reason }),

@@ -1,19 +1,18 @@
-import { readFileSync } from "node:fs";
+import { isDeepStrictEqual } from "node:util";
 import type { ApiListener, Config, ListenTls } from "../config/schema.ts";
-import {
-  type Listener,
-  type ListenerCertificate,
-  type ListenerOptions,
-  type ListenerParts,
-  listen,
-  type WebSocketLimits,
-} from "./listener.ts";
+import { type Renewal, readTlsFiles, type TlsFiles } from "../config/tls-files.ts";
+import { type Listener, type ListenerOptions, type ListenerParts, listen, type WebSocketLimits } from "./listener.ts";
 import { startTlsFront, type TlsFront } from "./tls-front.ts";
 
 /** What clients and backends come in by, however it is built. */
 export interface Doors extends Pick<Listener, "port" | "publish" | "reconfigure" | "stopAccepting" | "stop"> {
   /** The port of the REST API's own listener; null where it shares the public one. */
   readonly apiPort: number | null;
+  /**
+   * Reads the certificate's files again; where they have changed, new connections get what they hold, and what is open stays. Where
+   * they cannot be used or a port cannot be opened once more, the certificate before goes on, and the next call tries again.
+   */
+  renewCertificates(): Renewal[];
 }
 
 /** The parts to which the two listeners hand requests and sockets. */
@@ -23,7 +22,7 @@ export interface DoorsParts {
   readonly api: ListenerParts;
 }
 
-type PublicDoors = Omit<Doors, "apiPort">;
+type PublicDoors = Omit<Doors, "apiPort" | "renewCertificates"> & Pick<Listener, "renew">;
 
 /**
  * Opens the public listener, or the TLS front and the listener behind it, and the REST API's own listener where there is one.
@@ -31,12 +30,16 @@ type PublicDoors = Omit<Doors, "apiPort">;
  * Errors: throws where a port or a certificate cannot be used; nothing is open then.
  */
 export function openDoors(options: Config["listen"], websocket: WebSocketLimits, parts: DoorsParts): Doors {
-  if (options.api === null) return { ...openPublicDoors(options, websocket, parts.clients), apiPort: null };
+  const files = readListenerFiles(options.tls);
+  if (options.api === null) {
+    const open = openPublicDoors(options, files, { websocket, wired: parts.clients });
+    return { ...open, apiPort: null, renewCertificates: renewing(options.tls, files, [open]) };
+  }
   // First: were its port taken, clients would have been let in for nothing.
-  const api = openApiListener(options, options.api, { websocket, wired: parts.api });
+  const api = openApiListener(options, options.api, { files, websocket, wired: parts.api });
   let open: PublicDoors;
   try {
-    open = openPublicDoors(options, websocket, parts.clients);
+    open = openPublicDoors(options, files, { websocket, wired: parts.clients });
   } catch (error) {
     void api.stop();
     throw error;
@@ -44,6 +47,7 @@ export function openDoors(options: Config["listen"], websocket: WebSocketLimits,
   return {
     ...open,
     apiPort: api.port,
+    renewCertificates: renewing(options.tls, files, [open, api]),
     stopAccepting: () => {
       open.stopAccepting();
       api.stopAccepting();
@@ -61,23 +65,41 @@ export function openDoors(options: Config["listen"], websocket: WebSocketLimits,
 function openApiListener(
   { reusePort, keepAliveMs, tls }: Config["listen"],
   { host, port }: ApiListener,
-  { websocket, wired }: { readonly websocket: WebSocketLimits; readonly wired: ListenerParts },
+  { files, ...on }: ListenOn & { readonly files: TlsFiles | null },
 ): Listener {
-  const requiredCa = tls?.clientCert === "require" ? tls.clientCaFile : null;
-  const certificate = tls === null ? null : readCertificate(tls, requiredCa);
-  return listen({ host, port, reusePort, keepAliveMs, tls: certificate, websocket, peerBehind: null }, wired);
+  const isRequired = tls?.clientCert === "require";
+  return openListener({ host, port, reusePort, keepAliveMs }, { ...on, files, isRequired });
+}
+
+/** What a listener serves. */
+interface ListenOn {
+  readonly websocket: WebSocketLimits;
+  readonly wired: ListenerParts;
+}
+
+/** Opens a listener without a front; `isRequired`: whoever comes needs a certificate. */
+function openListener(
+  address: Pick<ListenerOptions, "host" | "port" | "reusePort" | "keepAliveMs">,
+  on: ListenOn & { readonly files: TlsFiles | null; readonly isRequired: boolean },
+): Listener {
+  const { websocket, wired, files, isRequired } = on;
+  // Without the authorities, nobody is asked for a certificate.
+  const shown = (read: TlsFiles): TlsFiles => (isRequired ? read : { ...read, ca: null });
+  const tls = files === null ? null : shown(files);
+  const listener = listen({ ...address, tls, websocket, peerBehind: null }, wired);
+  return { ...listener, renew: (renewed) => listener.renew(shown(renewed)) };
 }
 
 function openPublicDoors(
   { host, port, reusePort, keepAliveMs, tls }: Config["listen"],
-  websocket: WebSocketLimits,
-  wired: ListenerParts,
+  files: TlsFiles | null,
+  on: ListenOn,
 ): PublicDoors {
-  if (tls === null || tls.clientCaFile === null || tls.clientCert === "none") {
-    const certificate = tls === null ? null : readCertificate(tls, null);
-    return listen({ websocket, host, port, reusePort, keepAliveMs, tls: certificate, peerBehind: null }, wired);
+  if (tls === null || files === null || tls.clientCert === "none") {
+    return openListener({ host, port, reusePort, keepAliveMs }, { ...on, files, isRequired: false });
   }
-  const { certFile, keyFile, clientCaFile, clientCert } = tls;
+  const { clientCert } = tls;
+  const { websocket, wired } = on;
   let front: TlsFront | null = null;
   const behind: ListenerOptions = {
     websocket,
@@ -92,7 +114,7 @@ function openPublicDoors(
   const innerPort = () => inner.port;
   let opened: TlsFront;
   try {
-    opened = startTlsFront({ host, port, certFile, keyFile, clientCaFile, clientCert, innerPort }, wired.report);
+    opened = startTlsFront({ host, port, tls: files, clientCert, innerPort }, wired.report);
   } catch (error) {
     void inner.stop();
     throw error;
@@ -102,6 +124,7 @@ function openPublicDoors(
     port: opened.port,
     publish: (topic, frame) => inner.publish(topic, frame),
     reconfigure: () => inner.reconfigure(),
+    renew: (renewed) => opened.renew(renewed),
     stopAccepting: () => opened.stopAccepting(),
     stop: async () => {
       await inner.stop();
@@ -110,11 +133,36 @@ function openPublicDoors(
   };
 }
 
-/** Read once: a reload that finds the files changed or gone must not fail half-way. A new certificate needs a restart. */
-function readCertificate({ certFile, keyFile }: ListenTls, requiredCaFile: string | null): ListenerCertificate {
-  return {
-    cert: readFileSync(certFile, "utf8"),
-    key: readFileSync(keyFile, "utf8"),
-    requiredCa: requiredCaFile === null ? null : readFileSync(requiredCaFile, "utf8"),
+function readListenerFiles(tls: ListenTls | null): TlsFiles | null {
+  if (tls === null) return null;
+  try {
+    return readTlsFiles({ ...tls, caFile: tls.clientCaFile });
+  } catch (error) {
+    throw new Error(`listen.${reasonOf(error)}`);
+  }
+}
+
+function renewing(
+  tls: ListenTls | null,
+  opened: TlsFiles | null,
+  listeners: readonly Pick<Listener, "renew">[],
+): Doors["renewCertificates"] {
+  const where = "listen.tls";
+  let inForce = opened;
+  return () => {
+    try {
+      const files = readListenerFiles(tls);
+      if (files === null || isDeepStrictEqual(files, inForce)) return [];
+      // Where one of them fails, the next call gives it to all of them again.
+      for (const listener of listeners) listener.renew(files);
+      inForce = files;
+      return [{ where, fault: null }];
+    } catch (error) {
+      return [{ where, fault: reasonOf(error) }];
+    }
   };
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : "cannot be used";
 }

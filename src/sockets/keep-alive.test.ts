@@ -10,7 +10,11 @@ describe("what callers are told is never more than Bun keeps, which ends a timeo
     [251_000, 255, "timeout=251"],
     [255_000, 255, "timeout=251"],
   ])("%d ms", (keepAliveMs, idleTimeoutSeconds, promise) => {
-    expect(keepAliveOf(keepAliveMs)).toEqual({ idleTimeoutSeconds, promise });
+    expect(keepAliveOf(keepAliveMs)).toEqual({
+      idleTimeoutSeconds,
+      promise,
+      lingerMs: (idleTimeoutSeconds + 4) * 1000,
+    });
   });
 });
 

@@ -10,13 +10,16 @@ export interface KeepAlive {
   readonly idleTimeoutSeconds: number;
   /** The value of the `Keep-Alive` header: what the caller can rely on. */
   readonly promise: string;
+  /** After so long no connection is left that was open and silent before. */
+  readonly lingerMs: number;
 }
 
 /** Turns `listen.keepAliveMs` into what Bun is told and what callers are told: never more than Bun keeps. */
 export function keepAliveOf(keepAliveMs: number): KeepAlive {
   const idleTimeoutSeconds = Math.min(Math.ceil(keepAliveMs / 1000) + TICK_SECONDS, MAX_IDLE_SECONDS);
   const promised = Math.min(Math.floor(keepAliveMs / 1000), idleTimeoutSeconds - TICK_SECONDS);
-  return { idleTimeoutSeconds, promise: `timeout=${promised}` };
+  const lingerMs = (idleTimeoutSeconds + TICK_SECONDS) * 1000;
+  return { idleTimeoutSeconds, promise: `timeout=${promised}`, lingerMs };
 }
 
 /**
@@ -24,7 +27,7 @@ export function keepAliveOf(keepAliveMs: number): KeepAlive {
  *
  * Why: a caller that knows it does not call over a connection that is being closed; such a call would be lost (RFC 9112 section 9.3.1).
  */
-export function announceKeepAlive(request: Request, response: Response, { promise }: KeepAlive): void {
+export function announceKeepAlive(request: Request, response: Response, { promise }: Pick<KeepAlive, "promise">): void {
   if (response.headers.has("Connection") || isClosing(request.headers.get("connection"))) return;
   // RFC 9110 section 7.6.1: `Connection` names the fields that are for this connection alone.
   response.headers.set("Connection", "keep-alive");

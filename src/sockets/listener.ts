@@ -1,14 +1,18 @@
 import type { Server, SocketAddress } from "bun";
+import type { TlsFiles } from "../config/tls-files.ts";
 import type { Lifecycle } from "../core/lifecycle.ts";
 import type { Fanout, Report } from "../core/ports.ts";
 import { parseClientEndpoint } from "../protocol/client-endpoint.ts";
 import { CLOSE } from "../protocol/close-causes.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
+import { steerToLater } from "./accept-steering.ts";
 import { plainAddress } from "./addresses.ts";
 import { refusalResponse } from "./answers.ts";
 import type { BunSocket, SharedBySockets } from "./bun-socket.ts";
 import { closeCauseFromBun } from "./frame-violations.ts";
 import { announceKeepAlive, type KeepAlive, keepAliveOf } from "./keep-alive.ts";
+import { type Acceptor, PortHolder } from "./port-holder.ts";
+import { assertPortIsFree } from "./port-probe.ts";
 import { RequestRuns } from "./request-runs.ts";
 import { isOneHost, RequestTargets } from "./request-target.ts";
 import { TcpInfo } from "./tcp-info.ts";
@@ -30,23 +34,19 @@ export interface WebSocketLimits {
   readonly maxOutboxBytes: number;
 }
 
-/** A listener's certificate. */
-export interface ListenerCertificate {
-  readonly cert: string;
-  readonly key: string;
-  /** With it, only callers with a certificate of these authorities are let in. Which one it was is not told. */
-  readonly requiredCa: string | null;
-}
-
 export interface ListenerOptions {
   readonly host: string;
   /** 0: the system chooses. */
   readonly port: number;
+  /** Whether other processes may listen at the port too. */
   readonly reusePort: boolean;
   /** How long a connection for plain HTTP may be silent between requests, or in the middle of one. */
   readonly keepAliveMs: number;
-  /** What TLS needs, in PEM; null listens without TLS. */
-  readonly tls: ListenerCertificate | null;
+  /**
+   * Certificate and key; null listens without TLS. With `ca` only callers with a certificate of these authorities are let in; which one
+   * it was is not told.
+   */
+  readonly tls: TlsFiles | null;
   /** May change while the listener is open; `reconfigure` follows. */
   readonly websocket: WebSocketLimits;
   /** Knows the peers behind a TLS front; null where clients connect directly. */
@@ -57,6 +57,12 @@ export interface Listener extends Fanout {
   readonly port: number;
   /** Takes over changed limits, for open connections too; their compression stays as it was agreed on. */
   reconfigure(): void;
+  /**
+   * Shows new connections another certificate from now on; what is open stays as it is. For a listener with TLS.
+   *
+   * Errors: throws where the port cannot be opened once more; then nothing has changed.
+   */
+  renew(tls: TlsFiles): void;
   /** Accepts no more; what is open stays. */
   stopAccepting(): void;
   /** Cuts what is still open. May be called twice. */
@@ -95,23 +101,75 @@ export interface ListenerParts {
  * Errors: nothing that a handler throws may reach Bun, which would end the process; it becomes a `fault` of the report.
  */
 export function listen(options: ListenerOptions, parts: ListenerParts): Listener {
-  const { report, lifecycle } = parts;
+  const isRenewable = options.tls !== null;
+  if (isRenewable && !options.reusePort) assertPortIsFree(options);
   const keepAlive = keepAliveOf(options.keepAliveMs);
   const writes = new TurnWrites();
+  const bound = { port: options.port };
   const shared = {
     options: options.websocket,
     writes,
-    isEncrypted: options.tls !== null,
+    isEncrypted: isRenewable,
     tcpInfo: TcpInfo.open(),
-    localPort: (): number => server.port ?? 0,
+    localPort: (): number => bound.port,
   };
+  const common = {
+    peerBehind: options.peerBehind,
+    parts,
+    keepAlive,
+    targets: new RequestTargets(),
+    runs: new RequestRuns(),
+    isLeaving: (server: Server<BunSocket>): boolean => server !== servers.current.server,
+  };
+  const open = (tls: TlsFiles | null) =>
+    openServer({ ...options, port: bound.port, reusePort: options.reusePort || isRenewable, tls }, common, shared);
+  const servers = new PortHolder(open(options.tls));
+  bound.port = servers.current.server.port ?? 0;
+  return {
+    port: bound.port,
+    publish: (topic, frame) => {
+      writes.flush();
+      const bytes = frame as string | Uint8Array<ArrayBuffer>;
+      const { compression } = options.websocket;
+      servers.current.server.publish(topic, bytes, compression);
+      if (servers.earlier.size === 0) return;
+      // A topic is known to the server by which its sockets came in.
+      for (const { server } of servers.earlier) server.publish(topic, bytes, compression);
+    },
+    reconfigure: () => servers.applyToAll((opened) => opened.reconfigure()),
+    renew: (tls) => {
+      servers.endLinger();
+      const next = open(tls);
+      const isSteered = !options.reusePort && steerToLater(bound.port);
+      servers.handOver(next, { isSteered, lingerMs: keepAlive.lingerMs });
+    },
+    stopAccepting: () => servers.stopAccepting(),
+    stop: async () => {
+      writes.flush();
+      await servers.stop();
+    },
+  };
+}
+
+/** Bun's server of one certificate. */
+interface OpenedServer extends Acceptor {
+  readonly server: Server<BunSocket>;
+  reconfigure(): void;
+}
+
+function openServer(
+  options: ListenerOptions,
+  common: Omit<Answering, "server">,
+  shared: Parameters<typeof websocketHandlers>[0],
+): OpenedServer {
+  const { report, lifecycle } = common.parts;
   const serving = () => ({
     hostname: options.host,
     port: options.port,
     reusePort: options.reusePort,
     ...(options.tls === null ? {} : { tls: tlsOptions(options.tls) }),
     maxRequestBodySize: MAX_REQUEST_BODY_BYTES,
-    idleTimeout: keepAlive.idleTimeoutSeconds,
+    idleTimeout: common.keepAlive.idleTimeoutSeconds,
     fetch: (request: Request) => answer(request, answering),
     error: (error: Error) => {
       report.fault("request", error);
@@ -119,30 +177,21 @@ export function listen(options: ListenerOptions, parts: ListenerParts): Listener
     },
     websocket: websocketHandlers(shared, lifecycle, report),
   });
-  const server: Server<BunSocket> = Bun.serve<BunSocket>(serving());
-  const seen = { targets: new RequestTargets(), runs: new RequestRuns() };
-  const answering: Answering = { server, peerBehind: options.peerBehind, parts, keepAlive, ...seen };
+  const server = Bun.serve<BunSocket>(serving());
+  const answering: Answering = { server, ...common };
   return {
-    port: server.port ?? 0,
-    publish: (topic, frame) => {
-      writes.flush();
-      server.publish(topic, frame as string | Uint8Array<ArrayBuffer>, options.websocket.compression);
-    },
-    reconfigure: () => {
-      server.reload(serving());
-    },
-    stopAccepting: () => {
-      void server.stop();
-    },
-    stop: async () => {
-      writes.flush();
-      await server.stop(true);
-    },
+    server,
+    reconfigure: () => void server.reload(serving()),
+    stop: (closeOpenOnes) => server.stop(closeOpenOnes),
   };
 }
 
-function tlsOptions({ cert, key, requiredCa }: ListenerCertificate): Bun.TLSOptions {
-  return { cert, key, ...(requiredCa === null ? {} : { ca: requiredCa, requestCert: true, rejectUnauthorized: true }) };
+function tlsOptions({ cert, key, ca }: TlsFiles): Bun.TLSOptions {
+  return {
+    ...(cert !== null && { cert }),
+    ...(key !== null && { key }),
+    ...(ca !== null && { ca, requestCert: true, rejectUnauthorized: true }),
+  };
 }
 
 /** What answers the requests of one listener. */
@@ -153,6 +202,8 @@ interface Answering {
   readonly keepAlive: KeepAlive;
   readonly targets: RequestTargets;
   readonly runs: RequestRuns;
+  /** Whether a server has handed its port over, so that its connections for plain HTTP should end. */
+  readonly isLeaving: (server: Server<BunSocket>) => boolean;
 }
 
 /** Without a promise of its own where nothing has to be waited for: each costs a call to the REST API something. */
@@ -215,9 +266,9 @@ function refuse(request: Request, answering: Answering, refused: Refusal): Respo
  * Has Bun close the connection behind an answer where it must not go on: Bun would take in an end of the body that nobody asked for,
  * and nobody bounds, or one request of the same connection after the other.
  */
-function closeIfDue(request: Request, response: Response, { server, runs }: Answering): Response {
+function closeIfDue(request: Request, response: Response, { server, runs, isLeaving }: Answering): Response {
   const isRunOver = runs.isPastEnd(() => server.requestIP(request));
-  if (isRunOver || leavesMuchUnread(request)) response.headers.set("Connection", "close");
+  if (isRunOver || isLeaving(server) || leavesMuchUnread(request)) response.headers.set("Connection", "close");
   return response;
 }
 

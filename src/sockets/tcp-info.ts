@@ -1,10 +1,8 @@
-import { dlopen, FFIType, ptr } from "bun:ffi";
+import { type dlopen, FFIType, ptr } from "bun:ffi";
 import { readdirSync } from "node:fs";
 import { parseIpAddress } from "../config/ip-address.ts";
 import type { Traffic } from "../core/ports.ts";
-
-/** Where the C library is: glibc, then musl. */
-const C_LIBRARIES = ["libc.so.6", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1"];
+import { openCLibrary } from "./c-library.ts";
 
 const IPPROTO_TCP = 6;
 const TCP_INFO = 11;
@@ -59,15 +57,8 @@ export class TcpInfo {
   }
 
   static open(): TcpInfo | null {
-    if (process.platform !== "linux") return null;
-    for (const library of C_LIBRARIES) {
-      try {
-        return new TcpInfo(dlopen(library, OWN_FUNCTIONS).symbols);
-      } catch {
-        // Another C library, or none that can be loaded.
-      }
-    }
-    return null;
+    const c = openCLibrary(OWN_FUNCTIONS);
+    return c === null ? null : new TcpInfo(c);
   }
 
   /**

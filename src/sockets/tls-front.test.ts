@@ -48,10 +48,9 @@ function start(clientCert: "optional" | "require") {
       close: (ws) => void closed.push(ws.data.port),
     },
   });
-  const { certFile, keyFile } = made.server;
-  const clientCaFile = made.authority.certFile;
+  const files = { cert: made.server.cert, key: made.server.key, ca: made.authority.cert };
   const innerPort = () => inner.port ?? 0;
-  front = startTlsFront({ host: "127.0.0.1", port: 0, certFile, keyFile, clientCaFile, clientCert, innerPort }, report);
+  front = startTlsFront({ host: "127.0.0.1", port: 0, tls: files, clientCert, innerPort }, report);
   const stage = {
     front,
     report,

@@ -1,8 +1,12 @@
 import { createHash } from "node:crypto";
 import type { Socket, SocketHandler, TCPSocketListener } from "bun";
+import type { TlsFiles } from "../config/tls-files.ts";
 import type { Report } from "../core/ports.ts";
+import { steerToLater } from "./accept-steering.ts";
 import { plainAddress } from "./addresses.ts";
 import { Pipe } from "./pipe.ts";
+import { PortHolder } from "./port-holder.ts";
+import { assertPortIsFree } from "./port-probe.ts";
 import type { Peer } from "./upgrade.ts";
 
 /** A client that has not finished its TLS handshake by then is cut. Bun rounds up to its next 4 s tick. */
@@ -20,10 +24,8 @@ const STUCK_SECONDS = 20;
 export interface TlsFrontOptions {
   readonly host: string;
   readonly port: number;
-  readonly certFile: string;
-  readonly keyFile: string;
-  /** The authorities that client certificates must come from. */
-  readonly clientCaFile: string;
+  /** In PEM; `ca` are the authorities that client certificates must come from. */
+  readonly tls: TlsFiles;
   readonly clientCert: "optional" | "require";
   /** The plain listener on 127.0.0.1 that the decrypted bytes go to. */
   readonly innerPort: () => number;
@@ -44,6 +46,12 @@ export interface TlsFront {
   readonly port: number;
   /** The peer whose bytes come from this local port; null for a connection that is not the front's. */
   peerBehind(port: number): Peer | null;
+  /**
+   * Shows new clients another certificate from now on, and asks them for one of these authorities; who is connected stays.
+   *
+   * Errors: throws where the port cannot be opened once more; then nothing has changed.
+   */
+  renew(tls: TlsFiles): void;
   stopAccepting(): void;
   stop(): void;
 }
@@ -61,25 +69,34 @@ export interface TlsFront {
 export function startTlsFront(options: TlsFrontOptions, report: Report): TlsFront {
   const peers = new Map<number, Peer>();
   const links = new Set<Link>();
-  const listener: TCPSocketListener<Link> = Bun.listen<Link>({
-    hostname: options.host,
-    port: options.port,
-    tls: {
-      cert: Bun.file(options.certFile),
-      key: Bun.file(options.keyFile),
-      ca: Bun.file(options.clientCaFile),
-      requestCert: true,
-      rejectUnauthorized: options.clientCert === "require",
-    },
-    socket: clientHandlers(options, { peers, links, report }),
-  });
-
+  assertPortIsFree(options);
+  const open = (port: number, { cert, key, ca }: TlsFiles): TCPSocketListener<Link> => {
+    const shared = { hostname: options.host, port, reusePort: true };
+    return Bun.listen<Link>({
+      ...shared,
+      tls: {
+        ...(cert !== null && { cert }),
+        ...(key !== null && { key }),
+        ...(ca !== null && { ca }),
+        requestCert: true,
+        rejectUnauthorized: options.clientCert === "require",
+      },
+      socket: clientHandlers(options, { peers, links, report }),
+    });
+  };
+  const listeners = new PortHolder(open(options.port, options.tls));
+  const { port } = listeners.current;
   return {
-    port: listener.port,
-    peerBehind: (port) => peers.get(port) ?? null,
-    stopAccepting: () => listener.stop(false),
+    port,
+    peerBehind: (innerPort) => peers.get(innerPort) ?? null,
+    renew: (tls) => {
+      listeners.endLinger();
+      const next = open(port, tls);
+      listeners.handOver(next, { isSteered: steerToLater(port), lingerMs: HANDSHAKE_TIMEOUT_SECONDS * 1000 });
+    },
+    stopAccepting: () => listeners.stopAccepting(),
     stop: () => {
-      listener.stop(true);
+      void listeners.stop();
       for (const link of links) endLink(link);
     },
   };

@@ -1,6 +1,7 @@
 import type { AccessKeys } from "../auth/access-keys.ts";
 import type { AllowedHosts } from "../config/allowed-hosts.ts";
 import type { UpstreamEntry } from "../config/schema.ts";
+import type { TlsFiles } from "../config/tls-files.ts";
 import type { Clock, UpstreamLane } from "../core/ports.ts";
 import type { Authorizer } from "./authorization.ts";
 import { Breaker, type Verdict } from "./breaker.ts";
@@ -13,7 +14,6 @@ import { MessageStarts } from "./message-starts.ts";
 import { formatOpening } from "./request-bytes.ts";
 import { type EventPatterns, normalisePatterns } from "./routing.ts";
 import type { SilentSockets } from "./silent-sockets.ts";
-import type { TlsFiles } from "./tls-files.ts";
 import { parseUrlTemplate, type UrlTemplate } from "./url-template.ts";
 
 /** What happens to an upstream entry that is worth a log line. `entry` names it without any secret. */

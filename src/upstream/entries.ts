@@ -1,12 +1,12 @@
 import { isDeepStrictEqual } from "node:util";
 import { AllowedHosts } from "../config/allowed-hosts.ts";
 import type { UpstreamEntry } from "../config/schema.ts";
+import { type Renewal, readTlsFiles, type TlsFiles } from "../config/tls-files.ts";
 import type { EventName } from "../protocol/events.ts";
 import { type AuthorizerOptions, createAuthorizer } from "./authorizers.ts";
 import { Backend, type BackendContext } from "./backend.ts";
 import { matchesEvent } from "./routing.ts";
 import { SilentSockets } from "./silent-sockets.ts";
-import { readTlsFiles, type TlsFiles } from "./tls-files.ts";
 import { parseUrlTemplate } from "./url-template.ts";
 
 /** What entries are built with besides what they share. */
@@ -25,6 +25,7 @@ export class Entries {
   #inForce: readonly Backend[] = [];
   readonly #retired = new Set<Backend>();
   #allowedHosts: readonly string[] = [];
+  #allowed = new AllowedHosts([]);
   /** By origin. */
   readonly #silentSockets = new Map<string, SilentSockets>();
   #stopped = false;
@@ -79,9 +80,32 @@ export class Entries {
     const before = this.#inForce;
     this.#inForce = next;
     this.#allowedHosts = [...allowedHosts];
+    this.#allowed = allowed;
     for (const [position, backend] of next.entries()) backend.position = position;
     for (const backend of before) if (!next.includes(backend)) this.#retire(backend);
     for (const [origin, sockets] of this.#silentSockets) if (sockets.isUnused) this.#silentSockets.delete(origin);
+  }
+
+  /** Reads the TLS files of all entries again. An entry whose files have changed is built anew; one whose files cannot be used goes on. */
+  renewCertificates(): Renewal[] {
+    const renewals: Renewal[] = [];
+    if (this.#stopped) return renewals;
+    const before = this.#inForce;
+    this.#inForce = before.map((backend) => {
+      const { entry, position } = backend;
+      const where = `upstreams[${position}].tls`;
+      try {
+        const tls = readTlsFiles(entry.tls);
+        if (isDeepStrictEqual(tls, backend.tls)) return backend;
+        renewals.push({ where, fault: null });
+        return this.#build(entry, position, tls, this.#allowed);
+      } catch (error) {
+        renewals.push({ where, fault: error instanceof Error ? error.message : "cannot be used" });
+        return backend;
+      }
+    });
+    for (const backend of before) if (!this.#inForce.includes(backend)) this.#retire(backend);
+    return renewals;
   }
 
   /** Hubs are written in another way from now on, also by calls that wait in an entry that was replaced. */

@@ -3,13 +3,13 @@ import { once } from "node:events";
 import { createServer, type Server, type Socket } from "node:net";
 import { within } from "../../test/support/deadline.ts";
 import { type Exchange as BackendExchange, never, RawBackend } from "../../test/support/raw-backend.ts";
+import { SYSTEM_TLS } from "../config/tls-files.ts";
 import { resolveBySystem } from "./destination.ts";
 import type { Exchange, HttpOutcome } from "./exchange.ts";
 import { HttpClient, KEEP_ALIVE_MS } from "./http-client.ts";
 import { formatRequest } from "./request-bytes.ts";
 import { bodyOf } from "./testing/fixture.ts";
 import { ManualClock } from "./testing/manual-clock.ts";
-import { SYSTEM_TLS } from "./tls-files.ts";
 import { parseOrigin } from "./url-template.ts";
 
 const MAX_BODY = 100_000;

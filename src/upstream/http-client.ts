@@ -1,6 +1,7 @@
 import { isIP } from "node:net";
 import type { TLSOptions } from "bun";
 import type { AllowedHosts } from "../config/allowed-hosts.ts";
+import type { TlsFiles } from "../config/tls-files.ts";
 import type { Clock } from "../core/ports.ts";
 import { TurnList } from "../core/turn-list.ts";
 import { ContentDecoding, type DecodingRoom } from "./content-decoding.ts";
@@ -9,7 +10,6 @@ import { Exchange, type ExchangeOwner, type HttpAnswer, lostAnswer } from "./exc
 import { type HttpPeer, HttpSocket, type HttpSocketPool } from "./http-socket.ts";
 import { RequestRoom } from "./request-bytes.ts";
 import type { IdleSockets, SilentSockets } from "./silent-sockets.ts";
-import type { TlsFiles } from "./tls-files.ts";
 import type { Origin } from "./url-template.ts";
 
 /** How long a socket is kept for the next request, unless told otherwise. Node's servers close theirs after 5 s. */

@@ -1,4 +1,5 @@
 import type { AllowedHosts } from "../config/allowed-hosts.ts";
+import { SYSTEM_TLS } from "../config/tls-files.ts";
 import type { Clock } from "../core/ports.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
 import { NO_BYTES } from "./byte-gatherer.ts";
@@ -6,7 +7,6 @@ import type { ResolveHost } from "./destination.ts";
 import type { ExchangeOwner, HttpOutcome } from "./exchange.ts";
 import { HttpClient } from "./http-client.ts";
 import { formatOpening, formatRequest } from "./request-bytes.ts";
-import { SYSTEM_TLS } from "./tls-files.ts";
 import { parseOrigin } from "./url-template.ts";
 
 /** How long a token server may take; calls wait for it beside their own `timeoutMs`. */

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
+import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Certificates, makeCertificates } from "../../test/support/certificates.ts";
@@ -310,6 +310,39 @@ describe("TLS files", () => {
       });
       rmSync(caFile);
       expect(() => upstream.reload([entry()])).toThrow(/tls\.caFile/);
+    } finally {
+      await secure.stop();
+    }
+  });
+
+  test("are read again without a reload: an entry whose files changed is built anew, a bad one goes on as it was", async () => {
+    const { cert, key } = certificates.server;
+    const secure = await RawBackend.start({ tls: { cert, key } });
+    try {
+      const caFiles = ["one", "two"].map((name) => join(folder, `${name}.pem`));
+      const entryWith = (caFile: string, hub: string) =>
+        entryTo(secure, { hubPattern: [hub], tls: { caFile, certFile: null, keyFile: null } });
+      for (const caFile of caFiles) copyFileSync(certificates.authority.certFile, caFile);
+      await using upstream = startUpstream([entryWith(caFiles[0] ?? "", "a"), entryWith(caFiles[1] ?? "", "b")]);
+      const call = (hub: string) => upstream.call(messageEvent(undefined, { hub }));
+      for (const hub of ["a", "b"]) expect(await call(hub)).toMatchObject({ kind: "answer" });
+      expect(upstream.renewCertificates()).toEqual([]);
+
+      copyFileSync(certificates.foreignAuthority.certFile, caFiles[0] ?? "");
+      writeFileSync(caFiles[1] ?? "", "-----BEGIN CERTIFICATE-----");
+      expect(upstream.renewCertificates()).toEqual([
+        { where: "upstreams[0].tls", fault: null },
+        { where: "upstreams[1].tls", fault: `tls.caFile: ${caFiles[1]} is cut, or is no PEM file` },
+      ]);
+      expect(await call("a")).toMatchObject({ kind: "not-sent", detail: "TLS: UNABLE_TO_VERIFY_LEAF_SIGNATURE" });
+      expect(await call("b")).toMatchObject({ kind: "answer" });
+      // Two sockets and one refused handshake: the entry with the bad file has kept its socket.
+      expect(secure.connectionCount).toBeLessThanOrEqual(3);
+
+      copyFileSync(certificates.authority.certFile, caFiles[0] ?? "");
+      copyFileSync(certificates.authority.certFile, caFiles[1] ?? "");
+      expect(upstream.renewCertificates()).toEqual([{ where: "upstreams[0].tls", fault: null }]);
+      for (const hub of ["a", "b"]) expect(await call(hub)).toMatchObject({ kind: "answer" });
     } finally {
       await secure.stop();
     }

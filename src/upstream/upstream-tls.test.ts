@@ -169,6 +169,8 @@ describe("TLS files", () => {
     const text = join(dirname(certFile), "else.ext");
     expect(() => startUpstream([entryOf({ caFile: missing })])).toThrow(/^upstreams\[0\]: tls\.caFile: .*ENOENT/);
     expect(() => startUpstream([entryOf({ certFile, keyFile })])).toThrow(/^upstreams\[0\]: tls: /);
-    expect(() => startUpstream([entryOf({ certFile: text, keyFile })])).toThrow(/^upstreams\[0\]: tls: /);
+    expect(() => startUpstream([entryOf({ certFile: text, keyFile })])).toThrow(
+      /^upstreams\[0\]: tls\.certFile: .*no PEM/,
+    );
   });
 });

@@ -1,4 +1,5 @@
 import type { UpstreamEntry } from "../config/schema.ts";
+import type { Renewal } from "../config/tls-files.ts";
 import type { OutcomeListener, Upstream, UpstreamLane, WaitingClient } from "../core/ports.ts";
 import type { UpstreamEvent } from "../protocol/events.ts";
 import { type HubSpellings, spellHub } from "../protocol/names.ts";
@@ -39,6 +40,8 @@ export interface RunningUpstream extends Upstream {
    * Errors: throws as `createUpstream` does; then nothing has changed.
    */
   reload(entries: readonly UpstreamEntry[], limits?: Partial<UpstreamLimits>): void;
+  /** Reads the entries' TLS files again. What cannot be used changes nothing. */
+  renewCertificates(): Renewal[];
   /** Ends what is under way and closes every socket. May be called twice. */
   stop(): Promise<void>;
 }
@@ -90,6 +93,7 @@ export function createUpstream(options: UpstreamOptions): RunningUpstream {
       hubSpellings = limits.hubSpellings;
       entries.forgetMessageStarts();
     },
+    renewCertificates: () => entries.renewCertificates(),
     async stop(): Promise<void> {
       entries.stop();
       deadlines.stop();

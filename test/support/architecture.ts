@@ -43,7 +43,7 @@ const REACH: ReadonlyMap<string, Reach> = new Map<string, Reach>([
   ["core", { areas: ["protocol"], outside: false }],
   ["config", { areas: ["protocol"], outside: true }],
   ["auth", { areas: ["protocol"], outside: true }],
-  ["nats", { areas: ["protocol"], outside: true }],
+  ["nats", { areas: ["protocol", "config"], outside: true }],
   ["storage", { areas: ["protocol", "auth"], outside: true }],
   ...ADAPTERS.map((area): [string, Reach] => [area, { areas: ADAPTER_REACH, outside: true }]),
 ]);

@@ -19,6 +19,8 @@ export interface Certificates {
   readonly authority: Certificate;
   /** For localhost and 127.0.0.1. */
   readonly server: Certificate;
+  /** The same names, by the same authority, and another key: what a renewal brings. */
+  readonly renewedServer: Certificate;
   readonly client: Certificate;
   readonly foreignAuthority: Certificate;
   /** Signed by the foreign authority. */
@@ -36,6 +38,7 @@ export function makeCertificates(): Certificates {
   return {
     authority,
     server: makeLeaf(folder, "server", authority, names),
+    renewedServer: makeLeaf(folder, "renewed-server", authority, names),
     client: makeLeaf(folder, "client", authority, clientUse),
     foreignAuthority,
     foreignClient: makeLeaf(folder, "foreign-client", foreignAuthority, clientUse),

@@ -1,9 +1,9 @@
+import { SYSTEM_TLS } from "../../src/config/tls-files.ts";
 import { resolveBySystem } from "../../src/upstream/destination.ts";
 import type { HttpOutcome } from "../../src/upstream/exchange.ts";
 import { HttpClient } from "../../src/upstream/http-client.ts";
 import { formatRequest } from "../../src/upstream/request-bytes.ts";
 import { ManualClock } from "../../src/upstream/testing/manual-clock.ts";
-import { SYSTEM_TLS } from "../../src/upstream/tls-files.ts";
 import { parseOrigin } from "../../src/upstream/url-template.ts";
 import { within } from "./deadline.ts";
 import { RawBackend } from "./raw-backend.ts";
