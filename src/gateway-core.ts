@@ -21,7 +21,7 @@ import type { LiveOptions } from "./live-options.ts";
 import type { createLogReport } from "./observe/log.ts";
 import { processMemory } from "./process-memory.ts";
 import type { CloseCause } from "./protocol/close-causes.ts";
-import type { TrustedProxies } from "./sockets/addresses.ts";
+import { findClient, type TrustedProxies } from "./sockets/addresses.ts";
 import type { Doors } from "./sockets/doors.ts";
 import { systemClock } from "./system-clock.ts";
 import { createUpstream } from "./upstream/upstream.ts";
@@ -144,6 +144,7 @@ function buildUpstream(running: Running, pressure: Pressure, report: LogReport) 
     entries: running.config.upstreams,
     allowedUpstreamHosts: running.config.allowedUpstreamHosts,
     hubSpellings: running.config.hubSpellings,
+    clientOf: (forwardedFor) => findClient(forwardedFor, running.trustedProxies),
     keys: () => running.keys,
     maxResponseBytes: running.options.maxResponseBytes,
     userAgent: `hubwire/${packageJson.version}`,

@@ -115,6 +115,11 @@ export const DROPPED_OPTIONS: Readonly<Record<string, Dropping>> = {
   // At most maxConcurrency, which has a row of its own.
   "upstreams[].maxIdleSockets": HARMLESS,
   "upstreams[].maxConcurrency": bound("allows more calls to this backend at the same time"),
+  // Three quarters of maxConcurrency may be less than what was given. It counts as more, since that is the usual case.
+  "upstreams[].maxConcurrencyPerAddress": opens(
+    "lets one address take three quarters of this backend's places",
+    isGone,
+  ),
   "upstreams[].maxWaitMs": HARMLESS,
   "upstreams[].breaker.failureRatio": HARMLESS,
   "upstreams[].breaker.minCalls": HARMLESS,

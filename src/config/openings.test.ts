@@ -52,6 +52,7 @@ const DROPPED: Readonly<Record<string, readonly [object, object]>> = {
   "upstreams[0].connectEventName": inEntry({ connectEventName: "connect" }),
   "upstreams[0].repeatOnStaleSocket": inEntry({ repeatOnStaleSocket: false }),
   "upstreams[0].maxConcurrency": inEntry({ maxConcurrency: 1023 }),
+  "upstreams[0].maxConcurrencyPerAddress": inEntry({ maxConcurrencyPerAddress: 100 }),
   "upstreams[0].auth": inEntry({ auth: { type: "managedIdentity", resource: "r" } }),
   "upstreams[0].auth.headers": [
     { upstreams: [entry(headers({ "X-One": "1", "X-Two": "2" }))] },

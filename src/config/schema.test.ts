@@ -82,6 +82,7 @@ test("an upstream with nothing but its template has the design's defaults", () =
       keepAliveMs: 4000,
       maxIdleSockets: null,
       maxConcurrency: 1024,
+      maxConcurrencyPerAddress: null,
       maxWaitMs: 5000,
       breaker: { failureRatio: 0.5, minCalls: 20, windowMs: 10000 },
       auth: { type: "none" },

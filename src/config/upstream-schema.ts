@@ -137,6 +137,10 @@ export const upstreamSchema = z.strictObject({
     unit: "count",
     doc: "Calls of this entry at the same time. Each holds a socket to the backend. Lowered where the process's file limit does not allow it.",
   }),
+  maxConcurrencyPerAddress: z.int().min(1).max(1_000_000).nullable().default(null).register(optionDocs, {
+    unit: "count",
+    doc: "Calls of this entry at the same time for clients of one address; an IPv6 address counts with its whole /64. Further calls of that address wait up to maxWaitMs. null: three quarters of maxConcurrency. Set it to maxConcurrency where all clients come from one address.",
+  }),
   maxWaitMs: z.int().min(0).max(3_600_000).default(5000).register(optionDocs, {
     unit: "ms",
     doc: "How long a call waits for a free place, then it is refused; 0 refuses at once.",

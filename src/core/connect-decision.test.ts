@@ -83,6 +83,12 @@ const REFUSED: readonly Refused[] = [
   { what: "5xx, then late", outcome: unknown({ cause: "timeout", status: 500 }), status: 504, disconnect: "none" },
   { what: "breaker open", outcome: refused({ cause: "breaker" }), status: 503, disconnect: "none" },
   { what: "concurrency wait over", outcome: refused({ cause: "concurrency" }), status: 503, disconnect: "none" },
+  {
+    what: "the wait of an address at its share over",
+    outcome: refused({ cause: "address-concurrency" }),
+    status: 503,
+    disconnect: "none",
+  },
   { what: "no entry matches, no user", outcome: UNROUTED, status: 401, disconnect: "none" },
 ];
 

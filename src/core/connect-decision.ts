@@ -69,9 +69,15 @@ export function decideConnect(outcome: UpstreamOutcome, asked: ConnectAsked): Co
 const REFUSED_SENTENCE = {
   breaker: "the upstream's circuit breaker is open",
   concurrency: "the upstream has too many calls under way: no place came free within maxWaitMs",
+  "address-concurrency":
+    "this address has too many calls to the upstream under way (maxConcurrencyPerAddress): none of its places came free within maxWaitMs",
 } as const;
 
-const REFUSED_TARGET = { breaker: "breaker", concurrency: "maxConcurrency" } as const;
+const REFUSED_TARGET = {
+  breaker: "breaker",
+  concurrency: "maxConcurrency",
+  "address-concurrency": "maxConcurrencyPerAddress",
+} as const;
 
 function decideAnswer(answer: Extract<UpstreamOutcome, { kind: "answer" }>, asked: ConnectAsked): ConnectDecision {
   const { status, headers, body } = answer;

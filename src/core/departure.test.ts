@@ -80,6 +80,7 @@ test.each([
   ["unknown, though a 200 was seen", unknown({ status: 200 })],
   ["refused by the breaker", refused()],
   ["refused for want of a place", refused({ cause: "concurrency" })],
+  ["refused since its address has its share", refused({ cause: "address-concurrency" })],
 ])("%s: waits in the journal with its own end, and nothing is outstanding any more", async (_what, outcome) => {
   const { stage, facts } = await started(outcome);
   await stage.departure.send(facts, END, true);

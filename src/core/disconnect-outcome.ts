@@ -30,7 +30,7 @@ export type DisconnectVerdict =
       readonly cause: string;
       readonly waitMs: number | null;
       readonly tried: boolean;
-      /** The upstream is there and refuses this event, perhaps for a while only. */
+      /** This event is refused, perhaps for a while only, and others are not. */
       readonly isRefusal: boolean;
     };
 
@@ -71,7 +71,9 @@ export function judgeDisconnect(outcome: UpstreamOutcome, nowMs: number): Discon
   if (outcome.kind === "unrouted") return { kind: "done" };
   const cause = describeOutcome(outcome);
   if (outcome.kind === "refused") {
-    return { kind: "retry", cause, waitMs: outcome.retryAfterSeconds * 1000, tried: false, isRefusal: false };
+    // One address with all its places must not hold up the disconnects of the others, which wait in the same lane.
+    const isRefusal = outcome.cause === "address-concurrency";
+    return { kind: "retry", cause, waitMs: outcome.retryAfterSeconds * 1000, tried: false, isRefusal };
   }
   if (outcome.kind !== "answer") return { kind: "retry", cause, waitMs: null, tried: true, isRefusal: false };
   const { status, headers } = outcome;

@@ -207,6 +207,18 @@ describe("a message that brings no answer", () => {
     expect(socket.done).toEqual(["close 1011 upstream unavailable"]);
   });
 
+  test("since its client's address has its share of the places, closes with a reason that names the limit", async () => {
+    const stage = new CoreStage();
+    const outcome = refused({ cause: "address-concurrency" });
+    stage.upstream.script = ({ name }) => (name === "message" ? outcome : answer(204));
+    const { send, socket } = stage.open();
+    await send("a");
+    expect(socket.done).toEqual(["close 1011 maxConcurrencyPerAddress"]);
+    expect(stage.report.lost).toMatchObject([
+      { event: "message", cause: expect.stringContaining("maxConcurrencyPerAddress") },
+    ]);
+  });
+
   test("is answered if one of the repeats is", async () => {
     const stage = new CoreStage();
     stage.upstream.script = () => (stage.upstream.calls.length < 3 ? notSent() : answer(200, [], "re"));

@@ -193,7 +193,7 @@ export class Dispatch implements MessageOwner {
     this.#reportUndelivered(connection, message.eventId, describeOutcome(outcome), 1);
     const due = connection.closeAfterCall;
     if (outcome.kind === "unrouted") this.#close(connection, due ?? CLOSE.noUpstreamForMessages);
-    else if (outcome.onMessageFailure === "close") this.#close(connection, due ?? CLOSE.upstreamUnavailable);
+    else if (outcome.onMessageFailure === "close") this.#close(connection, due ?? causeOf(outcome));
     return false;
   }
 
@@ -259,4 +259,10 @@ export class Dispatch implements MessageOwner {
       if (pausedFor >= this.#options.inboxPauseTimeoutMs) this.#close(connection, CLOSE.inboxFull);
     }
   }
+}
+
+/** With what a connection is closed whose message had no answer. */
+function causeOf(outcome: UpstreamOutcome): CloseCause {
+  const isAtShare = outcome.kind === "refused" && outcome.cause === "address-concurrency";
+  return isAtShare ? CLOSE.addressConcurrency : CLOSE.upstreamUnavailable;
 }

@@ -75,6 +75,7 @@ describe("a connection that closes", () => {
     ["slowConsumer", "terminate"],
     ["inboxFull", "close 1013 inbox full"],
     ["upstreamUnavailable", "close 1011 upstream unavailable"],
+    ["addressConcurrency", "close 1011 maxConcurrencyPerAddress"],
   ] as const)("for %s does: %s", (name, done) => {
     const stage = new CoreStage();
     const { connection, socket } = stage.open();

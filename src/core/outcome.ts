@@ -1,4 +1,12 @@
-import type { UpstreamOutcome } from "./ports.ts";
+import type { RefusalCause, UpstreamOutcome } from "./ports.ts";
+
+/** Why an event was not tried, in words for the log. */
+const REFUSED: Readonly<Record<RefusalCause, string>> = {
+  breaker: "circuit breaker open",
+  concurrency: "no place came free within maxWaitMs",
+  "address-concurrency":
+    "maxConcurrencyPerAddress is reached: no place of the client's address came free within maxWaitMs",
+};
 
 /** An outcome in words for the log. Holds no secret: adapters keep URLs' queries and header values out of details. */
 export function describeOutcome(outcome: UpstreamOutcome): string {
@@ -10,7 +18,7 @@ export function describeOutcome(outcome: UpstreamOutcome): string {
     case "unknown":
       return `no usable answer (${outcome.cause}): ${outcome.detail}`;
     case "refused":
-      return outcome.cause === "breaker" ? "circuit breaker open" : "no place came free within maxWaitMs";
+      return REFUSED[outcome.cause];
     case "unrouted":
       return "no entry of upstreams matches";
   }

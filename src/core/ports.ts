@@ -13,6 +13,12 @@ export type MessageFailurePolicy = "close" | "ignore";
 /** Why a request that was sent (at least one byte of it) brought no usable answer. */
 export type UnknownCause = "timeout" | "reset" | "malformed" | "too-large" | "abandoned";
 
+/**
+ * Why an event was not tried: the entry's circuit breaker is open, no place came free within `maxWaitMs`, or none of those that the
+ * client's address may have.
+ */
+export type RefusalCause = "breaker" | "concurrency" | "address-concurrency";
+
 /** A whole HTTP answer, whatever its status; interim 1xx answers are skipped, a final 101 is an answer. */
 export interface UpstreamAnswer {
   readonly kind: "answer";
@@ -45,10 +51,9 @@ export type UpstreamOutcome =
       readonly wasRepeated?: true;
       readonly onMessageFailure: MessageFailurePolicy;
     }
-  /** Not tried: the entry's circuit breaker is open, or no place came free within `maxWaitMs`. */
   | {
       readonly kind: "refused";
-      readonly cause: "breaker" | "concurrency";
+      readonly cause: RefusalCause;
       readonly retryAfterSeconds: number;
       readonly onMessageFailure: MessageFailurePolicy;
     }

@@ -227,6 +227,20 @@ describe("many that wait for one entry", () => {
     expect(await stage.journal.read("c1")).toBeNull();
   });
 
+  test("of an address that has its share of the places hold up no other", async () => {
+    for (const id of ["c1", "c2", "c3", "c4"]) await stage.journal.due(due(id));
+    if (stage.upstream.lane !== null) stage.upstream.lane.maxConcurrency = 1;
+    stage.upstream.script = ({ facts }) =>
+      facts.connectionId === "c4" ? answer(200) : refused({ cause: "address-concurrency" });
+    stage.redelivery.start();
+    await stage.clock.advance(300);
+    expect(await stage.journal.read("c4")).toBeNull();
+    expect(stage.redelivery.waitingCount).toBe(3);
+    always(answer(200));
+    await stage.clock.advance(300);
+    expect(stage.redelivery.waitingCount).toBe(0);
+  });
+
   test("use no more than a quarter over reloads", async () => {
     if (stage.upstream.lane !== null) stage.upstream.lane.maxConcurrency = 8;
     for (let index = 0; index < 20; index++) await stage.journal.due(due(`c${index}`));

@@ -308,12 +308,12 @@ export class Redelivery implements DeadLetters {
   #failed(lane: RetryLane, { cause, waitMs, tried, isRefusal }: Failure, startedAtMs: number): void {
     const { clock, random, report } = this.#parts;
     const nowMs = clock.now();
+    // It says nothing of the others: the event itself waits.
+    if (isRefusal) return;
     if (!tried) {
       lane.pause(nowMs, waitMs ?? 0);
       return;
     }
-    // It says nothing of the others: the event itself waits.
-    if (isRefusal) return;
     lane.lastCause = cause;
     if (!lane.isFailing) report.disconnectsWaiting(lane.upstream.label, cause);
     lane.failed({ startedAtMs, nowMs, waitMs, random: random() });

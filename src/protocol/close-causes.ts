@@ -25,6 +25,7 @@ export const CLOSE = {
   messageTooBig: { code: 1009, reason: "Received too big message" },
   rateLimited: { code: 1008, reason: "rate limited" },
   upstreamUnavailable: { code: 1011, reason: "upstream unavailable" },
+  addressConcurrency: { code: 1011, reason: "maxConcurrencyPerAddress" },
   noUpstreamForMessages: { code: 1011, reason: "no upstream for messages" },
   internalError: { code: 1011, reason: "internal error" },
   inboxFull: { code: 1013, reason: "inbox full" },

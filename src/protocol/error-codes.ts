@@ -82,7 +82,8 @@ export const ERROR_CODES = {
   pending_upgrade_limit: { status: 503, meaning: "`limits.maxPendingUpgrades` is reached." },
   upstream_refused: {
     status: 503,
-    meaning: "The upstream's circuit breaker is open, or no place came free within `maxWaitMs`.",
+    meaning:
+      "The upstream's circuit breaker is open, or no place came free within `maxWaitMs`: of all (`maxConcurrency`) or of the client's address (`maxConcurrencyPerAddress`).",
   },
   shutting_down: { status: 503, meaning: "The service is stopping." },
   upstream_timeout: { status: 504, meaning: "The upstream did not answer within `timeoutMs`." },

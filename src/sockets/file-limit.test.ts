@@ -60,6 +60,12 @@ test("an entry that asks for less keeps that, and leaves the rest to the others"
   expect(warnings[1]).toContain("in upstreams[1], upstreams[2]:");
 });
 
+test("an address keeps its part of the places that are lowered", () => {
+  const upstreams = entries(1, { maxConcurrency: 1000, maxConcurrencyPerAddress: 500 });
+  const { config } = fitFileLimit(parseConfig({ upstreams }), 1024);
+  expect(config.upstreams[0]).toMatchObject({ maxConcurrency: 240, maxConcurrencyPerAddress: 120 });
+});
+
 test("every entry has a place, however many there are", () => {
   const { calls } = fit(400, { upstreams: entries(200) });
   expect(calls).toEqual(new Array(200).fill(1));

@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import type { Config } from "../config/schema.ts";
+import type { Config, UpstreamEntry } from "../config/schema.ts";
 
 /** File descriptors for all but clients and calls to upstreams: the first listener and its plain HTTP, logs, the data folder. */
 const RESERVED = 64;
@@ -53,9 +53,16 @@ export function fitFileLimit(config: Config, limit = readFileLimit()): FittedCon
   const fitted = {
     ...config,
     limits: { ...limits, maxConnections },
-    upstreams: upstreams.map((entry, position) => ({ ...entry, maxConcurrency: maxConcurrency[position] ?? 1 })),
+    upstreams: upstreams.map((entry, position) => lowerEntry(entry, maxConcurrency[position] ?? 1)),
   };
   return { config: fitted, warnings: findWarnings(config, { limit, maxConnections, callsEach }) };
+}
+
+/** An address keeps its part of the places: with the number as it was written, it might have all that are left. */
+function lowerEntry(entry: UpstreamEntry, maxConcurrency: number): UpstreamEntry {
+  const { maxConcurrencyPerAddress: given, maxConcurrency: wanted } = entry;
+  const maxConcurrencyPerAddress = given === null ? null : Math.ceil((given * maxConcurrency) / wanted);
+  return { ...entry, maxConcurrency, maxConcurrencyPerAddress };
 }
 
 function findWarnings(

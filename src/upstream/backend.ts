@@ -5,11 +5,12 @@ import type { TlsFiles } from "../config/tls-files.ts";
 import type { Clock, UpstreamLane } from "../core/ports.ts";
 import type { Authorizer } from "./authorization.ts";
 import { Breaker, type Verdict } from "./breaker.ts";
+import type { ClientBlocks } from "./client-blocks.ts";
 import type { Deadlines } from "./deadlines.ts";
 import type { ResolveHost } from "./destination.ts";
 import { HttpClient } from "./http-client.ts";
 import { HttpDate } from "./http-date.ts";
-import { Limiter } from "./limiter.ts";
+import { Limiter, placesPerAddress } from "./limiter.ts";
 import { MessageStarts } from "./message-starts.ts";
 import { formatOpening } from "./request-bytes.ts";
 import { type EventPatterns, normalisePatterns } from "./routing.ts";
@@ -30,6 +31,8 @@ export interface BackendContext {
   readonly keys: () => AccessKeys;
   /** How a hub's name is written in URL and headers, by the configuration in force. */
   readonly spellHub: (hub: string) => string;
+  /** The addresses that count as a connection's client. */
+  readonly clientBlocks: ClientBlocks;
   /** Asked for each answer, since it may change. */
   readonly maxResponseBytes: () => number;
   /** Finds the addresses of a host's name. */
@@ -84,7 +87,7 @@ export class Backend implements UpstreamLane {
     this.position = position;
     this.patterns = normalisePatterns(entry);
     this.template = parseUrlTemplate(entry.urlTemplate);
-    this.limiter = new Limiter(entry.maxConcurrency);
+    this.limiter = new Limiter({ places: entry.maxConcurrency, placesPerAddress: placesPerAddress(entry) });
     this.breaker = new Breaker(entry.breaker);
     this.authorizer = authorizer;
     const { origin } = this.template;

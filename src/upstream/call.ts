@@ -1,5 +1,5 @@
 import { formatSignature } from "../auth/access-keys.ts";
-import type { OutcomeListener, UpstreamOutcome, WaitingClient } from "../core/ports.ts";
+import type { OutcomeListener, RefusalCause, UpstreamOutcome, WaitingClient } from "../core/ports.ts";
 import { formatAsrsHeaders } from "../protocol/asrs.ts";
 import type { MessageEvent, UpstreamEvent } from "../protocol/events.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
@@ -10,9 +10,9 @@ import { copyOf, NO_BYTES } from "./byte-gatherer.ts";
 import type { Waiting } from "./deadlines.ts";
 import { isEventId } from "./event-id.ts";
 import { Exchange, type ExchangeOwner, type HttpAnswer, type HttpOutcome, lostAnswer } from "./exchange.ts";
-import type { PlaceSeeker } from "./limiter.ts";
 import { formatRequest } from "./request-bytes.ts";
 import { fillUrlTemplate } from "./url-template.ts";
+import type { AddressShare, PlaceSeeker } from "./waiting-line.ts";
 
 /** What a refused client is told to wait. The breaker lets one event try after as long. */
 const RETRY_AFTER_SECONDS = 1;
@@ -38,6 +38,8 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
   /** Until it waits for a place or for HTTP, nothing limits it: a token has a limit of its own. */
   #endsAtMs = NO_DEADLINE;
   deadlineSlot = -1;
+  placeIndex = -1;
+  share: AddressShare | null = null;
   readonly event: UpstreamEvent;
   readonly #backend: Backend;
   readonly #listener: OutcomeListener;
@@ -66,6 +68,10 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
     return this.#stage === "waiting";
   }
 
+  get clientBlock(): string {
+    return this.#backend.context.clientBlocks.of(this.event.facts);
+  }
+
   start(): void {
     const { breaker, limiter, entry, context } = this.#backend;
     const now = context.clock.now();
@@ -74,10 +80,10 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
     this.#isStarting = true;
     if (breaker.wouldRefuse(now)) {
       this.#refuse("breaker");
-    } else if (limiter.tryEnter()) {
+    } else if (limiter.tryEnter(this)) {
       this.onPlace(now);
     } else if (entry.maxWaitMs === 0) {
-      this.#refuse("concurrency");
+      this.#refuse(this.#boundOnPlaces);
     } else {
       this.#endBy(now + entry.maxWaitMs);
       limiter.queue(this);
@@ -120,7 +126,7 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
     } else if (nowMs < this.#endsAtMs) {
       return;
     } else if (this.#stage === "waiting") {
-      this.#refuse("concurrency");
+      this.#refuse(this.#boundOnPlaces);
     } else if (this.#exchange !== null) {
       const { written, seen } = this.#exchange.cut();
       const detail = `no whole answer within ${this.#backend.entry.timeoutMs} ms`;
@@ -214,7 +220,11 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
     return client.room.form(this, start, event.number, event.payload);
   }
 
-  #refuse(cause: "breaker" | "concurrency"): void {
+  get #boundOnPlaces(): RefusalCause {
+    return this.#backend.limiter.isAtShare(this) ? "address-concurrency" : "concurrency";
+  }
+
+  #refuse(cause: RefusalCause): void {
     const { onMessageFailure } = this.#backend.entry;
     this.#settle({ kind: "refused", cause, retryAfterSeconds: RETRY_AFTER_SECONDS, onMessageFailure });
   }
@@ -249,7 +259,7 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
     context.deadlines.remove(this);
     // Before the place goes on: whoever gets it must see a breaker that has just opened.
     if (this.#isAdmitted) this.#backend.settleBreaker(verdict, { isProbe: this.#isProbe, nowMs });
-    if (hadPlace) limiter.release();
+    if (hadPlace) limiter.release(this);
     else limiter.leave(this);
   }
 }

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { createHmac } from "node:crypto";
 import { once } from "node:events";
 import { createServer, type Socket } from "node:net";
-import { Gate, within } from "../../test/support/deadline.ts";
+import { Gate, until, within } from "../../test/support/deadline.ts";
 import { never, RawBackend, type Script, unusedPort } from "../../test/support/raw-backend.ts";
 import { SWEEP_INTERVAL_MS } from "./deadlines.ts";
 import {
@@ -228,6 +228,27 @@ describe("maxConcurrency", () => {
     await using upstream = startUpstream([entryOf(0)], { clock });
     void upstream.call(connectEvent());
     expect(await upstream.call(disconnectEvent())).toEqual(refused);
+  });
+
+  test("leaves other addresses a quarter, and says which of the two limits refused a call", async () => {
+    const gate = new Gate();
+    backend.onConnect = async (exchange) => {
+      await gate.opened;
+      exchange.reply(204);
+    };
+    const entry = upstreamEntry(`${backend.url}/{event}`, { maxConcurrency: 4, maxWaitMs: 5000 });
+    await using upstream = startUpstream([entry], { clock });
+    const connectOf = (forwardedFor: string) => upstream.call(connectEvent({ forwardedFor }));
+    const atShare = ["1", "2", "3", "4"].map(() => connectOf("192.0.2.1"));
+    const others = ["1", "2"].map(() => connectOf("192.0.2.2"));
+    await until(() => backend.requests.length === 4, "four calls");
+    clock.advance(5000 + SWEEP_INTERVAL_MS);
+    expect(await atShare[3]).toEqual({ ...refused, cause: "address-concurrency" });
+    expect(await others[1]).toEqual(refused);
+    gate.open();
+    expect((await Promise.all([...atShare.slice(0, 3), ...others.slice(0, 1)])).map(({ kind }) => kind)).toEqual(
+      new Array(4).fill("answer"),
+    );
   });
 
   test("holds for each entry by itself", async () => {

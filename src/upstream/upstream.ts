@@ -5,6 +5,7 @@ import type { UpstreamEvent } from "../protocol/events.ts";
 import { type HubSpellings, spellHub } from "../protocol/names.ts";
 import type { Backend, BackendContext } from "./backend.ts";
 import { Call } from "./call.ts";
+import { ClientBlocks } from "./client-blocks.ts";
 import { Deadlines } from "./deadlines.ts";
 import { type ResolveHost, resolveBySystem } from "./destination.ts";
 import { Entries, type EntryOptions } from "./entries.ts";
@@ -24,11 +25,13 @@ export interface UpstreamLimits {
 export interface UpstreamOptions
   extends UpstreamLimits,
     EntryOptions,
-    Omit<BackendContext, "deadlines" | "maxResponseBytes" | "resolve" | "spellHub"> {
+    Omit<BackendContext, "deadlines" | "maxResponseBytes" | "resolve" | "spellHub" | "clientBlocks"> {
   /** In order: the first that matches takes the event. */
   readonly entries: readonly UpstreamEntry[];
   /** Finds the addresses of a host's name; left out: the system does. */
   readonly resolve?: ResolveHost;
+  /** Names the client of a whole `X-Forwarded-For`; left out: the value is its address. */
+  readonly clientOf?: (forwardedFor: string) => string;
 }
 
 /** The upstream port, and what only its owner does with it. */
@@ -56,9 +59,10 @@ export interface RunningUpstream extends Upstream {
 export function createUpstream(options: UpstreamOptions): RunningUpstream {
   const deadlines = new Deadlines(options.clock);
   let { maxResponseBytes, allowedUpstreamHosts = ["*"], hubSpellings = {} } = options;
-  const { resolve = resolveBySystem } = options;
+  const { resolve = resolveBySystem, clientOf = (forwardedFor) => forwardedFor } = options;
+  const clientBlocks = new ClientBlocks(clientOf);
   const live = { maxResponseBytes: () => maxResponseBytes, spellHub: (hub: string) => spellHub(hub, hubSpellings) };
-  const entries = new Entries(options, { ...options, ...live, deadlines, resolve });
+  const entries = new Entries(options, { ...options, ...live, deadlines, resolve, clientBlocks });
   entries.replace(options.entries, allowedUpstreamHosts);
   const leave = (backend: Backend) => entries.leave(backend);
   const begin = (event: UpstreamEvent, listener: OutcomeListener) => {

@@ -14,11 +14,14 @@ const LIMITS: readonly (readonly [string, string])[] = [
   ["connectsPerSecondPerAddress", "connect_rate"],
 ];
 
-test("the limits below are all that hold for each address", () => {
+/** Held by limits-places.test.ts. */
+const PLACES = "upstreams[].maxConcurrencyPerAddress";
+
+test("the limits below, and that on places, are all that hold for each address", () => {
   const names = listOptions()
     .map(optionName)
     .filter((name) => name.endsWith("PerAddress"));
-  expect(names.toSorted()).toEqual(LIMITS.map(([name]) => `limits.${name}`).toSorted());
+  expect(names.toSorted()).toEqual([...LIMITS.map(([name]) => `limits.${name}`), PLACES].toSorted());
 });
 
 const from = (address: string) => ({ lines: [`X-Forwarded-For: ${address}`] });

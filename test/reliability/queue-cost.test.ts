@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import { cutIntoParts, PartJoiner } from "../../src/broker/parts.ts";
 import { Limiter } from "../../src/upstream/limiter.ts";
+import type { PlaceSeeker } from "../../src/upstream/waiting-line.ts";
 import { IS_LONG, recordFigure } from "./support/form.ts";
 
 /**
@@ -20,26 +21,52 @@ interface Queue {
   step(): number;
 }
 
+/** Calls of addresses in turns, behind those that have all places. */
+function fillLimiter(length: number, bounds: { places: number; placesPerAddress: number; addresses: number }): Queue {
+  const limiter = new Limiter(bounds);
+  const holders: PlaceSeeker[] = [];
+  let came = 0;
+  let waiting = 0;
+  const come = () => {
+    const call: PlaceSeeker = {
+      clientBlock: `address ${came++ % bounds.addresses}`,
+      placeIndex: -1,
+      share: null,
+      onPlace: () => {
+        waiting--;
+        holders.push(call);
+      },
+    };
+    if (limiter.tryEnter(call)) {
+      holders.push(call);
+      return;
+    }
+    waiting++;
+    limiter.queue(call);
+  };
+  while (waiting < length) come();
+  return {
+    step: () => {
+      const ended = holders.shift();
+      if (ended !== undefined) limiter.release(ended);
+      come();
+      return waiting;
+    },
+  };
+}
+
 const QUEUES: readonly (readonly [name: string, fill: (length: number) => Queue])[] = [
   [
     "calls that wait for a place at an upstream",
-    (length) => {
-      const limiter = new Limiter(1);
-      limiter.tryEnter();
-      let count = 0;
-      const wait = () => {
-        count++;
-        limiter.queue({ onPlace: () => void count-- });
-      };
-      for (let i = 0; i < length; i++) wait();
-      return {
-        step: () => {
-          limiter.release();
-          wait();
-          return count;
-        },
-      };
-    },
+    (length) => fillLimiter(length, { places: 1, placesPerAddress: 1, addresses: 1 }),
+  ],
+  [
+    "calls that wait for a place of their address",
+    (length) => fillLimiter(length, { places: 8, placesPerAddress: 3, addresses: 2 }),
+  ],
+  [
+    "addresses that wait for a place at an upstream",
+    (length) => fillLimiter(length, { places: 2, placesPerAddress: 1, addresses: length }),
   ],
   [
     "unfinished messages between nodes",

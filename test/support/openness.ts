@@ -58,8 +58,10 @@ function openHub(config: Config, hub: string, { origins }: Probes): string[] {
 }
 
 function describeEntry(entry: UpstreamEntry): string {
-  const { urlTemplate, auth, tls, connectEventName, repeatOnStaleSocket, maxConcurrency } = entry;
-  return JSON.stringify({ urlTemplate, auth, tls, connectEventName, repeatOnStaleSocket, maxConcurrency });
+  const { urlTemplate, auth, tls, connectEventName, repeatOnStaleSocket, ...bounds } = entry;
+  const { maxConcurrency, maxConcurrencyPerAddress } = bounds;
+  const places = { maxConcurrency, maxConcurrencyPerAddress };
+  return JSON.stringify({ urlTemplate, auth, tls, connectEventName, repeatOnStaleSocket, ...places });
 }
 
 function openTokens({ publicUrls, accessKeys: { primary, secondary } }: Config): string[] {

@@ -83,6 +83,7 @@ export function upstreamEntry(urlTemplate: string, overrides: Partial<UpstreamEn
     keepAliveMs: 4000,
     maxIdleSockets: null,
     maxConcurrency: 1024,
+    maxConcurrencyPerAddress: null,
     maxWaitMs: 5000,
     breaker: { failureRatio: 0.5, minCalls: 20, windowMs: 10_000 },
     auth: { type: "none" },
