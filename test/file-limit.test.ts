@@ -66,7 +66,9 @@ test.each([
       if (held.length === CALLS) full.resolve();
     };
     const configOf = (maxWaitMs: number) => {
-      return { accessKeys: KEYS, upstreams: [{ urlTemplate: `${backend.url}/{event}`, maxWaitMs }] };
+      // All clients here have one address. It may have all places, of those that are left too.
+      const entry = { urlTemplate: `${backend.url}/{event}`, maxWaitMs, maxConcurrencyPerAddress: 1024 };
+      return { accessKeys: KEYS, upstreams: [entry] };
     };
     await using gateway = await CommandGateway.start({
       config: configOf(60_000),

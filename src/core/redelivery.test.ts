@@ -237,7 +237,7 @@ describe("many that wait for one entry", () => {
     expect(await stage.journal.read("c4")).toBeNull();
     expect(triedFrom(0)).toEqual(["c1", "c2", "c3", "c4"]);
     always(answer(200));
-    await stage.clock.advance(1500);
+    await stage.clock.advance(10_000);
     expect(stage.redelivery.waitingCount).toBe(0);
   });
 
