@@ -1,5 +1,5 @@
 import type { DisconnectEvent } from "../protocol/events.ts";
-import { headerValues } from "../protocol/headers.ts";
+import { answeredAtMs, headerValues } from "../protocol/headers.ts";
 import { describeOutcome } from "./outcome.ts";
 import type { OwedDisconnect, Upstream, UpstreamOutcome } from "./ports.ts";
 
@@ -62,7 +62,7 @@ export async function postDisconnect(upstream: Pick<Upstream, "call">, owed: Owe
 }
 
 /**
- * Judges the outcome of a disconnect event. Pure; `nowMs` is Unix time, for a `Retry-After` that names a date.
+ * Judges the outcome of a disconnect event. Pure; `nowMs` is Unix time, for a `Retry-After` that names a date in an answer without `Date`.
  *
  * Source: PROTOCOL.md, "Disconnect": any answer but 2xx and 4xx, or none, is tried again, and of 4xx those that may pass.
  *         Retry-After per RFC 9110 section 10.2.3.
@@ -81,7 +81,8 @@ export function judgeDisconnect(outcome: UpstreamOutcome, nowMs: number): Discon
   const isRefusal = PASSING_REFUSALS.includes(status);
   if (status >= 400 && status < 500 && status !== 408 && status !== 429 && !isRefusal) return { kind: "ended", cause };
   const [retryAfter = ""] = headerValues(headers, "retry-after");
-  return { kind: "retry", cause, waitMs: parseRetryAfter(retryAfter, nowMs), tried: true, isRefusal };
+  const waitMs = parseRetryAfter(retryAfter, answeredAtMs(headers) ?? nowMs);
+  return { kind: "retry", cause, waitMs, tried: true, isRefusal };
 }
 
 /** Null where the header is absent or makes no sense. */

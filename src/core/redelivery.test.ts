@@ -141,6 +141,25 @@ describe("Retry-After", () => {
     expect(triedFrom(1)).toEqual(["c1"]);
   });
 
+  test.each([
+    ["ahead", 200 * 86_400_000],
+    ["behind", -200 * 86_400_000],
+  ])("a date is by the backend's clock, which is 200 days %s", async (_what, offMs) => {
+    const theirs = STAGE_BEGINS_MS + offMs;
+    const date = (ms: number) => new Date(ms).toUTCString();
+    always(
+      answer(429, [
+        ["Date", date(theirs)],
+        ["Retry-After", date(theirs + 9000)],
+      ]),
+    );
+    await depart("c1");
+    await stage.clock.advance(8999);
+    expect(triedFrom(1)).toEqual([]);
+    await stage.clock.advance(101);
+    expect(triedFrom(1)).toEqual(["c1"]);
+  });
+
   test.each(["", "soon", "-5", "1.5", "0", new Date(STAGE_BEGINS_MS - 9000).toUTCString()])(
     "%p leaves the usual pause",
     async (value) => {

@@ -101,3 +101,15 @@ const ASCII = /^[\0-\x7f]*$/;
 export function encodeHeaderValue(text: string): string {
   return ASCII.test(text) ? text : Buffer.from(text, "utf8").toString("latin1");
 }
+
+/**
+ * The moment of an answer by the clock of the server that sent it: Unix time in milliseconds; null where it does not say.
+ *
+ * Why:    a date in that answer is by the same clock, so the difference of the two is right, however wrong this machine's clock is.
+ * Source: RFC 9110 section 6.6.1.
+ */
+export function answeredAtMs(headers: HeaderLines): number | null {
+  const [date = ""] = headerValues(headers, "date");
+  const parsed = Date.parse(date);
+  return Number.isNaN(parsed) ? null : parsed;
+}

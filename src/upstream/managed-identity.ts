@@ -1,4 +1,6 @@
+import { answeredAtMs } from "../protocol/headers.ts";
 import type { AuthorizationFault } from "./authorization.ts";
+import type { HttpAnswer } from "./exchange.ts";
 import type { IssuedToken, TokenSource } from "./token-cache.ts";
 import type { TokenEndpoint, TokenRequest } from "./token-endpoint.ts";
 
@@ -40,20 +42,24 @@ export function createManagedIdentitySource(header: IdentityEndpoint["header"], 
       const answer = await endpoint.request(request);
       if (answer.kind === "fault") return answer;
       if (answer.status !== 200) return { fault: `the identity endpoint answered ${answer.status}` };
-      return readToken(answer.body) ?? { fault: "the identity endpoint's answer holds no token" };
+      return readToken(answer) ?? { fault: "the identity endpoint's answer holds no token" };
     },
     stop: () => endpoint.stop(),
   };
 }
 
-/** Both kinds of endpoint give numbers as text; one tells when the token ends, the other how long it lives. */
-function readToken(body: Uint8Array): IssuedToken | null {
+/**
+ * Both kinds of endpoint give numbers as text; one tells when the token ends, the other how long it lives. The end is by the endpoint's
+ * clock, as its `Date` is.
+ */
+function readToken({ body, headers }: HttpAnswer): IssuedToken | null {
   const answer = parseObject(body);
   const accessToken = answer?.["access_token"];
   if (answer === null || typeof accessToken !== "string") return null;
   const expiresIn = readSeconds(answer["expires_in"]);
   const expiresOn = readSeconds(answer["expires_on"]);
-  const lifetimeSeconds = expiresIn ?? (expiresOn === null ? null : expiresOn - Date.now() / 1000);
+  const lifetimeSeconds =
+    expiresIn ?? (expiresOn === null ? null : expiresOn - (answeredAtMs(headers) ?? Date.now()) / 1000);
   return lifetimeSeconds === null ? null : { accessToken, lifetimeSeconds };
 }
 

@@ -207,6 +207,22 @@ describe("a managed identity", () => {
     expect(authorizations()).toEqual(["Bearer token-0", "Bearer token-1"]);
   });
 
+  test.each([200, -200])("ends by the clock of the endpoint, which is %i days off", async (days) => {
+    const clock = new ManualClock();
+    const theirs = Date.now() + days * 86_400_000;
+    tokenServer.onOther = (exchange) => {
+      const token = { access_token: `token-${exchange.request.ordinal}`, expires_on: Math.floor(theirs / 1000) + 100 };
+      exchange.reply(200, [`Date: ${new Date(theirs).toUTCString()}`], JSON.stringify(token));
+    };
+    await using upstream = startUpstream([entryOf(auth)], { clock, metadataBaseUrl: tokenServer.url });
+    await upstream.call(connectEvent());
+    clock.advance(79_000);
+    await upstream.call(connectEvent());
+    clock.advance(22_000);
+    await upstream.call(connectEvent());
+    expect(authorizations()).toEqual(["Bearer token-0", "Bearer token-0", "Bearer token-1"]);
+  });
+
   test("is asked for at the metadata address where the host names no endpoint", async () => {
     issueTokens({ expires_in: "3600" });
     const env = { IDENTITY_ENDPOINT: "http://127.0.0.1:9/", IDENTITY_HEADER: undefined };
