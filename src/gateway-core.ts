@@ -119,7 +119,7 @@ export function buildCore(
   const onExpired = (hub: string, name: string, group: string) =>
     void deliver.leave({ target: { kind: "user", hub, name }, group });
   const onBegun = (hub: string, name: string, group: string) => deliver.begin({ kind: "user", hub, name }, group);
-  const rules = new GroupRules({ store: node.ruleStore, clock, timeOfDayMs, report, onBegun, onExpired });
+  const rules = new GroupRules({ store: node.ruleStore, clock, report, onBegun, onExpired });
   const broker = node.makeBroker({
     receive: (envelope) => deliver.receive(envelope),
     answer: (question) => deliver.answer(question),

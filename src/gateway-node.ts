@@ -24,6 +24,7 @@ export async function buildLoneNode(
     dataDir: config.dataDir,
     onLost: (reason) => report.rulesLost(reason),
     onDamaged: (movedTo, reason) => report.rulesDamaged(movedTo, reason),
+    onClock: (reason) => report.rulesClock(reason),
   });
   stack.push(() => ruleStore.close());
   const late: { onWritable: () => void } = { onWritable: () => {} };

@@ -20,8 +20,6 @@ const NO_GROUPS: readonly string[] = [];
 export interface GroupRulesParts {
   readonly store: RuleStore;
   readonly clock: Clock;
-  /** The time of day, Unix, in milliseconds: what the store keeps, since the clock's time ends with the process. */
-  readonly timeOfDayMs: () => number;
   readonly report: Pick<Report, "fault">;
   /** Called once at each rule's own end, not for `end`, on every node. `hub` as it was written. The rule no longer holds by then. */
   readonly onExpired: (hub: string, userId: string, group: string) => void;
@@ -97,9 +95,9 @@ export class GroupRules {
   async put(hub: string, userId: string, group: string, ttlSeconds: number): Promise<RuleWrite | { kind: "full" }> {
     const isNew = this.#byUser.get(userKey(hub, userId))?.has(group) !== true;
     if (isNew && this.#count >= MAX_GROUP_RULES) return { kind: "full" };
-    const { store, timeOfDayMs } = this.#parts;
+    const { store } = this.#parts;
     if (!store.isCurrent) return { kind: "unavailable" };
-    return await store.put({ hub, userId, group, expiresAtMs: Math.round(timeOfDayMs() + ttlSeconds * 1000) });
+    return await store.put({ hub, userId, group, expiresAtMs: Math.round(store.timeMs() + ttlSeconds * 1000) });
   }
 
   /** Ends a user's rule for a group, or for all groups where it is null. None is no error, and revision 0. */
@@ -142,7 +140,7 @@ export class GroupRules {
   }
 
   #apply(change: RuleChange): void {
-    const { clock, timeOfDayMs } = this.#parts;
+    const { clock, store } = this.#parts;
     const { hub, userId, group, expiresAtMs, revision } = change;
     const before = this.#byUser.get(userKey(hub, userId))?.get(group);
     if (before !== undefined) this.#drop(before);
@@ -153,10 +151,11 @@ export class GroupRules {
         group,
         expiresAtMs,
         revision,
-        endsAt: clock.now() + expiresAtMs - timeOfDayMs(),
+        endsAt: clock.now() + expiresAtMs - store.timeMs(),
       };
       if (this.#isInForce(rule)) this.#begin(rule);
-      else this.#purge.push(rule);
+      else if (before === undefined) this.#purge.push(rule);
+      else this.#ended(rule);
     }
     this.#revision = Math.max(this.#revision, revision);
     if (this.#waiters.length === 0) return;
@@ -221,8 +220,12 @@ export class GroupRules {
   }
 
   #expire(rule: Rule): void {
-    const { onExpired, report } = this.#parts;
     this.#drop(rule);
+    this.#ended(rule);
+  }
+
+  #ended(rule: Rule): void {
+    const { onExpired, report } = this.#parts;
     this.#purge.push(rule);
     try {
       onExpired(rule.hub, rule.userId, rule.group);

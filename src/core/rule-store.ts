@@ -4,7 +4,7 @@ export interface GroupRule {
   readonly hub: string;
   readonly userId: string;
   readonly group: string;
-  /** Unix time in milliseconds. */
+  /** In milliseconds, by the store's `timeMs`. */
   readonly expiresAtMs: number;
 }
 
@@ -30,9 +30,11 @@ export type RuleWrite = { readonly kind: "written"; readonly revision: number } 
 export interface RuleStore {
   /** Whether every change so far has been told, and changes can be written. */
   readonly isCurrent: boolean;
+  /** The time by which rules end, in milliseconds: Unix time where the clocks are right. It never jumps while rules are in force. */
+  timeMs(): number;
   /**
-   * To be called once. Tells every rule that is kept, expired ones too, then every change; resolves after the former. `anew`: what
-   * kept them was lost, and revisions begin at one again.
+   * To be called once. Tells every rule that is kept, expired ones too, then every change; resolves after the former. A rule is told once
+   * more where the time was corrected. `anew`: what kept them was lost, and revisions begin at one again.
    */
   watch(listener: (change: RuleChange) => void, anew?: () => void): Promise<void>;
   /** Adds a rule or replaces the one of the same key. */

@@ -1,4 +1,5 @@
 import {
+  AckPolicy,
   JetStreamApiError,
   type JetStreamClient,
   type JetStreamManager,
@@ -19,6 +20,8 @@ export interface BucketEntry {
 
 /** What a bucket is told of by. */
 export interface BucketListener {
+  /** The time of the servers now, Unix time in milliseconds: before each `begin`, and when `tellTime` asks. Left out: it is not asked for. */
+  serverTime?(unixMs: number): void;
   /** The watch begins, at first and after every outage. `isRemade`: the bucket was lost since, and this is another one. */
   begin(isRemade: boolean): void;
   /** What is there comes first, then every change, each in the order of its revision. After an outage what was heard may come again. */
@@ -54,6 +57,9 @@ const STALL_MS = 2000;
 
 /** How often it is looked whether the bucket is still there: a watch of one that was deleted tells nothing. */
 const LOOK_MS = 5000;
+
+/** How long a consumer lives that nobody uses, in nanoseconds. */
+const CONSUMER_LIFE_NS = 5_000_000_000;
 
 /** JetStream's code for a write that expected another last revision. */
 const WRONG_LAST_SEQUENCE = 10_071;
@@ -127,6 +133,11 @@ export class Bucket {
     await this.#open().kv.purgeDeletes(olderThanMs);
   }
 
+  /** Asks the servers for their time. Errors: rejects where they do not say. */
+  async tellTime(): Promise<void> {
+    await this.#tellTime(this.#open());
+  }
+
   /** May be called twice. */
   stop(): void {
     this.#stopped = true;
@@ -166,6 +177,7 @@ export class Bucket {
   /** Resolves when the watch has ended. */
   async #watch(round: number): Promise<void> {
     const session = await this.#openSession();
+    await this.#tellTime(session);
     const { values, streamInfo } = await session.kv.status();
     if (round !== this.#round) return;
     const watch = await session.kv.watch();
@@ -206,6 +218,23 @@ export class Bucket {
     this.#session = null;
     this.#caughtUp = false;
     if (isGone) throw new Error(`the bucket ${this.#options.name} was deleted`);
+  }
+
+  /** A consumer is made for it: the date of its making is the one time that servers before 2.10 tell. */
+  async #tellTime({ manager }: Session): Promise<void> {
+    const { listener, name } = this.#options;
+    if (listener.serverTime === undefined) return;
+    const stream = `KV_${name}`;
+    const askedAtMs = performance.now();
+    const { created, name: consumer } = await manager.consumers.add(stream, {
+      ack_policy: AckPolicy.None,
+      inactive_threshold: CONSUMER_LIFE_NS,
+      mem_storage: true,
+    });
+    listener.serverTime(Date.parse(created) + (performance.now() - askedAtMs) / 2);
+    manager.consumers.delete(stream, consumer).catch(() => {
+      // It ends by itself.
+    });
   }
 
   /** True also where the servers do not say. */

@@ -149,6 +149,7 @@ const SAMPLES: Samples<Report> = {
   recovered: () => [1],
   rulesDamaged: two,
   rulesLost: one,
+  rulesClock: one,
   fileRestored: two,
   fileLost: two,
   journalAbsent: one,

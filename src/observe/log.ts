@@ -23,6 +23,7 @@ export interface RestartReport {
   journalAbsent(reason: string): void;
   rulesDamaged(movedTo: string, reason: string): void;
   rulesLost(reason: string): void;
+  rulesClock(reason: string): void;
   /** A small file of `dataDir`. */
   fileRestored(name: string, reason: string): void;
   fileLost(name: string, reason: string): void;
@@ -163,6 +164,7 @@ function createServiceReport(
         reason,
       }),
     rulesLost: (reason) => say("error", "group rules lost while in use: written anew from memory", { reason }),
+    rulesClock: (reason) => say("warn", "group rules: the clock does not fit the last run", { reason }),
     fileRestored: (name, reason) =>
       say("error", "file in dataDir lost while in use: it is there again", { name, reason }),
     fileLost: (name, reason) => say("error", "file in dataDir lost: it cannot be put there again", { name, reason }),

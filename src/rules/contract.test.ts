@@ -60,6 +60,7 @@ const places: readonly (readonly [name: string, make: (folder: string) => Promis
         new SqliteRuleStore({
           dataDir: join(folder, "data"),
           onDamaged: (_movedTo, reason) => expect.unreachable(reason),
+          onClock: (reason) => expect.unreachable(reason),
           onLost: (reason) => expect.unreachable(reason),
         }),
       end: async () => {},

@@ -9,6 +9,7 @@ const ENDINGS: readonly Ending[] = ["closed", "killed"];
 function openStore(dataDir: string): SqliteRuleStore {
   return new SqliteRuleStore({
     dataDir,
+    onClock: (reason) => expect.unreachable(reason),
     onLost: (reason) => expect.unreachable(reason),
     onDamaged: (movedTo, reason) => {
       throw new Error(`${movedTo}: ${reason}`);

@@ -38,6 +38,7 @@ interface Known {
  * Shape:  key: hub key, user and group, each as `encodeToken` writes it; value: the rule as JSON, its end inside, since the
  *         server of Debian ignores the time to live of a single key.
  * Order:  a change is told once, by its revision, however often the bucket tells of it.
+ * Time:   dates are by the servers' clock, so no node's own clock has a say.
  * Errors: `unavailable` while NATS is away or does not answer. Never rejects.
  */
 export class KvRuleStore implements RuleStore {
@@ -57,6 +58,8 @@ export class KvRuleStore implements RuleStore {
   #listener: (change: RuleChange) => void = () => {};
   #loaded: () => void = () => {};
   #tidy: ReturnType<typeof setInterval> | null = null;
+  /** What the servers' time is ahead of the monotonic clock. */
+  #serverAheadMs = Date.now() - performance.now();
 
   constructor({ link, prefix, replicas, form, onRemade, onFailure }: KvRuleStoreOptions) {
     this.#form = form;
@@ -68,12 +71,19 @@ export class KvRuleStore implements RuleStore {
       replicas,
       maxAgeMs: 0,
       listener: {
+        serverTime: (unixMs) => {
+          this.#serverAheadMs = unixMs - performance.now();
+        },
         begin: (isRemade) => this.#begin(isRemade),
         entry: (entry) => this.#heard(entry),
         caughtUp: () => this.#caughtUp(),
       },
       onFailure,
     });
+  }
+
+  timeMs(): number {
+    return performance.now() + this.#serverAheadMs;
   }
 
   get isCurrent(): boolean {
@@ -91,6 +101,9 @@ export class KvRuleStore implements RuleStore {
     this.#tidy = setInterval(() => {
       this.#bucket.purgeDeleted(TIDY_MS).catch(() => {
         // Only tidying: the next hour does it, or another node.
+      });
+      this.#bucket.tellTime().catch(() => {
+        // Clocks go apart by seconds in a day: the next hour does it.
       });
     }, TIDY_MS);
     return loaded;

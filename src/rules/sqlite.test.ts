@@ -44,6 +44,7 @@ function openStore(): SqliteRuleStore {
     dataDir,
     onDamaged: (movedTo) => void damaged.push(movedTo),
     onLost: (reason) => void lost.push(reason),
+    onClock: (reason) => expect.unreachable(reason),
   });
   opened.push(store);
   return store;
@@ -107,7 +108,7 @@ describe("the file of SqliteRuleStore", () => {
     await writeRules({ ...RULE, userId: "gone" });
     const script = `
       import { SqliteRuleStore } from ${JSON.stringify(join(import.meta.dir, "sqlite.ts"))};
-      const store = new SqliteRuleStore({ dataDir: ${JSON.stringify(dataDir)}, onDamaged: () => {}, onLost: () => {} });
+      const store = new SqliteRuleStore({ dataDir: ${JSON.stringify(dataDir)}, onDamaged: () => {}, onLost: () => {}, onClock: () => {} });
       await store.put(${JSON.stringify(RULE)});
       await store.remove([${JSON.stringify({ ...RULE, userId: "gone" })}]);
       process.kill(process.pid, "SIGKILL");

@@ -14,6 +14,7 @@ import {
 } from "../storage/database-file.ts";
 import type { FileWatch } from "../storage/file-watch.ts";
 import { type Migration, migrate, refuseNewer } from "../storage/migrations.ts";
+import { type ClockPair, type Clocks, RuleTime } from "./rule-time.ts";
 
 const FILE_NAME = "rules.sqlite";
 
@@ -34,8 +35,23 @@ const TABLES = `
   ) STRICT, WITHOUT ROWID;
 `;
 
+/** One row: when the rules were last at work, by their own time and by the clock of the machine. */
+const CLOCK = `
+  CREATE TABLE clock (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    rule_ms INTEGER NOT NULL,
+    wall_ms INTEGER NOT NULL
+  ) STRICT;
+`;
+
 /** The tables, version by version. A released migration never changes. */
-const MIGRATIONS: readonly Migration[] = [(database) => void database.run(TABLES)];
+const MIGRATIONS: readonly Migration[] = [
+  (database) => void database.run(TABLES),
+  (database) => void database.run(CLOCK),
+];
+
+/** How often the clock's row is written. After a crash the time since then counts as a stop. */
+const KEEP_CLOCK_MS = 60_000;
 
 /** What the store needs of the gateway. */
 export interface SqliteRuleStoreOptions {
@@ -45,6 +61,10 @@ export interface SqliteRuleStoreOptions {
   readonly onDamaged: (movedTo: string, reason: string) => void;
   /** Called when the file was removed, replaced or emptied while it was open: it is written anew from memory. */
   readonly onLost: (reason: string) => void;
+  /** Called where the clock does not fit the last run, so that rules may have ended too soon or be kept too long. */
+  readonly onClock: (reason: string) => void;
+  /** Left out: those of this machine. */
+  readonly clocks?: Clocks;
 }
 
 /** A file at work. */
@@ -53,6 +73,7 @@ interface OpenFile {
   readonly all: Statement<GroupRule, []>;
   readonly put: Statement<unknown, [string, string, string, string, number]>;
   readonly remove: Statement<unknown, [string, string, string]>;
+  readonly keepClock: Statement<unknown, [number, number]>;
 }
 
 /**
@@ -63,6 +84,8 @@ interface OpenFile {
  * Errors: every method rejects where the disk fails. The constructor throws `NewerFile` where a newer version wrote the file.
  *         A damaged file is moved aside instead, together with what SQLite keeps beside it. One that is removed or emptied while it
  *         is open is written anew from memory, noticed within a second or by the next call.
+ * Time:   dates are by `timeMs`, which a clock that is set does not change (`rule-time.ts`). While the length of the last stop is in
+ *         doubt, rules that seem to have ended stay in the file.
  */
 export class SqliteRuleStore implements RuleStore {
   readonly #path: string;
@@ -79,8 +102,17 @@ export class SqliteRuleStore implements RuleStore {
   #isLost = false;
   #lookTimer: ReturnType<typeof setInterval> | null = null;
   readonly #onLost: SqliteRuleStoreOptions["onLost"];
+  readonly #onClock: SqliteRuleStoreOptions["onClock"];
+  readonly #now: () => number;
+  readonly #time: RuleTime;
+  #clockKeptAtMs = Number.NEGATIVE_INFINITY;
+  /** Rules that were put while the time was in doubt: their dates move with its correction. Null once it is not. */
+  #doubtful: Set<string> | null = null;
 
-  constructor({ dataDir, onDamaged, onLost }: SqliteRuleStoreOptions) {
+  constructor({ dataDir, onDamaged, onLost, onClock, clocks = MACHINE_CLOCKS }: SqliteRuleStoreOptions) {
+    this.#onClock = onClock;
+    this.#now = clocks.now;
+    this.#time = new RuleTime(clocks);
     this.#path = join(dataDir, FILE_NAME);
     this.#onDamaged = onDamaged;
     this.#onLost = onLost;
@@ -90,13 +122,63 @@ export class SqliteRuleStore implements RuleStore {
 
   readonly isCurrent = true;
 
+  timeMs(): number {
+    return this.#time.nowMs();
+  }
+
   async watch(listener: (change: RuleChange) => void): Promise<void> {
-    for (const rule of this.#openExisting()?.all.all() ?? []) {
+    const file = this.#openExisting();
+    const misfit = this.#time.begin(file === null ? null : readClock(file.database));
+    // At once: what is put from here on has dates by this time.
+    if (file !== null) this.#keepClock(file);
+    if (this.#time.isInDoubt) this.#doubtful = new Set();
+    for (const rule of file?.all.all() ?? []) {
       this.#rules.set(keyOf(rule), rule);
       listener({ ...rule, revision: ++this.#revision });
     }
+    if (misfit !== null && this.#rules.size > 0) this.#onClock(this.#describe(misfit));
     this.#listener = listener;
-    this.#lookTimer = setInterval(() => this.checkFile(), LOOK_MS);
+    this.#lookTimer = setInterval(() => this.look(), LOOK_MS);
+  }
+
+  /** What is done once a second. */
+  look(): void {
+    this.checkFile();
+    try {
+      this.#settleTime();
+      if (this.#file !== null && this.#now() - this.#clockKeptAtMs >= KEEP_CLOCK_MS) this.#keepClock(this.#file);
+    } catch {
+      // A full disk: the next look tries again.
+    }
+  }
+
+  #describe(misfit: string): string {
+    const count = [...this.#rules.values()].filter(({ expiresAtMs }) => expiresAtMs <= this.timeMs()).length;
+    return `${misfit}; ${count} of ${this.#rules.size} rules have ended by it, and are judged again if it is set right within an hour`;
+  }
+
+  /** The doubt is over: every rule is judged again, and those that have ended can be forgotten. */
+  #settleTime(): void {
+    const doubtful = this.#doubtful;
+    const shiftMs = doubtful === null ? null : this.#time.settle();
+    if (doubtful === null || shiftMs === null) return;
+    this.#doubtful = null;
+    for (const [key, rule] of [...this.#rules]) {
+      const moved = doubtful.has(key) ? { ...rule, expiresAtMs: rule.expiresAtMs + shiftMs } : rule;
+      this.#rules.set(key, moved);
+      if (moved !== rule) this.#write(this.#open(), moved);
+      if (shiftMs !== 0 || moved.expiresAtMs <= this.timeMs()) this.#changed(moved);
+    }
+  }
+
+  #keepClock(file: OpenFile): void {
+    const { ruleMs, wallMs } = this.#time.pair();
+    file.keepClock.run(ruleMs, wallMs);
+    this.#clockKeptAtMs = this.#now();
+  }
+
+  #write({ put }: OpenFile, { hub, userId, group, expiresAtMs }: GroupRule): void {
+    put.run(hubKey(hub), hub, userId, group, expiresAtMs);
   }
 
   /** Looks whether the path still leads to the open file; where it does not, a new one is written from memory. */
@@ -114,8 +196,12 @@ export class SqliteRuleStore implements RuleStore {
   async put(rule: GroupRule): Promise<RuleWrite> {
     const { hub, userId, group, expiresAtMs } = rule;
     this.checkFile();
-    this.#open().put.run(hubKey(hub), hub, userId, group, expiresAtMs);
+    const isNew = this.#file === null;
+    const file = this.#open();
+    this.#write(file, rule);
     this.#rules.set(keyOf(rule), { hub, userId, group, expiresAtMs });
+    this.#doubtful?.add(keyOf(rule));
+    if (isNew) this.#keepClock(file);
     return this.#changed({ hub, userId, group, expiresAtMs });
   }
 
@@ -128,12 +214,17 @@ export class SqliteRuleStore implements RuleStore {
 
   /** Revisions need no look: in one process nothing comes between the caller's own look and this. */
   async forget(ended: readonly RuleChange[]): Promise<void> {
-    this.#delete(ended);
+    if (this.#doubtful === null) this.#delete(ended);
   }
 
   async close(): Promise<void> {
     this.#closed = true;
     if (this.#lookTimer !== null) clearInterval(this.#lookTimer);
+    try {
+      if (this.#file !== null && !this.#isLost) this.#keepClock(this.#file);
+    } catch {
+      // A full disk: what was kept last is less than a minute old.
+    }
     this.#closeFile();
   }
 
@@ -141,7 +232,7 @@ export class SqliteRuleStore implements RuleStore {
     const file = this.#file;
     this.#file = null;
     if (file === null) return;
-    for (const statement of [file.all, file.put, file.remove]) statement.finalize();
+    for (const statement of [file.all, file.put, file.remove, file.keepClock]) statement.finalize();
     file.database.close();
   }
 
@@ -201,15 +292,22 @@ export class SqliteRuleStore implements RuleStore {
   #writeAll(file: OpenFile): void {
     try {
       file.database.transaction(() => {
-        for (const { hub, userId, group, expiresAtMs } of this.#rules.values()) {
-          file.put.run(hubKey(hub), hub, userId, group, expiresAtMs);
-        }
+        for (const rule of this.#rules.values()) this.#write(file, rule);
+        const { ruleMs, wallMs } = this.#time.pair();
+        file.keepClock.run(ruleMs, wallMs);
       })();
     } catch (error) {
       this.#closeFile();
       throw error;
     }
   }
+}
+
+const MACHINE_CLOCKS: Clocks = { now: () => performance.now(), wallMs: () => Date.now() };
+
+/** Null where an earlier version wrote the file. */
+function readClock(database: Database): ClockPair | null {
+  return database.query<ClockPair, []>("SELECT rule_ms AS ruleMs, wall_ms AS wallMs FROM clock").get();
 }
 
 function keyOf({ hub, userId, group }: RuleKey): string {
@@ -241,6 +339,10 @@ function prepareStatements(database: Database): Omit<OpenFile, "database"> {
     put: database.prepare(
       `INSERT INTO rules (hub_key, hub, user_id, group_name, expires_at_ms) VALUES (?, ?, ?, ?, ?)
        ON CONFLICT DO UPDATE SET hub = excluded.hub, expires_at_ms = excluded.expires_at_ms`,
+    ),
+    keepClock: database.prepare(
+      `INSERT INTO clock (id, rule_ms, wall_ms) VALUES (1, ?, ?)
+       ON CONFLICT DO UPDATE SET rule_ms = excluded.rule_ms, wall_ms = excluded.wall_ms`,
     ),
     remove: database.prepare("DELETE FROM rules WHERE hub_key = ? AND user_id = ? AND group_name = ?"),
   };

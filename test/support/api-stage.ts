@@ -140,7 +140,6 @@ export class ApiStage {
     this.rules = new GroupRules({
       store: this.store,
       clock,
-      timeOfDayMs: () => 1_700_000_000_000 + clock.now(),
       report,
       onBegun: (hub, name, group) => deliver.begin({ kind: "user", hub, name }, group),
       onExpired: (hub, name, group) => {

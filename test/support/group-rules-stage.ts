@@ -55,10 +55,10 @@ export class GroupRulesStage {
   }
 
   #start(): GroupRules {
+    this.store.time = () => this.timeOfDayMs();
     const rules = new GroupRules({
       store: this.store,
       clock: this.clock,
-      timeOfDayMs: () => this.timeOfDayMs(),
       report: { fault: (_where, error) => void this.faults.push(error) },
       onBegun: (hub, userId, group) => void this.begun.push([hub, userId, group].join("/")),
       onExpired: (hub, userId, group) => {

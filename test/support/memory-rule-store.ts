@@ -4,9 +4,14 @@ import { hubKey } from "../../src/protocol/names.ts";
 /** Keeps group rules as long as the process lives: what the contract says, with nothing else to it. */
 export class MemoryRuleStore implements RuleStore {
   readonly isCurrent: boolean = true;
+  time: () => number = Date.now;
   readonly #rules = new Map<string, GroupRule>();
   #revision = 0;
   #listener: (change: RuleChange) => void = () => {};
+
+  timeMs(): number {
+    return this.time();
+  }
 
   /** What it holds now. */
   all(): GroupRule[] {
