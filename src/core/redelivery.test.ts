@@ -141,18 +141,10 @@ describe("Retry-After", () => {
     expect(triedFrom(1)).toEqual(["c1"]);
   });
 
-  test.each([
-    ["ahead", 200 * 86_400_000],
-    ["behind", -200 * 86_400_000],
-  ])("a date is by the backend's clock, which is 200 days %s", async (_what, offMs) => {
-    const theirs = STAGE_BEGINS_MS + offMs;
-    const date = (ms: number) => new Date(ms).toUTCString();
-    always(
-      answer(429, [
-        ["Date", date(theirs)],
-        ["Retry-After", date(theirs + 9000)],
-      ]),
-    );
+  test.each([200, -200])("a date is by the backend's clock, which is %i days off", async (days) => {
+    const [date, later] = [0, 9000].map((ms) => new Date(STAGE_BEGINS_MS + days * 86_400_000 + ms).toUTCString());
+    const lines = Object.entries({ Date: date ?? "", "Retry-After": later ?? "" });
+    always(answer(429, lines));
     await depart("c1");
     await stage.clock.advance(8999);
     expect(triedFrom(1)).toEqual([]);
