@@ -6,6 +6,8 @@ export class NatsProxy {
   /** Asked about each piece that the server sends; false drops it. */
   passes: (text: string) => boolean = () => true;
   #isHolding = false;
+  /** What the client has said since `holdClient`; null while it passes. */
+  #said: { readonly server: Socket; readonly bytes: Buffer }[] | null = null;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
 
@@ -41,6 +43,22 @@ export class NatsProxy {
     for (const socket of this.#sockets) socket.resume();
   }
 
+  /** Keeps what the client says, until `releaseClient`; what the server says passes. */
+  holdClient(): void {
+    this.#said ??= [];
+  }
+
+  /** What is kept, as text. */
+  get said(): string {
+    return (this.#said ?? []).map(({ bytes }) => bytes.toString("latin1")).join("");
+  }
+
+  releaseClient(): void {
+    const said = this.#said ?? [];
+    this.#said = null;
+    for (const { server, bytes } of said) server.write(bytes);
+  }
+
   /** Ends all connections; the client may come again. */
   cut(): void {
     for (const socket of this.#sockets) socket.destroy();
@@ -53,7 +71,10 @@ export class NatsProxy {
   }
 
   #join(client: Socket, server: Socket): void {
-    client.on("data", (bytes) => server.write(bytes));
+    client.on("data", (bytes: Buffer) => {
+      if (this.#said === null) server.write(bytes);
+      else this.#said.push({ server, bytes });
+    });
     server.on("data", (bytes: Buffer) => {
       if (this.passes(bytes.toString("latin1"))) client.write(bytes);
     });
