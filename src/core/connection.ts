@@ -59,10 +59,14 @@ export class Connection implements ConnectionFacts {
   frameBytes = 0;
   messageAtTick = 0;
 
-  /** The liveness tick of the last received message or pong, and the wheel's bucket it stands in. Set by liveness. */
+  /** The liveness ticks of the last received message or pong, and of the ping that has no answer yet. Set by liveness. */
   heardAtTick = 0;
   pingedAtTick = 0;
+
+  /** Its place on the timing wheel, and its neighbours there. Set by the wheel; -1 while it is not on it. */
   wheelBucket = -1;
+  wheelBefore: Connection | null = null;
+  wheelBehind: Connection | null = null;
 
   constructor(facts: ConnectionFacts) {
     this.connectionId = facts.connectionId;

@@ -164,7 +164,7 @@ export class Lifecycle {
   /** The options have changed: they hold for open connections too. */
   reconfigure(): void {
     this.#liveness.reconfigure();
-    for (const connection of this.#registry.all()) connection.rates = null;
+    for (const connection of this.#registry.values()) connection.rates = null;
   }
 
   /** Gives up the messages in flight and waiting. */

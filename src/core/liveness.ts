@@ -1,5 +1,6 @@
 import type { Connection } from "./connection.ts";
 import type { Clock } from "./ports.ts";
+import { TimingWheel } from "./timing-wheel.ts";
 import { isProgress, Progress, TrafficMeter } from "./traffic.ts";
 
 export interface LivenessOptions {
@@ -74,7 +75,7 @@ export class Liveness {
   readonly #options: LivenessOptions;
   readonly #clock: Clock;
   readonly #onDead: (connection: Connection) => void;
-  #buckets: Set<Connection>[] = [];
+  #wheel = new TimingWheel(1);
   #pingAfterTicks = 1;
   #pongTimeoutTicks = 1;
   #cancel: () => void = () => {};
@@ -83,7 +84,6 @@ export class Liveness {
   readonly #suspects = new Map<Connection, Suspect>();
   /** Up to when ticks have been counted. */
   #tickedAtMs = 0;
-  #count = 0;
 
   /** The options may change later; `reconfigure` follows. */
   constructor(options: LivenessOptions, clock: Clock, onDead: (connection: Connection) => void) {
@@ -102,9 +102,8 @@ export class Liveness {
     this.#pingAfterTicks = Math.ceil(pingAfterMs / tickMs);
     this.#pongTimeoutTicks = Math.ceil(pongTimeoutMs / tickMs);
     const longest = Math.max(this.#pingAfterTicks, this.#pongTimeoutTicks);
-    const connections = this.#buckets.flatMap((bucket) => [...bucket]);
-    this.#buckets = Array.from({ length: longest + 1 }, () => new Set());
-    this.#count = 0;
+    const connections = this.#wheel.takeAll();
+    this.#wheel = new TimingWheel(longest);
     this.#suspects.clear();
     for (const connection of connections) this.add(connection);
     this.#tickMs = tickMs;
@@ -118,7 +117,6 @@ export class Liveness {
   }
 
   add(connection: Connection): void {
-    this.#count++;
     this.heard(connection);
     connection.pingedAtTick = 0;
     this.#placeForPing(connection);
@@ -135,8 +133,7 @@ export class Liveness {
   }
 
   remove(connection: Connection): void {
-    if (this.#buckets[connection.wheelBucket]?.delete(connection) === true) this.#count--;
-    connection.wheelBucket = -1;
+    this.#wheel.remove(connection);
     this.#suspects.delete(connection);
   }
 
@@ -148,22 +145,16 @@ export class Liveness {
   #placeForPing(connection: Connection): void {
     const dueInTicks = this.#pingAfterTicks - (this.#tick - connection.heardAtTick);
     // Half of the buckets, each with three times its share, hold one and a half times everybody: one of those has room.
-    const crowd = Math.max(MIN_CROWD, (CROWD_FACTOR * this.#count) / this.#pingAfterTicks);
+    const crowd = Math.max(MIN_CROWD, (CROWD_FACTOR * this.#wheel.size) / this.#pingAfterTicks);
     let ticks = dueInTicks;
-    while (ticks > 1 && this.#bucketIn(ticks).size >= crowd) ticks--;
+    while (ticks > 1 && this.#wheel.sizeAt(this.#tick + ticks) >= crowd) ticks--;
     // Counts as heard from so much earlier, and as silent for long enough when its turn comes.
     connection.heardAtTick -= dueInTicks - ticks;
     this.#place(connection, ticks);
   }
 
   #place(connection: Connection, ticksFromNow: number): void {
-    const ticks = Math.max(1, ticksFromNow);
-    connection.wheelBucket = (this.#tick + ticks) % this.#buckets.length;
-    this.#bucketIn(ticks).add(connection);
-  }
-
-  #bucketIn(ticks: number): Set<Connection> {
-    return this.#buckets[(this.#tick + ticks) % this.#buckets.length] as Set<Connection>;
+    this.#wheel.place(connection, this.#tick + Math.max(1, ticksFromNow));
   }
 
   #catchUp(): void {
@@ -178,20 +169,20 @@ export class Liveness {
 
   #turn(): void {
     this.#tick++;
-    const due = this.#buckets[this.#tick % this.#buckets.length];
-    if (due === undefined || due.size === 0) return;
-    const visited = [...due];
-    due.clear();
-    let next = 0;
     try {
-      for (const connection of visited) {
-        next++;
-        this.#visit(connection);
-      }
+      this.#visitDue();
     } finally {
       // A bug of ours with one of them is none with the others, which would never be looked at again.
-      for (const connection of visited.slice(next)) this.#place(connection, 1);
+      for (let due = this.#takeDue(); due !== null; due = this.#takeDue()) this.#place(due, 1);
     }
+  }
+
+  #visitDue(): void {
+    for (let due = this.#takeDue(); due !== null; due = this.#takeDue()) this.#visit(due);
+  }
+
+  #takeDue(): Connection | null {
+    return this.#wheel.takeDue(this.#tick);
   }
 
   #visit(connection: Connection): void {
@@ -229,8 +220,6 @@ export class Liveness {
       this.#place(connection, Math.min(leftTicks, Math.ceil(this.#pongTimeoutTicks / 2)));
       return;
     }
-    connection.wheelBucket = -1;
-    this.#count--;
     this.#suspects.delete(connection);
     this.#onDead(connection);
   }

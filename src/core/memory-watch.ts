@@ -154,7 +154,7 @@ export class MemoryWatch {
   #closeLongest(excess: number): void {
     const partial: Holder[] = [];
     const kept: Holder[] = [];
-    for (const connection of this.#registry.all()) {
+    for (const connection of this.#registry.values()) {
       const bytes = this.#partialBytes(connection);
       const keptBytes = connection.clientQuery.length + connection.claims.length;
       if (bytes >= MIN_PARTIAL_BYTES) partial.push({ connection, bytes });

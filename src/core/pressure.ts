@@ -204,7 +204,7 @@ export class Pressure {
     const { maxOutboxBytes, outboxStallTimeoutMs } = this.#options;
     const now = this.#clock.now();
     this.#outboxes.begin();
-    for (const connection of this.#registry.all()) {
+    for (const connection of this.#registry.values()) {
       const { socket } = connection;
       const outboxBytes = socket?.waitingBytes ?? 0;
       const bytes = outboxBytes * OUTBOX_FACTOR + connection.heldBytes;

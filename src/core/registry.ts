@@ -44,6 +44,11 @@ export class Registry {
     return [...this.#connections.values()];
   }
 
+  /** Those of the moment, without a copy. One that leaves meanwhile is not met any more. */
+  values(): IterableIterator<Connection> {
+    return this.#connections.values();
+  }
+
   add(connection: Connection): void {
     this.#connections.set(connection.connectionId, connection);
     const key = hubKey(connection.hub);
