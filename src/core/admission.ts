@@ -143,12 +143,13 @@ export class Admission {
     if (this.#closing) return { kind: "refuse", refusal: shuttingDown() };
     if (client.hasLeft) return { kind: "left" };
     this.#outstanding.begin();
-    if (!(await this.#isWritten(this.#journal.connecting(facts)))) {
+    // The journal keeps what it is given: the connection itself, so that nothing is held twice.
+    const connection = new Connection(facts);
+    if (!(await this.#isWritten(this.#journal.connecting(connection)))) {
       // Nothing was written, so nothing is to be taken back.
       this.#outstanding.end();
       return { kind: "refuse", refusal: journalUnavailable() };
     }
-    const connection = new Connection(facts);
     let departing = false;
     let heldBytes = 0;
     try {

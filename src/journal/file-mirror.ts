@@ -1,4 +1,5 @@
-import { type FactsRow, type Operation, withAges } from "./operation.ts";
+import type { ConnectionFacts } from "../protocol/events.ts";
+import { type Operation, toFactsRow, withAges } from "./operation.ts";
 
 /** How many bytes of waiting disconnects are mirrored; those beyond are in the file alone. */
 const MAX_DUE_BYTES = 16 * 1024 * 1024;
@@ -8,21 +9,17 @@ const DUE_BYTES = 200;
 
 type Due = Extract<Operation, readonly ["due", ...unknown[]]>;
 
-/** A connection's row; `isConnected` once its connect event was answered. */
-interface Live {
-  row: FactsRow;
-  isConnected: boolean;
-}
-
 /**
  * What the journal's file should hold, in memory: a file that is removed or emptied is written anew from it.
  *
- * Bound: an entry for each connection, which shares its strings, and 16 MiB of waiting disconnects that this process was told
+ * Bound: a reference to each connection, and 16 MiB of waiting disconnects that this process was told
  *        of. What an earlier process left, and dead letters, are in the file alone.
- * Cost:  about 150 bytes for each connection.
+ * Cost:  about 40 bytes for each connection.
  */
 export class FileMirror {
-  readonly #live = new Map<string, Live>();
+  /** Those whose connect event has no answer yet, and those whose has: by id. */
+  readonly #connecting = new Map<string, ConnectionFacts>();
+  readonly #connected = new Map<string, ConnectionFacts>();
   readonly #due = new Map<string, Due>();
   #dueBytes = 0;
   /** What is still to be written into a new file; null where nothing is. */
@@ -30,14 +27,16 @@ export class FileMirror {
   /** What was taken and is not written yet. */
   #taken: Operation[] = [];
 
-  /** To be called with each write, in the order in which the file is asked for them. */
+  /** A connection's first write. Its facts are kept as they are, and read when a new file is written. */
+  begin(facts: ConnectionFacts): void {
+    this.#connecting.set(facts.connectionId, facts);
+  }
+
+  /** To be called with each later write, in the order in which the file is asked for them. */
   note(operation: Operation): void {
     switch (operation[0]) {
-      case "connecting":
-        this.#live.set(operation[1][0], { row: operation[1], isConnected: false });
-        break;
       case "connected":
-        this.#connected(operation[1], operation[2]);
+        this.#accept(operation[1], operation[2]);
         break;
       case "due":
         this.#remove(operation[2][0]);
@@ -87,19 +86,22 @@ export class FileMirror {
 
   /** Maps are walked through as they change: what was removed meanwhile is not met, what came is. */
   *#writes(): Generator<readonly Operation[]> {
-    for (const [id, { row, isConnected }] of this.#live) {
-      const begun: Operation = ["connecting", row];
-      yield isConnected ? [begun, ["connected", id, row[2]]] : [begun];
+    // A connection may go from one to the other meanwhile, and never back: in this order it is met.
+    for (const facts of this.#connecting.values()) yield [["connecting", toFactsRow(facts)]];
+    for (const facts of this.#connected.values()) {
+      yield [
+        ["connecting", toFactsRow(facts)],
+        ["connected", facts.connectionId, facts.userId],
+      ];
     }
     for (const due of this.#due.values()) yield [due];
   }
 
-  #connected(id: string, userId: string): void {
-    const live = this.#live.get(id);
-    if (live === undefined) return;
-    const [, hub, before, ...rest] = live.row;
-    if (userId !== before) live.row = [id, hub, userId, ...rest];
-    live.isConnected = true;
+  #accept(id: string, userId: string): void {
+    const facts = this.#connecting.get(id);
+    if (facts === undefined) return;
+    this.#connecting.delete(id);
+    this.#connected.set(id, facts.userId === userId ? facts : { ...facts, userId });
   }
 
   #addDue(due: Due): void {
@@ -110,7 +112,7 @@ export class FileMirror {
   }
 
   #remove(id: string): void {
-    if (this.#live.delete(id)) return;
+    if (this.#connecting.delete(id) || this.#connected.delete(id)) return;
     const due = this.#due.get(id);
     if (due === undefined) return;
     this.#dueBytes -= bytesOf(due);

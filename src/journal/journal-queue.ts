@@ -1,3 +1,4 @@
+import type { ConnectionFacts } from "../protocol/events.ts";
 import { watchFiles } from "../storage/database-file.ts";
 import type { FileWatch } from "../storage/file-watch.ts";
 import { Checkpointer } from "./checkpointer.ts";
@@ -140,8 +141,11 @@ export class JournalQueue {
     return first;
   }
 
-  /** Carries an operation out behind those that were asked before, or keeps it. Errors: see above. */
-  ask(operation: Operation): Promise<Result> {
+  /**
+   * Carries an operation out behind those that were asked before, or keeps it. `connecting`: the facts of that operation, which are
+   * kept until the connection is settled. Errors: see above.
+   */
+  ask(operation: Operation, connecting: ConnectionFacts | null = null): Promise<Result> {
     const { promise, resolve, reject } = Promise.withResolvers<Result>();
     if (this.#closing !== null) {
       if (isKeepable(operation)) resolve(0);
@@ -149,7 +153,8 @@ export class JournalQueue {
     } else if (!this.#isWritable && isDemanding(operation)) {
       reject(refusal(this.#lastFailure));
     } else {
-      this.#mirror.note(operation);
+      if (connecting === null) this.#mirror.note(operation);
+      else this.#mirror.begin(connecting);
       this.#queue.push({ operation, resolve, reject });
       this.#scheduleFlush();
     }

@@ -29,7 +29,7 @@ export class SqliteJournal implements Journal {
   }
 
   async connecting(facts: ConnectionFacts): Promise<void> {
-    await this.#queue.ask(["connecting", toFactsRow(facts)]);
+    await this.#queue.ask(["connecting", toFactsRow(facts)], facts);
   }
 
   async connected(connectionId: string, userId: string): Promise<void> {
