@@ -1,6 +1,7 @@
 import { CLOSE } from "../protocol/close-causes.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
+import { LATIN1_USER } from "../protocol/user-coding.ts";
 import type { Arrivals } from "./arrivals.ts";
 import { type ConnectDecision, decideConnect } from "./connect-decision.ts";
 import { Connection } from "./connection.ts";
@@ -165,7 +166,7 @@ export class Admission {
       }
       if (decision.disconnect !== "none") {
         departing = true;
-        connection.userId = decision.userId;
+        nameUser(connection, decision);
         void this.#departure.send(connection, CLOSE.handshakeFailed, decision.disconnect === "unknown");
       }
       return decision.kind === "refuse" ? { kind: "refuse", refusal: decision.refusal } : decision;
@@ -233,10 +234,12 @@ export class Admission {
    */
   async #accept(connection: Connection, decision: Extract<ConnectDecision, { kind: "accept" }>): Promise<Admitted> {
     const { userId, groups, subprotocol, firstFrame } = decision;
-    connection.userId = userId;
+    nameUser(connection, decision);
     if (groups.length > 0) connection.groups = new GroupNames(groups);
     this.#arrivals.accept(connection);
     const known = this.#membership.prepare(connection);
+    // With what has become known of it; where this write fails, the next does.
+    if (connection.others !== undefined) void this.#isWritten(this.#journal.connecting(connection));
     const written = await this.#isWritten(this.#journal.connected(connection.connectionId, userId));
     if (written && !this.#closing) await known;
     const refused = this.#findRefusal(connection, written);
@@ -272,6 +275,11 @@ export class Admission {
       return false;
     }
   }
+}
+
+function nameUser(connection: Connection, named: { readonly userId: string; readonly isLatin1User?: true }): void {
+  connection.userId = named.userId;
+  if (named.isLatin1User === true) connection.others = LATIN1_USER;
 }
 
 function shuttingDown(): Refusal {

@@ -13,6 +13,8 @@ export type ConnectDecision =
   | {
       readonly kind: "accept";
       readonly userId: string;
+      /** The answer had the user id in bytes that are no UTF-8. */
+      readonly isLatin1User?: true;
       readonly groups: readonly string[];
       readonly subprotocol: string | null;
       readonly firstFrame: Frame | null;
@@ -26,6 +28,7 @@ export type ConnectDecision =
       readonly bodyFault: string | null;
       readonly disconnect: DisconnectDue;
       readonly userId: string;
+      readonly isLatin1User?: true;
     }
   | {
       readonly kind: "refuse";
@@ -33,6 +36,7 @@ export type ConnectDecision =
       readonly disconnect: DisconnectDue;
       /** The user id that the disconnect event carries. */
       readonly userId: string;
+      readonly isLatin1User?: true;
     };
 
 /** What the decision needs to know of the request. */
@@ -50,7 +54,7 @@ export function decideConnect(outcome: UpstreamOutcome, asked: ConnectAsked): Co
       return decideAnswer(outcome, asked);
     case "unrouted":
       if (asked.userId === "") return refuse(noUser(), "none", asked);
-      return { kind: "accept", userId: asked.userId, groups: [], subprotocol: null, firstFrame: null };
+      return { kind: "accept", ...userOf(null, asked), groups: [], subprotocol: null, firstFrame: null };
     case "not-sent":
       return refuse(refusal("upstream_failed", "the upstream is out of reach", "upstream"), "none", asked);
     case "refused":
@@ -85,24 +89,24 @@ function decideAnswer(answer: Extract<UpstreamOutcome, { kind: "answer" }>, aske
   const disconnect = answer.wasRepeated === true ? "unknown" : "none";
   if (status >= 400 && status < 500) {
     const passed = { headers: relayedHeaders(headers), body, bodyFault: null };
-    return { kind: "relay", status, ...passed, disconnect, userId: asked.userId };
+    return { kind: "relay", status, ...passed, disconnect, ...userOf(null, asked) };
   }
   if (status < 200 || status >= 300) {
     const sentence = `the upstream answered with status ${status}`;
     return refuse(refusal("upstream_failed", sentence, "upstream"), disconnect, asked);
   }
   const reply: ConnectReply = parseConnectReply(headers, parseSubprotocols(asked.subprotocols));
-  const userId = reply.userId ?? asked.userId;
+  const user = userOf(reply, asked);
   if (reply.kind === "malformed") {
-    return refuse(refusal("upstream_failed", reply.sentence, "upstream"), "accepted", { userId });
+    return refuse(refusal("upstream_failed", reply.sentence, "upstream"), "accepted", user);
   }
   if (reply.groups.length > asked.maxGroups) {
     const sentence = `the upstream named more groups than limits.maxGroupsPerConnection (${asked.maxGroups})`;
-    return refuse(refusal("upstream_failed", sentence, "maxGroupsPerConnection"), "accepted", { userId });
+    return refuse(refusal("upstream_failed", sentence, "maxGroupsPerConnection"), "accepted", user);
   }
-  if (userId === "") return refuse(noUser(), "accepted", asked);
+  if (user.userId === "") return refuse(noUser(), "accepted", user);
   const { groups, subprotocol } = reply;
-  return { kind: "accept", userId, groups, subprotocol, firstFrame: replyFrame(answer) };
+  return { kind: "accept", ...user, groups, subprotocol, firstFrame: replyFrame(answer) };
 }
 
 /** A status that was seen before things went wrong settles whether the backend took the connection, and a 4xx is the client's. */
@@ -114,10 +118,10 @@ function decideUnknown(outcome: Extract<UpstreamOutcome, { kind: "unknown" }>, a
   const disconnect = isAccepted ? "accepted" : isUnknown ? "unknown" : "none";
   if (status !== null && status >= 400 && status < 500) {
     const passed = { headers: relayedHeaders(headers), body: null, bodyFault: detail };
-    return { kind: "relay", status, ...passed, disconnect, userId: asked.userId };
+    return { kind: "relay", status, ...passed, disconnect, ...userOf(null, asked) };
   }
-  const named = isAccepted ? parseConnectReply(headers, parseSubprotocols(asked.subprotocols)).userId : null;
-  return refuse(unknownRefusal(outcome.cause === "timeout"), disconnect, { userId: named ?? asked.userId });
+  const reply = isAccepted ? parseConnectReply(headers, parseSubprotocols(asked.subprotocols)) : null;
+  return refuse(unknownRefusal(outcome.cause === "timeout"), disconnect, userOf(reply, asked));
 }
 
 function unknownRefusal(timedOut: boolean): Refusal {
@@ -130,6 +134,19 @@ function noUser(): Refusal {
   return refusal("user_required", "neither the token nor the upstream named a user", "X-ASRS-User-Id");
 }
 
-function refuse(refused: Refusal, disconnect: DisconnectDue, { userId }: { userId: string }): ConnectDecision {
-  return { kind: "refuse", refusal: refused, disconnect, userId };
+/** Whom the answer names, else whom the token names. */
+interface NamedUser {
+  readonly userId: string;
+  readonly isLatin1User?: true;
+}
+
+function userOf(reply: ConnectReply | null, asked: ConnectAsked): NamedUser {
+  const named = reply?.userId ?? null;
+  if (reply === null || named === null) return { userId: asked.userId };
+  return reply.isLatin1User === true ? { userId: named, isLatin1User: true } : { userId: named };
+}
+
+function refuse(refused: Refusal, disconnect: DisconnectDue, user: NamedUser): ConnectDecision {
+  const { userId, isLatin1User } = user;
+  return { kind: "refuse", refusal: refused, disconnect, userId, ...(isLatin1User === true && { isLatin1User }) };
 }

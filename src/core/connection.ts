@@ -25,6 +25,8 @@ export class Connection implements ConnectionFacts {
 
   /** Set by admission from the token, then from the connect answer. */
   userId: string;
+  /** Absent but for few, whose records have one field more. Set by admission, with `userId`. */
+  declare others?: string;
   /** Null while it is in none. Set by admission before the connection is registered, then by the registry. */
   groups: GroupNames | null = null;
 

@@ -1,6 +1,7 @@
 import { categoryOf, type MessageEvent, messageEventIdStart, type UpstreamEvent } from "./events.ts";
 import { encodeHeaderValue, type HeaderLine } from "./headers.ts";
 import { percentEncodeForHeader } from "./percent.ts";
+import { encodeUserId } from "./user-coding.ts";
 
 const BEYOND_BYTES = /[^\0-\xff]/;
 
@@ -43,7 +44,7 @@ export function formatLastingHeaders(event: UpstreamEvent, context: Omit<AsrsCon
   if (event.name !== "connect") lines.push(["X-ASRS-Connection-Id", facts.connectionId]);
   lines.push(
     ["X-ASRS-Event", event.name === "connect" ? context.connectEventName : event.name],
-    ["X-ASRS-User-Id", encodeHeaderValue(facts.userId)],
+    ["X-ASRS-User-Id", encodeUserId(facts)],
     ["X-ASRS-User-Claims", facts.claims],
     ["X-ASRS-Signature", context.signature],
   );

@@ -8,6 +8,8 @@ export type ConnectReply =
       readonly kind: "reply";
       /** Null where the answer names no user; then the token's counts. */
       readonly userId: string | null;
+      /** Its bytes were no UTF-8, so they were read as Latin-1. */
+      readonly isLatin1User?: true;
       readonly groups: readonly string[];
       readonly subprotocol: string | null;
     }
@@ -16,6 +18,7 @@ export type ConnectReply =
       readonly sentence: string;
       /** The user that the answer names, for the disconnect event; null where it names none or that is what is wrong. */
       readonly userId: string | null;
+      readonly isLatin1User?: true;
     };
 
 /**
@@ -38,28 +41,42 @@ export function parseConnectReply(headers: HeaderLines, offered: readonly string
   const [userId = null] = userIds;
   if (userId !== null && !isName(userId))
     return malformed("the upstream answered with an X-ASRS-User-Id that is no user id");
+  const isLatin1 = userId !== null && isReadAsLatin1(headers, userId);
+  const user = { userId: userId && ownCopy(userId), ...(isLatin1 && { isLatin1User: true as const }) };
 
   const groups = new Set(values(headers, "x-asrs-connection-group").flatMap(splitList));
   for (const group of groups) {
     if (!isName(group))
-      return malformed("the upstream answered with an X-ASRS-Connection-Group that is no group's name", userId);
+      return malformed("the upstream answered with an X-ASRS-Connection-Group that is no group's name", user);
   }
 
   const chosen = values(headers, "sec-websocket-protocol");
-  if (chosen.length > 1) return malformed("the upstream answered with more than one Sec-WebSocket-Protocol", userId);
+  if (chosen.length > 1) return malformed("the upstream answered with more than one Sec-WebSocket-Protocol", user);
   const subprotocol = chosen[0] ?? null;
-  if (subprotocol === "") return malformed("the upstream answered with a blank Sec-WebSocket-Protocol", userId);
+  if (subprotocol === "") return malformed("the upstream answered with a blank Sec-WebSocket-Protocol", user);
   if (subprotocol !== null && !offered.includes(subprotocol)) {
-    return malformed("the upstream answered with a Sec-WebSocket-Protocol that the client did not offer", userId);
+    return malformed("the upstream answered with a Sec-WebSocket-Protocol that the client did not offer", user);
   }
   // The connection keeps these for as long as it lives.
-  return { kind: "reply", userId: userId && ownCopy(userId), groups: [...groups].map(ownCopy), subprotocol };
+  return { kind: "reply", ...user, groups: [...groups].map(ownCopy), subprotocol };
 }
 
 function values(headers: HeaderLines, name: string): string[] {
   return headerValues(headers, name).map(trimOptionalSpace).map(decodeHeaderValue);
 }
 
-function malformed(sentence: string, userId: string | null = null): ConnectReply {
-  return { kind: "malformed", sentence, userId };
+/** Read as UTF-8, bytes above 0x7F would have become other characters. */
+function isReadAsLatin1(headers: HeaderLines, userId: string): boolean {
+  return !ASCII.test(userId) && headerValues(headers, "x-asrs-user-id").map(trimOptionalSpace).includes(userId);
+}
+
+const ASCII = /^[\0-\x7f]*$/;
+
+const NOBODY = { userId: null };
+
+function malformed(
+  sentence: string,
+  user: { readonly userId: string | null; readonly isLatin1User?: true } = NOBODY,
+): ConnectReply {
+  return { kind: "malformed", sentence, ...user };
 }

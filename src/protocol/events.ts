@@ -26,8 +26,8 @@ export interface ConnectionFacts {
   /** The whole `X-Forwarded-For` value, one char a byte. */
   readonly forwardedFor: string;
   /**
-   * Facts that a newer version of hubwire stored and this one does not know, as the JSON text of an object. They are stored and handed
-   * on unchanged. Absent where there are none.
+   * Facts that few connections have, as the JSON text of an object, those included that a newer version of hubwire stored and this one
+   * does not know. They are stored and handed on unchanged. Absent where there are none. See `user-coding.ts`.
    */
   readonly others?: string;
 }
