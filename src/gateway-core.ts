@@ -17,6 +17,7 @@ import { Pressure } from "./core/pressure.ts";
 import { Redelivery } from "./core/redelivery.ts";
 import { Registry } from "./core/registry.ts";
 import type { RuleStore } from "./core/rule-store.ts";
+import { SecondDisconnects } from "./core/second-disconnects.ts";
 import type { LiveOptions } from "./live-options.ts";
 import type { createLogReport } from "./observe/log.ts";
 import { processMemory } from "./process-memory.ts";
@@ -114,8 +115,10 @@ export function buildCore(
   const pressure: Pressure = new Pressure({ options, registry, clock, memory, close });
   const upstream = buildUpstream(running, pressure, report);
   stack.push(() => upstream.stop());
-  const redelivery = new Redelivery({ options, upstream, journal, clock, timeOfDayMs, random: Math.random, report });
-  const departure = new Departure({ upstream, journal, redelivery, outstanding, clock, timeOfDayMs, report });
+  const seconds = new SecondDisconnects({ journal, timeOfDayMs });
+  const delivery = { options, upstream, journal, seconds, clock, timeOfDayMs, report };
+  const redelivery = new Redelivery({ ...delivery, random: Math.random });
+  const departure = new Departure({ ...delivery, redelivery, outstanding });
   const onExpired = (hub: string, name: string, group: string) =>
     void deliver.leave({ target: { kind: "user", hub, name }, group });
   const onBegun = (hub: string, name: string, group: string) => deliver.begin({ kind: "user", hub, name }, group);

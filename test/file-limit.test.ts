@@ -8,9 +8,9 @@ import { RawWebSocket } from "./support/raw-websocket.ts";
 
 setDefaultTimeout(COMMANDS_TIMEOUT_MS);
 
-/** 64 files are the gateway's own, and a quarter of the others is for calls. */
+/** 64 files are the gateway's own, and a quarter of the others is for calls, two files each. */
 const FILE_LIMIT = 256;
-const CALLS = 48;
+const CALLS = 24;
 const CONNECTIONS = 144;
 
 /** Runs hubwire under a file limit of the test's choosing, with one entry of upstreams. */
@@ -29,7 +29,7 @@ describe("a file limit that is too low for what is configured", () => {
       "warning: limits.maxConnections is lowered from 50000 to 720: the file limit (ulimit -n) is 1024\n",
     );
     expect(said).toContain(
-      "warning: maxConcurrency is lowered to 240 in upstreams[0]: the file limit (ulimit -n) is 1024\n",
+      "warning: maxConcurrency is lowered to 120 in upstreams[0]: the file limit (ulimit -n) is 1024\n",
     );
     expect(code).toBe(0);
   });

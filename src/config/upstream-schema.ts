@@ -135,7 +135,7 @@ export const upstreamSchema = z.strictObject({
   }),
   maxConcurrency: z.int().min(1).max(1_000_000).default(1024).register(optionDocs, {
     unit: "count",
-    doc: "Calls of this entry at the same time. Each holds a socket to the backend. Lowered where the process's file limit does not allow it.",
+    doc: "Calls of this entry at the same time. Each holds a socket to the backend, and as many more may wait for late answers to connect. Lowered where the process's file limit does not allow it.",
   }),
   maxConcurrencyPerAddress: z.int().min(1).max(1_000_000).nullable().default(null).register(optionDocs, {
     unit: "count",

@@ -167,7 +167,8 @@ export class Admission {
       if (decision.disconnect !== "none") {
         departing = true;
         nameUser(connection, decision);
-        void this.#departure.send(connection, CLOSE.handshakeFailed, decision.disconnect === "unknown");
+        const late = decision.kind === "refuse" ? decision.late : undefined;
+        void this.#departure.send(connection, CLOSE.handshakeFailed, decision.disconnect === "unknown", late);
       }
       return decision.kind === "refuse" ? { kind: "refuse", refusal: decision.refusal } : decision;
     } catch (error) {

@@ -1,4 +1,5 @@
-import type { Clock, Journal, Report, Undelivered } from "./ports.ts";
+import { disconnectEvent } from "./disconnect-outcome.ts";
+import type { Clock, Journal, OwedDisconnect, Report, Undelivered } from "./ports.ts";
 
 /** How long dead letters are kept while a process runs, and how often they grow older. Source: PROTOCOL.md, "Dead letters". */
 const DEAD_LETTER_MS = 30 * 86_400_000;
@@ -30,7 +31,7 @@ export class Burial {
     const { journal, report, timeOfDayMs } = this.#parts;
     // For the log alone, so a disk that fails must not keep the event from its end.
     const due = await journal.read(connectionId).catch(() => null);
-    report.deadLetter(describeUndelivered(one, cause, due?.facts.forwardedFor ?? null));
+    report.deadLetter(describeUndelivered(one, cause, due));
     await journal.died(connectionId, { diedAtMs: timeOfDayMs(), cause, keptForMs: 0 });
   }
 
@@ -53,12 +54,13 @@ export class Burial {
   }
 }
 
-/** A disconnect event that the upstream does not get, for the log. */
+/** A disconnect event that the upstream does not get, for the log; `owed` is null where the journal cannot be read. */
 export function describeUndelivered(
   { connectionId, hub }: { readonly connectionId: string; readonly hub: string },
   cause: string,
-  forwardedFor: string | null,
+  owed: OwedDisconnect | null,
 ): Undelivered {
-  const eventId = `${connectionId}.disconnect`;
+  const eventId = owed === null ? `${connectionId}.disconnect` : disconnectEvent(owed).eventId;
+  const forwardedFor = owed?.facts.forwardedFor ?? null;
   return { connectionId, hub, forwardedFor, event: "disconnect", eventId, cause, count: 1 };
 }

@@ -3,7 +3,7 @@ import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
 import { relayedHeaders } from "../protocol/relayed-answer.ts";
 import { replyFrame } from "../protocol/reply-frame.ts";
-import type { Frame, UpstreamOutcome } from "./ports.ts";
+import type { Frame, LateAnswer, UpstreamOutcome } from "./ports.ts";
 
 /** Whether a disconnect event follows a refused connect: `unknown` where the backend may have said 2xx. */
 export type DisconnectDue = "none" | "accepted" | "unknown";
@@ -37,6 +37,8 @@ export type ConnectDecision =
       /** The user id that the disconnect event carries. */
       readonly userId: string;
       readonly isLatin1User?: true;
+      /** Where the event timed out: what comes of its answer after all. */
+      readonly late?: Promise<LateAnswer>;
     };
 
 /** What the decision needs to know of the request. */
@@ -121,7 +123,8 @@ function decideUnknown(outcome: Extract<UpstreamOutcome, { kind: "unknown" }>, a
     return { kind: "relay", status, ...passed, disconnect, ...userOf(null, asked) };
   }
   const reply = isAccepted ? parseConnectReply(headers, parseSubprotocols(asked.subprotocols)) : null;
-  return refuse(unknownRefusal(outcome.cause === "timeout"), disconnect, userOf(reply, asked));
+  const refused = refuse(unknownRefusal(outcome.cause === "timeout"), disconnect, userOf(reply, asked));
+  return outcome.late === undefined ? refused : { ...refused, late: outcome.late };
 }
 
 function unknownRefusal(timedOut: boolean): Refusal {
@@ -146,7 +149,11 @@ function userOf(reply: ConnectReply | null, asked: ConnectAsked): NamedUser {
   return reply.isLatin1User === true ? { userId: named, isLatin1User: true } : { userId: named };
 }
 
-function refuse(refused: Refusal, disconnect: DisconnectDue, user: NamedUser): ConnectDecision {
+function refuse(
+  refused: Refusal,
+  disconnect: DisconnectDue,
+  user: NamedUser,
+): Extract<ConnectDecision, { kind: "refuse" }> {
   const { userId, isLatin1User } = user;
   return { kind: "refuse", refusal: refused, disconnect, userId, ...(isLatin1User === true && { isLatin1User }) };
 }

@@ -2,8 +2,9 @@ import type { CloseCause } from "../protocol/close-causes.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 import { type DisconnectVerdict, disconnectEvent, judgeDisconnect, postDisconnect } from "./disconnect-outcome.ts";
 import type { Outstanding } from "./outstanding.ts";
-import type { Clock, DueDisconnect, Journal, OwedDisconnect, Report, Upstream } from "./ports.ts";
-import type { Attempt, Redelivery } from "./redelivery.ts";
+import type { Clock, DueDisconnect, Journal, LateAnswer, OwedDisconnect, Report, Upstream } from "./ports.ts";
+import type { Attempt, Failure, Redelivery } from "./redelivery.ts";
+import type { SecondDisconnects } from "./second-disconnects.ts";
 
 /** How long after a fault of ours the event is tried again. */
 const FAULT_PAUSE_MS = 1000;
@@ -11,7 +12,7 @@ const FAULT_PAUSE_MS = 1000;
 /**
  * Sends the disconnect event of a connection for the first time, and sees that it is never forgotten.
  *
- *     send ─▶ tried ─┬─ the upstream has it, or does not want it ─▶ journal: settled
+ *     send ─▶ tried ─┬─ the upstream has it, or does not want it ─▶ journal: settled, or a second event may follow
  *                    └─ not delivered ───────────────────────────▶ journal: due, redelivery
  *
  * Order:  after the connection's last message event; the caller sees to that.
@@ -22,6 +23,7 @@ export class Departure {
   readonly #upstream: Upstream;
   readonly #journal: Journal;
   readonly #redelivery: Redelivery;
+  readonly #seconds: SecondDisconnects;
   readonly #outstanding: Outstanding;
   readonly #clock: Clock;
   readonly #timeOfDayMs: () => number;
@@ -32,6 +34,7 @@ export class Departure {
     upstream: Upstream;
     journal: Journal;
     redelivery: Redelivery;
+    seconds: SecondDisconnects;
     outstanding: Outstanding;
     clock: Clock;
     /** Unix time in milliseconds. */
@@ -41,15 +44,43 @@ export class Departure {
     this.#upstream = parts.upstream;
     this.#journal = parts.journal;
     this.#redelivery = parts.redelivery;
+    this.#seconds = parts.seconds;
     this.#outstanding = parts.outstanding;
     this.#clock = parts.clock;
     this.#timeOfDayMs = parts.timeOfDayMs;
     this.#report = parts.report;
   }
 
-  /** Ends what was outstanding for the connection, too. Never rejects. */
-  async send(facts: ConnectionFacts, end: CloseCause, connectOutcomeUnknown = false): Promise<void> {
+  /**
+   * Ends what was outstanding for the connection, too. Never rejects.
+   *
+   * `late`: what comes of the answer to a connect event that timed out. It is outstanding as well.
+   */
+  async send(
+    facts: ConnectionFacts,
+    end: CloseCause,
+    connectOutcomeUnknown = false,
+    late: Promise<LateAnswer> | null = null,
+  ): Promise<void> {
     const owed: OwedDisconnect = { facts, end, connectOutcomeUnknown };
+    if (late !== null) {
+      this.#outstanding.begin();
+      this.#seconds.expect(owed);
+      void this.#awaitLate(facts.connectionId, late);
+    }
+    await this.#deliver(owed);
+    this.#outstanding.end();
+  }
+
+  async #awaitLate(connectionId: string, late: Promise<LateAnswer>): Promise<void> {
+    const second = this.#seconds.answered(connectionId, await late);
+    if (second === "followed") this.#redelivery.follow(connectionId);
+    else if (second !== null) await this.#deliver(second);
+    this.#outstanding.end();
+  }
+
+  async #deliver(owed: OwedDisconnect): Promise<void> {
+    const { facts } = owed;
     this.#underWay.add(owed);
     try {
       const startedAtMs = this.#clock.now();
@@ -59,17 +90,10 @@ export class Departure {
     } catch (error) {
       this.#report.fault("disconnect event", error);
       const failure = { cause: "a fault of the service", waitMs: FAULT_PAUSE_MS, tried: false, isRefusal: false };
-      await this.#redelivery.add(
-        this.#dueNow(owed),
-        { kind: "retry", ...failure },
-        {
-          lane: this.#upstream.laneFor(facts.hub),
-          startedAtMs: this.#clock.now(),
-        },
-      );
+      const attempt = { lane: this.#upstream.laneFor(facts.hub), startedAtMs: this.#clock.now() };
+      await this.#keep(owed, { kind: "retry", ...failure }, attempt);
     } finally {
       this.#underWay.delete(owed);
-      this.#outstanding.end();
     }
   }
 
@@ -84,13 +108,13 @@ export class Departure {
   }
 
   #dueNow(owed: OwedDisconnect): DueDisconnect {
-    return { ...owed, dueSinceMs: this.#timeOfDayMs(), triedForMs: 0, refusedForMs: 0 };
+    return { ...this.#seconds.asWaiting(owed), dueSinceMs: this.#timeOfDayMs(), triedForMs: 0, refusedForMs: 0 };
   }
 
   async #settle(owed: OwedDisconnect, verdict: DisconnectVerdict, attempt: Attempt): Promise<void> {
     const { connectionId, hub, forwardedFor } = owed.facts;
     if (verdict.kind === "retry") {
-      await this.#redelivery.add(this.#dueNow(owed), verdict, attempt);
+      await this.#keep(owed, verdict, attempt);
       return;
     }
     if (verdict.kind === "ended") {
@@ -98,7 +122,15 @@ export class Departure {
       const { cause } = verdict;
       this.#report.undelivered({ connectionId, hub, forwardedFor, event: "disconnect", eventId, cause, count: 1 });
     }
+    const end = this.#seconds.ended(owed);
     // Not waited for: a crash before it is written costs a duplicate, and the upstream knows those by the event's id.
-    void this.#journal.settled(connectionId);
+    if (end === "settle") void this.#journal.settled(connectionId);
+    else if (end !== "keep") await this.#deliver(end);
+  }
+
+  async #keep(owed: OwedDisconnect, failure: Failure, attempt: Attempt): Promise<void> {
+    const due = this.#dueNow(owed);
+    this.#seconds.waits(owed.facts.connectionId);
+    await this.#redelivery.add(due, failure, attempt);
   }
 }

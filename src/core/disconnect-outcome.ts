@@ -35,10 +35,11 @@ export type DisconnectVerdict =
     };
 
 /** The event of a disconnect that is owed; the same id on every try. */
-export function disconnectEvent({ facts, end, connectOutcomeUnknown }: OwedDisconnect): DisconnectEvent {
+export function disconnectEvent({ facts, end, connectOutcomeUnknown, nth }: OwedDisconnect): DisconnectEvent {
   return {
     name: "disconnect",
-    eventId: `${facts.connectionId}.disconnect`,
+    // The second is an event of its own: a backend that remembers ids must take it.
+    eventId: `${facts.connectionId}.disconnect${nth === "second" ? ".2" : ""}`,
     facts,
     closeCode: end.code,
     closeReason: end.reason,

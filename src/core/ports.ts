@@ -49,6 +49,8 @@ export type UpstreamOutcome =
       readonly detail: string;
       /** Set where it was sent twice: the first request may have been acted on. */
       readonly wasRepeated?: true;
+      /** Of a connect event that timed out: what comes of its answer after all. */
+      readonly late?: Promise<LateAnswer>;
       readonly onMessageFailure: MessageFailurePolicy;
     }
   | {
@@ -59,6 +61,12 @@ export type UpstreamOutcome =
     }
   /** No entry of `upstreams` matches the event. */
   | { readonly kind: "unrouted" };
+
+/** What came of an answer that nobody waits for any more: its head, nothing in time, or the process ended before. */
+export type LateAnswer =
+  | { readonly kind: "answer"; readonly status: number; readonly headers: HeaderLines }
+  | { readonly kind: "none" }
+  | { readonly kind: "stopped" };
 
 /** A client whose handshake has not been answered. */
 export interface WaitingClient {
@@ -264,6 +272,8 @@ export interface OwedDisconnect {
   readonly end: CloseCause;
   /** True where the connect event was sent and its answer never came. */
   readonly connectOutcomeUnknown: boolean;
+  /** Which of two events it is, where connect was answered with 2xx after it had timed out; absent where there is one (decision 0038). */
+  readonly nth?: "first" | "second";
 }
 
 /** Ages of a waiting disconnect when they were stored, by the monotonic clocks of all processes that have tried it. */
@@ -359,35 +369,6 @@ export type JournalEntry =
   | { readonly state: "connecting" | "connected"; readonly facts: ConnectionFacts }
   | { readonly state: "due"; readonly due: DueDisconnect }
   | { readonly state: "dead"; readonly letter: Omit<DeadLetter, "place"> };
-
-/**
- * What other nodes have written of their connections, for whoever has taken over the lease of one that is gone.
- *
- * Errors: rejects where the copies cannot be reached; to be called again then. `seize` rejects with `NewerForm` where only a newer
- *         version can read what is there. An unknown node has left nothing.
- */
-export interface NodeJournals {
-  /** Ends that node's writing for ever, should it still be alive, and then reads what it left. */
-  seize(nodeId: string): Promise<JournalEntry[]>;
-  /** Forgets it. What this node has taken into its own journal meanwhile has been copied when this resolves. */
-  forget(nodeId: string): Promise<void>;
-}
-
-/**
- * This node's hold on its name among the nodes, renewed as long as it lives.
- *
- * Source: decision 0013.
- */
-export interface Leases {
-  /**
-   * Takes over the lease of a node that was found gone. False where another node did, or the node came back.
-   *
-   * Errors: rejects where NATS cannot be reached.
-   */
-  claim(nodeId: string): Promise<boolean>;
-  /** Gives up a claimed lease whose work is done; nobody takes it over again. */
-  end(nodeId: string): Promise<void>;
-}
 
 /** What an operator can do with disconnect events that were given up. */
 export interface DeadLetters {

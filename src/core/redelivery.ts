@@ -1,5 +1,6 @@
 import { Burial, describeUndelivered } from "./burial.ts";
 import { type DisconnectVerdict, judgeDisconnect, postDisconnect } from "./disconnect-outcome.ts";
+import { HeldDisconnect, type RetryLimits } from "./held-disconnect.ts";
 import type {
   Clock,
   DeadLetter,
@@ -12,13 +13,10 @@ import type {
   UpstreamLane,
   WaitingDisconnect,
 } from "./ports.ts";
-import { backOffMs, type HeldDisconnect, RetryLane } from "./retry-lane.ts";
+import { RetryLane } from "./retry-lane.ts";
+import type { SecondDisconnects } from "./second-disconnects.ts";
 
-export interface RedeliveryOptions {
-  /** Time spent trying, from the first failure on; then it is a dead letter. 0: at the first failure. */
-  readonly retryForSeconds: number;
-  /** Time spent being refused, from the first of the last tries that were. 0: at the first refusal. */
-  readonly retryRefusedForSeconds: number;
+export interface RedeliveryOptions extends RetryLimits {
   /** For each upstream entry. */
   readonly maxPerSecond: number;
 }
@@ -27,6 +25,7 @@ export interface RedeliveryParts {
   readonly options: RedeliveryOptions;
   readonly upstream: Upstream;
   readonly journal: Journal;
+  readonly seconds: SecondDisconnects;
   readonly clock: Clock;
   /** Unix time in milliseconds. */
   readonly timeOfDayMs: () => number;
@@ -42,7 +41,7 @@ export interface Attempt {
 }
 
 /** A verdict that asks for another try. */
-type Failure = Extract<DisconnectVerdict, { kind: "retry" }>;
+export type Failure = Extract<DisconnectVerdict, { kind: "retry" }>;
 
 /** Waiting events that are held here, about 200 bytes each; more wait in the journal until half of these are gone. */
 const MAX_HELD = 100_000;
@@ -114,24 +113,33 @@ export class Redelivery implements DeadLetters {
 
   /** An event was tried in vain for the first time. Resolves once that would survive a crash. */
   async add(due: DueDisconnect, failure: Failure, attempt: Attempt): Promise<void> {
-    const { facts, triedForMs, refusedForMs } = due;
-    const { connectionId, hub } = facts;
-    const lane = this.#laneOf(hub);
+    const lane = this.#laneOf(due.facts.hub);
     // A reload meanwhile may have brought another entry, of which the failure says nothing.
     const countsFor = lane !== null && lane.upstream === attempt.lane && !this.#stopped;
     // A live event's refusal says nothing of those that wait: their own tries find out.
     if (countsFor && failure.tried) this.#failed(lane, failure, attempt.startedAtMs);
     const place = await this.#parts.journal.due(due);
-    const waiting: WaitingDisconnect = { connectionId, hub, place, triedForMs, refusedForMs };
-    const one = this.#toHeld(waiting);
-    this.#noteRefusal(lane, one, failure);
+    const one = this.#toHeld(due.facts, due);
+    this.#noteFailure(lane, one, failure);
     if (failure.tried && this.#isTimeUp(one, failure.isRefusal)) {
       await this.#bury(one, failure.cause);
-    } else if (this.#fetching || this.#mayHaveMore || this.#held.size >= MAX_HELD) {
+    } else {
+      this.#holdNew(place, one, this.#restMs(one, failure));
+    }
+  }
+
+  /** Connect was answered with 2xx after all, and the journal says so: a second event follows the one that waits. */
+  follow(connectionId: string): void {
+    const one = this.#held.get(connectionId);
+    if (one !== undefined) one.isFollowed = true;
+  }
+
+  #holdNew(place: number, one: HeldDisconnect, restMs = 0): void {
+    if (this.#fetching || this.#mayHaveMore || this.#held.size >= MAX_HELD) {
       // Holding it now would move the last place past others that are still in the journal only.
       this.#fetch();
     } else {
-      this.#hold(place, one, this.#restMs(one, failure));
+      this.#hold(place, one, restMs);
     }
   }
 
@@ -182,7 +190,7 @@ export class Redelivery implements DeadLetters {
       (page) => {
         this.#fetching = false;
         this.#noFetchBeforeMs = Number.NEGATIVE_INFINITY;
-        for (const one of page) this.#hold(one.place, this.#toHeld(one));
+        for (const one of page) this.#found(one);
         if (page.length === PAGE || this.#mayHaveMore) this.#fetch();
       },
       (error) => {
@@ -194,6 +202,12 @@ export class Redelivery implements DeadLetters {
     );
   }
 
+  #found(waiting: WaitingDisconnect): void {
+    if (!this.#parts.seconds.isHeldBack(waiting.connectionId))
+      this.#hold(waiting.place, this.#toHeld(waiting, waiting));
+    else this.#lastPlace = Math.max(this.#lastPlace, waiting.place);
+  }
+
   #hold(place: number, one: HeldDisconnect, restMs = 0): void {
     this.#lastPlace = Math.max(this.#lastPlace, place);
     if (this.#held.has(one.connectionId)) return;
@@ -201,10 +215,8 @@ export class Redelivery implements DeadLetters {
     this.#enqueue(one, restMs);
   }
 
-  #toHeld({ connectionId, hub, triedForMs, refusedForMs }: WaitingDisconnect): HeldDisconnect {
-    const now = this.#parts.clock.now();
-    const refusedSinceMs = refusedForMs === 0 ? null : now - refusedForMs;
-    return { connectionId, hub, triedSinceMs: now - triedForMs, refusedSinceMs, refusedCount: 0 };
+  #toHeld(names: { readonly connectionId: string; readonly hub: string }, ages: RetryAges): HeldDisconnect {
+    return new HeldDisconnect(names, ages, this.#parts.clock.now());
   }
 
   #enqueue(one: HeldDisconnect, restMs = 0): void {
@@ -262,8 +274,7 @@ export class Redelivery implements DeadLetters {
       }
       wasRead = true;
       const outcome = await postDisconnect(upstream, due);
-      const { forwardedFor } = due.facts;
-      await this.#settle(lane, one, judgeDisconnect(outcome, timeOfDayMs()), { startedAtMs, forwardedFor });
+      await this.#settle(lane, one, judgeDisconnect(outcome, timeOfDayMs()), { startedAtMs, due });
     } catch (error) {
       report.fault("disconnect event", error);
       if (wasRead && this.#isTimeUp(one)) {
@@ -282,26 +293,25 @@ export class Redelivery implements DeadLetters {
     lane: RetryLane,
     one: HeldDisconnect,
     verdict: DisconnectVerdict,
-    { startedAtMs, forwardedFor }: { readonly startedAtMs: number; readonly forwardedFor: string },
+    { startedAtMs, due }: { readonly startedAtMs: number; readonly due: DueDisconnect },
   ): Promise<void> {
     if (verdict.kind !== "retry") {
       if (lane.isFailing) this.#parts.report.disconnectsFlowing(lane.upstream.label);
       lane.succeeded();
-      if (verdict.kind === "ended")
-        this.#parts.report.undelivered(describeUndelivered(one, verdict.cause, forwardedFor));
-      this.#finish(one);
+      if (verdict.kind === "ended") this.#parts.report.undelivered(describeUndelivered(one, verdict.cause, due));
+      await this.#finish(one, due);
       return;
     }
     // What shutdown cut off says nothing of the upstream.
     if (this.#stopped) return;
     this.#failed(lane, verdict, startedAtMs);
-    this.#noteRefusal(lane, one, verdict);
+    this.#noteFailure(lane, one, verdict);
     if (verdict.tried && this.#isTimeUp(one, verdict.isRefusal)) {
       await this.#bury(one, verdict.cause);
       return;
     }
     // Stored with each try: the next process goes on counting from here.
-    if (verdict.tried) void this.#parts.journal.tried(one.connectionId, this.#agesOf(one));
+    if (verdict.tried) void this.#parts.journal.tried(one.connectionId, one.agesAt(this.#parts.clock.now()));
     this.#enqueue(one, this.#restMs(one, verdict));
   }
 
@@ -319,43 +329,39 @@ export class Redelivery implements DeadLetters {
     lane.failed({ startedAtMs, nowMs, waitMs, random: random() });
   }
 
-  /** Never a difference of dates: a clock that is set right would end all retries at once, or none of them. */
-  #agesOf({ triedSinceMs, refusedSinceMs }: HeldDisconnect): RetryAges {
-    const now = this.#parts.clock.now();
-    return { triedForMs: now - triedSinceMs, refusedForMs: refusedSinceMs === null ? 0 : now - refusedSinceMs };
-  }
-
-  /** A refusal has a limit of its own. */
   #isTimeUp(one: HeldDisconnect, isRefused = false): boolean {
-    const { retryForSeconds, retryRefusedForSeconds } = this.#parts.options;
-    const { triedForMs, refusedForMs } = this.#agesOf(one);
-    return isRefused ? refusedForMs >= retryRefusedForSeconds * 1000 : triedForMs >= retryForSeconds * 1000;
+    return one.isTimeUp(this.#parts.options, this.#parts.clock.now(), isRefused);
   }
 
-  #noteRefusal(lane: RetryLane | null, one: HeldDisconnect, { tried, isRefusal, cause }: Failure): void {
+  #noteFailure(lane: RetryLane | null, one: HeldDisconnect, { tried, isRefusal, cause }: Failure): void {
     if (!tried) return;
-    const isNews = isRefusal && one.refusedCount === 0 && lane?.isRefusing === false;
-    if (isNews) this.#parts.report.disconnectRefused(lane.upstream.label, cause);
-    one.refusedSinceMs = isRefusal ? (one.refusedSinceMs ?? this.#parts.clock.now()) : null;
-    one.refusedCount = isRefusal ? one.refusedCount + 1 : 0;
+    const isFirstRefusal = one.failed({ isRefusal, nowMs: this.#parts.clock.now() });
+    if (isFirstRefusal && lane?.isRefusing === false) {
+      this.#parts.report.disconnectRefused(lane.upstream.label, cause);
+    }
   }
 
-  /** How long an event waits before its next try although its entry takes others. */
-  #restMs(one: HeldDisconnect, { isRefusal, waitMs }: Failure): number {
+  #restMs(one: HeldDisconnect, { isRefusal, waitMs, tried }: Failure): number {
     if (!isRefusal) return 0;
-    const { options, random } = this.#parts;
-    const pauseMs = Math.max(waitMs ?? 0, backOffMs(one.refusedCount, random()));
-    // The last try is made when the time is up, not up to half a minute later.
-    return Math.min(pauseMs, options.retryRefusedForSeconds * 1000 - this.#agesOf(one).refusedForMs);
+    const { options, clock, random } = this.#parts;
+    return one.restMs(options, { nowMs: clock.now(), waitMs, random: random(), tried });
   }
 
-  #finish(one: HeldDisconnect): void {
+  async #finish(one: HeldDisconnect, tried: DueDisconnect): Promise<void> {
+    const { journal, seconds, timeOfDayMs } = this.#parts;
+    // The journal has learned meanwhile that another follows, and of which user.
+    const due = one.isFollowed ? ((await journal.read(one.connectionId)) ?? tried) : tried;
+    const end = seconds.ended(due);
     this.#held.delete(one.connectionId);
-    void this.#parts.journal.settled(one.connectionId);
+    if (end === "settle") void journal.settled(one.connectionId);
+    if (end === "settle" || end === "keep") return;
+    const second = { ...end, dueSinceMs: timeOfDayMs(), triedForMs: 0, refusedForMs: 0 };
+    this.#holdNew(await journal.due(second), this.#toHeld(second.facts, second));
   }
 
   #bury(one: HeldDisconnect, cause: string): Promise<void> {
     this.#held.delete(one.connectionId);
+    this.#parts.seconds.died(one.connectionId);
     return this.#burial.bury(one, cause);
   }
 

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { CoreStage, STAGE_BEGINS_MS, someFacts } from "../../test/support/core-stage.ts";
 import { answer, refused } from "../../test/support/scripted-upstream.ts";
+import { HeldDisconnect } from "./held-disconnect.ts";
 import type { DueDisconnect, UpstreamOutcome } from "./ports.ts";
 import { RetryLane } from "./retry-lane.ts";
 
@@ -133,6 +134,28 @@ test("another outcome meanwhile ends the count of refusals, and one that was not
   expect(stage.report.dead).toMatchObject([{ connectionId: "c1" }]);
 });
 
+test("an event that was refused, and waits for a breaker to close, has its turn first: only another refusal ends it", async () => {
+  always(answer(404));
+  await depart("c1");
+  if (stage.upstream.lane !== null) stage.upstream.lane.isBreakerOpen = true;
+  always(refused());
+  await stage.clock.advance(400_000);
+  expect(stage.report.dead).toEqual([]);
+  if (stage.upstream.lane !== null) stage.upstream.lane.isBreakerOpen = false;
+  always(answer(204));
+  await stage.clock.advance(31_000);
+  expect([stage.report.dead, stage.redelivery.waitingCount]).toEqual([[], 0]);
+});
+
+test("an event whose address has its share of the places is tried about once a second, and never given up for that", async () => {
+  stage.options.retryRefusedForSeconds = 0;
+  always(refused({ cause: "address-concurrency", retryAfterSeconds: 1 }));
+  await depart("c1");
+  await stage.clock.advance(10_000);
+  expect(tried().length).toBeWithin(8, 13);
+  expect([stage.report.dead, stage.redelivery.waitingCount]).toEqual([[], 1]);
+});
+
 test("the time that an earlier process was refused counts, and the time between them does not", async () => {
   always(answer(404));
   await stage.journal.due(due("c1", { dueSinceMs: 0, triedForMs: 500_000, refusedForMs: 200_000 }));
@@ -170,7 +193,7 @@ test("a reload tries refused events at once: it may have mended what was refused
 
 test("a lane whose only event is at rest is not forgotten", () => {
   const lane = new RetryLane({ label: "upstreams[0]", maxConcurrency: 8, isBreakerOpen: false }, 10, 0);
-  const one = { connectionId: "c1", hub: "chat", triedSinceMs: 0, refusedSinceMs: 0, refusedCount: 1 };
+  const one = new HeldDisconnect({ connectionId: "c1", hub: "chat" }, { triedForMs: 0, refusedForMs: 0 }, 0);
   lane.rest(one, 950);
   expect([lane.canBeForgotten(0), lane.take(900)]).toEqual([false, null]);
   expect(lane.take(1000)).toBe(one);

@@ -1,12 +1,6 @@
+import { backOffMs, type HeldDisconnect, MAX_BACK_OFF_MS } from "./held-disconnect.ts";
 import type { UpstreamLane } from "./ports.ts";
 import { RateAllowance } from "./rate.ts";
-
-/** Pauses between failures in a row: this, doubled each time, up to the next. Source: the issue of the journal. */
-const FIRST_BACK_OFF_MS = 500;
-const MAX_BACK_OFF_MS = 30_000;
-
-/** A pause is this share of itself at least; the rest is drawn, so that many gateways do not come back at the same time. */
-const JITTER_FLOOR = 0.5;
 
 /** While the entry's breaker is open one waiting event is tried this often: it is the breaker's probe. */
 const PROBE_INTERVAL_MS = 1000;
@@ -16,24 +10,6 @@ const PLACES_SHARE = 1 / 4;
 
 /** Refused events that wait are looked for in steps of this length. */
 const REST_STEP_MS = 100;
-
-/** A waiting disconnect as it is held in memory. */
-export interface HeldDisconnect {
-  readonly connectionId: string;
-  readonly hub: string;
-  /** When its retries began, had all of them been made by this process: by the clock, so it may lie before the process's start. */
-  readonly triedSinceMs: number;
-  /** The same for the last tries, which were refused; null where the last was not. */
-  refusedSinceMs: number | null;
-  /** How many of its last tries were refused, in this process. */
-  refusedCount: number;
-}
-
-/** The pause after so many failures in a row. `random` is below 1. */
-export function backOffMs(failuresInRow: number, random: number): number {
-  const fullMs = Math.min(MAX_BACK_OFF_MS, FIRST_BACK_OFF_MS * 2 ** (failuresInRow - 1));
-  return fullMs * (JITTER_FLOOR + (1 - JITTER_FLOOR) * random);
-}
 
 /**
  * The disconnect events that wait for one upstream entry, and when the next may be tried.

@@ -4,8 +4,9 @@ import { settled } from "../../test/support/fake-clock.ts";
 import { answer } from "../../test/support/scripted-upstream.ts";
 import { NewerForm } from "../protocol/forms.ts";
 import { endOldConnections } from "./lost-lease.ts";
-import type { JournalEntry, Leases, NodeJournals } from "./ports.ts";
+import type { JournalEntry } from "./ports.ts";
 import { listKnown, Takeover } from "./takeover.ts";
+import type { Leases, NodeJournals } from "./takeover-ports.ts";
 
 /** The other nodes' leases and journals, and every step that was asked for, in order. */
 class OtherNodes implements Leases, NodeJournals {
@@ -111,6 +112,15 @@ describe("taking over a node", () => {
     expect(await stage.journal.deadLetters(0, 10)).toMatchObject([
       { cause: "status 500", diedAtMs: STAGE_BEGINS_MS, keptForMs: 86_400_000, triedForMs: 3_600_000 },
     ]);
+  });
+
+  test("sends the second event of a connect that had timed out there, with its own id", async () => {
+    const [, , due] = LEFT;
+    if (due?.state !== "due") throw new Error("no due entry");
+    others.left.set("gone", [{ state: "due", due: { ...due.due, nth: "second" } }]);
+    await takeover.takeOver("gone");
+    await stage.clock.advance(1000);
+    expect(stage.upstream.calls.map(({ event }) => event.eventId)).toEqual(["c.disconnect.2"]);
   });
 
   test("goes on counting how long the backend has refused an event", async () => {

@@ -1,7 +1,8 @@
 import { CLOSE } from "../protocol/close-causes.ts";
 import { NewerForm } from "../protocol/forms.ts";
-import type { Journal, JournalEntry, Leases, NodeJournals, Report } from "./ports.ts";
+import type { Journal, JournalEntry, Report } from "./ports.ts";
 import type { Redelivery } from "./redelivery.ts";
+import type { Leases, NodeJournals } from "./takeover-ports.ts";
 
 /** Entries of another node that are written to this one's journal at once. */
 const CHUNK = 1000;

@@ -137,6 +137,7 @@ describe.each(JOURNAL_KINDS)("%s", (_name, create) => {
       dueSinceMs: 1.5,
       triedForMs: 2.5,
       refusedForMs: 1.5,
+      nth: "second",
     });
     await journal.connecting(due.facts);
     const place = await journal.due(due);
@@ -268,6 +269,10 @@ describe.each(JOURNAL_KINDS)("%s", (_name, create) => {
     expect(await journal.deadLetters(0, 9)).toMatchObject([ages]);
     await journal.revive(null, NOW_MS);
     expect(await journal.read("c1")).toEqual(dueOf("c1"));
+    await journal.due(dueOf("c3", { nth: "first" }));
+    await journal.died("c3", { diedAtMs: NOW_MS, cause: "500", keptForMs: 0 });
+    await journal.revive(["c3"], NOW_MS);
+    expect(await journal.read("c3")).toEqual(dueOf("c3", { nth: "first" }));
   });
 
   test("does in order what is called in one turn", async () => {

@@ -103,6 +103,16 @@ test("a journal of version 2 has how long each event has been tried, and none of
   ]);
 });
 
+test("a journal of version 3 has how long each event was refused, and each is the only one", async () => {
+  using earlier = new EarlierDataDir("version-3", "killed");
+  const journal = await open(earlier.dataDir);
+  expect(await journal.waiting(0, 9)).toMatchObject([
+    { connectionId: "due-1", triedForMs: 5000, refusedForMs: 3000 },
+    { connectionId: "due-2", triedForMs: 0, refusedForMs: 0 },
+  ]);
+  expect(await journal.read("due-1")).not.toHaveProperty("nth");
+});
+
 describe("a journal of a newer version", () => {
   test.each(ENDINGS)("%s: stops the start and keeps every byte of the folder", async (ending) => {
     using earlier = new EarlierDataDir("version-1", "closed");

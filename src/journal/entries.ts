@@ -144,8 +144,9 @@ export class JournalEntries {
 
   revive(connectionIds: readonly string[] | null, nowMs: number): number {
     const letters = this.#chosen(connectionIds);
-    for (const { facts, end, connectOutcomeUnknown } of letters) {
-      this.due({ facts, end, connectOutcomeUnknown, dueSinceMs: nowMs, ...NEW_AGES });
+    for (const { facts, end, connectOutcomeUnknown, nth } of letters) {
+      const owed = { facts, end, connectOutcomeUnknown, ...(nth === undefined ? {} : { nth }) };
+      this.due({ ...owed, dueSinceMs: nowMs, ...NEW_AGES });
     }
     return letters.length;
   }

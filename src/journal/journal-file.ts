@@ -17,6 +17,7 @@ import { type DeadRow, type DueRow, type JournalStatements, prepareStatements } 
 import {
   type BatchOutcome,
   fromFactsRow,
+  fromNthCode,
   journalPath,
   type Operation,
   PLACES_AT_ONCE,
@@ -179,9 +180,9 @@ export class JournalFile {
       case "connected":
         return statements.connected.run(operation[1], operation[2]).changes;
       case "due": {
-        const [, place, facts, [code, reason, unknown, sinceMs, ...ages]] = operation;
+        const [, place, facts, [code, reason, unknown, ...rest]] = operation;
         this.#reservePlaces(statements, place);
-        return statements.due.run(...facts, code, reason, unknown ? 1 : 0, sinceMs, ...ages, place).changes;
+        return statements.due.run(...facts, code, reason, unknown ? 1 : 0, ...rest, place).changes;
       }
       case "tried":
         return statements.tried.run(operation[1], ...operation[2]).changes;
@@ -302,6 +303,7 @@ function toDue(row: DueRow): DueDisconnect {
     dueSinceMs,
     triedForMs: row.triedForMs,
     refusedForMs: row.refusedForMs,
+    ...fromNthCode(row.nthCode),
   };
 }
 

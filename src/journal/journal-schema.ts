@@ -46,6 +46,9 @@ const AGES_AND_OTHER_FACTS = `
 /** See `RetryAges.refusedForMs`. */
 const REFUSED_FOR = "ALTER TABLE connections ADD COLUMN refused_for_ms REAL NOT NULL DEFAULT 0";
 
+/** See `OwedDisconnect.nth`: 0 where it is absent, 1 and 2. */
+const NTH = "ALTER TABLE connections ADD COLUMN nth INTEGER NOT NULL DEFAULT 0";
+
 /**
  * The journal's tables, version by version. A released migration never changes.
  *
@@ -60,4 +63,5 @@ export const MIGRATIONS: readonly Migration[] = [
   },
   (database) => void database.run(AGES_AND_OTHER_FACTS),
   (database) => void database.run(REFUSED_FOR),
+  (database) => void database.run(NTH),
 ];

@@ -3,7 +3,8 @@ import { STATE } from "./journal-schema.ts";
 
 const DUE_COLUMNS = `id, hub, user_id AS userId, claims, client_query AS clientQuery, forwarded_for AS forwardedFor,
   other_facts AS otherFacts, close_code AS closeCode, close_reason AS closeReason, connect_unknown AS connectUnknown,
-  due_since_ms AS dueSinceMs, tried_for_ms AS triedForMs, refused_for_ms AS refusedForMs`;
+  due_since_ms AS dueSinceMs, tried_for_ms AS triedForMs, refused_for_ms AS refusedForMs,
+  nth AS nthCode`;
 
 /** A disconnect that is owed, as a row. */
 export interface DueRow {
@@ -20,6 +21,7 @@ export interface DueRow {
   readonly dueSinceMs: number;
   readonly triedForMs: number;
   readonly refusedForMs: number;
+  readonly nthCode: number;
 }
 
 /** A disconnect that was given up, as a row. */
@@ -42,8 +44,8 @@ export interface WaitingRow {
 /** Facts in the order of `FactsRow`. */
 type FactsColumns = [string, string, string, string, string, string, string];
 
-/** Close code and reason, whether the connect outcome is unknown, due since, tried for, refused for, place. */
-type DueColumns = [...FactsColumns, number, string, number, number, number, number, number];
+/** Close code and reason, whether the connect outcome is unknown, due since, tried for, refused for, nth, place. */
+type DueColumns = [...FactsColumns, number, string, number, number, number, number, number, number];
 
 /** The statements of a journal's file, ready to run. */
 export interface JournalStatements {
@@ -87,8 +89,8 @@ function prepareWrites(database: Database) {
     ),
     due: database.prepare<unknown, DueColumns>(
       `INSERT OR REPLACE INTO connections (id, hub, user_id, claims, client_query, forwarded_for, other_facts,
-         close_code, close_reason, connect_unknown, due_since_ms, tried_for_ms, refused_for_ms, place, state)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ${STATE.due})`,
+         close_code, close_reason, connect_unknown, due_since_ms, tried_for_ms, refused_for_ms, nth, place, state)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ${STATE.due})`,
     ),
     tried: database.prepare<unknown, [string, number, number]>(
       `UPDATE connections SET tried_for_ms = ?2, refused_for_ms = ?3 WHERE id = ?1 AND state = ${STATE.due}`,

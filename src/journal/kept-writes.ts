@@ -1,11 +1,12 @@
 import type { DeadLetter, DueDisconnect, WaitingDisconnect } from "../core/ports.ts";
 import {
-  fromAgesRow,
   fromFactsRow,
+  fromNthCode,
   type KeepableWrite,
   type Operation,
   toAgesRow,
   toFactsRow,
+  toNthCode,
   withAges,
 } from "./operation.ts";
 
@@ -175,7 +176,12 @@ export async function readPages<Row extends { readonly place: number }>(parts: {
 export function dueWrite(place: number, due: DueDisconnect): Due {
   const { facts, end, connectOutcomeUnknown, dueSinceMs } = due;
   const ages = toAgesRow(due);
-  return ["due", place, toFactsRow(facts), [end.code, end.reason, connectOutcomeUnknown, dueSinceMs, ...ages]];
+  return [
+    "due",
+    place,
+    toFactsRow(facts),
+    [end.code, end.reason, connectOutcomeUnknown, dueSinceMs, ...ages, toNthCode(due)],
+  ];
 }
 
 function idOf(write: OneWrite): string {
@@ -189,11 +195,13 @@ function idOf(write: OneWrite): string {
   }
 }
 
-function toWaiting([, place, [connectionId, hub], [, , , , ...ages]]: Due): WaitingDisconnect {
-  return { connectionId, hub, place, ...fromAgesRow(ages) };
+function toWaiting([, place, [connectionId, hub], [, , , , triedForMs, refusedForMs]]: Due): WaitingDisconnect {
+  return { connectionId, hub, place, triedForMs, refusedForMs };
 }
 
-function toDue([, , facts, [code, reason, connectOutcomeUnknown, dueSinceMs, ...ages]]: Due): DueDisconnect {
+function toDue([, , facts, row]: Due): DueDisconnect {
+  const [code, reason, connectOutcomeUnknown, dueSinceMs, triedForMs, refusedForMs, nthCode] = row;
   const end = { code, reason };
-  return { facts: fromFactsRow(facts), end, connectOutcomeUnknown, dueSinceMs, ...fromAgesRow(ages) };
+  const ages = { triedForMs, refusedForMs };
+  return { facts: fromFactsRow(facts), end, connectOutcomeUnknown, dueSinceMs, ...ages, ...fromNthCode(nthCode) };
 }

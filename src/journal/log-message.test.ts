@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { logOf, VERSIONS } from "../../test/support/earlier-versions.ts";
 import { dueOf, factsOf, statesOf } from "../../test/support/log-stage.ts";
-import type { JournalEntry } from "../core/ports.ts";
+import type { DueDisconnect, JournalEntry } from "../core/ports.ts";
 import {
   formatEntry,
   formatMessage,
@@ -27,14 +27,20 @@ const ALL_FACTS = fc.oneof(
   FACTS,
   fc.tuple(FACTS, TEXT).map(([facts, text]) => ({ ...facts, others: JSON.stringify({ text }) })),
 );
-const DUE = fc.record({
-  facts: ALL_FACTS,
-  end: fc.record({ code: fc.nat(), reason: TEXT }),
-  connectOutcomeUnknown: fc.boolean(),
-  dueSinceMs: fc.double({ noNaN: true, noDefaultInfinity: true }).filter((time) => !Object.is(time, -0)),
-  triedForMs: fc.nat(),
-  refusedForMs: fc.nat(),
-});
+const NTH = fc.constantFrom<Pick<DueDisconnect, "nth">>({}, { nth: "first" }, { nth: "second" });
+const DUE = fc
+  .tuple(
+    NTH,
+    fc.record({
+      facts: ALL_FACTS,
+      end: fc.record({ code: fc.nat(), reason: TEXT }),
+      connectOutcomeUnknown: fc.boolean(),
+      dueSinceMs: fc.double({ noNaN: true, noDefaultInfinity: true }).filter((time) => !Object.is(time, -0)),
+      triedForMs: fc.nat(),
+      refusedForMs: fc.nat(),
+    }),
+  )
+  .map(([nth, due]) => ({ ...due, ...nth }));
 const ENTRY: fc.Arbitrary<JournalEntry> = fc.oneof(
   fc.record({ state: fc.constantFrom("connecting" as const, "connected" as const), facts: ALL_FACTS }),
   fc.record({ state: fc.constant("due" as const), due: DUE }),
@@ -128,11 +134,15 @@ describe("a message of a log", () => {
     ]);
   });
 
-  test("of form 2 without the time of refusals, as earlier versions write it, has never been refused", () => {
+  test("of form 2 without what this version adds, as earlier ones write it, was not refused and is the only event", () => {
     const [, batch = new Uint8Array()] = logOf("version-2");
     const [due, dead] = parseMessage(batch)?.records.map(({ change }) => change) ?? [];
     expect(due).toMatchObject({ due: { triedForMs: 5000, refusedForMs: 0 } });
     expect(dead).toMatchObject({ letter: { triedForMs: 5000, keptForMs: 7, refusedForMs: 0 } });
+    const [, later = new Uint8Array()] = logOf("version-3");
+    const [only] = parseMessage(later)?.records.map(({ change }) => change) ?? [];
+    expect(only).toMatchObject({ due: { triedForMs: 5000, refusedForMs: 3000 } });
+    expect(JSON.stringify([due, dead, only])).not.toContain("nth");
   });
 
   test("brings every entry through as it was, whatever its strings hold", () => {

@@ -2,7 +2,7 @@ import type { DueDisconnect, JournalEntry } from "../core/ports.ts";
 import type { CloseCause } from "../protocol/close-causes.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 import { NEWEST_FORM, OLDEST_FORM } from "../protocol/forms.ts";
-import { type FactsRow, fromFactsRow, toFactsRow } from "./operation.ts";
+import { type FactsRow, fromFactsRow, fromNthCode, toFactsRow, toNthCode } from "./operation.ts";
 
 /** What a message of a node's log is. After a fence its node writes no more. */
 export type LogMessageKind = "batch" | "snapshot" | "fence";
@@ -44,7 +44,8 @@ export interface EntryForm {
  *
  * Shape:  JSON: code and facts row; code, facts row and end; code, id and user; code and id. Form 2 adds at their ends: to facts what
  *         only newer versions know, to a due or dead entry for how long it was retried, to a dead one for how long it was kept, and
- *         to both for how long it had been refused. The last may be absent: earlier versions of form 2 do not write it.
+ *         to both for how long it had been refused and which of two events it is. The last two may be absent: earlier versions
+ *         of form 2 do not write them.
  */
 export function formatEntry(entry: JournalEntry, { form, keptForMs }: EntryForm): string {
   const rowOf = form === OLDEST_FORM ? toOldRow : toFactsRow;
@@ -57,11 +58,12 @@ export function formatEntry(entry: JournalEntry, { form, keptForMs }: EntryForm)
         CODE.due,
         rowOf(entry.due.facts),
         ...endOf(entry.due),
-        ...agesIn(form, entry.due.triedForMs, entry.due.refusedForMs),
+        ...addedIn(form, entry.due.triedForMs, entry.due.refusedForMs, toNthCode(entry.due)),
       ]);
     case "dead": {
       const { facts, diedAtMs, cause, triedForMs, refusedForMs } = entry.letter;
-      const death = [diedAtMs, cause, ...agesIn(form, triedForMs, keptForMs, refusedForMs)];
+      const added = addedIn(form, triedForMs, keptForMs, refusedForMs, toNthCode(entry.letter));
+      const death = [diedAtMs, cause, ...added];
       return JSON.stringify([CODE.dead, rowOf(facts), ...endOf(entry.letter), ...death]);
     }
   }
@@ -121,8 +123,12 @@ function toOldRow(facts: ConnectionFacts): readonly string[] {
   return toFactsRow(facts).slice(0, 6);
 }
 
-function agesIn(form: number, ...agesMs: readonly number[]): readonly number[] {
-  return form === OLDEST_FORM ? [] : agesMs;
+function addedIn(form: number, ...added: readonly number[]): readonly number[] {
+  return form === OLDEST_FORM ? [] : added;
+}
+
+function isNthCode(value: unknown): value is number {
+  return value === 0 || value === 1 || value === 2;
 }
 
 function isAge(value: unknown): value is number {
@@ -152,13 +158,15 @@ function readEntry(facts: ConnectionFacts, row: readonly unknown[], form: number
   if (typeof closeCode !== "number" || typeof reason !== "string") return null;
   if (typeof connectOutcomeUnknown !== "boolean" || typeof dueSinceMs !== "number") return null;
   const end: CloseCause = { code: closeCode, reason };
-  const ageAt = (index: number) => (form === OLDEST_FORM ? 0 : row[index]);
-  const triedForMs = ageAt(code === CODE.due ? 6 : 8);
-  const refusedForMs = ageAt(code === CODE.due ? 7 : 10) ?? 0;
-  if (!isAge(triedForMs) || !isAge(refusedForMs)) return null;
-  const due: DueDisconnect = { facts, end, connectOutcomeUnknown, dueSinceMs, triedForMs, refusedForMs };
+  const numberAt = (index: number) => (form === OLDEST_FORM ? 0 : row[index]);
+  const triedForMs = numberAt(code === CODE.due ? 6 : 8);
+  const refusedForMs = numberAt(code === CODE.due ? 7 : 10) ?? 0;
+  const nthCode = numberAt(code === CODE.due ? 8 : 11) ?? 0;
+  if (!isAge(triedForMs) || !isAge(refusedForMs) || !isNthCode(nthCode)) return null;
+  const ages = { triedForMs, refusedForMs };
+  const due: DueDisconnect = { facts, end, connectOutcomeUnknown, dueSinceMs, ...ages, ...fromNthCode(nthCode) };
   if (code === CODE.due) return { state: "due", due };
-  const keptForMs = ageAt(9);
+  const keptForMs = numberAt(9);
   if (code !== CODE.dead || !isAge(keptForMs) || typeof diedAtMs !== "number" || typeof cause !== "string") return null;
   return { state: "dead", letter: { ...due, diedAtMs, cause, keptForMs } };
 }

@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
-import type { JournalEntry, NodeJournals } from "../core/ports.ts";
+import type { JournalEntry } from "../core/ports.ts";
+import type { NodeJournals } from "../core/takeover-ports.ts";
 import { isConnectionId } from "../protocol/connection-id.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 import { NEWEST_FORM, NewerForm, OLDEST_FORM } from "../protocol/forms.ts";

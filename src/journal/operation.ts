@@ -1,12 +1,20 @@
 import { join } from "node:path";
-import type { DeadLetter, Death, DueDisconnect, RetryAges, WaitingDisconnect } from "../core/ports.ts";
+import type { DeadLetter, Death, DueDisconnect, OwedDisconnect, RetryAges, WaitingDisconnect } from "../core/ports.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 
 /** A connection's facts as a row of strings: id, hub, user id, claims, query, forwarded-for, others. */
 export type FactsRow = readonly [string, string, string, string, string, string, string];
 
 /** What a waiting disconnect is beside its facts. */
-export type DueEnd = readonly [code: number, reason: string, unknown: boolean, sinceMs: number, ...ages: AgesRow];
+export type DueEnd = readonly [
+  code: number,
+  reason: string,
+  unknown: boolean,
+  sinceMs: number,
+  triedForMs: number,
+  refusedForMs: number,
+  nthCode: number,
+];
 
 /** `RetryAges` as a row. */
 export type AgesRow = readonly [triedForMs: number, refusedForMs: number];
@@ -97,16 +105,21 @@ export function isDemanding(operation: Operation): operation is DemandingWrite {
 
 /** A due disconnect that is so old by now. */
 export function withAges(due: DueWrite, ages: AgesRow): DueWrite {
-  const [name, place, facts, [code, reason, unknown, sinceMs]] = due;
-  return [name, place, facts, [code, reason, unknown, sinceMs, ...ages]];
+  const [name, place, facts, [code, reason, unknown, sinceMs, , , nthCode]] = due;
+  return [name, place, facts, [code, reason, unknown, sinceMs, ...ages, nthCode]];
+}
+
+/** `OwedDisconnect.nth` as a number. */
+export function toNthCode({ nth }: Pick<OwedDisconnect, "nth">): number {
+  return nth === undefined ? 0 : nth === "first" ? 1 : 2;
+}
+
+export function fromNthCode(code: number): Pick<OwedDisconnect, "nth"> {
+  return code === 1 ? { nth: "first" } : code === 2 ? { nth: "second" } : {};
 }
 
 export function toAgesRow({ triedForMs, refusedForMs }: RetryAges): AgesRow {
   return [triedForMs, refusedForMs];
-}
-
-export function fromAgesRow([triedForMs, refusedForMs]: AgesRow): RetryAges {
-  return { triedForMs, refusedForMs };
 }
 
 export function toFactsRow(facts: ConnectionFacts): FactsRow {

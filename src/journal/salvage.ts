@@ -35,6 +35,7 @@ const COLUMNS = [
   "kept_from_ms",
   "other_facts",
   "refused_for_ms",
+  "nth",
 ];
 
 /** The places of a file that holds more connections than there will ever be; beyond, numbers lose their last digits. */

@@ -146,6 +146,7 @@ const SAMPLES: Samples<Report> = {
   breakerOpened: one,
   breakerClosed: one,
   tokenFailed: two,
+  lateAnswerDropped: one,
   recovered: () => [1],
   rulesDamaged: two,
   rulesLost: one,

@@ -7,6 +7,7 @@ export interface EntryReport {
   breakerOpened(entry: string): void;
   breakerClosed(entry: string): void;
   tokenFailed(entry: string, detail: string): void;
+  lateAnswerDropped(entry: string): void;
 }
 
 /** What the journal reports; declared here for the same reason. */
@@ -157,6 +158,8 @@ function createServiceReport(
     fault: (where, error) => writeFault(lines, error, { where }),
     breakerOpened: (entry) => say("warn", "circuit breaker opened", { entry }),
     breakerClosed: (entry) => say("info", "circuit breaker closed", { entry }),
+    lateAnswerDropped: (entry) =>
+      say("warn", "too many connect events timed out: the oldest one's answer is not waited for", { entry }),
     tokenFailed: (entry, detail) => say("warn", "no token for the upstream", { entry, detail }),
     recovered: (count) => say("warn", "connections of an earlier run: their disconnect events are sent now", { count }),
     journalAbsent: (reason) =>

@@ -25,62 +25,62 @@ test("what is configured is had where the file limit allows it", () => {
 
 test("connections are lowered to what is left beside the calls and the process's own files", () => {
   expect(fit(20_000)).toEqual({
-    connections: 20_000 - 64 - 1024,
+    connections: 20_000 - 64 - 2 * 1024,
     calls: [1024],
-    warnings: ["limits.maxConnections is lowered from 50000 to 18912: the file limit (ulimit -n) is 20000"],
+    warnings: ["limits.maxConnections is lowered from 50000 to 17888: the file limit (ulimit -n) is 20000"],
   });
 });
 
 test("calls take no more than a quarter where not everything fits, so that most files are for connections", () => {
   expect(fit(1024)).toEqual({
     connections: 720,
-    calls: [240],
+    calls: [120],
     warnings: [
       "limits.maxConnections is lowered from 50000 to 720: the file limit (ulimit -n) is 1024",
-      "maxConcurrency is lowered to 240 in upstreams[0]: the file limit (ulimit -n) is 1024",
+      "maxConcurrency is lowered to 120 in upstreams[0]: the file limit (ulimit -n) is 1024",
     ],
   });
 });
 
 test("calls take what few connections leave", () => {
-  expect(fit(1024, { maxConnections: 100 })).toMatchObject({ connections: 100, calls: [860] });
+  expect(fit(1024, { maxConnections: 100 })).toMatchObject({ connections: 100, calls: [430] });
 });
 
 test("twenty entries share what calls may take, and connections are not lowered to 1", () => {
   const { connections, calls, warnings } = fit(20_000, { upstreams: entries(20) });
-  expect(calls).toEqual(new Array(20).fill(249));
-  expect(connections).toBe(20_000 - 64 - 20 * 249);
-  expect(warnings[1]).toStartWith("maxConcurrency is lowered to 249 in upstreams[0], upstreams[1],");
+  expect(calls).toEqual(new Array(20).fill(124));
+  expect(connections).toBe(20_000 - 64 - 2 * 20 * 124);
+  expect(warnings[1]).toStartWith("maxConcurrency is lowered to 124 in upstreams[0], upstreams[1],");
 });
 
 test("an entry that asks for less keeps that, and leaves the rest to the others", () => {
   const upstreams = [...entries(1, { maxConcurrency: 8 }), ...entries(2)];
   const { calls, warnings } = fit(1024, { upstreams });
-  expect(calls).toEqual([8, 116, 116]);
+  expect(calls).toEqual([8, 56, 56]);
   expect(warnings[1]).toContain("in upstreams[1], upstreams[2]:");
 });
 
 test("an address keeps its part of the places that are lowered", () => {
   const upstreams = entries(1, { maxConcurrency: 1000, maxConcurrencyPerAddress: 500 });
   const { config } = fitFileLimit(parseConfig({ upstreams }), 1024);
-  expect(config.upstreams[0]).toMatchObject({ maxConcurrency: 240, maxConcurrencyPerAddress: 120 });
+  expect(config.upstreams[0]).toMatchObject({ maxConcurrency: 120, maxConcurrencyPerAddress: 60 });
 });
 
 test("every entry has a place, however many there are", () => {
-  const { calls } = fit(400, { upstreams: entries(200) });
+  const { calls } = fit(600, { upstreams: entries(200) });
   expect(calls).toEqual(new Array(200).fill(1));
 });
 
 test("no configuration uses more files than the limit allows", () => {
   for (const limit of [200, 333, 1000, 4096, 65_536]) {
-    for (const count of [0, 1, 3, 50]) {
+    for (const count of [0, 1, 3, 30]) {
       for (const clientCert of [false, true]) {
         const tls = { certFile: "c", keyFile: "k", clientCaFile: "ca", clientCert: "require" };
         const listen = clientCert ? { tls } : {};
         // Three files for each connection: 64 of them do not fit into the smallest limits.
         if (clientCert && limit < 400) continue;
         const { connections, calls } = fit(limit, { upstreams: entries(count), listen });
-        expect(64 + connections * (clientCert ? 3 : 1) + calls.reduce((sum, one) => sum + one, 0)).toBeWithin(
+        expect(64 + connections * (clientCert ? 3 : 1) + calls.reduce((sum, one) => sum + 2 * one, 0)).toBeWithin(
           1,
           limit + 1,
         );
@@ -96,16 +96,16 @@ test("a second listener has 64 files of its own", () => {
 
 describe("fewer than 64 connections", () => {
   test("are refused with the numbers, and 64 are not", () => {
-    expect(fit(149).connections).toBe(64);
-    expect(() => fit(148)).toThrow(
-      "the file limit (ulimit -n) of 148 has room for 63 connections, and at least 64 are needed: 64 for the gateway itself, 21 for calls to upstreams, 1 for each connection. Raise the limit, or set limits.maxConnections to 63 or less",
+    expect(fit(148).connections).toBe(64);
+    expect(() => fit(147)).toThrow(
+      "the file limit (ulimit -n) of 147 has room for 63 connections, and at least 64 are needed: 64 for the gateway itself, 20 for calls to upstreams, 1 for each connection. Raise the limit, or set limits.maxConnections to 63 or less",
     );
   });
 
   test("are taken where maxConnections asks for no more", () => {
-    expect(fit(148, { maxConnections: 63 })).toMatchObject({ connections: 63, calls: [21] });
-    expect(fit(66, { maxConnections: 1 })).toMatchObject({ connections: 1, calls: [1] });
-    expect(() => fit(65, { maxConnections: 1 })).toThrow("has room for 0 connections, and at least 1 are needed");
+    expect(fit(147, { maxConnections: 63 })).toMatchObject({ connections: 63, calls: [10] });
+    expect(fit(67, { maxConnections: 1 })).toMatchObject({ connections: 1, calls: [1] });
+    expect(() => fit(66, { maxConnections: 1 })).toThrow("has room for 0 connections, and at least 1 are needed");
   });
 });
 

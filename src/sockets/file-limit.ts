@@ -10,6 +10,9 @@ const RESERVED_PER_LISTENER = 64;
 /** With fewer connections than this a gateway is of no use, unless so few were asked for. */
 const MIN_CONNECTIONS = 64;
 
+/** A call that has timed out can keep its socket for a late answer, while another call has its place. */
+const FILES_PER_CALL = 2;
+
 /** The part of the files that calls to upstreams may have, where not everything fits. */
 const CALLS_SHARE = 0.25;
 
@@ -25,7 +28,7 @@ export interface FittedConfig {
  * limit allows.
  *
  * Why:    at the limit Bun spins at 100 % without a word, so the configured bounds must lie below it.
- * Shape:  calls to upstreams have a quarter of the files, and more where connections leave more; of too few calls each entry
+ * Shape:  a call has two files, its own and one for a late answer. Calls to upstreams have a quarter of the files, and more where connections leave more; of too few calls each entry
  *         has an equal part, or all that it asks for if that is less.
  * Errors: throws where fewer than 64 connections fit, or than were asked for if that is less, with the numbers.
  * Source: docs/decisions/0030-the-file-limit-is-shared.md.
@@ -38,13 +41,13 @@ export function fitFileLimit(config: Config, limit = readFileLimit()): FittedCon
   const free = limit - own;
   const wanted = upstreams.map(({ maxConcurrency }) => maxConcurrency);
   const left = Math.max(Math.floor(free * CALLS_SHARE), free - limits.maxConnections * perConnection);
-  const callsEach = levelOf(wanted, Math.max(left, upstreams.length));
+  const callsEach = levelOf(wanted, Math.max(Math.floor(left / FILES_PER_CALL), upstreams.length));
   const maxConcurrency = wanted.map((calls) => Math.min(calls, callsEach));
-  const calls = maxConcurrency.reduce((sum, count) => sum + count, 0);
-  const fitting = Math.max(0, Math.floor((free - calls) / perConnection));
+  const callFiles = FILES_PER_CALL * maxConcurrency.reduce((sum, count) => sum + count, 0);
+  const fitting = Math.max(0, Math.floor((free - callFiles) / perConnection));
   const needed = Math.min(MIN_CONNECTIONS, limits.maxConnections);
   if (fitting < needed) {
-    const parts = `${own} for the gateway itself, ${calls} for calls to upstreams, ${perConnection} for each connection`;
+    const parts = `${own} for the gateway itself, ${callFiles} for calls to upstreams, ${perConnection} for each connection`;
     throw new Error(
       `the file limit (ulimit -n) of ${limit} has room for ${fitting} connections, and at least ${needed} are needed: ${parts}. Raise the limit${fitting > 0 ? `, or set limits.maxConnections to ${fitting} or less` : ""}`,
     );

@@ -10,6 +10,7 @@ import type { Deadlines } from "./deadlines.ts";
 import type { ResolveHost } from "./destination.ts";
 import { HttpClient } from "./http-client.ts";
 import { HttpDate } from "./http-date.ts";
+import { LateAnswers } from "./late-answers.ts";
 import { Limiter, placesPerAddress } from "./limiter.ts";
 import { MessageStarts } from "./message-starts.ts";
 import { formatOpening } from "./request-bytes.ts";
@@ -24,6 +25,8 @@ export interface UpstreamReport {
   breakerClosed(entry: string): void;
   /** The token that proves who calls could not be had or renewed. */
   tokenFailed(entry: string, detail: string): void;
+  /** Too many connect events have timed out: the answer to the oldest is not waited for any more. */
+  lateAnswerDropped(entry: string): void;
 }
 
 /** What all entries share. */
@@ -73,6 +76,7 @@ export class Backend implements UpstreamLane {
   readonly breaker: Breaker;
   readonly authorizer: Authorizer;
   readonly client: HttpClient;
+  readonly lateAnswers: LateAnswers;
   /** The header lines that every request begins with. */
   readonly opening: string;
   readonly messageStarts: MessageStarts;
@@ -98,6 +102,11 @@ export class Backend implements UpstreamLane {
     const isLast = keepAliveMs === 0 || maxIdleSockets === 0;
     this.opening = formatOpening(origin.host, context.userAgent, { isLast });
     this.messageStarts = new MessageStarts(this.template, this.opening, context.spellHub);
+    this.lateAnswers = new LateAnswers({
+      deadlines: context.deadlines,
+      maxWaiting: maxConcurrency,
+      onDropped: () => context.report.lateAnswerDropped(this.label),
+    });
     const { clock, resolve, maxResponseBytes: maxBodyBytes } = context;
     const { hold, fits } = context;
     const held = { ...(hold === undefined ? {} : { hold }), ...(fits === undefined ? {} : { fits }) };

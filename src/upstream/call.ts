@@ -10,6 +10,7 @@ import { copyOf, NO_BYTES } from "./byte-gatherer.ts";
 import type { Waiting } from "./deadlines.ts";
 import { isEventId } from "./event-id.ts";
 import { Exchange, type ExchangeOwner, type HttpAnswer, type HttpOutcome, lostAnswer } from "./exchange.ts";
+import { MAX_GRACE_MS } from "./late-answers.ts";
 import { formatRequest } from "./request-bytes.ts";
 import { fillUrlTemplate } from "./url-template.ts";
 import type { AddressShare, PlaceSeeker } from "./waiting-line.ts";
@@ -128,11 +129,31 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
     } else if (this.#stage === "waiting") {
       this.#refuse(this.#boundOnPlaces);
     } else if (this.#exchange !== null) {
+      if (this.event.name === "connect" && this.#waitForLate(this.#exchange, nowMs)) return;
       const { written, seen } = this.#exchange.cut();
-      const detail = `no whole answer within ${this.#backend.entry.timeoutMs} ms`;
+      const detail = lateDetail(this.#backend.entry.timeoutMs);
       if (written) this.onExchangeEnd(lostAnswer("timeout", seen, detail));
       else this.onExchangeEnd({ kind: "not-sent", detail: "not connected within the entry's timeoutMs" });
     }
+  }
+
+  /** The call ends as timed out, and its answer is waited for without it. False where none can come. */
+  #waitForLate(exchange: Exchange, nowMs: number): boolean {
+    const { lateAnswers, entry } = this.#backend;
+    const answered = lateAnswers.wait(exchange, nowMs + Math.min(entry.timeoutMs, MAX_GRACE_MS));
+    if (answered === null) return false;
+    this.#giveBack("failure", nowMs);
+    this.#listener.onOutcome({
+      kind: "unknown",
+      cause: "timeout",
+      status: null,
+      detail: lateDetail(entry.timeoutMs),
+      ...(exchange.repeated ? { wasRepeated: true } : {}),
+      onMessageFailure: entry.onMessageFailure,
+      // An entry that a reload has replaced keeps its sockets until then.
+      late: answered.finally(() => this.#leave(this.#backend)),
+    });
+    return true;
   }
 
   /** Ends the call whatever its stage. */
@@ -262,6 +283,10 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
     if (hadPlace) limiter.release(this);
     else limiter.leave(this);
   }
+}
+
+function lateDetail(timeoutMs: number): string {
+  return `no whole answer within ${timeoutMs} ms`;
 }
 
 function asRepeated({ kind, status, headers, contentType, body, text }: HttpAnswer): UpstreamOutcome {

@@ -87,6 +87,11 @@ export class ContentDecoding implements ExchangeCarrier {
     return this.#answer;
   }
 
+  /** The answer is there. */
+  linger(): boolean {
+    return false;
+  }
+
   /** Ends it, and its exchange with it. */
   stop(): void {
     this.#fail("abandoned", "the upstream client was stopped");

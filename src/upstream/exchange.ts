@@ -63,11 +63,13 @@ export interface CutExchange {
 export interface ExchangeCarrier {
   /** Ends the work on the exchange without an outcome; returns what it has seen of the answer. */
   drop(): SeenHead | null;
+  /** Whether it goes on reading for an answer although the time for it is over; false where it has seen some of it, or none can come. */
+  linger(): boolean;
 }
 
 /** One request and the wait for its answer, over one or two sockets. */
 export class Exchange {
-  readonly owner: ExchangeOwner;
+  owner: ExchangeOwner;
   /** The request stands in these bytes from `start` to `end`. */
   bytes: Uint8Array;
   start: number;
@@ -102,6 +104,13 @@ export class Exchange {
     this.bytes = copyOf(this.bytes, this.start, this.end);
     this.start = 0;
     this.end = this.bytes.length;
+  }
+
+  /** The time is over, and an answer that still comes is another owner's. False where none can come: then nothing has changed. */
+  linger(owner: ExchangeOwner): boolean {
+    if (this.carrier?.linger() !== true) return false;
+    this.owner = owner;
+    return true;
   }
 
   /** Gives the exchange up: its socket is destroyed and the owner hears no more of it. */

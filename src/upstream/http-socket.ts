@@ -110,6 +110,14 @@ export class HttpSocket implements ExchangeCarrier {
     return seen;
   }
 
+  /** A fresh socket that waits for an answer that may never come says no more about the backend's workers. */
+  linger(): boolean {
+    if (this.#state !== "busy" || this.#unsent !== null || this.#parser === null || this.#parser.seen !== null)
+      return false;
+    this.#endSilence();
+    return true;
+  }
+
   /** Ends the connection, and its exchange with it. */
   stop(): void {
     const exchange = this.#exchange;

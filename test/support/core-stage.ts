@@ -20,6 +20,7 @@ import type {
 import { Pressure, type PressureOptions } from "../../src/core/pressure.ts";
 import { Redelivery, type RedeliveryOptions } from "../../src/core/redelivery.ts";
 import { Registry } from "../../src/core/registry.ts";
+import { SecondDisconnects } from "../../src/core/second-disconnects.ts";
 import { MemoryJournal } from "../../src/journal/memory.ts";
 import type { CloseCause } from "../../src/protocol/close-causes.ts";
 import { subjectOf, type Target } from "../../src/protocol/envelope.ts";
@@ -265,9 +266,11 @@ export class CoreStage {
     this.options = all;
     const timeOfDayMs = () => STAGE_BEGINS_MS + clock.now() - this.#beganAtMs + this.clockSetByMs;
     const random = () => this.random;
-    this.redelivery = new Redelivery({ options: all, upstream, journal, clock, timeOfDayMs, random, report });
+    const seconds = new SecondDisconnects({ journal, timeOfDayMs });
+    const delivery = { options: all, upstream, journal, seconds, clock, timeOfDayMs, report };
+    this.redelivery = new Redelivery({ ...delivery, random });
     const { redelivery } = this;
-    this.departure = new Departure({ upstream, journal, redelivery, outstanding, clock, timeOfDayMs, report });
+    this.departure = new Departure({ ...delivery, redelivery, outstanding });
     this.membership = new Membership({
       registry,
       broker: this.broker,

@@ -114,6 +114,7 @@ export function startUpstream(
     report: {
       breakerOpened: (entry) => reported.push(`opened ${entry}`),
       breakerClosed: (entry) => reported.push(`closed ${entry}`),
+      lateAnswerDropped: (entry) => reported.push(`late answer dropped ${entry}`),
       tokenFailed: (entry, detail) => reported.push(`token ${entry}: ${detail}`),
     },
     ...overrides,
