@@ -174,7 +174,7 @@ const limitsSchema = z.strictObject({
   }),
   maxBufferedBytes: bytes(268_435_456, 1, 1024 * GIB).register(optionDocs, {
     unit: "bytes",
-    doc: "Waiting in the whole process: messages in flight and in inboxes (256 bytes each beyond the payload), outboxes, bodies of REST calls, answers on their way. Past 80 % clients that read too slowly, and those whose messages were not answered for 2 s, are closed with 1013, then new clients and sends through the API get 503; past it, or after 5 s past 80 %, the connections that hold most are closed. Incomplete messages are not counted: when the process has grown by 1.5 times this (at least 128 MiB, and 8 KiB for each connection), new clients and sends get 503 and clients in the middle of a message are closed, then those with the longest queries and claims.",
+    doc: "Waiting in the whole process: messages in flight and in inboxes (256 bytes each beyond the payload), their requests until these are written, outboxes, bodies of REST calls, answers on their way. Past half of it clients with messages that wait are read no further. Past 80 % clients that read too slowly, and those whose messages were not answered for 2 s, are closed with 1013, then new clients and sends through the API get 503; past it, or after 5 s past 80 %, the connections that hold most are closed. Incomplete messages are not counted: when the process has grown by 1.5 times this (at least 128 MiB, and 8 KiB for each connection), new clients and sends get 503 and clients in the middle of a message are closed, then those with the longest queries and claims.",
   }),
   maxGroupsPerConnection: count(1024, 1, 1_000_000).register(optionDocs, {
     unit: "count",

@@ -3,6 +3,7 @@ import type { ConnectionFacts } from "../protocol/events.ts";
 import type { GroupNames } from "./group-names.ts";
 import type { HeldFrames } from "./held-frames.ts";
 import type { Inbox } from "./inbox.ts";
+import type { MessageInFlight } from "./message-call.ts";
 import type { ClientSocket } from "./ports.ts";
 import type { SendRates } from "./send-rates.ts";
 
@@ -43,8 +44,8 @@ export class Connection implements ConnectionFacts {
   /** Another node answers for it, which has taken over this node's lease: no further event is posted for it. Set by lost-lease. */
   isDisowned = false;
 
-  /** Whether a message call is under way. Set by dispatch. */
-  inFlight = false;
+  /** The message whose call is under way. Set by dispatch. */
+  inFlight: MessageInFlight | null = null;
   /** Bytes of its messages, the one in flight and those behind it. Set by pressure, told by dispatch. */
   heldBytes = 0;
   /** The messages behind the one in flight; null while there are none. Set by dispatch. */

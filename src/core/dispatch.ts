@@ -70,13 +70,13 @@ export class Dispatch implements MessageOwner {
   }
 
   received(connection: Connection, message: InboundMessage): void {
-    if (connection.inFlight) {
+    if (connection.inFlight !== null) {
       this.#enqueue(connection, message);
       return;
     }
-    connection.inFlight = true;
+    const posted = this.#begin(connection, message);
     this.#pressure.holdMessage(connection, message.payload.length + MESSAGE_BYTES);
-    this.#post(connection, message);
+    this.#send(posted);
   }
 
   /** A message's call is over. */
@@ -94,7 +94,7 @@ export class Dispatch implements MessageOwner {
       return;
     }
     if (next === undefined) this.#rest(connection);
-    else this.#post(connection, next);
+    else this.#send(this.#begin(connection, next));
   }
 
   /** A bug of ours ended a message's call: the connection's order cannot be kept. */
@@ -112,12 +112,12 @@ export class Dispatch implements MessageOwner {
   /** To be called when the connection's socket has closed. */
   closed(connection: Connection): void {
     this.#paused.delete(connection);
-    if (!connection.inFlight) {
+    if (connection.inFlight === null) {
       this.#onDrained(connection);
       return;
     }
     connection.drainUntil = this.#clock.now() + this.#options.inboxDrainTimeoutMs;
-    if (connection.inbox !== null) this.#pressure.draining(connection, () => this.#discardQueue(connection));
+    this.#pressure.draining(connection, () => this.#discardQueue(connection));
   }
 
   /** Gives up every message in flight or waiting, now and from now on. */
@@ -138,21 +138,23 @@ export class Dispatch implements MessageOwner {
     // Too many bytes in the whole process may just have ended this connection.
     if (connection.socket === null || connection.inbox === null) return;
     // While much waits in the whole process, nothing more is read from a client that has sent ahead.
-    if (connection.inbox.paused || !(connection.inbox.isFull || this.#pressure.isHigh)) return;
+    if (connection.inbox.paused || !(connection.inbox.isFull || this.#pressure.isFilling)) return;
     connection.inbox.paused = true;
     connection.inbox.progressAt = this.#clock.now();
     this.#paused.add(connection);
     connection.socket.pause();
   }
 
-  #post(connection: Connection, message: InboundMessage): void {
+  #begin(connection: Connection, message: InboundMessage): PostedMessage {
     connection.messageCount++;
-    this.#send(new PostedMessage(connection, connection.messageCount, message, this));
+    const posted = new PostedMessage(connection, connection.messageCount, message, this);
+    connection.inFlight = posted;
+    return posted;
   }
 
   #send(message: PostedMessage): void {
     try {
-      this.#upstream.post(message, message);
+      message.call = this.#upstream.post(message, message);
     } catch (bug) {
       this.onFault(message, bug);
     }
@@ -160,7 +162,7 @@ export class Dispatch implements MessageOwner {
 
   /** No call is under way for the connection any more. */
   #rest(connection: Connection): void {
-    connection.inFlight = false;
+    connection.inFlight = null;
     if (connection.end !== null) this.#pressure.drained(connection);
     this.#discardWaiting(connection);
     if (connection.end !== null && connection.socket === null) this.#onDrained(connection);
@@ -220,7 +222,7 @@ export class Dispatch implements MessageOwner {
     if (inbox === null) return undefined;
     const message = inbox.shift();
     inbox.progressAt = this.#clock.now();
-    if (inbox.paused && (this.#pressure.isHigh ? inbox.count === 0 : inbox.isRelaxed)) {
+    if (inbox.paused && (this.#pressure.isFilling ? inbox.count === 0 : inbox.isRelaxed)) {
       inbox.paused = false;
       this.#paused.delete(connection);
       connection.socket?.resume();

@@ -255,7 +255,7 @@ describe("what a connection owns", () => {
     const { inbox, inFlight, heldBytes, groups } = connection;
     expect({ inbox, inFlight, heldBytes, groups }).toEqual({
       inbox: null,
-      inFlight: false,
+      inFlight: null,
       heldBytes: 0,
       groups: null,
     });

@@ -157,7 +157,7 @@ export class Lifecycle {
 
   /** Ends a connection: at once where no call is in flight, else when its answer has been delivered. */
   closeAfterCall(connection: Connection, cause: CloseCause): void {
-    if (connection.inFlight) this.#dispatch.closeAfterCall(connection, cause);
+    if (connection.inFlight !== null) this.#dispatch.closeAfterCall(connection, cause);
     else this.close(connection, cause);
   }
 

@@ -2,6 +2,7 @@ import type { CloseCause } from "../protocol/close-causes.ts";
 import type { Envelope, Question, Target } from "../protocol/envelope.ts";
 import type { ConnectionFacts, MessageEvent, UpstreamEvent } from "../protocol/events.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
+import type { MessageCall } from "./message-call.ts";
 
 /**
  * The core's view of the outside: what it needs, as small as it needs it. Adapters implement these.
@@ -13,10 +14,7 @@ export type MessageFailurePolicy = "close" | "ignore";
 /** Why a request that was sent (at least one byte of it) brought no usable answer. */
 export type UnknownCause = "timeout" | "reset" | "malformed" | "too-large" | "abandoned";
 
-/**
- * Why an event was not tried: the entry's circuit breaker is open, no place came free within `maxWaitMs`, or none of those that the
- * client's address may have.
- */
+/** Why an event was not tried: the breaker is open, or no place came free within `maxWaitMs`, of all or of the client's address. */
 export type RefusalCause = "breaker" | "concurrency" | "address-concurrency";
 
 /** A whole HTTP answer, whatever its status; interim 1xx answers are skipped, a final 101 is an answer. */
@@ -97,8 +95,11 @@ export interface Upstream {
    * `not-sent`. What has been sent goes on.
    */
   call(event: UpstreamEvent, client?: WaitingClient): Promise<UpstreamOutcome>;
-  /** The same without a promise, for messages, of which there are many. The listener hears of one end, never before this returns. */
-  post(event: MessageEvent, listener: OutcomeListener): void;
+  /**
+   * The same without a promise, for messages, of which there are many: null where no entry takes it. The listener hears of one end,
+   * never before this returns.
+   */
+  post(event: MessageEvent, listener: OutcomeListener): MessageCall | null;
   /** Ends every message call in flight with `unknown`, cause `abandoned`. Shutdown uses it so that disconnects still go out. */
   abandonMessages(): void;
   /** The entry that a hub's disconnect events go to as things stand; null where none takes them. */

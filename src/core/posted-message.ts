@@ -1,7 +1,10 @@
 import { type MessageEvent, messageEventId } from "../protocol/events.ts";
 import type { Connection } from "./connection.ts";
 import type { InboundMessage } from "./inbox.ts";
+import type { MessageCall, MessageInFlight } from "./message-call.ts";
 import type { OutcomeListener, UpstreamOutcome } from "./ports.ts";
+
+const NO_BYTES = new Uint8Array();
 
 /** Who acts on what became of a message. */
 export interface MessageOwner {
@@ -10,14 +13,16 @@ export interface MessageOwner {
 }
 
 /** A message of a client on its way to the upstream: its event, and the one who hears how it ended. */
-export class PostedMessage implements MessageEvent, OutcomeListener {
+export class PostedMessage implements MessageEvent, OutcomeListener, MessageInFlight {
   readonly name = "message";
   readonly facts: Connection;
   readonly number: number;
-  readonly payload: Uint8Array;
+  payload: Uint8Array;
   readonly binary: boolean;
   /** How often it was posted again, since provably none of it was sent. Set by dispatch. */
   repeats = 0;
+  /** The last call for it. Set by dispatch. */
+  call: MessageCall | null = null;
   readonly #owner: MessageOwner;
 
   constructor(connection: Connection, number: number, { payload, binary }: InboundMessage, owner: MessageOwner) {
@@ -31,6 +36,17 @@ export class PostedMessage implements MessageEvent, OutcomeListener {
   /** Formed when it is asked for: nearly all messages go without. */
   get eventId(): string {
     return messageEventId(this.facts.connectionId, this.number);
+  }
+
+  letPayloadGo(): number {
+    const { length } = this.payload;
+    if (length === 0 || this.call?.forgoRepeat() !== true) return 0;
+    this.payload = NO_BYTES;
+    return length;
+  }
+
+  giveUp(): void {
+    this.call?.abandon();
   }
 
   onOutcome(outcome: UpstreamOutcome): void {

@@ -5,6 +5,7 @@ import { Outboxes } from "./outboxes.ts";
 import type { Clock } from "./ports.ts";
 import type { Registry } from "./registry.ts";
 import { Shortage } from "./shortage.ts";
+import { Unanswered } from "./unanswered.ts";
 
 export interface PressureOptions {
   /** What may wait for one client that does not read. */
@@ -18,11 +19,20 @@ export interface PressureOptions {
 /** Past this share of `maxBufferedBytes` no new clients are let in. */
 const HIGH_SHARE = 0.8;
 
+/**
+ * Past this share clients that have sent ahead are read no further. What many of them have sent may come in one turn of the event loop,
+ * up to half a megabyte of each: it must fit below the bound.
+ */
+const FILLING_SHARE = 0.5;
+
 /** Bun's buffer for a client doubles when it grows, so it may take twice what it holds. */
 export const OUTBOX_FACTOR = 2;
 
 /** Past 80 %, a client of whose messages none was answered for this long is not waited for. */
-const STUCK_INBOX_MS = 2000;
+const STUCK_MS = 2000;
+
+/** A client is not closed for a message in flight that is smaller: its end would free next to nothing. */
+const MIN_STUCK_BYTES = 1024;
 
 /** How many looks there are at least while one client's bound fills up. */
 const LOOKS_PER_BOUND = 4;
@@ -44,7 +54,11 @@ export interface MemoryBound {
 interface Holder {
   readonly connection: Connection;
   readonly outboxBytes: number;
-  readonly bytes: number;
+}
+
+/** Messages may have been let go since the holder was found. */
+function bytesOf({ connection, outboxBytes }: Holder): number {
+  return outboxBytes * OUTBOX_FACTOR + connection.heldBytes;
 }
 
 /**
@@ -52,9 +66,11 @@ interface Holder {
  *
  *     a client's outbox past maxOutboxBytes      ─▶ it is cut: slow consumer
  *     no progress for outboxStallTimeoutMs       ─▶ it is cut: slow consumer
- *     the process past 80 % of maxBufferedBytes  ─▶ clients that read too slowly are cut, the largest outboxes first; clients of
- *                                                   whose messages none was answered for 2 s are closed, and what they
- *                                                   sent is discarded; reading pauses earlier (`isHigh`)
+ *     the process past half of maxBufferedBytes  ─▶ clients with messages that wait are read no further (`isFilling`)
+ *     past 80 % of it                            ─▶ clients that read too slowly are cut, the largest outboxes first; messages in
+ *                                                   flight that were written and not answered for 2 s let their payload go;
+ *                                                   clients of whose messages none was answered for 2 s are closed, and what
+ *                                                   they sent is discarded
  *     still past 80 %                            ─▶ no new upgrades, no messages through the REST API
  *     for 5 s                                    ─▶ those whose end frees most are closed until it is not, and what they sent is
  *                                                   discarded: nobody keeps others out for longer, however well they read
@@ -72,7 +88,7 @@ interface Holder {
  * the sockets at its end; so the half second's look is never left out for it. What `ClientSocket.sendSoon` keeps for the end of a
  * turn is not seen either: a quarter of `maxOutboxBytes` at most, for which that room is enough.
  * Cost:   about 0.1 µs for each connection and look; none while nothing was sent and nothing waits.
- * Source: decision 0024.
+ * Source: decisions 0024 and 0032.
  */
 export class Pressure {
   readonly #options: PressureOptions;
@@ -82,6 +98,7 @@ export class Pressure {
   readonly #close: (connection: Connection, cause: CloseCause) => void;
   readonly #cancel: () => void;
   readonly #outboxes = new Outboxes();
+  readonly #unanswered = new Unanswered();
   /** Closed connections whose messages are still posted, and how to give up those that wait. */
   readonly #draining = new Map<Connection, () => void>();
   #movedSinceCheck = 0;
@@ -120,6 +137,11 @@ export class Pressure {
   /** Whether so much waits that new clients and messages through the REST API must be refused. */
   get isHigh(): boolean {
     return this.#heldBytes > this.#options.maxBufferedBytes * HIGH_SHARE;
+  }
+
+  /** Whether so much waits that clients with messages that wait are read no further. */
+  get isFilling(): boolean {
+    return this.#heldBytes > this.#options.maxBufferedBytes * FILLING_SHARE;
   }
 
   /**
@@ -189,7 +211,7 @@ export class Pressure {
       this.#movedToAllSinceCheck = 0;
       const holders = this.#closeSlow();
       if (this.isHigh) this.#relieve();
-      if (this.isHigh) this.#endStuckInboxes(holders);
+      this.#relieveOfMessages(holders);
       if (this.isHigh && this.#isHighForLong) this.#endLargest(holders);
       this.#closeLargest(holders);
       if (!this.fits(0)) this.#discardDraining();
@@ -207,8 +229,7 @@ export class Pressure {
     for (const connection of this.#registry.values()) {
       const { socket } = connection;
       const outboxBytes = socket?.waitingBytes ?? 0;
-      const bytes = outboxBytes * OUTBOX_FACTOR + connection.heldBytes;
-      if (bytes === 0) continue;
+      if (outboxBytes === 0 && connection.heldBytes === 0) continue;
       if (outboxBytes > maxOutboxBytes) {
         this.#cut(connection);
         continue;
@@ -220,7 +241,7 @@ export class Pressure {
           continue;
         }
       }
-      holders.push({ connection, outboxBytes, bytes });
+      holders.push({ connection, outboxBytes });
     }
     this.#outboxes.end();
     return holders;
@@ -234,15 +255,44 @@ export class Pressure {
     }
   }
 
-  /** Closes clients whose messages wait for an upstream that does not answer, the largest first, and discards what waits of them. */
-  #endStuckInboxes(holders: readonly Holder[]): void {
+  /** Lets go of messages that wait for an upstream that does not answer. */
+  #relieveOfMessages(holders: readonly Holder[]): void {
+    if (!this.isFilling) {
+      this.#unanswered.forget();
+      return;
+    }
     const now = this.#clock.now();
     const connections = [...holders.map(({ connection }) => connection), ...this.#draining.keys()];
-    const stuck = connections.filter(({ inbox }) => inbox !== null && now - inbox.progressAt >= STUCK_INBOX_MS);
-    stuck.sort((one, other) => other.heldBytes - one.heldBytes);
-    for (const connection of stuck) {
+    this.#unanswered.look(connections, now);
+    if (!this.isHigh) return;
+    const holding = connections.filter(({ heldBytes }) => heldBytes > 0);
+    const largestFirst = holding.sort((one, other) => other.heldBytes - one.heldBytes);
+    this.#letPayloadsGo(largestFirst, now);
+    this.#endStuck(largestFirst, now);
+  }
+
+  /** A message that was written whole needs its payload no more, unless its socket should turn out to have died before. */
+  #letPayloadsGo(largestFirst: readonly Connection[], now: number): void {
+    for (const connection of largestFirst) {
       if (!this.isHigh) return;
+      if (this.fits(0) && this.#unanswered.ageMs(connection, now) < STUCK_MS) continue;
+      const byteCount = connection.inFlight?.letPayloadGo() ?? 0;
+      if (byteCount > 0) this.holdMessage(connection, -byteCount);
+    }
+  }
+
+  /** Closes clients whose messages wait for an upstream that does not answer, and discards what waits of them. */
+  #endStuck(largestFirst: readonly Connection[], now: number): void {
+    for (const connection of largestFirst) {
+      if (!this.isHigh) return;
+      const { inbox, inFlight } = connection;
+      const isInboxStuck = inbox !== null && now - inbox.progressAt >= STUCK_MS;
+      // One that was written whole has let its payload go.
+      const isUnsent = inFlight !== null && inFlight.payload.length >= MIN_STUCK_BYTES;
+      const isCallStuck = isUnsent && this.#unanswered.ageMs(connection, now) >= STUCK_MS;
+      if (!isInboxStuck && !isCallStuck) continue;
       this.#end(connection, CLOSE.inboxFull);
+      if (isCallStuck) inFlight.giveUp();
     }
   }
 
@@ -267,15 +317,14 @@ export class Pressure {
     this.#outboxes.delete(connection);
     this.#close(connection, cause);
     this.#draining.get(connection)?.();
-    this.#draining.delete(connection);
   }
 
   /** The largest first, since one loss is better than many. */
   #discardDraining(): void {
-    const largest = [...this.#draining].sort(([one], [other]) => other.heldBytes - one.heldBytes);
-    for (const [connection, discard] of largest) {
+    const waiting = [...this.#draining].filter(([{ inbox }]) => inbox !== null);
+    const largest = waiting.sort(([one], [other]) => other.heldBytes - one.heldBytes);
+    for (const [, discard] of largest) {
       if (this.fits(0)) return;
-      this.#draining.delete(connection);
       discard();
     }
   }
@@ -288,12 +337,14 @@ export class Pressure {
   #closeLargest(holders: Holder[]): void {
     let openBytes = this.#bodyBytes;
     const open = holders.filter(({ connection }) => connection.socket !== null);
-    for (const { bytes } of open) openBytes += bytes;
+    for (const holder of open) openBytes += bytesOf(holder);
     const { maxBufferedBytes } = this.#options;
     if (openBytes <= maxBufferedBytes) return;
-    open.sort((one, other) => other.bytes - one.bytes);
-    for (const { connection, outboxBytes, bytes } of open) {
+    open.sort((one, other) => bytesOf(other) - bytesOf(one));
+    for (const holder of open) {
       if (openBytes <= maxBufferedBytes) return;
+      const { connection, outboxBytes } = holder;
+      const bytes = bytesOf(holder);
       openBytes -= bytes;
       this.#outboxes.delete(connection);
       this.#close(connection, outboxBytes * OUTBOX_FACTOR * 2 >= bytes ? CLOSE.slowConsumer : CLOSE.inboxFull);

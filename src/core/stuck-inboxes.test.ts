@@ -1,4 +1,4 @@
-import { afterEach, expect, test } from "bun:test";
+import { afterEach, describe, expect, test } from "bun:test";
 import { type Client, CoreStage } from "../../test/support/core-stage.ts";
 import { settled } from "../../test/support/fake-clock.ts";
 import { answer } from "../../test/support/scripted-upstream.ts";
@@ -31,9 +31,9 @@ test("are closed after two seconds without an answer, the largest first, until l
   expect(endsOf(clients)).toEqual([null, null, null]);
   await stage.clock.advance(501);
   expect(endsOf(clients)).toEqual([null, "inbox full", null]);
-  expect(clients[1]?.socket.done).toEqual(["close 1013 inbox full"]);
+  expect(clients[1]?.socket.done).toEqual(["pause", "close 1013 inbox full"]);
   expect(stage.report.lost).toMatchObject([{ event: "message", count: 1 }]);
-  expect(clients[1]?.connection.heldBytes).toBe(IN_FLIGHT.length + MESSAGE_BYTES);
+  expect(clients[1]?.connection.heldBytes).toBe(MESSAGE_BYTES);
   expect(stage.pressure.isHigh).toBe(false);
 });
 
@@ -65,4 +65,65 @@ test("are left alone where nothing waits behind the message in flight, and where
   stage.pressure.hold(8001);
   await stage.clock.advance(10_000);
   expect(endsOf([alone])).toEqual([null]);
+});
+
+/** Clients with a message of this size in flight each, and none behind it. */
+async function uploaders(...sizes: readonly number[]): Promise<Client[]> {
+  stage = new CoreStage({ maxBufferedBytes: MAX_BUFFERED, maxInboxBytes: 100_000, pingAfterMs: 3_600_000 });
+  stage.upstream.script = (event) => (event.name === "message" ? null : { kind: "unrouted" });
+  const clients = sizes.map(() => stage.open());
+  for (const [i, client] of clients.entries()) await client.send("x".repeat(sizes[i] ?? 0));
+  return clients;
+}
+
+const heldOf = (clients: readonly Client[]) => clients.map(({ connection }) => connection.heldBytes - MESSAGE_BYTES);
+
+describe("a message in flight that is not answered for two seconds", () => {
+  test("is let go where it was written whole, the largest first, and nobody is closed", async () => {
+    const clients = await uploaders(2000, 4000, 1500);
+    expect(stage.pressure.isHigh).toBe(true);
+    await stage.clock.advance(1999);
+    expect(heldOf(clients)).toEqual([2000, 4000, 1500]);
+    await stage.clock.advance(1001);
+    expect([heldOf(clients), stage.pressure.isHigh]).toEqual([[2000, 0, 1500], false]);
+    expect([endsOf(clients), stage.upstream.forgoneTimes]).toEqual([[null, null, null], 1]);
+    for (let i = 0; i < 3; i++) stage.upstream.settleFirst(answer(200, [], "re"));
+    await settled();
+    expect(clients.map(({ socket }) => socket.sent)).toEqual([["re"], ["re"], ["re"]]);
+    expect(clients.map(({ connection }) => connection.heldBytes)).toEqual([0, 0, 0]);
+  });
+
+  test("ends with its client where it was not written whole, and its disconnect follows", async () => {
+    const clients = await uploaders(2000, 4000, 1500);
+    stage.upstream.isWritten = false;
+    await stage.clock.advance(3000);
+    expect(endsOf(clients)).toEqual([null, "inbox full", null]);
+    expect(clients.map(({ connection }) => connection.heldBytes > 0)).toEqual([true, false, true]);
+    expect(stage.report.lost).toMatchObject([{ event: "message", eventId: "c2.1", count: 1 }]);
+    expect(stage.upstream.of("disconnect").map(({ connectionId }) => connectionId)).toEqual(["c2"]);
+    expect(stage.pressure.isHigh).toBe(false);
+  });
+
+  test("is let go where its client has left", async () => {
+    const clients = await uploaders(7600);
+    await clients[0]?.leave();
+    await stage.clock.advance(3000);
+    expect([heldOf(clients), stage.pressure.isHigh]).toEqual([[7600], false]);
+    stage.pressure.hold(500);
+    expect(stage.pressure.isHigh).toBe(true);
+    await stage.clock.advance(3000);
+    expect([heldOf(clients), stage.pressure.isHigh]).toEqual([[0], false]);
+    stage.upstream.settleFirst(answer(204));
+    await settled();
+    expect(stage.upstream.labels.at(-1)).toBe("disconnect");
+    expect(clients[0]?.connection.heldBytes).toBe(0);
+  });
+
+  test("is let go at once past all of maxBufferedBytes, before anybody is closed", async () => {
+    const clients = await uploaders(3000, 3500);
+    stage.pressure.hold(4000);
+    await stage.clock.advance(500);
+    expect(endsOf(clients)).toEqual([null, null]);
+    expect(heldOf(clients)).toEqual([3000, 0]);
+  });
 });

@@ -1,4 +1,5 @@
 import { formatSignature } from "../auth/access-keys.ts";
+import type { MessageCall } from "../core/message-call.ts";
 import type { OutcomeListener, RefusalCause, UpstreamOutcome, WaitingClient } from "../core/ports.ts";
 import { formatAsrsHeaders } from "../protocol/asrs.ts";
 import type { MessageEvent, UpstreamEvent } from "../protocol/events.ts";
@@ -33,7 +34,7 @@ const EACH_SWEEP = Number.NEGATIVE_INFINITY;
  * Order: it settles once, and nobody hears of that before `start` has returned; place, breaker and deadline are given back, and
  *        its entry left, before.
  */
-export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
+export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
   /** When the sweep is to look at it: at its end, or each time where it has a client that may leave. */
   deadlineMs = NO_DEADLINE;
   /** Until it waits for a place or for HTTP, nothing limits it: a token has a limit of its own. */
@@ -49,6 +50,7 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
   #stage: "waiting" | "placed" | "authorizing" | "sending" | "settled" = "waiting";
   #isAdmitted = false;
   #isProbe = false;
+  #isRepeatForgone = false;
   #authorization: HeaderLines = [];
   #exchange: Exchange | null = null;
 
@@ -61,7 +63,8 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
 
   /** A message may have been acted on: its entry says whether the backend bears it twice. The other events it must. */
   get mayRepeat(): boolean {
-    return this.event.name !== "message" || this.#backend.entry.repeatOnStaleSocket;
+    if (this.event.name !== "message") return true;
+    return this.#backend.entry.repeatOnStaleSocket && !this.#isRepeatForgone;
   }
 
   /** Whether it waits for a place. */
@@ -153,6 +156,12 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
       // An entry that a reload has replaced keeps its sockets until then.
       late: answered.finally(() => this.#leave(this.#backend)),
     });
+    return true;
+  }
+
+  forgoRepeat(): boolean {
+    if (this.#stage !== "sending" || this.#exchange?.isSent !== true) return false;
+    this.#isRepeatForgone = true;
     return true;
   }
 

@@ -1,6 +1,6 @@
 import type { UnknownCause, UpstreamAnswer } from "../core/ports.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
-import { copyOf } from "./byte-gatherer.ts";
+import { copyOf, NO_BYTES } from "./byte-gatherer.ts";
 
 /** A whole answer. Whether it answers a repeat its exchange knows. */
 export interface HttpAnswer extends Omit<UpstreamAnswer, "wasRepeated"> {
@@ -97,6 +97,18 @@ export class Exchange {
     this.bytes = this.owner.formatRequest();
     this.start = 0;
     this.end = this.bytes.length;
+  }
+
+  /** Whether every byte of the request was written. */
+  get isSent(): boolean {
+    return this.bytes.length === 0;
+  }
+
+  /** Every byte of the request was written: they are not kept, since a second try forms them anew. */
+  letBytesGo(): void {
+    this.bytes = NO_BYTES;
+    this.start = 0;
+    this.end = 0;
   }
 
   /** Takes the request out of a room that others will use. */

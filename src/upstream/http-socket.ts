@@ -11,13 +11,16 @@ import {
   lostAnswer,
   type SeenHead,
 } from "./exchange.ts";
+import type { RequestRoom } from "./request-bytes.ts";
 import { ResponseParser } from "./response-parser.ts";
 import { Silence, type SilentSockets } from "./silent-sockets.ts";
 
 /** What a socket tells the pool that it belongs to. */
 export interface HttpSocketPool {
   readonly maxBodyBytes: number;
-  /** Told of bytes of an answer as they begin to wait for the rest; negative when they are let go. */
+  /** Where requests stand that are to be written at the end of the turn: others will use it. */
+  readonly room: RequestRoom;
+  /** Told of bytes of requests and answers as they begin to wait; negative when they are let go. */
   readonly hold: (byteCount: number) => void;
   readonly fits: (byteCount: number) => boolean;
   /** Where a socket without a byte of answer is told; null where nobody asks. */
@@ -68,6 +71,8 @@ export class HttpSocket implements ExchangeCarrier {
   #unsent: Uint8Array | null = null;
   #unsentStart = 0;
   #unsentEnd = 0;
+  /** Of the request, while it waits for the connection or for the server to read. */
+  #heldRequestBytes = 0;
   /** Whether an earlier exchange ended well here, so that the server may have closed it in the meantime. */
   #pooled = false;
   #written = false;
@@ -85,6 +90,7 @@ export class HttpSocket implements ExchangeCarrier {
     this.#ownParser = new ResponseParser(pool.maxBodyBytes);
     this.#silence = pool.silentSockets === null ? null : new Silence(pool.silentSockets);
     exchange.carrier = this;
+    this.#holdRequest(exchange.bytes.length);
   }
 
   /** Connects, and sends the exchange as soon as that is done. A refusal may be told before this returns. */
@@ -266,12 +272,17 @@ export class HttpSocket implements ExchangeCarrier {
     }
     if (count >= length) {
       this.#unsent = null;
+      this.#exchange?.letBytesGo();
+      if (this.#heldRequestBytes > 0) this.#holdRequest(0);
       return;
     }
-    // A copy, since others may use the room in which they stand.
-    this.#unsent = copyOf(bytes, this.#unsentStart + Math.max(0, count), this.#unsentEnd);
-    this.#unsentStart = 0;
-    this.#unsentEnd = this.#unsent.length;
+    this.#unsentStart += Math.max(0, count);
+    if (bytes === this.#pool.room.bytes) {
+      this.#unsent = copyOf(bytes, this.#unsentStart, this.#unsentEnd);
+      this.#unsentStart = 0;
+      this.#unsentEnd = this.#unsent.length;
+    }
+    this.#holdRequest(this.#unsent?.length ?? 0);
     if (count < 0) this.onLost(null);
   }
 
@@ -312,6 +323,11 @@ export class HttpSocket implements ExchangeCarrier {
     this.#pool.hold(byteCount);
   }
 
+  #holdRequest(byteCount: number): void {
+    this.#pool.hold(byteCount - this.#heldRequestBytes);
+    this.#heldRequestBytes = byteCount;
+  }
+
   #fail(exchange: Exchange, detail: string, cause: "reset" | "malformed" | "too-large" = "reset"): void {
     const seen = this.drop();
     end(exchange, exchange.written ? lostAnswer(cause, seen, detail) : notSent(detail));
@@ -323,6 +339,7 @@ export class HttpSocket implements ExchangeCarrier {
     this.#endSilence();
     this.#parser = null;
     this.#hold(-this.#heldBytes);
+    if (this.#heldRequestBytes > 0) this.#holdRequest(0);
     this.#unsent = null;
     this.#dialer?.stop();
     this.#socket?.terminate();

@@ -7,6 +7,7 @@ import type { UpstreamOutcome } from "../core/ports.ts";
 import { Destination, resolveBySystem } from "./destination.ts";
 import { Exchange } from "./exchange.ts";
 import { HttpSocket } from "./http-socket.ts";
+import { RequestRoom } from "./request-bytes.ts";
 import { bodyOf, messageEvent, realClock, startUpstream, upstreamEntry } from "./testing/fixture.ts";
 
 /** Requests and answers of one turn of the event loop go together: none may be mixed with another. */
@@ -77,11 +78,16 @@ test("a message that waits for its connection is not written over by the next tu
 });
 
 test("what the kernel does not take at once is not written over either", () => {
-  const room = Buffer.from("the request of this turn");
+  const room = new RequestRoom();
+  room.bytes.write("the request of this turn", "latin1");
+  let heldBytes = 0;
   const written: string[] = [];
   const pool = {
     maxBodyBytes: 10,
-    hold() {},
+    room,
+    hold: (byteCount: number) => {
+      heldBytes += byteCount;
+    },
     fits: () => true,
     silentSockets: null,
     onReusable() {},
@@ -93,10 +99,10 @@ test("what the kernel does not take at once is not written over either", () => {
     mayRepeat: false,
     isEventId: () => true,
     readsBody: () => true,
-    formatRequest: () => room,
+    formatRequest: () => room.bytes,
     onExchangeEnd() {},
   };
-  const exchange = new Exchange(owner, room, 4, 11);
+  const exchange = new Exchange(owner, room.bytes, 4, 11);
   const destination = new Destination({
     hostname: "127.0.0.1",
     allowed: null,
@@ -114,9 +120,11 @@ test("what the kernel does not take at once is not written over either", () => {
     terminate() {},
   };
   socket.onOpen(kernel as unknown as Parameters<HttpSocket["onOpen"]>[0]);
-  room.fill("x");
+  room.bytes.fill("x");
+  expect(heldBytes).toBe("uest".length);
   for (let drains = 0; drains < 3; drains++) socket.flush();
   expect(written).toEqual(["req", "ues", "t"]);
+  expect([heldBytes, exchange.bytes.length]).toEqual([0, 0]);
   socket.stop();
 });
 

@@ -65,14 +65,16 @@ export function createUpstream(options: UpstreamOptions): RunningUpstream {
   const entries = new Entries(options, { ...options, ...live, deadlines, resolve, clientBlocks });
   entries.replace(options.entries, allowedUpstreamHosts);
   const leave = (backend: Backend) => entries.leave(backend);
-  const begin = (event: UpstreamEvent, listener: OutcomeListener) => {
+  const begin = (event: UpstreamEvent, listener: OutcomeListener): Call | null => {
     const backend = entries.find(event.facts.hub, event.name);
     if (backend === null) {
       queueMicrotask(() => listener.onOutcome({ kind: "unrouted" }));
-      return;
+      return null;
     }
     entries.enter(backend);
-    new Call(backend, event, listener, leave).start();
+    const call = new Call(backend, event, listener, leave);
+    call.start();
+    return call;
   };
   return {
     call: (event: UpstreamEvent, client: WaitingClient | null = null) =>

@@ -150,3 +150,40 @@ test("refusals of the backend that are not read: the memory stays bounded, and e
   );
   expect(grown).toBeLessThan(allowed);
 });
+
+test("messages of one address that the backend does not answer: a new client is kept out for some seconds at most", async () => {
+  await using backend = await LedgerBackend.start({ respond: silent });
+  await using gateway = await ProbedGateway.start({
+    upstreams: [{ urlTemplate: backend.urlTemplate }],
+    limits: { maxPendingUpgradesPerAddress: 1024 },
+    websocket: { pingAfterMs: 3_600_000 },
+  });
+  const { residentBytes } = await readMemory(gateway.pid);
+  const clients = await openClients(300, () => openMute(gateway.port));
+  const message = encodeFrame({ opcode: OPCODE.binary, payload: Buffer.alloc(1_048_576, "a") });
+  const flood = new AbortController();
+  const floods = clients.map((client) => writeUntilEnd(client, message, "once", flood.signal));
+  const startedAt = performance.now();
+  // Long enough for all that the clients have sent to come in.
+  await Bun.sleep(1000);
+  const statuses = await within(knockUntilIn(gateway.port), "a new client to get in", 2 * DEADLINE_MS);
+  const keptOutMs = performance.now() - startedAt;
+  const { peakBytes } = await readMemory(gateway.pid);
+  flood.abort();
+  for (const client of clients) client.destroy();
+  await within(Promise.all(floods), "the floods' end");
+  expect(statuses.every((status) => status === 101 || status === 503)).toBeTrue();
+  const grown = peakBytes - residentBytes;
+  // While a message comes in, Bun has its parts.
+  const allowed = FACTOR * MAX_BUFFERED + BETWEEN_LOOKS;
+  recordFigure(
+    "300 messages of 1 MiB that the backend does not answer: growth of the memory",
+    formatMegabytes(grown),
+    formatMegabytes(allowed),
+  );
+  recordFigure("the same: until a new client gets in", `${(keptOutMs / 1000).toFixed(1)} s`, "5.0 s");
+  expect(grown).toBeLessThan(allowed);
+  if (IS_LONG) expect(keptOutMs).toBeLessThan(5000);
+  const { faults } = await gateway.probe();
+  expect(faults).toEqual([]);
+});

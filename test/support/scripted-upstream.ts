@@ -1,3 +1,4 @@
+import type { MessageCall } from "../../src/core/message-call.ts";
 import type { OutcomeListener, Upstream, UpstreamLane, UpstreamOutcome } from "../../src/core/ports.ts";
 import type { MessageEvent, UpstreamEvent } from "../../src/protocol/events.ts";
 import { type HeaderLines, headerValues } from "../../src/protocol/headers.ts";
@@ -27,6 +28,10 @@ export class ScriptedUpstream implements Upstream {
   abandonedTimes = 0;
   readonly #held = new Map<Call, (outcome: UpstreamOutcome) => void>();
 
+  /** Whether messages whose calls are held have been written whole. */
+  isWritten = true;
+  forgoneTimes = 0;
+
   call(event: UpstreamEvent): Promise<UpstreamOutcome> {
     const { promise, resolve } = Promise.withResolvers<UpstreamOutcome>();
     const { connectionId, userId } = event.facts;
@@ -44,11 +49,25 @@ export class ScriptedUpstream implements Upstream {
     return promise;
   }
 
-  post(event: MessageEvent, listener: OutcomeListener): void {
+  post(event: MessageEvent, listener: OutcomeListener): MessageCall {
     this.call(event).then(
       (outcome) => listener.onOutcome(outcome),
       (bug) => listener.onFault(bug),
     );
+    const call = this.calls.at(-1);
+    const isHeld = () => call !== undefined && this.#held.has(call);
+    return {
+      forgoRepeat: () => {
+        if (!isHeld() || !this.isWritten) return false;
+        this.forgoneTimes++;
+        return true;
+      },
+      abandon: () => {
+        if (!isHeld() || call === undefined) return;
+        this.#held.delete(call);
+        listener.onOutcome(unknown({ cause: "abandoned" }));
+      },
+    };
   }
 
   /** The lane of every hub; a test changes its fields. */

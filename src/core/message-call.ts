@@ -1,0 +1,19 @@
+/** A message's call that is under way. */
+export interface MessageCall {
+  /**
+   * Gives up sending the message once more, so that its payload is not needed any more. Returns false where the message has not been
+   * written whole; nothing has changed then.
+   */
+  forgoRepeat(): boolean;
+  /** Ends the call with `unknown`, cause `abandoned`; does nothing where it has ended. */
+  abandon(): void;
+}
+
+/** A message whose call is under way, as those see it who run short of memory. */
+export interface MessageInFlight {
+  readonly payload: Uint8Array;
+  /** Lets the payload go where only a repeat would need it. Returns how many bytes that were. */
+  letPayloadGo(): number;
+  /** Ends the call. */
+  giveUp(): void;
+}
