@@ -58,12 +58,14 @@ export async function buildClusterNode(
 /** Says once of each version that is too old that a server of it is used. */
 function warnOfVersions(link: NatsLink, report: LogReport): void {
   const said = new Set<string>();
-  link.onChange((isUp) => {
+  const look = (): void => {
     const version = link.connection?.info?.version ?? "";
-    if (!isUp || said.has(version) || !isUnsafeVersion(version)) return;
+    if (said.has(version) || !isUnsafeVersion(version)) return;
     said.add(version);
     report.natsUnsafe(describeUnsafe(version));
-  });
+  };
+  link.onChange((isUp) => isUp && look());
+  link.onMove({ open: async () => {}, leave: () => {}, moved: look, abandoned: () => {} });
 }
 
 /**

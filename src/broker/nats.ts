@@ -134,10 +134,10 @@ export class NatsBroker implements Broker {
     const maxBytes = connection.info?.max_payload ?? DEFAULT_MAX_PAYLOAD_BYTES;
     try {
       if (bytes.length <= maxBytes) {
-        connection.publish(subject, bytes);
+        link.publish(subject, bytes);
       } else {
         const parts = cutIntoParts(bytes, { maxBytes, publisher: this.#publisher, sequence: this.#sequence++ });
-        for (const part of parts) connection.publish(subject, part);
+        for (const part of parts) link.publish(subject, part);
       }
     } catch {
       // It was closed in this very moment.
@@ -238,7 +238,10 @@ export class NatsBroker implements Broker {
   }
 
   async #request(subject: string, bytes: Uint8Array): Promise<Reply> {
-    const { connection } = this.#options.link;
+    const { link } = this.#options;
+    // Not over one connection while pushes before it wait for another.
+    if (link.isChanging) await link.whenChanged();
+    const { connection } = link;
     if (connection === null) return "silent";
     try {
       const reply = await connection.request(subject, bytes, { timeout: ANSWER_MS });
@@ -283,8 +286,9 @@ export class NatsBroker implements Broker {
       this.#options.report.fault("a question of another node", error);
       word = FAULT;
     }
-    // Nobody is left to hear it where the connection has gone meanwhile.
-    if (this.#options.link.isUp) message.respond(word);
+    // Nobody is left to hear it where the connection has gone meanwhile; after a move it is another one than the question came by.
+    const { link } = this.#options;
+    if (link.isUp && message.reply !== undefined) link.publish(message.reply, word);
   }
 
   #countUnsent(byteCount: number): void {

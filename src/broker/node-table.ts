@@ -222,6 +222,6 @@ export class NodeTable {
 
   #say(text: string, subject = beatSubject(this.#options.prefix)): void {
     const { link } = this.#options;
-    if (link.isUp) link.connection?.publish(subject, text);
+    if (link.isUp) link.publish(subject, text);
   }
 }

@@ -1,10 +1,23 @@
-import type { Msg, Subscription } from "@nats-io/transport-node";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Msg, NatsConnection, Subscription } from "@nats-io/transport-node";
 import type { NatsLink } from "../nats/link.ts";
+import type { Passenger } from "../nats/move.ts";
+import { Overlap } from "./overlap.ts";
+
+/**
+ * In a move: how long servers may take to tell each other what is subscribed on the second connection; how long the twins of what came
+ * before that may take; and how long after the move twins may still come. Nobody tells when all of it is done.
+ */
+const INTEREST_MS = 250;
+const SETTLE_MS = 750;
+const LATE_TWINS_MS = 3000;
 
 /** A subject with members here. */
 interface Subject {
   memberCount: number;
   subscription: Subscription | null;
+  /** On the second connection, while the link moves. */
+  next: Subscription | null;
   /** Resolves when the server knows of it; null once it does. */
   known: Promise<void> | null;
 }
@@ -16,10 +29,11 @@ interface Subject {
  *                          ▲ while one is under way the next gather
  *     last remove ─▶ UNSUB
  *
- * Order:  what comes on any subject is handed on in the order of its arrival.
+ * Order:  what comes on any subject is handed on in the order of its arrival. While the link moves to another connection all is
+ *         subscribed on both, and what comes over both is handed on once.
  * Cost:   a join of a subject that is known costs a look; PINGs are bounded by round trips, not by joins.
  */
-export class Subscriptions {
+export class Subscriptions implements Passenger {
   readonly #link: NatsLink;
   readonly #receive: (message: Msg) => void;
   readonly #subjects = new Map<string, Subject>();
@@ -27,10 +41,17 @@ export class Subscriptions {
   #gathering: PromiseWithResolvers<void> | null = null;
   #isFlushing = false;
   #isStopped = false;
+  /** Two connections bring the same messages. */
+  #overlap: Overlap | null = null;
+  /** The one that the link moves to, and has moved to as long as there is an overlap. */
+  #second: NatsConnection | null = null;
+  /** The same, until the link has moved: all is subscribed there too. */
+  #opening: NatsConnection | null = null;
 
   constructor(link: NatsLink, receive: (message: Msg) => void) {
     this.#link = link;
     this.#receive = receive;
+    link.onMove(this);
   }
 
   /** How many subjects there are. */
@@ -45,7 +66,12 @@ export class Subscriptions {
       found.memberCount++;
       return found.known ?? Promise.resolve();
     }
-    const added: Subject = { memberCount: 1, subscription: this.#subscribe(subject), known: null };
+    const added: Subject = {
+      memberCount: 1,
+      subscription: this.#subscribe(subject, this.#link.connection),
+      next: this.#subscribe(subject, this.#opening),
+      known: null,
+    };
     this.#subjects.set(subject, added);
     if (!this.#link.isUp || this.#isStopped) return Promise.resolve();
     const known = this.#flushSoon().then(() => {
@@ -63,6 +89,42 @@ export class Subscriptions {
     if (found.memberCount > 0) return;
     this.#subjects.delete(subject);
     found.subscription?.unsubscribe();
+    found.next?.unsubscribe();
+  }
+
+  async open(next: NatsConnection): Promise<void> {
+    const overlap = new Overlap((message) => this.#receive(message));
+    this.#overlap = overlap;
+    this.#second = next;
+    this.#opening = next;
+    for (const [subject, found] of this.#subjects) found.next = this.#subscribe(subject, next);
+    await next.flush();
+    await sleep(INTEREST_MS);
+    overlap.mark();
+    await sleep(SETTLE_MS);
+    overlap.forgetMarked();
+  }
+
+  leave(): void {
+    for (const found of this.#subjects.values()) found.subscription?.unsubscribe();
+  }
+
+  moved(): void {
+    this.#opening = null;
+    for (const found of this.#subjects.values()) {
+      found.subscription = found.next;
+      found.next = null;
+    }
+    const overlap = this.#overlap;
+    overlap?.stopHolding();
+    setTimeout(() => {
+      if (this.#overlap === overlap) this.#endOverlap();
+    }, LATE_TWINS_MS).unref();
+  }
+
+  abandoned(): void {
+    for (const found of this.#subjects.values()) found.next = null;
+    this.#endOverlap();
   }
 
   /**
@@ -72,7 +134,8 @@ export class Subscriptions {
    */
   async linkUp(): Promise<boolean> {
     for (const [subject, found] of this.#subjects) {
-      if (found.subscription?.isClosed() !== false) found.subscription = this.#subscribe(subject);
+      if (found.subscription?.isClosed() !== false)
+        found.subscription = this.#subscribe(subject, this.#link.connection);
     }
     try {
       await this.#link.connection?.flush();
@@ -91,18 +154,28 @@ export class Subscriptions {
   /** Listens no more; what is added from now on is only counted. */
   stop(): void {
     this.#isStopped = true;
-    for (const found of this.#subjects.values()) found.subscription?.unsubscribe();
+    for (const found of this.#subjects.values()) {
+      found.subscription?.unsubscribe();
+      found.next?.unsubscribe();
+    }
     this.linkDown();
   }
 
-  #subscribe(subject: string): Subscription | null {
-    if (this.#isStopped) return null;
-    const { connection } = this.#link;
-    if (connection === null || connection.isClosed()) return null;
+  #endOverlap(): void {
+    this.#overlap = null;
+    this.#second = null;
+    this.#opening = null;
+  }
+
+  #subscribe(subject: string, connection: NatsConnection | null): Subscription | null {
+    if (this.#isStopped || connection === null || connection.isClosed()) return null;
     return connection.subscribe(subject, {
       callback: (error, message) => {
         // A refused subscription is reported by the link.
-        if (error === null) this.#receive(message);
+        if (error !== null) return;
+        if (this.#overlap === null) this.#receive(message);
+        else if (connection === this.#second) this.#overlap.fromSecond(message);
+        else this.#overlap.fromFirst(message);
       },
     });
   }
@@ -122,7 +195,7 @@ export class Subscriptions {
     this.#gathering = null;
     this.#isFlushing = true;
     try {
-      await this.#link.connection?.flush();
+      await Promise.all([this.#link.connection?.flush(), this.#opening?.flush()]);
     } catch {
       // The connection is gone, and nobody can publish; the next one begins with all subjects.
     } finally {

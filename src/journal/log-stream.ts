@@ -10,6 +10,7 @@ import {
   StorageType,
   type StreamConfig,
 } from "@nats-io/jetstream";
+import type { NatsConnection } from "@nats-io/transport-node";
 import type { NatsLink } from "../nats/link.ts";
 import { journalSubject } from "../nats/subjects.ts";
 
@@ -51,7 +52,12 @@ export class LogStream {
   readonly #options: LogStreamOptions;
   /** Ends of what is under way. Not one promise for all: each race would leave something behind in it. */
   readonly #underWay = new Set<(error: Error) => void>();
-  #clients: { readonly jetstream: JetStreamClient; readonly manager: JetStreamManager } | null = null;
+  /** Those of the connection that the link had when they were made. */
+  #clients: {
+    readonly of: NatsConnection;
+    readonly jetstream: JetStreamClient;
+    readonly manager: JetStreamManager;
+  } | null = null;
   #lastDifference = "";
 
   constructor(options: LogStreamOptions) {
@@ -184,12 +190,16 @@ export class LogStream {
 
   async #reach() {
     const { link } = this.#options;
-    if (!link.isUp || link.connection === null) throw new Error("NATS is away");
-    this.#clients ??= {
-      jetstream: jetstream(link.connection, { timeout: TIMEOUT_MS }),
-      manager: await jetstreamManager(link.connection, { timeout: TIMEOUT_MS, checkAPI: false }),
+    const { connection } = link;
+    if (!link.isUp || connection === null) throw new Error("NATS is away");
+    if (this.#clients?.of === connection) return this.#clients;
+    const clients = {
+      of: connection,
+      jetstream: jetstream(connection, { timeout: TIMEOUT_MS }),
+      manager: await jetstreamManager(connection, { timeout: TIMEOUT_MS, checkAPI: false }),
     };
-    return this.#clients;
+    this.#clients = clients;
+    return clients;
   }
 
   /** The client's own requests are not ended by a lost connection, and its iterators wait for ever. */

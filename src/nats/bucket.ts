@@ -8,8 +8,9 @@ import {
   StorageType,
 } from "@nats-io/jetstream";
 import { type KV, Kvm, type KvWatchEntry } from "@nats-io/kv";
-import { headers } from "@nats-io/transport-node";
+import { headers, type NatsConnection } from "@nats-io/transport-node";
 import type { NatsLink } from "./link.ts";
+import type { Passenger } from "./move.ts";
 
 /** A key's value; null where it was deleted. Revisions grow with every change of any key. */
 export interface BucketEntry {
@@ -64,7 +65,16 @@ const CONSUMER_LIFE_NS = 5_000_000_000;
 /** JetStream's code for a write that expected another last revision. */
 const WRONG_LAST_SEQUENCE = 10_071;
 
-/** The clients of one time up. */
+/** A watch, and the clients of its connection. */
+interface Watch {
+  readonly session: Session;
+  readonly created: string;
+  /** How many keys there were. */
+  readonly values: number;
+  readonly entries: Awaited<ReturnType<KV["watch"]>>;
+}
+
+/** The clients of one connection. */
 interface Session {
   readonly js: JetStreamClient;
   readonly manager: JetStreamManager;
@@ -75,14 +85,20 @@ interface Session {
 /**
  * A JetStream key-value bucket that is watched as long as the process lives, through every outage.
  *
- * Order:  the watch begins anew whenever the link comes up, so nothing that happened meanwhile is missed.
+ * Order:  the watch begins anew whenever the link comes up, so nothing that happened meanwhile is missed. When the link moves to another
+ *         connection, a watch there takes over at the revision up to which the one before has told.
  * Errors: none are thrown for a remote fault. The bucket is made where it is missing; one that is deleted while it is watched is noticed
  *         by the next write, or within five seconds.
  */
-export class Bucket {
+export class Bucket implements Passenger {
   readonly #options: BucketOptions;
   #session: Session | null = null;
   #stopWatch: () => void = () => {};
+  /** On the connection that the link moves to. */
+  #next: Watch | null = null;
+  #isMoving = false;
+  /** The highest that was told. */
+  #lastRevision = 0;
   #look: () => void = () => {};
   /** What tells the bucket that was watched last from a later one of its name. */
   #created: string | null = null;
@@ -100,6 +116,40 @@ export class Bucket {
       this.#end();
       if (isUp && !this.#stopped) void this.#run(this.#round);
     });
+    this.#options.link.onMove(this);
+  }
+
+  /** Tried again while the servers choose another leader. */
+  async open(next: NatsConnection): Promise<void> {
+    this.#isMoving = true;
+    const round = this.#round;
+    while (this.#isMoving && this.#caughtUp && round === this.#round) {
+      const watch = await this.#openWatch(next).catch(() => null);
+      if (watch !== null && this.#isMoving && round === this.#round) {
+        this.#next = watch;
+        return;
+      }
+      watch?.entries.stop();
+      if (watch === null) await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
+  }
+
+  leave(): void {}
+
+  moved(): void {
+    this.#isMoving = false;
+    if (this.#stopped) return;
+    if (this.#next !== null && this.#next.created === this.#created) this.#stopWatch();
+    else {
+      this.#end();
+      void this.#run(this.#round);
+    }
+  }
+
+  abandoned(): void {
+    this.#isMoving = false;
+    this.#next?.entries.stop();
+    this.#next = null;
   }
 
   /** Whether all that is there has been heard, and changes are being heard. */
@@ -153,6 +203,8 @@ export class Bucket {
     this.#round++;
     this.#caughtUp = false;
     this.#session = null;
+    this.#next?.entries.stop();
+    this.#next = null;
     this.#stopWatch();
     this.#stopWatch = () => {};
     this.#look = () => {};
@@ -176,48 +228,79 @@ export class Bucket {
 
   /** Resolves when the watch has ended. */
   async #watch(round: number): Promise<void> {
-    const session = await this.#openSession();
-    await this.#tellTime(session);
-    const { values, streamInfo } = await session.kv.status();
-    if (round !== this.#round) return;
-    const watch = await session.kv.watch();
+    const { connection } = this.#options.link;
+    if (connection === null) throw new Error("there is no connection");
+    const first = await this.#openWatch(connection);
     if (round !== this.#round) {
-      watch.stop();
+      first.entries.stop();
       return;
     }
+    const isRemade = this.#created !== null && this.#created !== first.created;
+    this.#created = first.created;
+    this.#lastRevision = 0;
+    // The listener may write at once.
+    this.#session = first.session;
+    this.#options.listener.begin(isRemade);
+    if (first.values === 0) this.#sayCaughtUp();
+    let isGone = false;
+    for (let watch: Watch | null = first; watch !== null && !isGone; watch = this.#takeNext()) {
+      isGone = await this.#tell(watch, round);
+      if (round !== this.#round) return;
+    }
+    this.#session = null;
+    this.#caughtUp = false;
+    if (isGone) throw new Error(`the bucket ${this.#options.name} was deleted`);
+  }
+
+  /** The watch on the connection that the link has moved to, if there is one. */
+  #takeNext(): Watch | null {
+    const next = this.#next;
+    this.#next = null;
+    if (!this.#isMoving) return next;
+    next?.entries.stop();
+    return null;
+  }
+
+  /** Tells what a watch says until it ends. Resolves with whether the bucket is gone. */
+  async #tell({ session, created, entries }: Watch, round: number): Promise<boolean> {
     this.#session = session;
-    this.#stopWatch = () => watch.stop();
+    this.#stopWatch = () => entries.stop();
     let isGone = false;
     this.#look = onlyOneAtATime(async () => {
-      if (isGone || (await this.#isThere(session, streamInfo.created))) return;
+      if (isGone || (await this.#isThere(session, created))) return;
       isGone = true;
-      watch.stop();
+      entries.stop();
     });
-    const isRemade = this.#created !== null && this.#created !== streamInfo.created;
-    this.#created = streamInfo.created;
-    this.#options.listener.begin(isRemade);
-    if (values === 0) this.#sayCaughtUp();
     // The last of what was there may be erased before it is told: then nothing says that it was the last.
     const stall = setInterval(() => {
-      if (!this.#caughtUp && !isTold) watch.stop();
+      if (!this.#caughtUp && !isTold) entries.stop();
       isTold = false;
     }, STALL_MS);
     const look = setInterval(() => this.#look(), LOOK_MS);
     let isTold = true;
     try {
-      for await (const entry of watch) {
-        if (round !== this.#round) return;
+      for await (const entry of entries) {
+        if (round !== this.#round) return isGone;
         isTold = true;
-        this.#options.listener.entry(toEntry(entry));
+        // A watch that takes over begins with all keys.
+        if (entry.revision > this.#lastRevision) {
+          this.#lastRevision = entry.revision;
+          this.#options.listener.entry(toEntry(entry));
+        }
         if (entry.delta === 0) this.#sayCaughtUp();
       }
     } finally {
       clearInterval(stall);
       clearInterval(look);
     }
-    this.#session = null;
-    this.#caughtUp = false;
-    if (isGone) throw new Error(`the bucket ${this.#options.name} was deleted`);
+    return isGone;
+  }
+
+  async #openWatch(connection: NatsConnection): Promise<Watch> {
+    const session = await this.#openSession(connection);
+    await this.#tellTime(session);
+    const { values, streamInfo } = await session.kv.status();
+    return { session, values, created: streamInfo.created, entries: await session.kv.watch() };
   }
 
   /** A consumer is made for it: the date of its making is the one time that servers before 2.10 tell. */
@@ -246,10 +329,8 @@ export class Bucket {
     }
   }
 
-  async #openSession(): Promise<Session> {
-    const { link, name, replicas, maxAgeMs } = this.#options;
-    const { connection } = link;
-    if (connection === null) throw new Error("there is no connection");
+  async #openSession(connection: NatsConnection): Promise<Session> {
+    const { name, replicas, maxAgeMs } = this.#options;
     const options = { timeout: REQUEST_TIMEOUT_MS };
     const js = jetstream(connection, options);
     const manager = await jetstreamManager(connection, options);

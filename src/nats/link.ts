@@ -10,6 +10,7 @@ import {
 import type { Renewal } from "../config/tls-files.ts";
 import { greeted } from "./greeting.ts";
 import { LoginFiles } from "./login-files.ts";
+import { Move, type Passenger } from "./move.ts";
 
 /** How to reach the servers; files by absolute paths. */
 export interface NatsOptions {
@@ -46,11 +47,18 @@ const CONNECT_TIMEOUT_MS = 2000;
 /** Refusals that come while it is up, one for each subject that the account may not use, are told of once in so long. */
 const REFUSED_EVERY_MS = 10_000;
 
+/** How long the connection that was moved from is kept: answers to what was asked over it still come. */
+const KEEP_FIRST_MS = 2000;
+
 /** How long the end waits for what is under way to reach the server. */
 const CLOSE_LIMIT_MS = 1000;
 
+type ConnectOptions = NonNullable<Parameters<typeof connect>[0]>;
+
 /**
  * The one connection to NATS that all parts of a node share; made again for ever.
+ *
+ * A server in lame-duck mode is left over a second connection, which is open before the first one closes: see `Move`.
  *
  * Order:  listeners hear of every change in the order in which they were added; when they hear `up`, the client has asked
  *         the server for all subscriptions again.
@@ -60,7 +68,19 @@ export class NatsLink {
   readonly #servers: readonly string[];
   readonly #files: LoginFiles;
   readonly #report: NatsReport;
+  readonly #options: ConnectOptions;
   readonly #listeners: ((isUp: boolean) => void)[] = [];
+  readonly #passengers: Passenger[] = [];
+  #move: Move | null = null;
+  /** A connection to a server in lame-duck mode. */
+  #leaving: NatsConnection | null = null;
+  /** The connection that was moved from, until it is closed. */
+  #left: NatsConnection | null = null;
+  /** What is published while the connections change places. */
+  #held: { readonly subject: string; readonly payload: string | Uint8Array }[] | null = null;
+  #changing: PromiseWithResolvers<void> | null = null;
+  /** Ends with the connection for good. */
+  #following: Promise<void> = Promise.resolve();
   #connection: NatsConnection | null = null;
   #isUp = false;
   readonly #end = new AbortController();
@@ -74,17 +94,20 @@ export class NatsLink {
   private constructor(options: NatsOptions, report: NatsReport) {
     this.#servers = options.servers;
     this.#files = new LoginFiles(options);
+    this.#options = connectOptions(options, this.#files);
     this.#report = report;
   }
 
   /** Returns at once; the first connection may come much later. */
   static start(options: NatsOptions, report: NatsReport): NatsLink {
     const link = new NatsLink(options, report);
-    link.#running = link.#run(options.servers, connectOptions(options, link.#files));
+    link.#running = link.#run();
     return link;
   }
 
-  /** Null until there has been one. While it is lost, what is published through it waits in memory: see `isUp`. */
+  /**
+   * Null until there has been one; another one after a move. While it is lost, what is published through it waits in memory: see `isUp`.
+   */
   get connection(): NatsConnection | null {
     return this.#connection;
   }
@@ -105,6 +128,31 @@ export class NatsLink {
     if (this.#isUp) listener(true);
   }
 
+  /** Takes part in every move to another connection. */
+  onMove(passenger: Passenger): void {
+    this.#passengers.push(passenger);
+  }
+
+  /** True for a round trip in a move, while what is published waits. */
+  get isChanging(): boolean {
+    return this.#changing !== null;
+  }
+
+  /** Resolves when what waited has gone out. */
+  async whenChanged(): Promise<void> {
+    await this.#changing?.promise;
+  }
+
+  /**
+   * Publishes in the order of the calls, over a move too: what one connection has taken does not overtake what the other has.
+   *
+   * Errors: throws where the connection is closed.
+   */
+  publish(subject: string, payload: string | Uint8Array): void {
+    if (this.#held !== null) this.#held.push({ subject, payload });
+    else this.#connection?.publish(subject, payload);
+  }
+
   /** What has been published goes out first. Nothing is tried any more when it resolves. May be called twice. */
   stop(): Promise<void> {
     this.#stopping ??= this.#stop();
@@ -118,22 +166,24 @@ export class NatsLink {
     const wasUp = this.#isUp;
     this.#isUp = false;
     if (wasUp) await Promise.race([connection?.flush().catch(() => null), limit]);
-    await Promise.race([connection?.close().catch(() => null), limit]);
+    this.#move?.fail("the link is stopped");
+    await Promise.race([Promise.all([connection, this.#left].map((one) => one?.close().catch(() => null))), limit]);
     await Promise.race([this.#running.catch(() => null), limit]);
   }
 
-  async #run(servers: readonly string[], options: Parameters<typeof connect>[0]): Promise<void> {
+  async #run(): Promise<void> {
     let isSaid = false;
     for (;;) {
-      const connection = await this.#connectFirst(servers, { options, isSaid });
+      const connection = await this.#connectFirst(isSaid);
       if (connection === null) return;
       if (this.#end.signal.aborted) {
         await connection.close();
         return;
       }
       this.#connection = connection;
+      this.#following = this.#follow(connection);
       this.#changed(true, connection.getServer());
-      await this.#follow(connection);
+      for (let ended: Promise<void> | null = null; ended !== this.#following; await ended) ended = this.#following;
       // The client has given up, which it should not: with another one it goes on.
       this.#changed(false, "the connection was closed");
       isSaid = true;
@@ -142,15 +192,12 @@ export class NatsLink {
   }
 
   /** Tried by hand, since the client's own first try gives up where the server refuses it. Null where the end came first. */
-  async #connectFirst(
-    servers: readonly string[],
-    { options, isSaid }: { options: Parameters<typeof connect>[0]; isSaid: boolean },
-  ): Promise<NatsConnection | null> {
+  async #connectFirst(isSaid: boolean): Promise<NatsConnection | null> {
     const { signal } = this.#end;
     for (let isQuiet = isSaid; !signal.aborted; isQuiet = true) {
       try {
-        await greeted(servers, CONNECT_TIMEOUT_MS, signal);
-        return await connect(options);
+        await greeted(this.#servers, CONNECT_TIMEOUT_MS, signal);
+        return await connect(this.#options);
       } catch (error) {
         if (!isQuiet && !signal.aborted) this.#report.down(error instanceof Error ? error.message : String(error));
         await this.#pause();
@@ -170,13 +217,14 @@ export class NatsLink {
     for await (const status of connection.status()) {
       switch (status.type) {
         case "disconnect":
-          this.#changed(false, "the connection was lost");
+          this.#lost(connection);
           break;
         case "reconnect":
-          this.#changed(true, status.server);
+          if (connection === this.#connection) this.#changed(true, status.server);
           break;
         case "ldm":
-          void this.#leave(connection);
+          if (connection === this.#move?.next) this.#move.fail("the other server is in lame-duck mode too");
+          else if (connection === this.#connection) void this.#leave(connection);
           break;
         case "error":
           this.#refused(status.error.message);
@@ -185,18 +233,81 @@ export class NatsLink {
     }
   }
 
+  #lost(connection: NatsConnection): void {
+    if (connection === this.#move?.next) this.#move.fail("the second connection was lost");
+    else if (connection === this.#connection && this.#move?.hurry() !== true) {
+      this.#changed(false, "the connection was lost");
+    }
+  }
+
   /**
-   * The server is in lame-duck mode: it will end, and closes its connections one after the other within minutes. Another one is gone to
-   * at once, where there is any.
+   * The server is in lame-duck mode: it will end, and closes its connections one after the other within minutes. The link moves to
+   * another one at once, where there is any.
    */
-  async #leave(connection: NatsConnection): Promise<void> {
-    const others = new Set([...this.#servers, ...(connection.info?.connect_urls ?? [])].map(withoutScheme));
-    const server = connection.getServer();
+  async #leave(first: NatsConnection): Promise<void> {
+    const others = new Set([...this.#servers, ...(first.info?.connect_urls ?? [])].map(withoutScheme));
+    const server = first.getServer();
     others.delete(withoutScheme(server));
-    if (others.size === 0) return;
-    // What was published has gone out then, and what was on its way has come.
-    await connection.flush().catch(() => {});
-    if (this.#isUp && connection.getServer() === server && !this.#end.signal.aborted) await connection.reconnect();
+    if (others.size === 0 || this.#leaving === first) return;
+    this.#leaving = first;
+    const isThere = () => first === this.#connection && this.#isUp && first.getServer() === server;
+    while (isThere() && !this.#end.signal.aborted) {
+      try {
+        await this.#moveTo(first, await this.#connectBesides(first, [...others]));
+      } catch {
+        // Until another one is there this one is better than none.
+        await this.#pause();
+      }
+    }
+    if (this.#leaving === first) this.#leaving = null;
+  }
+
+  /** A second connection, to another server. Errors: rejects where none is reached. */
+  async #connectBesides(first: NatsConnection, others: readonly string[]): Promise<NatsConnection> {
+    await greeted(others, CONNECT_TIMEOUT_MS, this.#end.signal);
+    // The server that is left comes last: it will be back, and is to be known then.
+    const servers = [...others.toSorted(() => Math.random() - 0.5), first.getServer()];
+    const next = await connect({ ...this.#options, servers, noRandomize: true });
+    if (next.info?.server_id !== first.info?.server_id && next.info?.ldm !== true) return next;
+    await next.close();
+    throw new Error("no other server was reached");
+  }
+
+  async #moveTo(first: NatsConnection, next: NatsConnection): Promise<void> {
+    const move = new Move(first, next, this.#passengers);
+    this.#move = move;
+    const following = this.#follow(next);
+    try {
+      await move.overlap();
+      if (first !== this.#connection || !this.#isUp || this.#end.signal.aborted) throw new Error("the link is down");
+      this.#held = [];
+      this.#changing = Promise.withResolvers();
+      await move.leave();
+      this.#connection = next;
+      this.#following = following;
+      move.moved();
+      this.#report.up(next.getServer());
+      this.#left = first;
+      setTimeout(() => void first.close(), KEEP_FIRST_MS).unref();
+    } catch (error) {
+      move.abandon();
+      await next.close();
+      throw error;
+    } finally {
+      this.#move = null;
+      this.#release();
+    }
+  }
+
+  /** What waited for the change goes out. */
+  #release(): void {
+    const held = this.#held ?? [];
+    this.#held = null;
+    for (const { subject, payload } of held) {
+      if (this.#connection?.isClosed() === false) this.#connection.publish(subject, payload);
+    }
+    this.#changing?.resolve();
+    this.#changing = null;
   }
 
   #refused(cause: string): void {
@@ -226,7 +337,7 @@ function withoutScheme(server: string): string {
   return server.slice(server.indexOf("://") < 0 ? 0 : server.indexOf("://") + 3);
 }
 
-function connectOptions(options: NatsOptions, files: LoginFiles): Parameters<typeof connect>[0] {
+function connectOptions(options: NatsOptions, files: LoginFiles): ConnectOptions {
   const authenticator = authenticatorOf(options, files);
   return {
     servers: [...options.servers],
@@ -257,10 +368,7 @@ function authenticatorOf({ user, password, token, credsFile }: NatsOptions, file
  * The client does not look at a URL's scheme: without this option TLS is the server's choice. It reads these fields at each connection,
  * and every field of one connection in one go.
  */
-function tlsOf(
-  { tls, servers }: NatsOptions,
-  files: LoginFiles,
-): Pick<NonNullable<Parameters<typeof connect>[0]>, "tls"> {
+function tlsOf({ tls, servers }: NatsOptions, files: LoginFiles): Pick<ConnectOptions, "tls"> {
   if (tls === null) return servers.some((server) => server.startsWith("tls://")) ? { tls: {} } : {};
   const field = (name: "ca" | "cert" | "key") => ({ enumerable: true, get: () => files.tls[name] ?? undefined });
   return { tls: Object.defineProperties({}, { ca: field("ca"), cert: field("cert"), key: field("key") }) };

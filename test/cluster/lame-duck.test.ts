@@ -1,0 +1,118 @@
+import { afterEach, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
+import { LedgerBackend, orderly } from "../reliability/support/ledger-backend.ts";
+import { callNode, health } from "../support/cluster.ts";
+import { CommandGateway } from "../support/command-gateway.ts";
+import { until } from "../support/deadline.ts";
+import { KEYS } from "../support/gateway.ts";
+import { freePort, NatsServer } from "../support/nats-server.ts";
+import { RawWebSocket } from "../support/raw-websocket.ts";
+import { RestClient } from "../support/rest-client.ts";
+
+/** A NATS server in lame-duck mode, as in every rolling restart of NATS: pushes go on while the nodes move to another one. */
+setDefaultTimeout(180_000);
+
+const PATIENCE_MS = 90_000;
+const GROUP = "/ws/api/hubs/chat/groups/all/messages";
+
+/** It keeps its connections for a minute, and a node should not need that long. */
+const LAME_DUCK = 'lame_duck_grace_period: "60s"\nlame_duck_duration: "120s"\n';
+
+let servers: NatsServer[];
+let backend: LedgerBackend;
+let nodes: CommandGateway[];
+
+beforeEach(async () => {
+  const ports = await Promise.all([0, 1, 2].map(freePort));
+  const routes = ports.map((port) => `nats-route://127.0.0.1:${port}`).join(", ");
+  const configOf = (port: number, index: number) =>
+    `${LAME_DUCK}server_name: s${index}\ncluster { name: c, listen: "127.0.0.1:${port}", no_advertise: true, routes: [${routes}] }`;
+  servers = await Promise.all(ports.map((port, index) => NatsServer.start({ config: configOf(port, index) })));
+  backend = await LedgerBackend.start({
+    respond: ({ event }) =>
+      orderly(event === "connect" ? 200 : 204, ["X-ASRS-User-Id: u", "X-ASRS-Connection-Group: all"]),
+  });
+  const config = {
+    accessKeys: KEYS,
+    upstreams: [{ urlTemplate: backend.urlTemplate }],
+    shutdown: { spreadMs: 0, drainTimeoutMs: 8000 },
+    cluster: { nats: { servers: servers.map(({ url }) => url) } },
+  };
+  nodes = await Promise.all([0, 1].map(() => CommandGateway.start({ through: "bun", config })));
+  // The servers of 2.9 need a while to choose their leaders.
+  await Promise.all(nodes.map(({ port }) => until(async () => (await health(port)) === 200, "a node", PATIENCE_MS)));
+});
+afterEach(async () => {
+  for (const node of nodes) await node[Symbol.asyncDispose]();
+  for (const server of servers) await server[Symbol.asyncDispose]();
+  await backend.stop();
+});
+
+/** Pushes to the group through one node, one call behind the other, until it is told to end. */
+class Caller {
+  readonly refused: number[] = [];
+  readonly done: Promise<void>;
+  count = 0;
+  #isOver = false;
+
+  constructor(node: CommandGateway, name: string) {
+    this.done = this.#run(node, name);
+  }
+
+  end(): Promise<void> {
+    this.#isOver = true;
+    return this.done;
+  }
+
+  async #run({ port }: CommandGateway, name: string): Promise<void> {
+    using client = await RestClient.dial(port);
+    while (!this.#isOver) {
+      const body = `${name} ${this.count++}`;
+      const { status } = await client.call({ method: "POST", target: GROUP, type: "text/plain", body });
+      if (status !== 202) this.refused.push(status);
+    }
+  }
+}
+
+/** Reads until the last message of each caller is there; what came of each, in order. */
+async function readAll(client: RawWebSocket, counts: ReadonlyMap<string, number>): Promise<Map<string, number[]>> {
+  const got = new Map([...counts.keys()].map((name) => [name, [] as number[]]));
+  const isDone = () => [...counts].every(([name, count]) => got.get(name)?.includes(count - 1));
+  while (!isDone()) {
+    const [name = "", number] = (await client.nextText()).split(" ");
+    got.get(name)?.push(Number(number));
+  }
+  return got;
+}
+
+/** What is missing, came twice or too early. */
+function faultsOf(got: readonly number[], count: number): string[] {
+  const known = new Set(got);
+  const missing = Array.from({ length: count }, (_empty, number) => number).filter((number) => !known.has(number));
+  const misplaced = got.filter((number, index) => index > 0 && number <= (got[index - 1] ?? 0));
+  return [...missing.map((number) => `${number} is missing`), ...misplaced.map((number) => `${number} again or late`)];
+}
+
+test("no push is refused, and each arrives once and in order, while the nodes leave a server in lame-duck mode", async () => {
+  const lines = await Promise.all(nodes.map((node) => node.logged("NATS reached")));
+  const ports = lines.map(({ server }) => String(server).split(":").at(-1));
+  const from = servers.find(({ port }) => String(port) === ports[0]);
+  const clients = await Promise.all(nodes.map(({ port }) => RawWebSocket.open({ port, path: "/ws/client/hubs/chat" })));
+  const callers = new Map(nodes.map((node, index) => [`caller-${index}`, new Caller(node, `caller-${index}`)]));
+  process.kill(from?.pid ?? 0, "SIGUSR2");
+  const leaving = nodes.filter((_node, index) => ports[index] === ports[0]);
+  await Promise.all(leaving.map((node) => node.logged("NATS reached", 2)));
+  await Promise.all([...callers.values()].map((caller) => caller.end()));
+  for (const { refused } of callers.values()) expect(refused).toEqual([]);
+  const counts = new Map([...callers].map(([name, { count }]) => [name, count]));
+  for (const client of clients) {
+    const got = await readAll(client, counts);
+    for (const [name, count] of counts) expect(faultsOf(got.get(name) ?? [], count)).toEqual([]);
+    client.destroy();
+  }
+  // It is 202 when every node has heard of the rule: their watches have moved too.
+  for (const { port } of nodes) {
+    const rule = { method: "PUT", target: "/ws/api/hubs/chat/users/u/groups/ruled?ttl=60" };
+    expect((await callNode(port, rule)).status).toBe(202);
+  }
+  console.log(`${[...counts.values()].join(" and ")} pushes while ${leaving.length} of 2 nodes moved`);
+});
