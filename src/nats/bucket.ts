@@ -244,7 +244,7 @@ export class Bucket implements Passenger {
     if (first.values === 0) this.#sayCaughtUp();
     let isGone = false;
     for (let watch: Watch | null = first; watch !== null && !isGone; watch = this.#takeNext()) {
-      isGone = await this.#tell(watch, round);
+      isGone = await this.#tell(watch, { round, isFirst: watch === first });
       if (round !== this.#round) return;
     }
     this.#session = null;
@@ -262,7 +262,12 @@ export class Bucket implements Passenger {
   }
 
   /** Tells what a watch says until it ends. Resolves with whether the bucket is gone. */
-  async #tell({ session, created, entries }: Watch, round: number): Promise<boolean> {
+  async #tell(
+    { session, created, values, entries }: Watch,
+    { round, isFirst }: { readonly round: number; readonly isFirst: boolean },
+  ): Promise<boolean> {
+    // A watch that takes over begins with all keys. Not for longer: servers that lost their last writes number the next ones alike.
+    let toldBefore = isFirst || values === 0 ? 0 : this.#lastRevision;
     this.#session = session;
     this.#stopWatch = () => entries.stop();
     let isGone = false;
@@ -282,12 +287,11 @@ export class Bucket implements Passenger {
       for await (const entry of entries) {
         if (round !== this.#round) return isGone;
         isTold = true;
-        // A watch that takes over begins with all keys.
-        if (entry.revision > this.#lastRevision) {
-          this.#lastRevision = entry.revision;
-          this.#options.listener.entry(toEntry(entry));
-        }
-        if (entry.delta === 0) this.#sayCaughtUp();
+        if (entry.revision > toldBefore) this.#options.listener.entry(toEntry(entry));
+        this.#lastRevision = Math.max(toldBefore, entry.revision);
+        if (entry.delta > 0) continue;
+        toldBefore = 0;
+        this.#sayCaughtUp();
       }
     } finally {
       clearInterval(stall);
