@@ -3,6 +3,7 @@
 import { NatsBroker } from "../src/broker/nats.ts";
 import type { BrokerHandler } from "../src/core/ports.ts";
 import { NatsLink } from "../src/nats/link.ts";
+import { NEWEST_FORM } from "../src/protocol/forms.ts";
 import { systemClock } from "../src/system-clock.ts";
 import { until } from "../test/support/deadline.ts";
 import { residentBytes } from "./gateway.ts";
@@ -71,6 +72,7 @@ async function startBroker(url: string, nodeId: string, handler: BrokerHandler):
     nodeIdBefore: null,
     handler,
     clock: systemClock,
+    form: () => NEWEST_FORM,
     report: { fault: console.error, messagesDropped: console.error, nodesAwaited: console.error },
     isMember: () => true,
   });

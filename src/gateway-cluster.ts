@@ -107,7 +107,7 @@ class ClusterNode implements NodeParts {
     this.#keepName();
     const common = { link, prefix: this.#prefix, replicas: this.#replicas };
     const stream = new LogStream({ ...common, differs: report.copy.differs });
-    const form = () => this.#leases?.commonForm ?? OLDEST_FORM;
+    const form = () => this.#form();
     this.#copy = new JetstreamJournal({
       nodeId: this.#nodeId,
       stream,
@@ -161,10 +161,16 @@ class ClusterNode implements NodeParts {
       nodeIdBefore: this.#nameBefore,
       handler,
       clock: systemClock,
+      form: () => this.#form(),
       report,
       isMember: () => this.ruleStore.isCurrent && this.#leases?.isHeld === true,
     });
     return this.#broker;
+  }
+
+  /** The form that every node reads. */
+  #form(): number {
+    return this.#leases?.commonForm ?? OLDEST_FORM;
   }
 
   newConnectionId(): string {

@@ -5,7 +5,7 @@ import type { NatsLink } from "../nats/link.ts";
 import { answerSubject, beatSubject, memberSubject, nodeSubject } from "../nats/subjects.ts";
 import { nodeOf } from "../protocol/connection-id.ts";
 import type { Envelope, Question, Target } from "../protocol/envelope.ts";
-import { decodeNodeMessage, encodeEnvelope, encodeQuestion } from "../protocol/node-message.ts";
+import { decodeNodeMessage, encodeEnvelope, encodeQuestion, newerFormOf } from "../protocol/node-message.ts";
 import { NodeTable, type NodeTableReport } from "./node-table.ts";
 import { cutIntoParts, isPart, PartJoiner } from "./parts.ts";
 import { Subscriptions } from "./subscriptions.ts";
@@ -26,6 +26,9 @@ const FLUSH_BYTES = 1024 * 1024;
 /** What a server allows that has not said it. */
 const DEFAULT_MAX_PAYLOAD_BYTES = 1_048_576;
 
+/** Why a message was dropped that no newer version wrote. */
+const INVALID = "another version wrote it, or a name in it is invalid";
+
 /** A node's word where it could not answer for a fault of its own. */
 const FAULT = "fault";
 
@@ -43,6 +46,8 @@ export interface NatsBrokerOptions {
   readonly nodeIdBefore: string | null;
   readonly handler: BrokerHandler;
   readonly clock: Clock;
+  /** The form that every node reads. */
+  readonly form: () => number;
   readonly report: BrokerReport;
   /** Whether this node belongs to the others: one whose lease has run out reaches a part of them at best. */
   readonly isMember: () => boolean;
@@ -125,12 +130,12 @@ export class NatsBroker implements Broker {
   }
 
   async publish(envelope: Envelope): Promise<"sent" | "unavailable"> {
-    const { link, prefix } = this.#options;
+    const { link, prefix, form } = this.#options;
     const { connection } = link;
     if (!this.isReady || connection === null || this.#unsentBytes > MAX_UNSENT_BYTES) return "unavailable";
     const subject = this.#subjectOf(envelope.target);
     if (subject === null) return "sent";
-    const bytes = encodeEnvelope(envelope);
+    const bytes = encodeEnvelope(envelope, form());
     const maxBytes = connection.info?.max_payload ?? DEFAULT_MAX_PAYLOAD_BYTES;
     try {
       if (bytes.length <= maxBytes) {
@@ -149,7 +154,7 @@ export class NatsBroker implements Broker {
 
   async ask(question: Question, scope: AnswerScope): Promise<Answer | "unavailable"> {
     if (!this.isReady) return "unavailable";
-    const bytes = encodeQuestion(question);
+    const bytes = encodeQuestion(question, this.#options.form());
     const { target } = question;
     if (target.kind === "connection") return await this.#askItsNode(target.name, bytes);
     if (scope === "first-yes") {
@@ -257,14 +262,17 @@ export class NatsBroker implements Broker {
     const { prefix, handler } = this.#options;
     if (this.#isStopped) return;
     if (message.subject === beatSubject(prefix) || message.subject === answerSubject(prefix, this.#table.nodeId)) {
-      if (!this.#table.heard(message.string())) this.#dropped("a node says nothing of itself that this version knows");
+      const heard = this.#table.heard(message.string());
+      if (heard === "unknown") this.#dropped("a node says nothing of itself that this version knows");
+      if (heard === "newer") this.#dropped("what a node of a newer version says of itself was read in part");
       return;
     }
     const bytes = isPart(message.data) ? this.#joiner.add(message.subject, message.data) : message.data;
     if (bytes === null) return;
     const read = decodeNodeMessage(bytes);
     if (read === null) {
-      this.#dropped("another version wrote it, or a name in it is invalid");
+      const form = newerFormOf(bytes);
+      this.#dropped(form === null ? INVALID : `it is in form ${form} of a newer version`);
       return;
     }
     if (read.kind === "question") {

@@ -13,6 +13,8 @@ let clock: FakeClock;
 let table: NodeTable;
 let said: string[];
 let awaited: (readonly string[])[];
+/** The form that every node reads. */
+let form: number;
 
 /** The table of `node-one`; what it says is heard by a subscription on its own connection. */
 beforeEach(async () => {
@@ -27,7 +29,9 @@ beforeEach(async () => {
   clock = new FakeClock();
   awaited = [];
   const report = { nodesAwaited: (nodeIds: readonly string[]) => void awaited.push(nodeIds) };
-  table = new NodeTable({ link, prefix: "t", nodeId: "node-one", nodeIdBefore: "node-old", clock, report });
+  form = 1;
+  const names = { nodeId: "node-one", nodeIdBefore: "node-old" };
+  table = new NodeTable({ link, prefix: "t", ...names, clock, form: () => form, report });
   table.start();
 });
 afterEach(async () => {
@@ -73,6 +77,43 @@ describe("a table of nodes", () => {
     expect(["node-one", "node-two", "node-thr"].map((id) => table.isKnown(id))).toEqual([true, false, true]);
   });
 
+  test("says its form in front where every node reads a newer one than the first", async () => {
+    table.linkUp();
+    form = 2;
+    await clock.advance(1000);
+    const heard = await heardOfIt();
+    expect(heard.slice(0, 2)).toEqual(["bye node-old", "hello node-one 1"]);
+    expect(heard.slice(2).every((text) => /^2 hello node-one [0-9]+$/.test(text))).toBe(true);
+    expect(heard.length).toBeGreaterThan(2);
+  });
+
+  test("answers a hello in the form of the hello, though all are said to read a newer one", async () => {
+    table.linkUp();
+    form = 2;
+    table.heard("hello node-two 7");
+    table.heard("2 hello node-thr 8");
+    table.heard("3 hello node-fou 9 more");
+    expect((await heardOfIt()).filter((text) => text.startsWith("node-"))).toEqual([
+      "node-two: here node-one 7",
+      "node-thr: 2 here node-one 8",
+      "node-fou: 2 here node-one 9",
+    ]);
+  });
+
+  test("takes of a newer form what every form begins with, and says that it is newer", () => {
+    expect(table.heard("beat node-two")).toBe("read");
+    expect(table.heard("2 beat node-thr")).toBe("read");
+    expect(table.heard("99 beat node-fou 1 with what comes later")).toBe("newer");
+    expect(table.heard("99 hello node-fiv")).toBe("newer");
+    expect(table.all()).toEqual(["node-one", "node-two", "node-thr", "node-fou", "node-fiv"]);
+    expect(table.heard("99 bye node-fou")).toBe("newer");
+    expect(table.isKnown("node-fou")).toBe(false);
+    for (const text of ["99 new-word node-six", "99 beat a.b", "0 beat node-six", "beat node-six 1 more"]) {
+      expect(table.heard(text)).toBe("unknown");
+    }
+    expect(table.isKnown("node-six")).toBe(false);
+  });
+
   test("knows a silent node for ten seconds, and forgets it after", async () => {
     table.linkUp();
     table.heard("beat node-two");
@@ -102,8 +143,8 @@ describe("a table of nodes", () => {
   test("takes no other text: of no node, of no such word, of a name that cannot be one, of itself", () => {
     const others = ["", "beat", "beat ", "beat a.b", `beat ${"x".repeat(65)}`, "fly node-two", "beat node-two x"];
     const long = [`hello node-two ${"1".repeat(16)}`, `hello node-two${" ".repeat(200)}`];
-    for (const text of [...others, ...long]) expect(table.heard(text)).toBe(false);
-    expect(table.heard("bye node-one")).toBe(true);
+    for (const text of [...others, ...long]) expect(table.heard(text)).toBe("unknown");
+    expect(table.heard("bye node-one")).toBe("read");
     expect(table.all()).toEqual(["node-one"]);
   });
 });

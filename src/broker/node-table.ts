@@ -2,6 +2,7 @@ import type { Clock } from "../core/ports.ts";
 import type { NatsLink } from "../nats/link.ts";
 import { answerSubject, beatSubject } from "../nats/subjects.ts";
 import { isNodeId } from "../protocol/connection-id.ts";
+import { NEWEST_FORM, OLDEST_FORM } from "../protocol/forms.ts";
 
 /** How often a node says that it is there. */
 const BEAT_MS = 1000;
@@ -24,8 +25,8 @@ const AWAITED_MS = 3000;
 /** Between two ticks lie so many: this process was held up, and heard nobody though they spoke. */
 const STALLED_MS = 3000;
 
-/** What a node says of itself, and how long that may be. */
-const SAID = /^(hello|beat|bye|here) ([^ ]+)(?: (\d{1,15}))?$/;
+/** What a node says of itself: form, word, name, number, and what a newer version may add. And how long that may be. */
+const SAID = /^(?:([1-9]\d{0,8}) )?(hello|beat|bye|here) ([^ ]+)(?: (\d{1,15}))?( .*)?$/;
 const MAX_SAID_LENGTH = 128;
 
 export interface NodeTableOptions {
@@ -35,6 +36,8 @@ export interface NodeTableOptions {
   /** The name of the process before this one, which is gone for certain: nobody needs to wait for it. */
   readonly nodeIdBefore: string | null;
   readonly clock: Clock;
+  /** The form that every node reads. */
+  readonly form: () => number;
   readonly report: NodeTableReport;
 }
 
@@ -42,6 +45,14 @@ export interface NodeTableOptions {
 export interface NodeTableReport {
   /** Pushes and questions are refused since these have not answered: said once after each return of NATS. */
   nodesAwaited(nodeIds: readonly string[]): void;
+}
+
+/** What a node has said. */
+interface Said {
+  readonly nodeId: string;
+  readonly word: string;
+  readonly number: string;
+  readonly form: number;
 }
 
 /** What is known of another node. */
@@ -150,18 +161,23 @@ export class NodeTable {
   }
 
   /**
-   * Takes what another node says of itself: `hello NAME NUMBER`, `beat NAME`, `bye NAME`, `here NAME NUMBER`.
+   * Takes what another node says of itself: `hello NAME NUMBER`, `beat NAME`, `bye NAME`, `here NAME NUMBER`, each with its form in
+   * front; no form is the oldest one.
    *
-   * Shape: false where it is none of these, or the name is invalid.
+   * Shape: `unknown` where it is none of these, or the name is invalid. `newer`: of a form that this version does not read it has taken
+   *        what every form begins with, since a node that is not known would not be asked.
    */
-  heard(text: string): boolean {
-    const [, word, nodeId = "", number = ""] = (text.length <= MAX_SAID_LENGTH ? SAID.exec(text) : null) ?? [];
-    if (word === undefined || !isNodeId(nodeId)) return false;
-    if (nodeId !== this.#nodeId) this.#heardOf(nodeId, word, number);
-    return true;
+  heard(text: string): "read" | "newer" | "unknown" {
+    const found = text.length <= MAX_SAID_LENGTH ? SAID.exec(text) : null;
+    const [, formText, word = "", nodeId = "", number = "", more] = found ?? [];
+    const form = formText === undefined ? OLDEST_FORM : Number(formText);
+    const isNewer = form > NEWEST_FORM;
+    if (!isNodeId(nodeId) || (more !== undefined && !isNewer)) return "unknown";
+    if (nodeId !== this.#nodeId) this.#heardOf({ nodeId, word, number, form });
+    return isNewer ? "newer" : "read";
   }
 
-  #heardOf(nodeId: string, word: string, number: string): void {
+  #heardOf({ nodeId, word, number, form }: Said): void {
     if (word === "bye") {
       this.#others.delete(nodeId);
       return;
@@ -172,7 +188,9 @@ export class NodeTable {
     this.#others.set(nodeId, other);
     // Not before its own subscriptions hold, and not behind its bye, after which it would be known for ten seconds more.
     if (word !== "hello" || this.#helloAtMs === null || this.#cancel === null) return;
-    this.#say(`here ${this.#nodeId} ${number}`, answerSubject(this.#options.prefix, nodeId));
+    // Whoever has just come may read no newer form than the one it spoke in, and its lease may not be seen yet.
+    const answer = { form, subject: answerSubject(this.#options.prefix, nodeId) };
+    this.#say(`here ${this.#nodeId} ${number}`, answer);
   }
 
   /** Says bye. May be called twice. */
@@ -220,8 +238,12 @@ export class NodeTable {
     this.#say(`hello ${this.#nodeId} ${this.#helloNumber}`);
   }
 
-  #say(text: string, subject = beatSubject(this.#options.prefix)): void {
+  #say(
+    text: string,
+    { form = NEWEST_FORM, subject = beatSubject(this.#options.prefix) }: { form?: number; subject?: string } = {},
+  ): void {
     const { link } = this.#options;
-    if (link.isUp) link.publish(subject, text);
+    const common = Math.min(form, this.#options.form());
+    if (link.isUp) link.publish(subject, common === OLDEST_FORM ? text : `${common} ${text}`);
   }
 }

@@ -94,6 +94,8 @@ export class KvLeases implements Leases {
   #isRenewing = false;
   #isLost = false;
   #lastForm = OLDEST_FORM;
+  /** The newest form that all others read. */
+  #othersForm = NEWEST_FORM;
   readonly #cancels: (() => void)[] = [];
 
   constructor(options: KvLeasesOptions) {
@@ -126,10 +128,8 @@ export class KvLeases implements Leases {
    * seconds before it takes over anything: by then the others write its form.
    */
   get commonForm(): number {
-    if (!this.#bucket.isCaughtUp) return OLDEST_FORM;
-    let form = NEWEST_FORM;
-    for (const seen of this.#others.values()) form = Math.min(form, seen.form);
-    return form;
+    // Asked for with every message.
+    return this.#bucket.isCaughtUp ? this.#othersForm : OLDEST_FORM;
   }
 
   /** Whether the others' leases are seen. */
@@ -230,6 +230,8 @@ export class KvLeases implements Leases {
   }
 
   #compareForms(): void {
+    this.#othersForm = NEWEST_FORM;
+    for (const seen of this.#others.values()) this.#othersForm = Math.min(this.#othersForm, seen.form);
     const form = this.commonForm;
     if (form === this.#lastForm) return;
     this.#lastForm = form;

@@ -289,7 +289,7 @@ export class Bucket implements Passenger {
         isTold = true;
         if (entry.revision > toldBefore) this.#options.listener.entry(toEntry(entry));
         this.#lastRevision = Math.max(toldBefore, entry.revision);
-        if (entry.delta > 0) continue;
+        if (entry.delta !== 0) continue;
         toldBefore = 0;
         this.#sayCaughtUp();
       }

@@ -1,8 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import type { Envelope, Members, Question, Target } from "./envelope.ts";
+import { NEWEST_FORM, OLDEST_FORM } from "./forms.ts";
 import { isName } from "./names.ts";
-import { decodeNodeMessage, encodeEnvelope, encodeQuestion } from "./node-message.ts";
+import { decodeNodeMessage, encodeEnvelope, encodeQuestion, newerFormOf } from "./node-message.ts";
 
 const text = fc.string({ unit: "grapheme", maxLength: 40 }).filter((value) => value.isWellFormed());
 const name = text.filter(isName);
@@ -57,6 +58,18 @@ describe("a message between nodes", () => {
     );
   });
 
+  test("says its form in its first byte, and is read in every form that this version knows", () => {
+    const asked = { verb: "exists", target: { kind: "user", hub: "c", name: "u" } } as const;
+    for (let form = OLDEST_FORM; form <= NEWEST_FORM; form++) {
+      const bytes = encodeQuestion(asked, form);
+      expect([bytes[0], newerFormOf(bytes)]).toEqual([form, null]);
+      expect(decodeNodeMessage(bytes)).toEqual({ kind: "question", question: asked });
+    }
+    const newer = encodeQuestion(asked, NEWEST_FORM + 1);
+    expect([decodeNodeMessage(newer), newerFormOf(newer)]).toEqual([null, NEWEST_FORM + 1]);
+    expect(newerFormOf(new Uint8Array())).toBeNull();
+  });
+
   test("carries a frame's bytes as they are: a long text costs its UTF-8, and bytes themselves", () => {
     for (const frame of ["ä".repeat(1000), new Uint8Array(2000)]) {
       const bytes = encodeEnvelope({ verb: "send", target: { kind: "hub", hub: "c" }, excluded: [], frame });
@@ -87,7 +100,10 @@ describe("bytes that are no message", () => {
   });
 
   test("changed ones are none, or whole: nothing throws and nothing half comes of them", () => {
-    const sent = fc.oneof(envelope.map(encodeEnvelope), question.map(encodeQuestion));
+    const sent = fc.oneof(
+      envelope.map((sent) => encodeEnvelope(sent)),
+      question.map((asked) => encodeQuestion(asked)),
+    );
     fc.assert(
       fc.property(sent, fc.array(fc.tuple(fc.nat(), fc.nat(255)), { minLength: 1, maxLength: 4 }), (bytes, changes) => {
         for (const [at, value] of changes) bytes[at % bytes.length] = value;

@@ -1,6 +1,7 @@
 import { MAX_REASON_BYTES } from "./close-causes.ts";
 import { isConnectionId } from "./connection-id.ts";
 import type { Envelope, Question } from "./envelope.ts";
+import { NEWEST_FORM, OLDEST_FORM } from "./forms.ts";
 import { isHubName, isName } from "./names.ts";
 
 /** What one node says to others of an envelope or a question. */
@@ -8,34 +9,34 @@ export type NodeMessage =
   | { readonly kind: "envelope"; readonly envelope: Envelope }
   | { readonly kind: "question"; readonly question: Question };
 
-/** The first byte: the version of this form. Another one is not read. */
-const VERSION = 1;
-
 /** The second byte. */
 const KIND = { textFrame: 1, binaryFrame: 2, close: 3, question: 4 } as const;
 
-/** Version, kind, and the head's length as 32 bits, the highest first. */
+/** Form, kind, and the head's length as 32 bits, the highest first. */
 const FIXED_BYTES = 6;
+
+const NO_FRAME = new Uint8Array();
 
 const utf8 = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /**
- * Writes a message between nodes.
+ * Writes a message between nodes, in a form that every one of them reads.
  *
- * Shape: version, kind, length of the head; the head as JSON: target, verb and the like; then the frame's bytes as they are.
+ * Shape: form, kind, length of the head; the head as JSON: target, verb and the like; then the frame's bytes as they are.
  * Cost:  a frame is copied once, whoever many nodes and sockets it is for.
  */
-export function encodeEnvelope(envelope: Envelope): Uint8Array {
-  if (envelope.verb === "close") return join(KIND.close, envelope, new Uint8Array());
+export function encodeEnvelope(envelope: Envelope, form: number = OLDEST_FORM): Uint8Array {
+  if (envelope.verb === "close") return join({ form, kind: KIND.close, head: envelope, frame: NO_FRAME });
   const { frame, target, excluded } = envelope;
-  const isText = typeof frame === "string";
-  return join(isText ? KIND.textFrame : KIND.binaryFrame, { target, excluded }, isText ? utf8.encode(frame) : frame);
+  const head = { target, excluded };
+  if (typeof frame !== "string") return join({ form, kind: KIND.binaryFrame, head, frame });
+  return join({ form, kind: KIND.textFrame, head, frame: utf8.encode(frame) });
 }
 
 /** Writes a question; its answer comes as one of the words of `Answer`. */
-export function encodeQuestion(question: Question): Uint8Array {
-  return join(KIND.question, question, new Uint8Array());
+export function encodeQuestion(question: Question, form: number = OLDEST_FORM): Uint8Array {
+  return join({ form, kind: KIND.question, head: question, frame: NO_FRAME });
 }
 
 /**
@@ -46,7 +47,7 @@ export function encodeQuestion(question: Question): Uint8Array {
  */
 export function decodeNodeMessage(bytes: Uint8Array): NodeMessage | null {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (bytes.length < FIXED_BYTES || view.getUint8(0) !== VERSION) return null;
+  if (bytes.length < FIXED_BYTES || view.getUint8(0) < OLDEST_FORM || view.getUint8(0) > NEWEST_FORM) return null;
   const headEnd = FIXED_BYTES + view.getUint32(2);
   if (headEnd > bytes.length) return null;
   try {
@@ -57,11 +58,24 @@ export function decodeNodeMessage(bytes: Uint8Array): NodeMessage | null {
   }
 }
 
-function join(kind: number, head: object, frame: Uint8Array): Uint8Array {
+/** The form of a message that only a newer version can read; null where this one should. */
+export function newerFormOf(bytes: Uint8Array): number | null {
+  const [form = 0] = bytes;
+  return form > NEWEST_FORM ? form : null;
+}
+
+interface Pieces {
+  readonly form: number;
+  readonly kind: number;
+  readonly head: object;
+  readonly frame: Uint8Array;
+}
+
+function join({ form, kind, head, frame }: Pieces): Uint8Array {
   const headBytes = utf8.encode(JSON.stringify(head));
   const bytes = new Uint8Array(FIXED_BYTES + headBytes.length + frame.length);
   const view = new DataView(bytes.buffer);
-  view.setUint8(0, VERSION);
+  view.setUint8(0, form);
   view.setUint8(1, kind);
   view.setUint32(2, headBytes.length);
   bytes.set(headBytes, FIXED_BYTES);

@@ -1,8 +1,9 @@
 import { afterAll, afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { connect as connectToNats } from "@nats-io/transport-node";
 import { LedgerBackend, orderly } from "../reliability/support/ledger-backend.ts";
 import { Cluster, callNode, ready } from "../support/cluster.ts";
 import { CommandGateway } from "../support/command-gateway.ts";
-import { within } from "../support/deadline.ts";
+import { until, within } from "../support/deadline.ts";
 import { EarlierCheckout } from "../support/earlier-checkout.ts";
 import { RawWebSocket } from "../support/raw-websocket.ts";
 
@@ -12,7 +13,7 @@ const PATIENCE_MS = 90_000;
 const PORTS_PER_TEST = 12;
 
 const checkout = EarlierCheckout.make();
-afterAll(() => checkout?.[Symbol.dispose]());
+afterAll(() => checkout[Symbol.dispose]());
 
 let backend: LedgerBackend;
 let cluster: Cluster;
@@ -20,7 +21,7 @@ let older: CommandGateway;
 let newer: CommandGateway;
 let clients: RawWebSocket[];
 
-describe.skipIf(checkout === null)("a node of 0.1 and one of this version", () => {
+describe("a node of 0.1 and one of this version", () => {
   beforeEach(async () => {
     clients = [];
     backend = await LedgerBackend.start({
@@ -31,7 +32,7 @@ describe.skipIf(checkout === null)("a node of 0.1 and one of this version", () =
     });
     cluster = await Cluster.start({ nodeCount: 0, urlTemplate: backend.urlTemplate });
     newer = await cluster.add();
-    older = await CommandGateway.start({ through: "bun", config: cluster.config, repository: checkout?.folder ?? "" });
+    older = await CommandGateway.start({ through: "bun", config: cluster.config, repository: checkout.folder });
     cluster.nodes.push(older);
     await ready(older.port);
   });
@@ -71,6 +72,37 @@ describe.skipIf(checkout === null)("a node of 0.1 and one of this version", () =
     await expectTakenOver("gone");
     const dropped = stays.logLines().filter(({ msg }) => /skipped|no message|dropped/i.test(String(msg)));
     expect(dropped).toEqual([]);
+  });
+
+  test("beats and messages are in the form of 0.1 while it is there, and in the newest when it has gone", async () => {
+    const nats = await connectToNats({ servers: cluster.nats.url });
+    const said: string[] = [];
+    const forms = new Map<string, number | undefined>();
+    nats.subscribe("hubwire.beat", { callback: (_error, message) => void said.push(message.string()) });
+    nats.subscribe("hubwire.user.>", {
+      callback: (_error, { data }) => void forms.set(Buffer.from(data).toString("utf8").slice(-3), data[0]),
+    });
+    await nats.flush();
+    const [atOlder] = await connect(older, "old");
+    const [atNewer] = await connect(newer, "new");
+    await within(nats.flush(), "the subscriptions");
+    const send = async (body: string, user: string) => {
+      const target = `/ws/api/hubs/chat/users/${user}/messages`;
+      return (await callNode(newer.port, { method: "POST", target, body, type: "text/plain" })).status;
+    };
+    expect(await send("one", "old-0")).toBe(202);
+    expect(await atOlder?.nextText()).toBe("one");
+    expect(forms.get("one")).toBe(1);
+    const before = said.length;
+    await until(() => said.length >= before + 6, "beats of both");
+    expect(said.slice(before).filter((text) => /^[0-9]/.test(text))).toEqual([]);
+    older.kill("SIGTERM");
+    await within(older.ended, "the end of 0.1", PATIENCE_MS);
+    await until(() => said.some((text) => text.startsWith("2 beat ")), "a beat in the newest form", PATIENCE_MS);
+    expect(await send("two", "new-0")).toBe(202);
+    expect(await atNewer?.nextText()).toBe("two");
+    expect(forms.get("two")).toBe(2);
+    await nats.close();
   });
 
   test("what one is told to send arrives at the clients of the other, and rules hold on both", async () => {

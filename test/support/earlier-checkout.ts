@@ -1,12 +1,12 @@
-import { mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { REPOSITORY } from "./command.ts";
 
-/** The last commit before nodes announced the form that they read: what 0.1 speaks. */
-const FIRST_FORM_COMMIT = "f88bfaa";
+/** Sources of the last commit before nodes announced the form that they read: what 0.1 speaks. */
+const SOURCES = join(REPOSITORY, "test", "fixtures", "version-1", "sources.tar.gz");
 
-/** The sources of 0.1, from the history of this checkout. */
+/** The sources of 0.1. They are a fixture, so that the tests with them need no history and run everywhere. */
 export class EarlierCheckout {
   readonly folder: string;
 
@@ -14,14 +14,9 @@ export class EarlierCheckout {
     this.folder = folder;
   }
 
-  /** Null where there is no history: in a copy of the sources, and in a shallow clone. */
-  static make(): EarlierCheckout | null {
-    const archive = Bun.spawnSync(["git", "-C", REPOSITORY, "archive", FIRST_FORM_COMMIT, "src", "package.json"], {
-      stderr: "ignore",
-    });
-    if (archive.exitCode !== 0) return null;
+  static make(): EarlierCheckout {
     const folder = mkdtempSync(join(tmpdir(), "hubwire-checkout-"));
-    const unpacked = Bun.spawnSync(["tar", "-x", "-C", folder], { stdin: archive.stdout });
+    const unpacked = Bun.spawnSync(["tar", "-xz", "-C", folder], { stdin: readFileSync(SOURCES) });
     if (unpacked.exitCode !== 0) throw new Error("tar cannot unpack the earlier sources");
     symlinkSync(join(REPOSITORY, "node_modules"), join(folder, "node_modules"));
     return new EarlierCheckout(folder);

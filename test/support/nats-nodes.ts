@@ -3,6 +3,7 @@ import { NatsBroker } from "../../src/broker/nats.ts";
 import type { Answer, BrokerHandler } from "../../src/core/ports.ts";
 import { NatsLink } from "../../src/nats/link.ts";
 import type { Envelope, Question } from "../../src/protocol/envelope.ts";
+import { NEWEST_FORM } from "../../src/protocol/forms.ts";
 import { until } from "./deadline.ts";
 import { FakeClock } from "./fake-clock.ts";
 import type { NatsServer } from "./nats-server.ts";
@@ -26,6 +27,8 @@ export class NatsNode implements BrokerHandler, AsyncDisposable {
   /** What it says to questions; null: nothing, ever. */
   says: Answer | Error | null = "yes";
   isMember = true;
+  /** The form that all nodes read. */
+  form = NEWEST_FORM;
 
   constructor(server: NatsServer, id: string) {
     this.id = id;
@@ -40,6 +43,7 @@ export class NatsNode implements BrokerHandler, AsyncDisposable {
       nodeIdBefore: null,
       handler: this,
       clock: this.clock,
+      form: () => this.form,
       report: {
         fault: (_where, error) => void this.faults.push(error),
         nodesAwaited: (nodeIds) => void this.awaited.push(nodeIds),
