@@ -8,7 +8,8 @@ import { type Certificates, makeCertificates } from "../../test/support/certific
 import { until } from "../../test/support/deadline.ts";
 import { makeNatsCredentials } from "../../test/support/nats-creds.ts";
 import { NatsServer } from "../../test/support/nats-server.ts";
-import { NatsLink, type NatsOptions } from "./link.ts";
+import type { NatsOptions } from "./connect-options.ts";
+import { NatsLink } from "./link.ts";
 import { LoginFiles } from "./login-files.ts";
 
 const NOTHING = { user: null, password: null, token: null, credsFile: null, tls: null } as const;

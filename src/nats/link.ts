@@ -1,30 +1,17 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import {
-  type Authenticator,
-  connect,
-  credsAuthenticator,
-  type NatsConnection,
-  tokenAuthenticator,
-  usernamePasswordAuthenticator,
-} from "@nats-io/transport-node";
+import { connect, type NatsConnection } from "@nats-io/transport-node";
 import type { Renewal } from "../config/tls-files.ts";
+import {
+  CONNECT_TIMEOUT_MS,
+  type ConnectOptions,
+  connectOptions,
+  type NatsOptions,
+  RECONNECT_JITTER_MS,
+  RECONNECT_WAIT_MS,
+} from "./connect-options.ts";
 import { greeted } from "./greeting.ts";
 import { LoginFiles } from "./login-files.ts";
 import { Move, type Passenger } from "./move.ts";
-
-/** How to reach the servers; files by absolute paths. */
-export interface NatsOptions {
-  readonly servers: readonly string[];
-  readonly user: string | null;
-  readonly password: string | null;
-  readonly token: string | null;
-  readonly credsFile: string | null;
-  readonly tls: {
-    readonly caFile: string | null;
-    readonly certFile: string | null;
-    readonly keyFile: string | null;
-  } | null;
-}
 
 /** What the operator should hear of the connection. */
 export interface NatsReport {
@@ -35,15 +22,6 @@ export interface NatsReport {
   refused(cause: string, unsaidCount: number): void;
 }
 
-/** A server that has gone without a word is found out after two of these without an answer. */
-const PING_INTERVAL_MS = 1500;
-const MAX_PINGS_OUT = 2;
-
-/** Between two tries to reach any of the servers, and what is added by chance so that nodes do not come back in step. */
-const RECONNECT_WAIT_MS = 250;
-const RECONNECT_JITTER_MS = 250;
-const CONNECT_TIMEOUT_MS = 2000;
-
 /** Refusals that come while it is up, one for each subject that the account may not use, are told of once in so long. */
 const REFUSED_EVERY_MS = 10_000;
 
@@ -52,8 +30,6 @@ const KEEP_FIRST_MS = 2000;
 
 /** How long the end waits for what is under way to reach the server. */
 const CLOSE_LIMIT_MS = 1000;
-
-type ConnectOptions = NonNullable<Parameters<typeof connect>[0]>;
 
 /**
  * The one connection to NATS that all parts of a node share; made again for ever.
@@ -183,11 +159,20 @@ export class NatsLink {
       this.#connection = connection;
       this.#following = this.#follow(connection);
       this.#changed(true, connection.getServer());
-      for (let ended: Promise<void> | null = null; ended !== this.#following; await ended) ended = this.#following;
+      await this.#followAll();
       // The client has given up, which it should not: with another one it goes on.
       this.#changed(false, "the connection was closed");
       isSaid = true;
       await this.#pause();
+    }
+  }
+
+  /** Resolves when a connection is closed for good that was not moved from. */
+  async #followAll(): Promise<void> {
+    for (;;) {
+      const following = this.#following;
+      await following;
+      if (following === this.#following) return;
     }
   }
 
@@ -236,6 +221,7 @@ export class NatsLink {
   #lost(connection: NatsConnection): void {
     if (connection === this.#move?.next) this.#move.fail("the second connection was lost");
     else if (connection === this.#connection && this.#move?.hurry() !== true) {
+      this.#move?.fail("the first connection was lost");
       this.#changed(false, "the connection was lost");
     }
   }
@@ -278,6 +264,7 @@ export class NatsLink {
     this.#move = move;
     const following = this.#follow(next);
     try {
+      this.#end.signal.throwIfAborted();
       await move.overlap();
       if (first !== this.#connection || !this.#isUp || this.#end.signal.aborted) throw new Error("the link is down");
       this.#held = [];
@@ -288,7 +275,8 @@ export class NatsLink {
       move.moved();
       this.#report.up(next.getServer());
       this.#left = first;
-      setTimeout(() => void first.close(), KEEP_FIRST_MS).unref();
+      setTimeout(() => first.close().catch(() => {}), KEEP_FIRST_MS).unref();
+      if (move.hasFailed) await this.#startAnew(next);
     } catch (error) {
       move.abandon();
       await next.close();
@@ -297,6 +285,12 @@ export class NatsLink {
       this.#move = null;
       this.#release();
     }
+  }
+
+  /** It was lost in the moment of the change, and may be back. */
+  async #startAnew(connection: NatsConnection): Promise<void> {
+    this.#changed(false, "the connection was lost");
+    await connection.reconnect().catch(() => {});
   }
 
   /** What waited for the change goes out. */
@@ -335,41 +329,4 @@ export class NatsLink {
 
 function withoutScheme(server: string): string {
   return server.slice(server.indexOf("://") < 0 ? 0 : server.indexOf("://") + 3);
-}
-
-function connectOptions(options: NatsOptions, files: LoginFiles): ConnectOptions {
-  const authenticator = authenticatorOf(options, files);
-  return {
-    servers: [...options.servers],
-    name: "hubwire",
-    ...(authenticator === null ? {} : { authenticator }),
-    ...tlsOf(options, files),
-    timeout: CONNECT_TIMEOUT_MS,
-    maxReconnectAttempts: -1,
-    reconnectTimeWait: RECONNECT_WAIT_MS,
-    reconnectJitter: RECONNECT_JITTER_MS,
-    reconnectJitterTLS: RECONNECT_JITTER_MS,
-    // Two refusals in a row would else be the end: an account that is being changed refuses for a while.
-    ignoreAuthErrorAbort: true,
-    pingInterval: PING_INTERVAL_MS,
-    maxPingOut: MAX_PINGS_OUT,
-    noAsyncTraces: true,
-  };
-}
-
-function authenticatorOf({ user, password, token, credsFile }: NatsOptions, files: LoginFiles): Authenticator | null {
-  if (credsFile !== null) return credsAuthenticator(() => files.creds);
-  if (token !== null) return tokenAuthenticator(token);
-  if (user !== null) return usernamePasswordAuthenticator(user, password ?? "");
-  return null;
-}
-
-/**
- * The client does not look at a URL's scheme: without this option TLS is the server's choice. It reads these fields at each connection,
- * and every field of one connection in one go.
- */
-function tlsOf({ tls, servers }: NatsOptions, files: LoginFiles): Pick<ConnectOptions, "tls"> {
-  if (tls === null) return servers.some((server) => server.startsWith("tls://")) ? { tls: {} } : {};
-  const field = (name: "ca" | "cert" | "key") => ({ enumerable: true, get: () => files.tls[name] ?? undefined });
-  return { tls: Object.defineProperties({}, { ca: field("ca"), cert: field("cert"), key: field("key") }) };
 }

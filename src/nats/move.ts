@@ -39,6 +39,7 @@ export class Move {
   readonly #hurry = Promise.withResolvers<void>();
   readonly #failure = Promise.withResolvers<never>();
   #isOpen = false;
+  #hasFailed = false;
 
   constructor(first: NatsConnection, next: NatsConnection, passengers: readonly Passenger[]) {
     this.#first = first;
@@ -55,7 +56,12 @@ export class Move {
 
   /** The second connection cannot be used. */
   fail(reason: string): void {
+    this.#hasFailed = true;
     this.#failure.reject(new Error(reason));
+  }
+
+  get hasFailed(): boolean {
+    return this.#hasFailed;
   }
 
   /** Resolves when both connections can be used, and have been long enough. Errors: rejects where the move has failed. */
