@@ -108,6 +108,8 @@ export class Pressure {
   /** Of messages: those of connections that have closed too. */
   #messageBytes = 0;
   #checking = false;
+  /** Whether all those that the last look found to read too slowly have been cut. */
+  #areSlowCut = false;
   readonly #shortage: Shortage;
   /** Whether it has been past 80 % for too long, at the last tick. */
   #isHighForLong = false;
@@ -209,6 +211,7 @@ export class Pressure {
     try {
       this.#movedSinceCheck = 0;
       this.#movedToAllSinceCheck = 0;
+      this.#areSlowCut = false;
       const holders = this.#closeSlow();
       if (this.isHigh) this.#relieve();
       this.#relieveOfMessages(holders);
@@ -249,10 +252,13 @@ export class Pressure {
 
   /** Cuts clients that read too slowly, the largest outboxes first, until less than 80 % is in use. */
   #relieve(): void {
+    // Clients that read too slowly are found by a look. Until the next one there are no others, however many requests ask.
+    if (this.#areSlowCut) return;
     for (const { connection } of this.#outboxes.tooSlow()) {
       if (!this.isHigh) return;
       this.#cut(connection);
     }
+    this.#areSlowCut = true;
   }
 
   /** Lets go of messages that wait for an upstream that does not answer. */
@@ -265,10 +271,18 @@ export class Pressure {
     const connections = [...holders.map(({ connection }) => connection), ...this.#draining.keys()];
     this.#unanswered.look(connections, now);
     if (!this.isHigh) return;
-    const holding = connections.filter(({ heldBytes }) => heldBytes > 0);
-    const largestFirst = holding.sort((one, other) => other.heldBytes - one.heldBytes);
+    const candidates = connections.filter((connection) => !this.fits(0) || this.#isStuck(connection, now));
+    const largestFirst = candidates.sort((one, other) => other.heldBytes - one.heldBytes);
     this.#letPayloadsGo(largestFirst, now);
     this.#endStuck(largestFirst, now);
+  }
+
+  /** Whether none of its messages was answered for too long. */
+  #isStuck(connection: Connection, now: number): boolean {
+    const { inbox } = connection;
+    return (
+      (inbox !== null && now - inbox.progressAt >= STUCK_MS) || this.#unanswered.ageMs(connection, now) >= STUCK_MS
+    );
   }
 
   /** A message that was written whole needs its payload no more, unless its socket should turn out to have died before. */

@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 import { cutIntoParts, PartJoiner } from "../../src/broker/parts.ts";
 import { Limiter } from "../../src/upstream/limiter.ts";
 import type { PlaceSeeker } from "../../src/upstream/waiting-line.ts";
+import { CoreStage } from "../support/core-stage.ts";
 import { IS_LONG, recordFigure } from "./support/form.ts";
 
 /**
@@ -55,6 +56,14 @@ function fillLimiter(length: number, bounds: { places: number; placesPerAddress:
   };
 }
 
+/** Clients for whom bytes wait, none of them too slow, so many that nobody else is let in. */
+function fillOutboxes(length: number): Queue {
+  const stage = new CoreStage({ maxBufferedBytes: 1000 * length, maxOutboxBytes: 1_000_000 });
+  for (let i = 0; i < length; i++) stage.open().socket.waitingBytes = 450;
+  stage.pressure.moved(1_000_000);
+  return { step: () => (stage.pressure.shortage() === null ? 0 : length) };
+}
+
 const QUEUES: readonly (readonly [name: string, fill: (length: number) => Queue])[] = [
   [
     "calls that wait for a place at an upstream",
@@ -68,6 +77,7 @@ const QUEUES: readonly (readonly [name: string, fill: (length: number) => Queue]
     "addresses that wait for a place at an upstream",
     (length) => fillLimiter(length, { places: 2, placesPerAddress: 1, addresses: length }),
   ],
+  ["clients with a backlog, while a new one is refused", fillOutboxes],
   [
     "unfinished messages between nodes",
     (length) => {
