@@ -158,6 +158,21 @@ describe("a connect event that timed out", () => {
     expect([posted(), await owed()]).toEqual([[FIRST, FIRST, SECOND], []]);
   });
 
+  test("whose first event fails while the journal is being read is tried again before its answer comes", async () => {
+    const waiting = stage.journal.waiting.bind(stage.journal);
+    const gate = Promise.withResolvers<void>();
+    stage.journal.waiting = async (after, limit) => {
+      await gate.promise;
+      return await waiting(after, limit);
+    };
+    stage.redelivery.start();
+    await timeOut(() => answer(503));
+    gate.resolve();
+    stage.upstream.script = () => answer(204);
+    await stage.clock.advance(1000);
+    expect(posted()).toEqual([FIRST, FIRST]);
+  });
+
   test("whose first event waits, and is not accepted: it goes on alone", async () => {
     await timeOut(() => answer(503));
     await lateIs(REFUSED);

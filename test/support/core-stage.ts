@@ -235,7 +235,7 @@ export class CoreStage {
   readonly report = new RecordingReport();
   readonly registry = new Registry();
   readonly outstanding = new Outstanding();
-  readonly journal = new MemoryJournal();
+  readonly journal: MemoryJournal;
   /** The options in force; a test may change them. */
   readonly options: { -readonly [Name in keyof StageOptions]: StageOptions[Name] };
   /** What the stage's random numbers are. */
@@ -260,8 +260,10 @@ export class CoreStage {
   clockSetByMs = 0;
   readonly #beganAtMs = this.clock.now();
 
-  constructor(options: Partial<StageOptions> = {}) {
-    const { upstream, outstanding, report, registry, clock, journal } = this;
+  /** `journal`: what an earlier process left. */
+  constructor(options: Partial<StageOptions> = {}, journal = new MemoryJournal()) {
+    this.journal = journal;
+    const { upstream, outstanding, report, registry, clock } = this;
     const all = { ...DEFAULTS, ...options };
     this.options = all;
     const timeOfDayMs = () => STAGE_BEGINS_MS + clock.now() - this.#beganAtMs + this.clockSetByMs;
