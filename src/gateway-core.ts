@@ -115,7 +115,7 @@ export function buildCore(
   const pressure: Pressure = new Pressure({ options, registry, clock, memory, close });
   const upstream = buildUpstream(running, pressure, report);
   stack.push(() => upstream.stop());
-  const seconds = new SecondDisconnects({ journal, timeOfDayMs });
+  const seconds = new SecondDisconnects({ journal, timeOfDayMs, report });
   const delivery = { options, upstream, journal, seconds, clock, timeOfDayMs, report };
   const redelivery = new Redelivery({ ...delivery, random: Math.random });
   const departure = new Departure({ ...delivery, redelivery, outstanding });

@@ -250,6 +250,8 @@ export interface Report {
   connectionRefused(refused: RefusedClient): void;
   /** A client ended its TCP connection before its handshake was answered. */
   clientLeft(hub: string, clientAddress: string): void;
+  /** Connect was answered with 2xx after it had timed out: a second disconnect event follows. */
+  acceptedLate(facts: ConnectionFacts): void;
   undelivered(fact: Undelivered): void;
   /** An entry of `upstreams` did not take a disconnect event: it and those after it wait. `entry` names it without any secret. */
   disconnectsWaiting(entry: string, cause: string): void;

@@ -66,6 +66,7 @@ describe("a connect event that timed out", () => {
     if (first?.name !== "disconnect" || second?.name !== "disconnect") throw new Error("no disconnect event");
     expect([second.closeCode, second.closeReason]).toEqual([first.closeCode, first.closeReason]);
     expect([await owed(), stage.outstanding.count]).toEqual([[], 0]);
+    expect(stage.report.lines).toEqual(["accepted late c1"]);
   });
 
   test("and is answered with a user in Latin-1: the second event has the same bytes", async () => {

@@ -1,7 +1,7 @@
 import { parseConnectReply } from "../protocol/connect-reply.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 import { LATIN1_USER } from "../protocol/user-coding.ts";
-import type { Journal, LateAnswer, OwedDisconnect } from "./ports.ts";
+import type { Journal, LateAnswer, OwedDisconnect, Report } from "./ports.ts";
 
 /** A connect event that timed out, while its answer may still come or its second disconnect event is under way. */
 interface Open {
@@ -39,11 +39,13 @@ export type EventEnd =
 export class SecondDisconnects {
   readonly #journal: Journal;
   readonly #timeOfDayMs: () => number;
+  readonly #report: Report;
   readonly #open = new Map<string, Open>();
 
-  constructor(parts: { readonly journal: Journal; readonly timeOfDayMs: () => number }) {
+  constructor(parts: { readonly journal: Journal; readonly timeOfDayMs: () => number; readonly report: Report }) {
     this.#journal = parts.journal;
     this.#timeOfDayMs = parts.timeOfDayMs;
+    this.#report = parts.report;
   }
 
   /** A late answer is waited for; the first try of the first event follows. */
@@ -110,6 +112,7 @@ export class SecondDisconnects {
       if (open.stage === "ended" && answer.kind !== "stopped") void this.#journal.settled(connectionId);
       return null;
     }
+    this.#report.acceptedLate(open.owed.facts);
     const second: OwedDisconnect = {
       facts: { ...copyOf(open.owed.facts), ...userOf(answer) },
       end: open.owed.end,

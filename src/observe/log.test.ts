@@ -135,6 +135,7 @@ const SAMPLES: Samples<Report> = {
   connectionClosed: (...of) => [factsOf(...of), { code: 4000, reason: `bye ${of[0]}` }],
   connectionRefused: (...of) => [{ ...REFUSED, hub: factsOf(...of).hub, clientAddress: `192.0.2.${of[0]}` }],
   clientLeft: (...of) => [factsOf(...of).hub, `192.0.2.${of[0]}`],
+  acceptedLate: (...of) => [factsOf(...of)],
   undelivered: (...of) => [lostOf(...of)],
   deadLetter: (...of) => [lostOf(...of)],
   disconnectsWaiting: two,
@@ -222,11 +223,16 @@ describe("whatever happens a thousand times within a second", () => {
     expect(count).toBe(1000);
   });
 
-  test.each(["connectionOpened", "connectionClosed", "connectionRefused", "clientLeft", "undelivered", "deadLetter"])(
-    "%s is about a client: its lines have the address",
-    async (name) => {
-      const { lines } = await times(name, false);
-      for (const line of lines) expect(line["clientAddress"]).toMatch(/^192\.0\.2\./);
-    },
-  );
+  test.each([
+    "connectionOpened",
+    "connectionClosed",
+    "connectionRefused",
+    "clientLeft",
+    "acceptedLate",
+    "undelivered",
+    "deadLetter",
+  ])("%s is about a client: its lines have the address", async (name) => {
+    const { lines } = await times(name, false);
+    for (const line of lines) expect(line["clientAddress"]).toMatch(/^192\.0\.2\./);
+  });
 });

@@ -99,6 +99,7 @@ type ClientFact =
   | "connectionClosed"
   | "connectionRefused"
   | "clientLeft"
+  | "acceptedLate"
   | "undelivered"
   | "deadLetter";
 
@@ -133,6 +134,10 @@ function createClientReport(lines: LineSums, clientOf: LogReportOptions["clientO
     },
     clientLeft(hub, clientAddress) {
       lines.write({ level: "info", message: "client left before it was answered", facts: { hub, clientAddress } });
+    },
+    acceptedLate({ connectionId, hub, forwardedFor }) {
+      const facts = { connectionId, hub, clientAddress: clientOf(forwardedFor) };
+      lines.write({ level: "warn", message: "connect accepted after its time-out: raise timeoutMs", facts });
     },
     undelivered(fact) {
       lines.write({ level: "warn", message: "event not delivered", ...lost(fact) });

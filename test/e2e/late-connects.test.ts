@@ -77,6 +77,8 @@ test("2xx: a second disconnect event with an id of its own and the user of the l
     [`${connectionId}.disconnect`, "", "unknown"],
     [`${connectionId}.disconnect.2`, "ann", undefined],
   ]);
+  const line = await stack.gateway.logged("connect accepted after its time-out: raise timeoutMs");
+  expect(line).toMatchObject({ connectionId, hub: "chat" });
 });
 
 test("2xx while the first disconnect event is unanswered: the second comes behind it", async () => {

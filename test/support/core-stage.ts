@@ -128,6 +128,10 @@ export class RecordingReport implements Report {
     this.lines.push(`left ${hub} ${clientAddress}`);
   }
 
+  acceptedLate({ connectionId }: ConnectionFacts): void {
+    this.lines.push(`accepted late ${connectionId}`);
+  }
+
   undelivered(fact: Undelivered): void {
     this.lost.push(fact);
   }
@@ -268,7 +272,7 @@ export class CoreStage {
     this.options = all;
     const timeOfDayMs = () => STAGE_BEGINS_MS + clock.now() - this.#beganAtMs + this.clockSetByMs;
     const random = () => this.random;
-    const seconds = new SecondDisconnects({ journal, timeOfDayMs });
+    const seconds = new SecondDisconnects({ journal, timeOfDayMs, report });
     const delivery = { options: all, upstream, journal, seconds, clock, timeOfDayMs, report };
     this.redelivery = new Redelivery({ ...delivery, random });
     const { redelivery } = this;
