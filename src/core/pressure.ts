@@ -66,10 +66,10 @@ function bytesOf({ connection, outboxBytes }: Holder): number {
  *
  *     a client's outbox past maxOutboxBytes      ─▶ it is cut: slow consumer
  *     no progress for outboxStallTimeoutMs       ─▶ it is cut: slow consumer
- *     the process past half of maxBufferedBytes  ─▶ clients with messages that wait are read no further (`isFilling`)
- *     past 80 % of it                            ─▶ clients that read too slowly are cut, the largest outboxes first; messages in
- *                                                   flight that were written and not answered for 2 s let their payload go;
- *                                                   clients of whose messages none was answered for 2 s are closed, and what
+ *     the process past half of maxBufferedBytes  ─▶ clients with messages that wait are read no further (`isFilling`); messages in
+ *                                                   flight that were written and not answered for 2 s let their payload go
+ *     past 80 % of it                            ─▶ clients that read too slowly are cut, the largest outboxes first; clients of
+ *                                                   whose messages none was answered for 2 s are closed, and what
  *                                                   they sent is discarded
  *     still past 80 %                            ─▶ no new upgrades, no messages through the REST API
  *     for 5 s                                    ─▶ those whose end frees most are closed until it is not, and what they sent is
@@ -128,7 +128,7 @@ export class Pressure {
     this.#close = parts.close;
     this.#shortage = new Shortage(parts.clock.now());
     this.#cancel = parts.clock.every(CHECK_INTERVAL_MS, () => {
-      const holdsNothing = this.#outboxes.bytes === 0 && this.#bodyBytes === 0 && !this.isHigh;
+      const holdsNothing = this.#outboxes.bytes === 0 && this.#bodyBytes === 0 && !this.isFilling;
       const isIdle = !this.#movedSinceTick && holdsNothing;
       this.#movedSinceTick = false;
       this.#isHighForLong = this.#shortage.see(this.isHigh, this.#clock.now());
@@ -270,7 +270,6 @@ export class Pressure {
     const now = this.#clock.now();
     const connections = [...holders.map(({ connection }) => connection), ...this.#draining.keys()];
     this.#unanswered.look(connections, now);
-    if (!this.isHigh) return;
     const candidates = connections.filter((connection) => !this.fits(0) || this.#isStuck(connection, now));
     const largestFirst = candidates.sort((one, other) => other.heldBytes - one.heldBytes);
     this.#letPayloadsGo(largestFirst, now);
@@ -288,7 +287,7 @@ export class Pressure {
   /** A message that was written whole needs its payload no more, unless its socket should turn out to have died before. */
   #letPayloadsGo(largestFirst: readonly Connection[], now: number): void {
     for (const connection of largestFirst) {
-      if (!this.isHigh) return;
+      if (!this.isFilling) return;
       if (this.fits(0) && this.#unanswered.ageMs(connection, now) < STUCK_MS) continue;
       const byteCount = connection.inFlight?.letPayloadGo() ?? 0;
       if (byteCount > 0) this.holdMessage(connection, -byteCount);

@@ -93,6 +93,25 @@ describe("a message in flight that is not answered for two seconds", () => {
     expect(clients.map(({ connection }) => connection.heldBytes)).toEqual([0, 0, 0]);
   });
 
+  test.each([
+    ["kept", "below half of maxBufferedBytes", [2200, 2200], [2200, 2200]],
+    ["let go", "past half of it", [2200, 2300], [2200, 0]],
+  ])("is %s %s", async (_what, _where, sizes, held) => {
+    const clients = await uploaders(...sizes);
+    await stage.clock.advance(5000);
+    expect([heldOf(clients), endsOf(clients)]).toEqual([held, [null, null]]);
+  });
+
+  test("keeps its client past half of it where it was not written whole", async () => {
+    const clients = await uploaders(2200, 2300);
+    stage.upstream.isWritten = false;
+    await stage.clock.advance(5000);
+    expect([heldOf(clients), endsOf(clients)]).toEqual([
+      [2200, 2300],
+      [null, null],
+    ]);
+  });
+
   test("ends with its client where it was not written whole, and its disconnect follows", async () => {
     const clients = await uploaders(2000, 4000, 1500);
     stage.upstream.isWritten = false;
@@ -107,12 +126,10 @@ describe("a message in flight that is not answered for two seconds", () => {
   test("is let go where its client has left", async () => {
     const clients = await uploaders(7600);
     await clients[0]?.leave();
-    await stage.clock.advance(3000);
-    expect([heldOf(clients), stage.pressure.isHigh]).toEqual([[7600], false]);
-    stage.pressure.hold(500);
-    expect(stage.pressure.isHigh).toBe(true);
-    await stage.clock.advance(3000);
-    expect([heldOf(clients), stage.pressure.isHigh]).toEqual([[0], false]);
+    await stage.clock.advance(1000);
+    expect([heldOf(clients), stage.pressure.isFilling]).toEqual([[7600], true]);
+    await stage.clock.advance(2000);
+    expect([heldOf(clients), stage.pressure.isFilling]).toEqual([[0], false]);
     stage.upstream.settleFirst(answer(204));
     await settled();
     expect(stage.upstream.labels.at(-1)).toBe("disconnect");
