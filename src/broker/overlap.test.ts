@@ -102,6 +102,18 @@ describe("two connections with the same subscriptions", () => {
     expect(told).toHaveLength(17);
   });
 
+  test("any number of messages goes through while both keep up", () => {
+    const count = 250_000;
+    for (let number = 0; number < count; number++) {
+      const text = `${number}`;
+      for (const one of number % 2 === 0 ? [second, first] : [first, second]) one(text);
+    }
+    second("last");
+    expect(told).toHaveLength(count);
+    overlap.stopHolding();
+    expect(told).toHaveLength(count + 1);
+  });
+
   test("whatever the order of arrival, each publisher's messages are told once and in order", () => {
     // Messages 0 to n of a publisher; the second connection begins at `from`, and the first one ends at `to`.
     const shape = fc.record({ count: fc.nat(20), from: fc.nat(20), more: fc.nat(20), picks: fc.array(fc.boolean()) });

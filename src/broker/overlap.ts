@@ -7,6 +7,9 @@ const TWIN_MS = 2000;
 const MAX_MESSAGES = 200_000;
 const MAX_HELD_BYTES = 16 * 1024 * 1024;
 
+/** So many that were told are taken out of the list of those that are held at once. */
+const MAX_TOLD = 1024;
+
 /** A message that has come over the second connection alone so far. */
 interface Held {
   readonly message: Msg;
@@ -33,7 +36,9 @@ export class Overlap {
   readonly #told = new Map<string, number[]>();
   #markMs = 0;
   readonly #held = new Map<string, Held[]>();
+  /** Those that are held, in order, behind `#firstHeld` ones that were told. */
   #order: Held[] = [];
+  #firstHeld = 0;
   #count = 0;
   #heldBytes = 0;
   #isHolding = true;
@@ -45,8 +50,10 @@ export class Overlap {
 
   fromFirst(message: Msg): void {
     const key = this.#keyOf(message);
-    const held = this.#held.get(key)?.shift();
-    if (held !== undefined) held.isTold = true;
+    const twins = this.#held.get(key);
+    const held = twins?.shift();
+    if (twins?.length === 0) this.#held.delete(key);
+    if (held !== undefined) this.#release(held);
     else this.#remember(key);
     this.#tell(message);
     this.#stopWhereFull();
@@ -60,7 +67,7 @@ export class Overlap {
     const key = this.#keyOf(message);
     const times = this.#told.get(key) ?? [];
     const youngestMs = this.#nowMs() - TWIN_MS;
-    while (times[0] !== undefined && times[0] < youngestMs) times.shift();
+    for (; times[0] !== undefined && times[0] < youngestMs; times.shift()) this.#count--;
     const isTwin = times.shift() !== undefined;
     if (times.length === 0) this.#told.delete(key);
     if (isTwin) {
@@ -78,6 +85,16 @@ export class Overlap {
     this.#order.push(held);
     this.#heldBytes += message.data.length;
     this.#stopWhereFull();
+  }
+
+  /** It is told over the first connection. */
+  #release(held: Held): void {
+    held.isTold = true;
+    this.#heldBytes -= held.message.data.length;
+    while (this.#order[this.#firstHeld]?.isTold === true) this.#firstHeld++;
+    if (this.#firstHeld < MAX_TOLD) return;
+    this.#order = this.#order.slice(this.#firstHeld);
+    this.#firstHeld = 0;
   }
 
   /** All that is published from now on comes over both connections. */
@@ -102,10 +119,12 @@ export class Overlap {
     this.#held.clear();
     for (const { message, isTold } of this.#order) if (!isTold) this.#tell(message);
     this.#order = [];
+    this.#firstHeld = 0;
   }
 
   #stopWhereFull(): void {
-    if (this.#count + this.#order.length > MAX_MESSAGES || this.#heldBytes > MAX_HELD_BYTES) this.stopHolding();
+    if (this.#count + this.#order.length - this.#firstHeld > MAX_MESSAGES || this.#heldBytes > MAX_HELD_BYTES)
+      this.stopHolding();
   }
 
   #remember(key: string): void {

@@ -2,7 +2,7 @@ import type { NatsConnection } from "@nats-io/transport-node";
 
 /** A part that has something on the link's connection, and takes it along to a second one. */
 export interface Passenger {
-  /** Does on the second connection what it does on the first, which goes on meanwhile. May reject, or take forever. */
+  /** Does on the second connection what it does on the first, which goes on meanwhile: subscribes at once. May reject, or take forever. */
   open(next: NatsConnection): Promise<void>;
   /** Nothing more is to come over the first connection; what is on its way still comes. */
   leave(): void;
@@ -12,8 +12,14 @@ export interface Passenger {
   abandoned(): void;
 }
 
-/** How long the passengers may take: a server in lame-duck mode closes no connection for ten seconds, by default. */
-const OPEN_LIMIT_MS = 7000;
+/**
+ * How long the passengers may take: JetStream may have to choose leaders. A server in lame-duck mode closes no connection for ten seconds,
+ * by default; does it so earlier, the second connection takes over with what is open.
+ */
+const OPEN_LIMIT_MS = 60_000;
+
+/** How long a message of the first connection to the second may take. */
+const PROBE_LIMIT_MS = 5000;
 
 /** How long both connections are used at least once all is open. */
 const OVERLAP_MS = 250;
@@ -28,8 +34,8 @@ const FLUSH_LIMIT_MS = 500;
  * The move of a link from one connection to a second one, with no moment without any.
  *
  *     open ─▶ overlap: until what the first publishes comes over the second ─▶ leave, flush ─▶ moved
- *       │ the second is lost, or the part asks for the end                            ▲
- *       └──────▶ abandoned                                        the first is lost ──┘
+ *       │ the second is lost                                                          ▲
+ *       └──────▶ abandoned                            the first is lost, at any time ─┘
  */
 export class Move {
   readonly next: NatsConnection;
@@ -67,11 +73,12 @@ export class Move {
   /** Resolves when both connections can be used, and have been long enough. Errors: rejects where the move has failed. */
   async overlap(): Promise<void> {
     const opened = Promise.all(this.#passengers.map((passenger) => passenger.open(this.next)));
-    await this.#unlessFailed(Promise.race([opened, after(OPEN_LIMIT_MS)]));
-    await this.#unlessFailed(this.next.flush());
+    const hurry = this.#hurry.promise;
+    // Every passenger has sent what is to be subscribed.
+    await this.#unlessFailed(Promise.race([this.next.flush(), hurry]));
     this.#isOpen = true;
-    const settled = Promise.all([after(OVERLAP_MS), this.#probe()]);
-    await this.#unlessFailed(Promise.race([settled, this.#hurry.promise, after(OPEN_LIMIT_MS)]));
+    await this.#unlessFailed(Promise.race([opened, hurry, after(OPEN_LIMIT_MS)]));
+    await this.#unlessFailed(Promise.race([Promise.all([after(OVERLAP_MS), this.#probe()]), hurry]));
   }
 
   /** Resolves when the first connection's server has all that was published, and this process all that came over it. */
@@ -102,7 +109,7 @@ export class Move {
     };
     const timer = setInterval(ask, PROBE_MS);
     ask();
-    await Promise.race([arrived.promise, this.#hurry.promise, after(OPEN_LIMIT_MS)]);
+    await Promise.race([arrived.promise, this.#hurry.promise, after(PROBE_LIMIT_MS)]);
     clearInterval(timer);
     subscription.unsubscribe();
   }

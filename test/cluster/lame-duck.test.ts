@@ -73,15 +73,35 @@ class Caller {
   }
 }
 
-/** Reads until the last message of each caller is there; what came of each, in order. */
-async function readAll(client: RawWebSocket, counts: ReadonlyMap<string, number>): Promise<Map<string, number[]>> {
-  const got = new Map([...counts.keys()].map((name) => [name, [] as number[]]));
-  const isDone = () => [...counts].every(([name, count]) => got.get(name)?.includes(count - 1));
-  while (!isDone()) {
-    const [name = "", number] = (await client.nextText()).split(" ");
-    got.get(name)?.push(Number(number));
+/** Reads all that a client gets from the start on. */
+class Reader {
+  /** What came of each caller, in order. */
+  readonly got = new Map<string, number[]>();
+  readonly #done: Promise<void>;
+  #counts: ReadonlyMap<string, number> | null = null;
+
+  constructor(client: RawWebSocket) {
+    this.#done = this.#run(client);
   }
-  return got;
+
+  /** Resolves when the last message of each caller is there. A message must come after this. */
+  async whenAll(counts: ReadonlyMap<string, number>): Promise<void> {
+    this.#counts = counts;
+    await this.#done;
+  }
+
+  async #run(client: RawWebSocket): Promise<void> {
+    while (!this.#isDone()) {
+      const [name = "", number] = (await client.nextText(PATIENCE_MS)).split(" ");
+      const numbers = this.got.get(name);
+      if (numbers === undefined) this.got.set(name, [Number(number)]);
+      else numbers.push(Number(number));
+    }
+  }
+
+  #isDone(): boolean {
+    return this.#counts !== null && [...this.#counts].every(([name, count]) => this.got.get(name)?.includes(count - 1));
+  }
 }
 
 /** What is missing, came twice or too early. */
@@ -97,22 +117,27 @@ test("no push is refused, and each arrives once and in order, while the nodes le
   const ports = lines.map(({ server }) => String(server).split(":").at(-1));
   const from = servers.find(({ port }) => String(port) === ports[0]);
   const clients = await Promise.all(nodes.map(({ port }) => RawWebSocket.open({ port, path: "/ws/client/hubs/chat" })));
+  const readers = clients.map((client) => new Reader(client));
   const callers = new Map(nodes.map((node, index) => [`caller-${index}`, new Caller(node, `caller-${index}`)]));
   process.kill(from?.pid ?? 0, "SIGUSR2");
   const leaving = nodes.filter((_node, index) => ports[index] === ports[0]);
-  await Promise.all(leaving.map((node) => node.logged("NATS reached", 2)));
+  const hasMoved = (node: CommandGateway) => node.logLines().filter(({ msg }) => msg === "NATS reached").length > 1;
+  for (const node of leaving) await until(() => hasMoved(node), "the other server", PATIENCE_MS);
   await Promise.all([...callers.values()].map((caller) => caller.end()));
   for (const { refused } of callers.values()) expect(refused).toEqual([]);
   const counts = new Map([...callers].map(([name, { count }]) => [name, count]));
-  for (const client of clients) {
-    const got = await readAll(client, counts);
+  const all = readers.map((reader) => reader.whenAll(counts));
+  const end = { method: "POST", target: GROUP, type: "text/plain", body: "end 0" };
+  for (const { port } of nodes) expect((await callNode(port, end)).status).toBe(202);
+  await Promise.all(all);
+  for (const { got } of readers) {
     for (const [name, count] of counts) expect(faultsOf(got.get(name) ?? [], count)).toEqual([]);
-    client.destroy();
   }
+  for (const client of clients) client.destroy();
   // It is 202 when every node has heard of the rule: their watches have moved too.
   for (const { port } of nodes) {
     const rule = { method: "PUT", target: "/ws/api/hubs/chat/users/u/groups/ruled?ttl=60" };
-    expect((await callNode(port, rule)).status).toBe(202);
+    await until(async () => (await callNode(port, rule)).status === 202, "the rule", PATIENCE_MS);
   }
   console.log(`${[...counts.values()].join(" and ")} pushes while ${leaving.length} of 2 nodes moved`);
 });
