@@ -11,7 +11,7 @@ import type { Membership } from "./membership.ts";
 import { describeOutcome } from "./outcome.ts";
 import type { Outstanding } from "./outstanding.ts";
 import { maxPendingPerAddress, PendingUpgrades, type PendingUpgradesOptions } from "./pending-upgrades.ts";
-import type { Clock, Frame, Journal, Report, Upstream, UpstreamOutcome, WaitingClient } from "./ports.ts";
+import type { Clock, Frame, Journal, LateAnswer, Report, Upstream, UpstreamOutcome, WaitingClient } from "./ports.ts";
 import type { Pressure } from "./pressure.ts";
 import { AddressRates } from "./rate.ts";
 import type { Registry } from "./registry.ts";
@@ -167,15 +167,15 @@ export class Admission {
       if (decision.disconnect !== "none") {
         departing = true;
         nameUser(connection, decision);
-        const late = decision.kind === "refuse" ? decision.late : undefined;
-        void this.#departure.send(connection, CLOSE.handshakeFailed, decision.disconnect === "unknown", late);
+        if (decision.disconnect === "accepted") this.#sendAway(connection);
+        else this.#sendUnknown(connection, decision.kind === "refuse" ? decision.late : undefined);
       }
       return decision.kind === "refuse" ? { kind: "refuse", refusal: decision.refusal } : decision;
     } catch (error) {
       // A fault of ours behind the question: the upstream may have said 2xx.
       departing = true;
       this.#withdraw(connection);
-      void this.#departure.send(connection, CLOSE.handshakeFailed, true);
+      this.#sendUnknown(connection);
       throw error;
     } finally {
       this.#pressure.hold(-heldBytes);
@@ -193,7 +193,19 @@ export class Admission {
   handshakeFailed(connection: Connection): void {
     this.#withdraw(connection);
     if (connection.isDisowned) this.#departure.handOver();
-    else void this.#departure.send(connection, CLOSE.handshakeFailed);
+    else this.#sendAway(connection);
+  }
+
+  /** Connect was answered with 2xx. */
+  #sendAway(connection: Connection): void {
+    const end = CLOSE.handshakeFailed;
+    if (this.#isOwn(connection.connectionId)) void this.#departure.send(connection, end);
+    else void this.#departure.sendSecond(connection, end);
+  }
+
+  /** Connect may have been, or may yet be, answered with 2xx. */
+  #sendUnknown(connection: Connection, late?: Promise<LateAnswer>): void {
+    void this.#departure.send(connection, CLOSE.handshakeFailed, true, late);
   }
 
   /** An accepted connection will not open: it is found no more, and what waits for it is dropped. */

@@ -72,6 +72,15 @@ export class Departure {
     this.#outstanding.end();
   }
 
+  /**
+   * The same where another node has taken over the connection before connect was answered with 2xx. It may have sent the disconnect event
+   * by then, so this is the second one.
+   */
+  async sendSecond(facts: ConnectionFacts, end: CloseCause): Promise<void> {
+    await this.#deliver({ facts, end, connectOutcomeUnknown: false, nth: "second" });
+    this.#outstanding.end();
+  }
+
   async #awaitLate(connectionId: string, late: Promise<LateAnswer>): Promise<void> {
     const second = this.#seconds.answered(connectionId, await late);
     if (second === "followed") this.#redelivery.follow(connectionId);

@@ -250,6 +250,15 @@ describe("a lease that was lost", () => {
     expect([stage.upstream.of("disconnect").length, stage.outstanding.count]).toEqual([0, 0]);
   });
 
+  test("has a second disconnect of a client whose connect was answered with a 2xx that cannot be used", async () => {
+    stage.isOwn = () => false;
+    stage.upstream.script = () => answer(200, [["Sec-WebSocket-Protocol", ""]]);
+    const facts = someFacts({ connectionId: "old", userId: "ann" });
+    await stage.admission.connect({ facts, client: PATIENT, subprotocols: null, certThumbprint: null });
+    await settled();
+    expect(stage.upstream.of("disconnect").map(({ event }) => event.eventId)).toEqual(["old.disconnect.2"]);
+  });
+
   test("turns away who was just being let in, with the disconnect that the upstream is owed", async () => {
     stage.isOwn = () => false;
     const facts = someFacts({ connectionId: "old", userId: "ann" });
@@ -262,6 +271,8 @@ describe("a lease that was lost", () => {
     expect(admitted).toMatchObject({ kind: "refuse", refusal: { status: 503, code: "lease_lost" } });
     await settled();
     expect(disconnects()).toEqual([["old", 1006, "handshake failed", false]]);
+    // The other node may have sent the first one before connect was answered.
+    expect(stage.upstream.of("disconnect")[0]?.event.eventId).toBe("old.disconnect.2");
     expect([...stage.broker.counts]).toEqual([]);
   });
 });
