@@ -2,9 +2,9 @@
 // took and holds, and then how long a message to one of them is under way from another broker in this process.
 import { NatsBroker } from "../src/broker/nats.ts";
 import type { BrokerHandler } from "../src/core/ports.ts";
+import { systemClock } from "../src/gateway/system-clock.ts";
 import { NatsLink } from "../src/nats/link.ts";
 import { NEWEST_FORM } from "../src/protocol/forms.ts";
-import { systemClock } from "../src/system-clock.ts";
 import { until } from "../test/support/deadline.ts";
 import { residentBytes } from "./gateway.ts";
 import { median } from "./median.ts";

@@ -11,19 +11,19 @@ import {
   parseArgs,
   type RemoteCommand,
   UsageError,
-} from "./config/args.ts";
-import { type GatewayAccess, parseConnectionString } from "./config/connection-string.ts";
+} from "./command/args.ts";
+import { type GatewayAccess, parseConnectionString } from "./command/connection-string.ts";
+import type { ExampleBackend } from "./command/example.ts";
+import { watchLauncher } from "./command/launcher-watch.ts";
 import { ConfigError } from "./config/faults.ts";
 import { type ApiAddress, apiAddress, clientsUrl, describeListeners, listenerUrl } from "./config/listener-urls.ts";
 import { type ConfigSources, loadConfig } from "./config/load.ts";
 import type { Config } from "./config/schema.ts";
-import { ConfigReload } from "./config-reload.ts";
-import type { ExampleBackend } from "./example.ts";
-import { type Gateway, startGateway } from "./gateway.ts";
-import { watchLauncher } from "./launcher-watch.ts";
+import { type Gateway, startGateway } from "./gateway/gateway.ts";
+import { ConfigReload } from "./gateway/reload.ts";
+import { systemClock } from "./gateway/system-clock.ts";
 import { endWithSentence, ProcessOutput } from "./observe/process-output.ts";
 import { fitFileLimit } from "./sockets/file-limit.ts";
-import { systemClock } from "./system-clock.ts";
 
 /** The command line or the configuration cannot be used. Source: the issue of the configuration; sysexits has none. */
 const EXIT_USAGE = 2;
@@ -90,7 +90,7 @@ async function startAlone(command: Start): Promise<void> {
 
 /** Several gateways that share the port, each in a process of its own; this one is none. */
 async function startProcesses(command: Start, count: number): Promise<void> {
-  const { findUnusedData, Processes, sharingFault, startWords } = await import("./processes.ts");
+  const { findUnusedData, Processes, sharingFault, startWords } = await import("./command/processes.ts");
   const { config, filePath } = loadConfig(sourcesOf(command));
   const fault = sharingFault(config);
   if (fault !== null) throw new UsageError(`hubwire start --processes ${fault}`);
@@ -126,7 +126,7 @@ async function startProcesses(command: Start, count: number): Promise<void> {
 
 /** The gateway with an example beside it. Its key is made for this run, so it may be printed. */
 async function startWithExample(command: Start): Promise<void> {
-  const { exampleFolder, startExample } = await import("./example.ts");
+  const { exampleFolder, startExample } = await import("./command/example.ts");
   const name = command.example ?? "";
   const port = process.env["EXAMPLE_PORT"] ?? DEFAULT_EXAMPLE_PORT;
   const upstreams = [{ urlTemplate: `http://127.0.0.1:${port}/{hub}/api/{event}` }];
@@ -259,7 +259,7 @@ async function callGateway(command: RemoteCommand): Promise<void> {
   const { hostname } = new URL(access.endpoint);
   // Bun would ask a proxy for this machine's own address, which means another machine there.
   if (isLoopback(hostname)) process.env["NO_PROXY"] = hostname;
-  const { runRemote } = await import("./remote.ts");
+  const { runRemote } = await import("./command/remote.ts");
   const outcome = await runRemote(command, access);
   if (outcome.kind === "failed") throw new Error(outcome.sentence);
   if (command.name === "exists") console.log(outcome.kind === "done" ? "yes" : "no");
@@ -269,7 +269,7 @@ async function callGateway(command: RemoteCommand): Promise<void> {
 /** Runs a command against the process at work in the configured data folder. */
 async function askProcess(command: DeadLettersCommand): Promise<void> {
   const { dataDir } = loadConfig(sourcesOf(command)).config;
-  const { runDeadLetters } = await import("./control/dead-letters-command.ts");
+  const { runDeadLetters } = await import("./command/dead-letters.ts");
   const missing = await runDeadLetters(command, dataDir, (line) => console.log(line));
   for (const id of missing) console.error(`hubwire: there is no dead letter of connection ${id}`);
   if (missing.length > 0) process.exitCode = EXIT_FAILURE;

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { DataDirGuard } from "../src/data-dir-guard.ts";
+import { DataDirGuard } from "../src/gateway/data-dir-guard.ts";
 import { type DataDirLock, lockDataDir } from "../src/journal/data-dir-lock.ts";
 
 let folder: string;

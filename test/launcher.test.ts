@@ -9,7 +9,7 @@ import { within } from "./support/deadline.ts";
 setDefaultTimeout(60_000);
 
 const LAUNCHER = join(import.meta.dir, "../bin/hubwire.mjs");
-const WATCH = join(import.meta.dir, "../src/launcher-watch.ts");
+const WATCH = join(import.meta.dir, "../src/command/launcher-watch.ts");
 
 /** Stands in place of src/main.ts: says what it hears, and ends 200 ms after the first signal, as a drain would. */
 const PEER = `

@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 /** Runs a script that has `output`, in a process of its own. */
 function run(script: string, index?: string) {
   const before = `import { ProcessOutput } from "./process-output.ts";
-    import { systemClock as clock } from "../system-clock.ts";
+    import { systemClock as clock } from "../gateway/system-clock.ts";
     const output = new ProcessOutput({ index: ${JSON.stringify(index)}, maxLogBufferBytes: 65_536, clock });`;
   const { stdout, stderr, exitCode } = Bun.spawnSync([process.execPath, "-e", before + script], {
     cwd: import.meta.dir,

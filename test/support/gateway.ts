@@ -4,7 +4,7 @@ import { join } from "node:path";
 import pino from "pino";
 import { parseConfig } from "../../src/config/load.ts";
 import type { Connection } from "../../src/core/connection.ts";
-import { startGateway } from "../../src/gateway.ts";
+import { startGateway } from "../../src/gateway/gateway.ts";
 import { within } from "./deadline.ts";
 
 /** A log line as pino writes it. */

@@ -2,7 +2,7 @@ import { heapStats } from "bun:jsc";
 import { readdirSync } from "node:fs";
 import pino from "pino";
 import { parseConfig } from "../../../src/config/load.ts";
-import { type Gateway, startGateway } from "../../../src/gateway.ts";
+import { type Gateway, startGateway } from "../../../src/gateway/gateway.ts";
 import type { IndexName, Order, Probe, Report } from "./probed-gateway.ts";
 
 /** The process behind `ProbedGateway`: a gateway alone, so that its memory and its descriptors can be told. */

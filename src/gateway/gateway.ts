@@ -1,34 +1,34 @@
 import type { Logger } from "pino";
-import { answerHealth, isHealthPath } from "./api/health.ts";
-import { RestApi } from "./api/rest-api.ts";
-import type { AccessKeys } from "./auth/access-keys.ts";
-import { hostOf } from "./auth/audience.ts";
-import { readOrMakeKeys } from "./auth/key-file.ts";
-import { RestTokens } from "./auth/rest-token.ts";
+import { answerHealth, isHealthPath } from "../api/health.ts";
+import { RestApi } from "../api/rest-api.ts";
+import type { AccessKeys } from "../auth/access-keys.ts";
+import { hostOf } from "../auth/audience.ts";
+import { readOrMakeKeys } from "../auth/key-file.ts";
+import { RestTokens } from "../auth/rest-token.ts";
+import { hubConfig } from "../config/hub-config.ts";
+import { listenerUrl } from "../config/listener-urls.ts";
+import type { Config } from "../config/schema.ts";
+import { startControlServer } from "../control/control-server.ts";
+import { drain } from "../core/drain.ts";
+import type { Report } from "../core/ports.ts";
+import type { Registry } from "../core/registry.ts";
+import { type DataDirLock, lockDataDir } from "../journal/data-dir-lock.ts";
+import { LineSums } from "../observe/line-sums.ts";
+import { createLogReport } from "../observe/log.ts";
+import { CLOSE } from "../protocol/close-causes.ts";
+import { spellHub } from "../protocol/names.ts";
+import { findClient, TrustedProxies } from "../sockets/addresses.ts";
+import { type Doors, type DoorsParts, openDoors } from "../sockets/doors.ts";
+import { fitFileLimit } from "../sockets/file-limit.ts";
+import type { PlainRequest } from "../sockets/listener.ts";
+import { RelayedAnswers } from "../sockets/relayed-answers.ts";
+import { Upgrade } from "../sockets/upgrade.ts";
 import { CertificateRenewal } from "./certificate-renewal.ts";
-import { hubConfig } from "./config/hub-config.ts";
-import { listenerUrl } from "./config/listener-urls.ts";
-import type { Config } from "./config/schema.ts";
-import { startControlServer } from "./control/control-server.ts";
-import { drain } from "./core/drain.ts";
-import type { Report } from "./core/ports.ts";
-import type { Registry } from "./core/registry.ts";
 import { DataDirGuard } from "./data-dir-guard.ts";
-import { buildCore, type Core, type LogReport, type NodeParts, type Running, StopStack } from "./gateway-core.ts";
-import { buildLoneNode } from "./gateway-node.ts";
-import { type DataDirLock, lockDataDir } from "./journal/data-dir-lock.ts";
 import { collectLiveOptions, keepFixedOptions, listFixedChanges } from "./live-options.ts";
-import { LineSums } from "./observe/line-sums.ts";
-import { createLogReport } from "./observe/log.ts";
-import { CLOSE } from "./protocol/close-causes.ts";
-import { spellHub } from "./protocol/names.ts";
-import { findClient, TrustedProxies } from "./sockets/addresses.ts";
-import { type Doors, type DoorsParts, openDoors } from "./sockets/doors.ts";
-import { fitFileLimit } from "./sockets/file-limit.ts";
-import type { PlainRequest } from "./sockets/listener.ts";
-import { RelayedAnswers } from "./sockets/relayed-answers.ts";
-import { Upgrade } from "./sockets/upgrade.ts";
+import { buildLoneNode } from "./lone-node.ts";
 import { systemClock } from "./system-clock.ts";
+import { buildCore, type Core, type LogReport, type NodeParts, type Running, StopStack } from "./wiring.ts";
 
 /** A gateway at work. */
 export interface Gateway {
@@ -209,7 +209,7 @@ async function buildClusterPart(
   running: Running,
   parts: { report: LogReport; stack: StopStack; wasUsed: boolean },
 ): Promise<NodeParts> {
-  const { buildClusterNode } = await import("./gateway-cluster.ts");
+  const { buildClusterNode } = await import("./cluster-node.ts");
   return buildClusterNode(running, parts);
 }
 

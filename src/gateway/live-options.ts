@@ -1,4 +1,4 @@
-import type { Config } from "./config/schema.ts";
+import type { Config } from "../config/schema.ts";
 
 /** The options that the gateway's parts read while it runs, without the groups that they stand in. */
 export type LiveOptions = Config["limits"] & Config["websocket"] & Config["disconnect"] & Config["shutdown"];

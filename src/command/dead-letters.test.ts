@@ -3,11 +3,11 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync } from 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Gate, within } from "../../test/support/deadline.ts";
-import type { DeadLettersCommand } from "../config/args.ts";
+import { type ControlServer, startControlServer } from "../control/control-server.ts";
 import type { DeadLetter, DeadLetters } from "../core/ports.ts";
 import { spellHub } from "../protocol/names.ts";
-import { type ControlServer, startControlServer } from "./control-server.ts";
-import { runDeadLetters } from "./dead-letters-command.ts";
+import type { DeadLettersCommand } from "./args.ts";
+import { runDeadLetters } from "./dead-letters.ts";
 
 /** Dead letters in memory, and the calls that came. */
 class Letters implements DeadLetters {

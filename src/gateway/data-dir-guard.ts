@@ -1,6 +1,6 @@
 import { statSync } from "node:fs";
 import { basename } from "node:path";
-import { makeFolder, readPrivateText, replacePrivateText } from "./auth/private-files.ts";
+import { makeFolder, readPrivateText, replacePrivateText } from "../auth/private-files.ts";
 
 const LOOK_MS = 1000;
 

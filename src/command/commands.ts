@@ -1,5 +1,5 @@
-import type { Option } from "./options.ts";
-import { flagTwins } from "./twins.ts";
+import type { Option } from "../config/options.ts";
+import { flagTwins } from "../config/twins.ts";
 
 /** How long a token holds that is made without `--ttl`. */
 export const DEFAULT_TTL_SECONDS = 3600;

@@ -1,4 +1,4 @@
-import type { ProcessMemory } from "./core/memory-watch.ts";
+import type { ProcessMemory } from "../core/memory-watch.ts";
 
 /** The memory of this process. */
 export const processMemory: ProcessMemory = {

@@ -1,10 +1,10 @@
 import { randomBytes } from "node:crypto";
-import { MemoryBroker } from "./broker/memory.ts";
-import type { Config } from "./config/schema.ts";
-import type { LogReport, NodeParts, StopStack } from "./gateway-core.ts";
-import { findAbsence } from "./journal/absent-file.ts";
-import { SqliteJournal } from "./journal/sqlite.ts";
-import { SqliteRuleStore } from "./rules/sqlite.ts";
+import { MemoryBroker } from "../broker/memory.ts";
+import type { Config } from "../config/schema.ts";
+import { findAbsence } from "../journal/absent-file.ts";
+import { SqliteJournal } from "../journal/sqlite.ts";
+import { SqliteRuleStore } from "../rules/sqlite.ts";
+import type { LogReport, NodeParts, StopStack } from "./wiring.ts";
 
 /** 16 random bytes: 128 bits, 22 characters of base64url. Source: spec section 1, "connection". */
 const CONNECTION_ID_BYTES = 16;

@@ -1,9 +1,9 @@
 import type { Logger } from "pino";
-import { ConfigError, type Fault } from "./config/faults.ts";
-import { type ConfigSources, type LoadedConfig, loadConfig } from "./config/load.ts";
-import { findCutEnd, findOpenings } from "./config/openings.ts";
-import type { Config } from "./config/schema.ts";
-import { ConfigWatch } from "./config/watch.ts";
+import { ConfigError, type Fault } from "../config/faults.ts";
+import { type ConfigSources, type LoadedConfig, loadConfig } from "../config/load.ts";
+import { findCutEnd, findOpenings } from "../config/openings.ts";
+import type { Config } from "../config/schema.ts";
+import { ConfigWatch } from "../config/watch.ts";
 
 /** What takes over a new configuration. Errors: as those of `Gateway.reload`. */
 export interface Reloadable {

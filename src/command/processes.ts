@@ -2,9 +2,9 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Subprocess } from "bun";
 import type { Logger } from "pino";
-import type { FlagTexts } from "./config/args.ts";
-import type { Config } from "./config/schema.ts";
-import type { Clock } from "./core/ports.ts";
+import type { Config } from "../config/schema.ts";
+import type { Clock } from "../core/ports.ts";
+import type { FlagTexts } from "./args.ts";
 
 /** What a process that has ended waits before it is started again: doubled each time, until it has lived long enough. */
 const FIRST_RESTART_MS = 500;

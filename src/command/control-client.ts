@@ -5,7 +5,7 @@ import {
   type DeadLetterChoice,
   type DeadLetterCount,
   type DeadLetterPage,
-} from "./control-socket.ts";
+} from "../control/control-socket.ts";
 
 /** Long enough for the largest change, which is one write for all. */
 const CALL_TIMEOUT_MS = 60_000;

@@ -1,6 +1,6 @@
-import type { Config } from "./config/schema.ts";
-import type { Renewal } from "./config/tls-files.ts";
-import { FilesWatch } from "./config/watch.ts";
+import type { Config } from "../config/schema.ts";
+import type { Renewal } from "../config/tls-files.ts";
+import { FilesWatch } from "../config/watch.ts";
 
 /** What the renewal needs. */
 export interface RenewalParts {

@@ -1,7 +1,7 @@
-import { makeRestToken } from "./auth/make-token.ts";
-import type { RemoteCommand } from "./config/args.ts";
-import type { GatewayAccess } from "./config/connection-string.ts";
-import type { Target } from "./protocol/envelope.ts";
+import { makeRestToken } from "../auth/make-token.ts";
+import type { Target } from "../protocol/envelope.ts";
+import type { RemoteCommand } from "./args.ts";
+import type { GatewayAccess } from "./connection-string.ts";
 
 /** What came of a call: done or yes; no; or it failed, with a sentence that holds no secret. */
 export type RemoteOutcome =

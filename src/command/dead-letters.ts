@@ -1,6 +1,6 @@
-import type { DeadLettersCommand } from "../config/args.ts";
+import { type DeadLetterEntry, MAX_CONNECTION_IDS } from "../control/control-socket.ts";
+import type { DeadLettersCommand } from "./args.ts";
 import { askForPage, askToChange } from "./control-client.ts";
-import { type DeadLetterEntry, MAX_CONNECTION_IDS } from "./control-socket.ts";
 
 const COLUMNS: readonly (readonly [string, (entry: DeadLetterEntry) => string])[] = [
   ["connection", ({ connectionId }) => connectionId],

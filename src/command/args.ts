@@ -1,3 +1,5 @@
+import { didYouMean, suggestName } from "../config/suggest.ts";
+import { flagTwins } from "../config/twins.ts";
 import type { Members, Target } from "../protocol/envelope.ts";
 import { isHubName, isName, NAME_RULE } from "../protocol/names.ts";
 import {
@@ -10,8 +12,6 @@ import {
   formatHelp,
   valueName,
 } from "./commands.ts";
-import { didYouMean, suggestName } from "./suggest.ts";
-import { flagTwins } from "./twins.ts";
 
 /** Flag twins given on the command line: texts by name without dashes, as `loadConfig` takes them. */
 export type FlagTexts = Readonly<Record<string, string>>;
