@@ -1,10 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { brotliCompressSync, constants, deflateRawSync, deflateSync, gzipSync } from "node:zlib";
 import { within } from "../../test/support/deadline.ts";
+import { FakeClock } from "../../test/support/fake-clock.ts";
 import { RawBackend } from "../../test/support/raw-backend.ts";
-import type { UpstreamOutcome } from "../core/ports.ts";
-import type { UpstreamEvent } from "../protocol/events.ts";
-import { SWEEP_INTERVAL_MS } from "./deadlines.ts";
 import {
   bodyOf,
   connectEvent,
@@ -13,8 +11,10 @@ import {
   startUpstream,
   type TestUpstream,
   upstreamEntry,
-} from "./testing/fixture.ts";
-import { ManualClock } from "./testing/manual-clock.ts";
+} from "../../test/support/upstream/fixture.ts";
+import type { UpstreamOutcome } from "../core/ports.ts";
+import type { UpstreamEvent } from "../protocol/events.ts";
+import { SWEEP_INTERVAL_MS } from "./deadlines.ts";
 
 /** Answers with a content coding, though `identity` was asked for. */
 
@@ -24,7 +24,7 @@ const MIB = 1_048_576;
 
 let backend: RawBackend;
 let upstream: TestUpstream;
-let clock: ManualClock;
+let clock: FakeClock;
 /** What is held of the process's memory, the most of it so far, and how much may be. */
 let held: number;
 let mostHeld: number;
@@ -33,7 +33,7 @@ let onHold: () => void;
 
 beforeEach(async () => {
   backend = await RawBackend.start();
-  clock = new ManualClock();
+  clock = new FakeClock();
   [held, mostHeld, room] = [0, 0, Number.POSITIVE_INFINITY];
   onHold = () => {};
   upstream = startUpstream([upstreamEntry(`${backend.url}/{event}`, { timeoutMs: TIMEOUT_MS })], {
@@ -233,7 +233,7 @@ describe("while an answer is decoded", () => {
   }
 
   test("timeoutMs goes on: a late one is a time-out that knows the status", async () => {
-    whenDecoding(() => clock.advance(TIMEOUT_MS + SWEEP_INTERVAL_MS));
+    whenDecoding(() => clock.advanceSync(TIMEOUT_MS + SWEEP_INTERVAL_MS));
     const outcome = await answeredWith({ coding: "gzip", body });
     expect(outcome).toMatchObject({ kind: "unknown", cause: "timeout", status: 200 });
     expect(held).toBe(0);

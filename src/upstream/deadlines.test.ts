@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
+import { FakeClock } from "../../test/support/fake-clock.ts";
 import { Deadlines, SWEEP_INTERVAL_MS } from "./deadlines.ts";
-import { ManualClock } from "./testing/manual-clock.ts";
 
 function waitingUntil(deadlineMs: number, deadlines: Deadlines, expired: number[]) {
   const waiting = {
@@ -16,44 +16,44 @@ function waitingUntil(deadlineMs: number, deadlines: Deadlines, expired: number[
 }
 
 test("expires what is due within one sweep, and nothing earlier", () => {
-  const clock = new ManualClock();
+  const clock = new FakeClock();
   const deadlines = new Deadlines(clock);
   const expired: number[] = [];
   const start = clock.now();
   waitingUntil(start + 2 * SWEEP_INTERVAL_MS, deadlines, expired);
   waitingUntil(start + 2 * SWEEP_INTERVAL_MS + 1, deadlines, expired);
-  clock.advance(2 * SWEEP_INTERVAL_MS - 1);
+  clock.advanceSync(2 * SWEEP_INTERVAL_MS - 1);
   expect(expired).toEqual([]);
-  clock.advance(1);
+  clock.advanceSync(1);
   expect(expired).toEqual([start + 2 * SWEEP_INTERVAL_MS]);
-  clock.advance(SWEEP_INTERVAL_MS);
+  clock.advanceSync(SWEEP_INTERVAL_MS);
   expect(expired).toHaveLength(2);
 });
 
 test("runs one sweep for all, and none while nothing waits", () => {
-  const clock = new ManualClock();
+  const clock = new FakeClock();
   const deadlines = new Deadlines(clock);
   expect(clock.timerCount).toBe(0);
   const waiting = [1, 2, 3].map(() => waitingUntil(Number.POSITIVE_INFINITY, deadlines, []));
   expect(clock.timerCount).toBe(1);
   for (const each of waiting) deadlines.remove(each);
-  clock.advance(SWEEP_INTERVAL_MS);
+  clock.advanceSync(SWEEP_INTERVAL_MS);
   expect(clock.timerCount).toBe(0);
 });
 
 test("heeds a deadline that moves while it waits", () => {
-  const clock = new ManualClock();
+  const clock = new FakeClock();
   const deadlines = new Deadlines(clock);
   const expired: number[] = [];
   const waiting = waitingUntil(Number.POSITIVE_INFINITY, deadlines, expired);
-  clock.advance(1000);
+  clock.advanceSync(1000);
   waiting.deadlineMs = clock.now();
-  clock.advance(SWEEP_INTERVAL_MS);
+  clock.advanceSync(SWEEP_INTERVAL_MS);
   expect(expired).toHaveLength(1);
 });
 
 test("ends its sweep when it is stopped, and may be stopped twice", () => {
-  const clock = new ManualClock();
+  const clock = new FakeClock();
   const deadlines = new Deadlines(clock);
   waitingUntil(Number.POSITIVE_INFINITY, deadlines, []);
   deadlines.stop();
@@ -62,7 +62,7 @@ test("ends its sweep when it is stopped, and may be stopped twice", () => {
 });
 
 test("expires all that is due in one sweep, whatever is removed meanwhile", () => {
-  const clock = new ManualClock();
+  const clock = new FakeClock();
   const deadlines = new Deadlines(clock);
   const expired: number[] = [];
   const due = clock.now() + 1;
@@ -77,13 +77,13 @@ test("expires all that is due in one sweep, whatever is removed meanwhile", () =
     },
   };
   deadlines.add(last);
-  clock.advance(SWEEP_INTERVAL_MS);
+  clock.advanceSync(SWEEP_INTERVAL_MS);
   expect(expired).toEqual([due, due, due, due]);
   expect(deadlines.all()).toEqual([e]);
 });
 
 test("leaves the others alone where what is removed does not wait, or no longer", () => {
-  const deadlines = new Deadlines(new ManualClock());
+  const deadlines = new Deadlines(new FakeClock());
   const [a, b, c] = [1, 2, 3].map((at) => waitingUntil(at, deadlines, []));
   if (a === undefined || b === undefined || c === undefined) throw new Error("there are three");
   deadlines.remove(a);

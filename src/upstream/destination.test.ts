@@ -1,12 +1,12 @@
 import { describe, expect, test } from "bun:test";
+import { FakeClock } from "../../test/support/fake-clock.ts";
 import { AllowedHosts } from "../config/allowed-hosts.ts";
 import { ADDRESSES_KEPT_MS, Destination, resolveBySystem } from "./destination.ts";
-import { ManualClock } from "./testing/manual-clock.ts";
 
 const ADDRESSES = ["127.0.0.1", "127.0.0.2", "127.0.0.3"];
 
 function start(hostname: string, resolve = async (): Promise<readonly string[]> => ADDRESSES) {
-  const clock = new ManualClock();
+  const clock = new FakeClock();
   return { clock, destination: new Destination({ hostname, allowed: new AllowedHosts(["*"]), resolve, clock }) };
 }
 
@@ -15,9 +15,9 @@ describe("the addresses of a name", () => {
     const { clock, destination } = start("h.example");
     expect(destination.current()).toBeNull();
     expect(await destination.find()).toEqual(ADDRESSES);
-    clock.advance(ADDRESSES_KEPT_MS - 1);
+    clock.advanceSync(ADDRESSES_KEPT_MS - 1);
     expect(destination.current()).toEqual(ADDRESSES);
-    clock.advance(1);
+    clock.advanceSync(1);
     expect(destination.current()).toBeNull();
   });
 

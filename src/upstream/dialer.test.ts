@@ -1,14 +1,14 @@
 import { beforeEach, describe, expect, test } from "bun:test";
+import { FakeClock } from "../../test/support/fake-clock.ts";
 import { Dialer, NEXT_ADDRESS_AFTER_MS } from "./dialer.ts";
-import { ManualClock } from "./testing/manual-clock.ts";
 
-let clock: ManualClock;
+let clock: FakeClock;
 let tries: { readonly address: string; readonly refuse: (code: string) => Promise<void> }[];
 let passedOver: string[];
 let failures: unknown[];
 
 beforeEach(() => {
-  clock = new ManualClock();
+  clock = new FakeClock();
   tries = [];
   passedOver = [];
   failures = [];
@@ -53,11 +53,11 @@ describe("a dialer", () => {
 
   test("tries the next address beside one that says nothing, each after its time", async () => {
     start("a", "b", "c");
-    clock.advance(NEXT_ADDRESS_AFTER_MS - 1);
+    clock.advanceSync(NEXT_ADDRESS_AFTER_MS - 1);
     expect(tried()).toEqual(["a"]);
-    clock.advance(1);
+    clock.advanceSync(1);
     expect(tried()).toEqual(["a", "b"]);
-    clock.advance(NEXT_ADDRESS_AFTER_MS);
+    clock.advanceSync(NEXT_ADDRESS_AFTER_MS);
     expect(tried()).toEqual(["a", "b", "c"]);
     expect(passedOver).toEqual(["a", "b"]);
     expect(clock.timerCount).toBe(0);
@@ -65,18 +65,18 @@ describe("a dialer", () => {
 
   test("gives the next address its full time after a refusal", async () => {
     start("a", "b", "c");
-    clock.advance(NEXT_ADDRESS_AFTER_MS - 1);
+    clock.advanceSync(NEXT_ADDRESS_AFTER_MS - 1);
     await tries[0]?.refuse("E1");
     expect(tried()).toEqual(["a", "b"]);
-    clock.advance(NEXT_ADDRESS_AFTER_MS - 1);
+    clock.advanceSync(NEXT_ADDRESS_AFTER_MS - 1);
     expect(tried()).toEqual(["a", "b"]);
-    clock.advance(1);
+    clock.advanceSync(1);
     expect(tried()).toEqual(["a", "b", "c"]);
   });
 
   test("fails only when the slow ones have refused too", async () => {
     start("a", "b");
-    clock.advance(NEXT_ADDRESS_AFTER_MS);
+    clock.advanceSync(NEXT_ADDRESS_AFTER_MS);
     await tries[1]?.refuse("E2");
     expect(failures).toEqual([]);
     await tries[0]?.refuse("E1");
@@ -93,7 +93,7 @@ describe("a dialer", () => {
     dialer.stop();
     dialer.stop();
     await tries[0]?.refuse("E1");
-    clock.advance(NEXT_ADDRESS_AFTER_MS);
+    clock.advanceSync(NEXT_ADDRESS_AFTER_MS);
     expect([tried(), passedOver, failures, clock.timerCount]).toEqual([["a"], [], [], 0]);
   });
 });

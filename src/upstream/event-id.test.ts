@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import { connectEvent, disconnectEvent, messageEvent } from "../../test/support/upstream/fixture.ts";
 import { messageEventId, type UpstreamEvent } from "../protocol/events.ts";
 import { isEventId } from "./event-id.ts";
-import { connectEvent, disconnectEvent, messageEvent } from "./testing/fixture.ts";
 
 /** Asks for a text that stands in the middle of others, as a header's value does. */
 function holds(event: UpstreamEvent, text: string, behind = "\r\n9"): boolean {

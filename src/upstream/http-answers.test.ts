@@ -2,8 +2,8 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { within } from "../../test/support/deadline.ts";
 import { HttpAsker } from "../../test/support/http-asker.ts";
 import type { Exchange } from "../../test/support/raw-backend.ts";
-import { ANSWERS, FAULTS, MAX_BODY } from "./testing/answers.ts";
-import { bodyOf } from "./testing/fixture.ts";
+import { ANSWERS, FAULTS, MAX_BODY } from "../../test/support/upstream/answers.ts";
+import { bodyOf } from "../../test/support/upstream/fixture.ts";
 
 /** Longer answers are cut into this many pieces, shorter ones into single bytes. */
 const MOST_PIECES = 300;

@@ -2,20 +2,20 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { once } from "node:events";
 import { createServer, type Server, type Socket } from "node:net";
 import { within } from "../../test/support/deadline.ts";
+import { FakeClock } from "../../test/support/fake-clock.ts";
 import { type Exchange as BackendExchange, never, RawBackend } from "../../test/support/raw-backend.ts";
+import { bodyOf } from "../../test/support/upstream/fixture.ts";
 import { SYSTEM_TLS } from "../config/tls-files.ts";
 import { resolveBySystem } from "./destination.ts";
 import type { Exchange, HttpOutcome } from "./exchange.ts";
 import { HttpClient, KEEP_ALIVE_MS } from "./http-client.ts";
 import { formatRequest } from "./request-bytes.ts";
-import { bodyOf } from "./testing/fixture.ts";
-import { ManualClock } from "./testing/manual-clock.ts";
 import { parseOrigin } from "./url-template.ts";
 
 const MAX_BODY = 100_000;
 
 let backend: RawBackend;
-let clock: ManualClock;
+let clock: FakeClock;
 let client: HttpClient;
 
 function startClient(url: string): HttpClient {
@@ -80,7 +80,7 @@ function firstConnectionGone(script: (exchange: BackendExchange) => void): Promi
 
 beforeEach(async () => {
   backend = await RawBackend.start();
-  clock = new ManualClock();
+  clock = new FakeClock();
   client = startClient(backend.url);
 });
 
@@ -119,9 +119,9 @@ describe("the pool", () => {
   ])("does not use a socket that has been idle for too long (%s)", async (_name, lines, idleMs) => {
     backend.onOther = (exchange) => exchange.reply(200, lines);
     await ask("/1");
-    clock.advance(idleMs - 1);
+    clock.advanceSync(idleMs - 1);
     await ask("/2");
-    clock.advance(idleMs);
+    clock.advanceSync(idleMs);
     await ask("/3");
     expect(seen()).toEqual(["0 /1", "0 /2", "1 /3"]);
   });
@@ -129,7 +129,7 @@ describe("the pool", () => {
   test("closes idle sockets though nobody asks for them", async () => {
     const gone = firstConnectionGone((exchange) => exchange.reply(200));
     await ask("/1");
-    clock.advance(KEEP_ALIVE_MS);
+    clock.advanceSync(KEEP_ALIVE_MS);
     await gone;
   });
 

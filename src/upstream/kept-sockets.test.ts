@@ -1,16 +1,22 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { within } from "../../test/support/deadline.ts";
+import { FakeClock } from "../../test/support/fake-clock.ts";
 import { ACCEPT, PreforkBackend } from "../../test/support/prefork-backend.ts";
 import { type Exchange, RawBackend } from "../../test/support/raw-backend.ts";
+import {
+  connectEvent,
+  messageEvent,
+  startUpstream,
+  type TestUpstream,
+  upstreamEntry,
+} from "../../test/support/upstream/fixture.ts";
 import type { UpstreamEntry } from "../config/schema.ts";
 import { SWEEP_INTERVAL_MS } from "./deadlines.ts";
 import { SILENT_AFTER_MS } from "./silent-sockets.ts";
-import { connectEvent, messageEvent, startUpstream, type TestUpstream, upstreamEntry } from "./testing/fixture.ts";
-import { ManualClock } from "./testing/manual-clock.ts";
 
-let clock: ManualClock;
+let clock: FakeClock;
 beforeEach(() => {
-  clock = new ManualClock();
+  clock = new FakeClock();
 });
 
 /** Long enough for a fresh socket to count as silent, and for the sweep to notice. */
@@ -51,9 +57,9 @@ describe("keepAliveMs and maxIdleSockets", () => {
   test.each([100, 60_000])("keepAliveMs: %d keeps an idle socket for so long and no longer", async (keepAliveMs) => {
     await using upstream = start({ keepAliveMs });
     await upstream.call(messageEvent());
-    clock.advance(keepAliveMs - 1);
+    clock.advanceSync(keepAliveMs - 1);
     await upstream.call(messageEvent());
-    clock.advance(keepAliveMs);
+    clock.advanceSync(keepAliveMs);
     await upstream.call(messageEvent());
     expect(connections()).toEqual([0, 0, 1]);
     expect(headers()).toEqual([undefined, undefined, undefined]);
@@ -63,7 +69,7 @@ describe("keepAliveMs and maxIdleSockets", () => {
     await using upstream = start({ keepAliveMs: 60_000 });
     backend.onMessage = (exchange) => exchange.reply(200, ["Keep-Alive: timeout=3"]);
     await upstream.call(messageEvent());
-    clock.advance(2000);
+    clock.advanceSync(2000);
     await upstream.call(messageEvent());
     expect(connections()).toEqual([0, 1]);
   });
@@ -104,7 +110,7 @@ describe("a backend of which each kept socket holds a worker", () => {
     await Promise.race(calls);
     await backend.waiting(45);
     await seenByClient();
-    clock.advance(LONG_SILENCE_MS);
+    clock.advanceSync(LONG_SILENCE_MS);
     await answered(calls);
     expect(backend.targets).toHaveLength(50);
   });
@@ -118,7 +124,7 @@ describe("a backend of which each kept socket holds a worker", () => {
     const second = upstream.call(messageEvent());
     await backend.waiting(1);
     await seenByClient();
-    clock.advance(LONG_SILENCE_MS);
+    clock.advanceSync(LONG_SILENCE_MS);
     resolve(ACCEPT);
     await answered([first, second]);
   });
@@ -131,7 +137,7 @@ describe("a backend of which each kept socket holds a worker", () => {
     const waits = upstream.call(messageEvent());
     await backend.waiting(1);
     await seenByClient();
-    clock.advance(LONG_SILENCE_MS);
+    clock.advanceSync(LONG_SILENCE_MS);
     await answered([waits]);
     expect(backend.targets).toEqual(["/news/message", "/Chat/message"]);
   });
@@ -143,11 +149,11 @@ describe("a backend of which each kept socket holds a worker", () => {
     backend.answer = (target) => (target === "/Chat/connect" ? promise : ACCEPT);
     const slow = upstream.call(connectEvent());
     await upstream.call(messageEvent());
-    clock.advance(SILENT_AFTER_MS - 1);
+    clock.advanceSync(SILENT_AFTER_MS - 1);
     await upstream.call(messageEvent());
     resolve(ACCEPT);
     await slow;
-    clock.advance(LONG_SILENCE_MS);
+    clock.advanceSync(LONG_SILENCE_MS);
     await Promise.all([upstream.call(messageEvent()), upstream.call(messageEvent())]);
     expect(backend.connectionCount).toBe(2);
   });
@@ -160,7 +166,7 @@ describe("a backend of which each kept socket holds a worker", () => {
     const silent = [upstream.call(messageEvent()), upstream.call(messageEvent())];
     await backend.waiting(1);
     await seenByClient();
-    clock.advance(1000 + SWEEP_INTERVAL_MS);
+    clock.advanceSync(1000 + SWEEP_INTERVAL_MS);
     expect(await answered(silent)).toMatchObject([{ cause: "timeout" }, { cause: "timeout" }]);
     resolve(ACCEPT);
     await upstream.call(messageEvent());

@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import { until, within } from "../../test/support/deadline.ts";
+import { FakeClock } from "../../test/support/fake-clock.ts";
 import { type Exchange as BackendExchange, RawBackend } from "../../test/support/raw-backend.ts";
 import { SYSTEM_TLS } from "../config/tls-files.ts";
 import { Deadlines } from "./deadlines.ts";
@@ -7,14 +8,13 @@ import { resolveBySystem } from "./destination.ts";
 import { HttpClient } from "./http-client.ts";
 import { LateAnswers } from "./late-answers.ts";
 import { formatRequest } from "./request-bytes.ts";
-import { ManualClock } from "./testing/manual-clock.ts";
 import { parseOrigin } from "./url-template.ts";
 
 test("one late answer more than may be waited for ends the oldest wait, its socket too, and is reported", async () => {
   await using backend = await RawBackend.start();
   const asked: BackendExchange[] = [];
   backend.onOther = (exchange) => void asked.push(exchange);
-  const clock = new ManualClock();
+  const clock = new FakeClock();
   const origin = parseOrigin(backend.url);
   if (origin === null) throw new Error("no origin");
   const maxBodyBytes = () => 1000;

@@ -1,7 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { within } from "../../test/support/deadline.ts";
 import { type Exchange, RawBackend } from "../../test/support/raw-backend.ts";
-import type { UpstreamEvent } from "../protocol/events.ts";
 import {
   bodyOf,
   connectEvent,
@@ -9,7 +8,8 @@ import {
   messageEvent,
   startUpstream,
   upstreamEntry,
-} from "./testing/fixture.ts";
+} from "../../test/support/upstream/fixture.ts";
+import type { UpstreamEvent } from "../protocol/events.ts";
 
 /** An answer that comes late on a kept connection stands where the answer to the next event is awaited. */
 

@@ -1,24 +1,30 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { until, within } from "../../test/support/deadline.ts";
+import { FakeClock } from "../../test/support/fake-clock.ts";
 import { type Exchange, never, RawBackend } from "../../test/support/raw-backend.ts";
+import {
+  connectEvent,
+  disconnectEvent,
+  messageEvent,
+  startUpstream,
+  upstreamEntry,
+} from "../../test/support/upstream/fixture.ts";
 import type { LateAnswer, UpstreamOutcome } from "../core/ports.ts";
 import { SWEEP_INTERVAL_MS } from "./deadlines.ts";
 import { MAX_GRACE_MS } from "./late-answers.ts";
-import { connectEvent, disconnectEvent, messageEvent, startUpstream, upstreamEntry } from "./testing/fixture.ts";
-import { ManualClock } from "./testing/manual-clock.ts";
 
 /** A connect event that timed out, and what comes of its answer. Source: decision 0038. */
 
 const TIMEOUT_MS = 300;
 
 let backend: RawBackend;
-let clock: ManualClock;
+let clock: FakeClock;
 /** The connect events that the backend has not answered. */
 let asked: Exchange[];
 
 beforeEach(async () => {
   backend = await RawBackend.start();
-  clock = new ManualClock();
+  clock = new FakeClock();
   asked = [];
   backend.onConnect = (exchange) => void asked.push(exchange);
 });
@@ -37,7 +43,7 @@ async function allTimedOut(upstream: ReturnType<typeof start>, connectionIds: re
   const count = asked.length;
   const calls = connectionIds.map((connectionId) => upstream.call(connectEvent({ connectionId })));
   await until(() => asked.length === count + calls.length, "the connect events");
-  clock.advance(TIMEOUT_MS + SWEEP_INTERVAL_MS);
+  clock.advanceSync(TIMEOUT_MS + SWEEP_INTERVAL_MS);
   const outcomes = await within(Promise.all(calls), "the time-outs");
   return connectionIds.map((connectionId, index) => {
     const outcome = outcomes[index] as UpstreamOutcome;
@@ -81,7 +87,7 @@ describe("the answer to a connect event that timed out", () => {
     // Its bytes have arrived when those of an event behind them have been answered.
     await upstream.call(messageEvent());
     await until(() => {
-      clock.advance(SWEEP_INTERVAL_MS);
+      clock.advanceSync(SWEEP_INTERVAL_MS);
       return Bun.peek.status(begun.late) !== "pending";
     }, "the end of the wait");
     expect(await begun.late).toMatchObject({ kind: "answer", status: 200 });
@@ -101,11 +107,11 @@ describe("the answer to a connect event that timed out", () => {
     await using upstream = start({ timeoutMs });
     const call = upstream.call(connectEvent());
     await until(() => asked.length === 1, "the connect event");
-    clock.advance(timeoutMs + SWEEP_INTERVAL_MS);
+    clock.advanceSync(timeoutMs + SWEEP_INTERVAL_MS);
     const late = lateOf(await within(call, "the time-out"));
-    clock.advance(graceMs - SWEEP_INTERVAL_MS);
+    clock.advanceSync(graceMs - SWEEP_INTERVAL_MS);
     expect(Bun.peek.status(late)).toBe("pending");
-    clock.advance(2 * SWEEP_INTERVAL_MS);
+    clock.advanceSync(2 * SWEEP_INTERVAL_MS);
     expect(await late).toEqual({ kind: "none" });
     await within(asked[0]?.callerGone ?? Promise.resolve(), "the end of the socket");
   });
@@ -127,7 +133,7 @@ describe("the answer to a connect event that timed out", () => {
     await Promise.all([backend.next("connect"), backend.next("message")]);
     // The bytes of the first are read before the answer to another comes.
     await upstream.call(disconnectEvent());
-    clock.advance(TIMEOUT_MS + SWEEP_INTERVAL_MS);
+    clock.advanceSync(TIMEOUT_MS + SWEEP_INTERVAL_MS);
     for (const outcome of await within(Promise.all(outcomes), "the time-outs")) {
       expect(outcome).toMatchObject({ kind: "unknown", cause: "timeout" });
       expect(outcome).not.toHaveProperty("late");
@@ -147,7 +153,7 @@ describe("while late answers are waited for", () => {
   test("idle sockets are kept: nobody waits for a worker any more", async () => {
     await using upstream = start();
     await timedOut(upstream);
-    clock.advance(200);
+    clock.advanceSync(200);
     await upstream.call(disconnectEvent());
     await upstream.call(disconnectEvent());
     expect(backend.connectionCount).toBe(2);

@@ -1,20 +1,26 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { within } from "../../test/support/deadline.ts";
+import { FakeClock } from "../../test/support/fake-clock.ts";
 import { acceptAs, never, RawBackend } from "../../test/support/raw-backend.ts";
+import {
+  connectEvent,
+  messageEvent,
+  startUpstream,
+  type TestUpstream,
+  upstreamEntry,
+} from "../../test/support/upstream/fixture.ts";
 import { SWEEP_INTERVAL_MS } from "./deadlines.ts";
-import { connectEvent, messageEvent, startUpstream, type TestUpstream, upstreamEntry } from "./testing/fixture.ts";
-import { ManualClock } from "./testing/manual-clock.ts";
 
 /** What becomes of a connect event whose client leaves: given up before it is posted, carried to its end after. */
 let backend: RawBackend;
-let clock: ManualClock;
+let clock: FakeClock;
 let upstream: TestUpstream;
 
 const NOT_SENT = { kind: "not-sent", detail: "the client has left" };
 
 beforeEach(async () => {
   backend = await RawBackend.start();
-  clock = new ManualClock();
+  clock = new FakeClock();
   const breaker = { failureRatio: 0.5, minCalls: 2, windowMs: 10_000 };
   upstream = startUpstream([upstreamEntry(`${backend.url}/{event}`, { maxConcurrency: 1, breaker })], { clock });
 });
@@ -32,7 +38,7 @@ test("one that waits for a place is given up by the next sweep, and the next cli
   const left = upstream.call(connectEvent(), leaver);
   const stayed = upstream.call(connectEvent(), { hasLeft: false });
   leaver.hasLeft = true;
-  clock.advance(SWEEP_INTERVAL_MS);
+  clock.advanceSync(SWEEP_INTERVAL_MS);
   expect(await within(left, "the end of the client's call")).toMatchObject(NOT_SENT);
   backend.onConnect = acceptAs("bob");
   upstream.abandonMessages();
@@ -63,7 +69,7 @@ test("those that leave while the upstream's host is looked up say nothing of the
   const leaver = { hasLeft: false };
   const left = Array.from({ length: 5 }, () => slow.call(connectEvent(), leaver));
   leaver.hasLeft = true;
-  clock.advance(SWEEP_INTERVAL_MS);
+  clock.advanceSync(SWEEP_INTERVAL_MS);
   for (const outcome of await within(Promise.all(left), "the ends of the calls"))
     expect(outcome).toMatchObject(NOT_SENT);
   expect(slow.reported).toEqual([]);
@@ -73,7 +79,7 @@ test("one that was posted goes on to its answer", async () => {
   const leaver = { hasLeft: false };
   backend.onConnect = (exchange) => {
     leaver.hasLeft = true;
-    clock.advance(3 * SWEEP_INTERVAL_MS);
+    clock.advanceSync(3 * SWEEP_INTERVAL_MS);
     acceptAs("bob")(exchange);
   };
   expect(await within(upstream.call(connectEvent(), leaver), "the answer")).toMatchObject({ kind: "answer" });
@@ -84,15 +90,15 @@ test("one whose client stays keeps its deadlines", async () => {
   const asked = upstream.call(connectEvent(), { hasLeft: false });
   await backend.next("connect");
   const waited = upstream.call(connectEvent(), { hasLeft: false });
-  clock.advance(5000 - 1);
+  clock.advanceSync(5000 - 1);
   let ended = false;
   void waited.finally(() => {
     ended = true;
   });
   await Promise.resolve();
   expect(ended).toBe(false);
-  clock.advance(SWEEP_INTERVAL_MS);
+  clock.advanceSync(SWEEP_INTERVAL_MS);
   expect(await within(waited, "the end of its wait")).toMatchObject({ kind: "refused", cause: "concurrency" });
-  clock.advance(30_000);
+  clock.advanceSync(30_000);
   expect(await within(asked, "its time-out")).toMatchObject({ kind: "unknown", cause: "timeout" });
 });

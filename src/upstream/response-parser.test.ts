@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import { ANSWERS, FAULTS, MAX_BODY } from "../../test/support/upstream/answers.ts";
 import { ResponseParser } from "./response-parser.ts";
-import { ANSWERS, FAULTS, MAX_BODY } from "./testing/answers.ts";
 
 /** Everything that a parser tells in the end. */
 interface Told {

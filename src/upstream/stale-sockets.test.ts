@@ -1,7 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { FakeClock } from "../../test/support/fake-clock.ts";
 import { type Exchange, never, RawBackend, type Script } from "../../test/support/raw-backend.ts";
-import type { UpstreamEntry } from "../config/schema.ts";
-import { SWEEP_INTERVAL_MS } from "./deadlines.ts";
 import {
   bodyOf,
   connectEvent,
@@ -9,8 +8,9 @@ import {
   messageEvent,
   startUpstream,
   upstreamEntry,
-} from "./testing/fixture.ts";
-import { ManualClock } from "./testing/manual-clock.ts";
+} from "../../test/support/upstream/fixture.ts";
+import type { UpstreamEntry } from "../config/schema.ts";
+import { SWEEP_INTERVAL_MS } from "./deadlines.ts";
 
 /** How a pooled socket can die under a request that was written. */
 const DEATHS = ["end", "reset"] as const;
@@ -178,7 +178,7 @@ describe("by default, a message", () => {
   });
 
   test("has one timeoutMs for both tries, and none is sent because it is over", async () => {
-    const clock = new ManualClock();
+    const clock = new FakeClock();
     await using upstream = startUpstream([entryOf({ timeoutMs: 1000 })], { clock });
     await upstream.call(messageEvent());
     await backend.next("message");
@@ -188,11 +188,11 @@ describe("by default, a message", () => {
     };
     const outcome = upstream.call(messageEvent());
     await backend.next("message");
-    clock.advance(900);
+    clock.advanceSync(900);
     backend.onMessage = never;
     release();
     await backend.next("message");
-    clock.advance(100 + SWEEP_INTERVAL_MS);
+    clock.advanceSync(100 + SWEEP_INTERVAL_MS);
     expect(await outcome).toMatchObject({ kind: "unknown", cause: "timeout" });
     expect(backend.requests).toHaveLength(3);
   });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
+import { FakeClock } from "../../test/support/fake-clock.ts";
 import type { AuthorizationFault } from "./authorization.ts";
-import { ManualClock } from "./testing/manual-clock.ts";
 import { type IssuedToken, TokenCache } from "./token-cache.ts";
 
 /** A source whose answers the test gives, one at a time. */
@@ -16,7 +16,7 @@ class Source {
 }
 
 function start() {
-  const clock = new ManualClock();
+  const clock = new FakeClock();
   const source = new Source();
   const cache = new TokenCache(source, clock, (fault) => source.faults.push(fault));
   return { clock, source, cache };
@@ -48,10 +48,10 @@ describe("TokenCache", () => {
     [3600, 3_540_000],
   ])("renews a token of %p s behind the calls' backs after %p ms", async (lifetimeSeconds, renewAtMs) => {
     const { cache, clock, source } = await startWith(lifetimeSeconds);
-    clock.advance(renewAtMs - 1);
+    clock.advanceSync(renewAtMs - 1);
     cache.current();
     expect(source.asked).toHaveLength(1);
-    clock.advance(1);
+    clock.advanceSync(1);
     expect(cache.current()).toEqual(bearer("t0") as never);
     cache.current();
     expect(source.asked).toHaveLength(2);
@@ -63,32 +63,32 @@ describe("TokenCache", () => {
 
   test("gives no token that has ended", async () => {
     const { cache, clock } = await startWith(100);
-    clock.advance(99_999);
+    clock.advanceSync(99_999);
     expect(cache.current()).not.toBeNull();
-    clock.advance(1);
+    clock.advanceSync(1);
     expect(cache.current()).toBeNull();
   });
 
   test("keeps the old token while a renewal fails, and leaves the source alone for a second", async () => {
     const { cache, clock, source } = await startWith(100);
-    clock.advance(80_000);
+    clock.advanceSync(80_000);
     cache.current();
     const failed = cache.obtain();
     source.asked[1]?.({ fault: "down" });
     expect(await failed).toEqual({ fault: "down" });
     expect(source.faults).toEqual(["down"]);
     expect(cache.current()).toEqual(bearer("t0") as never);
-    clock.advance(999);
+    clock.advanceSync(999);
     expect(await cache.obtain()).toEqual({ fault: "down" });
     expect(source.asked).toHaveLength(2);
-    clock.advance(1);
+    clock.advanceSync(1);
     cache.current();
     expect(source.asked).toHaveLength(3);
   });
 
   test("drops a token that the upstream refused", async () => {
     const { cache, clock } = await startWith(1000);
-    clock.advance(10_000);
+    clock.advanceSync(10_000);
     const used = cache.current();
     expect(used).not.toBeNull();
     cache.rejected(used ?? []);
@@ -97,14 +97,14 @@ describe("TokenCache", () => {
 
   test("keeps a token that is only just made, since backends refuse clients with 401 too", async () => {
     const { cache, clock } = await startWith(1000);
-    clock.advance(9999);
+    clock.advanceSync(9999);
     cache.rejected(cache.current() ?? []);
     expect(cache.current()).not.toBeNull();
   });
 
   test("keeps the token that is newer than the refused one", async () => {
     const { cache, clock } = await startWith(1000);
-    clock.advance(20_000);
+    clock.advanceSync(20_000);
     cache.rejected([["Authorization", "Bearer older"]]);
     expect(cache.current()).toEqual(bearer("t0") as never);
   });

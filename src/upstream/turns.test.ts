@@ -3,12 +3,12 @@ import { join } from "node:path";
 import { makeCertificates } from "../../test/support/certificates.ts";
 import { until, within } from "../../test/support/deadline.ts";
 import { type BackendTls, RawBackend } from "../../test/support/raw-backend.ts";
+import { bodyOf, messageEvent, realClock, startUpstream, upstreamEntry } from "../../test/support/upstream/fixture.ts";
 import type { UpstreamOutcome } from "../core/ports.ts";
 import { Destination, resolveBySystem } from "./destination.ts";
 import { Exchange } from "./exchange.ts";
 import { HttpSocket } from "./http-socket.ts";
 import { RequestRoom } from "./request-bytes.ts";
-import { bodyOf, messageEvent, realClock, startUpstream, upstreamEntry } from "./testing/fixture.ts";
 
 /** Requests and answers of one turn of the event loop go together: none may be mixed with another. */
 
@@ -176,7 +176,7 @@ describe("the end of a posted message", () => {
 
 test("a bug of ours in what is done with one answer of a turn is none in the others", async () => {
   const script = `
-    import { messageEvent, startUpstream, upstreamEntry } from ${JSON.stringify(join(import.meta.dir, "testing/fixture.ts"))};
+    import { messageEvent, startUpstream, upstreamEntry } from ${JSON.stringify(join(import.meta.dir, "../../test/support/upstream/fixture.ts"))};
     process.on("uncaughtException", ({ message }) => console.log(message));
     const COUNT = 8;
     const asking = [];

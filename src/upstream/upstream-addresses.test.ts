@@ -3,11 +3,11 @@ import { once } from "node:events";
 import { createServer, type Server } from "node:net";
 import { type Certificates, makeCertificates } from "../../test/support/certificates.ts";
 import { Gate, within } from "../../test/support/deadline.ts";
+import { FakeClock } from "../../test/support/fake-clock.ts";
 import { RawBackend, unusedPort } from "../../test/support/raw-backend.ts";
+import { connectEvent, messageEvent, startUpstream, upstreamEntry } from "../../test/support/upstream/fixture.ts";
 import { ADDRESSES_KEPT_MS } from "./destination.ts";
 import { NEXT_ADDRESS_AFTER_MS } from "./dialer.ts";
-import { connectEvent, messageEvent, startUpstream, upstreamEntry } from "./testing/fixture.ts";
-import { ManualClock } from "./testing/manual-clock.ts";
 
 const METADATA = "169.254.169.254";
 
@@ -44,19 +44,19 @@ describe("a name", () => {
   });
 
   test("is looked up again for a fresh socket once its addresses are old, and never for a kept one", async () => {
-    const clock = new ManualClock();
+    const clock = new FakeClock();
     const { asked, resolve } = resolver(["127.0.0.1"]);
     await using upstream = startUpstream([entryOf()], { resolve, clock });
     await upstream.call(messageEvent());
-    clock.advance(ADDRESSES_KEPT_MS - 1);
+    clock.advanceSync(ADDRESSES_KEPT_MS - 1);
     await upstream.call(messageEvent());
     expect(asked).toHaveLength(1);
-    clock.advance(1);
+    clock.advanceSync(1);
     backend.onMessage = (exchange) => exchange.reply(200, ["Keep-Alive: timeout=60"]);
     await upstream.call(messageEvent());
     expect(asked).toHaveLength(2);
     for (let i = 0; i < 4; i++) {
-      clock.advance(ADDRESSES_KEPT_MS / 2);
+      clock.advanceSync(ADDRESSES_KEPT_MS / 2);
       await upstream.call(messageEvent());
     }
     expect(asked).toHaveLength(2);
@@ -64,13 +64,13 @@ describe("a name", () => {
   });
 
   test("that changes its mind after it was judged is connected to where it was judged", async () => {
-    const clock = new ManualClock();
+    const clock = new FakeClock();
     const { asked, resolve } = resolver(["127.0.0.1"], [METADATA]);
     await using upstream = startUpstream([entryOf()], { resolve, clock });
     expect(await upstream.call(messageEvent())).toMatchObject({ kind: "answer", status: 200 });
     expect(await upstream.call(messageEvent())).toMatchObject({ kind: "answer", status: 200 });
     expect(asked).toHaveLength(1);
-    clock.advance(ADDRESSES_KEPT_MS);
+    clock.advanceSync(ADDRESSES_KEPT_MS);
     expect(await upstream.call(messageEvent())).toEqual({
       kind: "not-sent",
       detail:
@@ -140,12 +140,12 @@ describe("a name", () => {
   });
 
   test("whose lookup takes too long is not-sent at the entry's time-out, and nothing connects afterwards", async () => {
-    const clock = new ManualClock();
+    const clock = new FakeClock();
     const found = new Gate();
     const resolve = () => found.opened.then(() => ["127.0.0.1"]);
     await using upstream = startUpstream([entryOf()], { resolve, clock });
     const outcome = upstream.call(messageEvent());
-    clock.advance(30_050);
+    clock.advanceSync(30_050);
     expect(await outcome).toMatchObject({ kind: "not-sent", detail: "not connected within the entry's timeoutMs" });
     found.open();
     await found.opened;
@@ -205,7 +205,7 @@ describe("several addresses", () => {
   });
 
   test("that are slow are tried beside each other: the first to connect is used, and the others are closed", async () => {
-    const clock = new ManualClock();
+    const clock = new FakeClock();
     const { resolve } = resolver(["127.0.0.1", "127.0.0.1"]);
     const gone = new Gate();
     const server = createServer((socket) => {
@@ -224,7 +224,7 @@ describe("several addresses", () => {
     const outcome = upstream.call(messageEvent());
     // Not a turn of the event loop passes until both are under way: so neither is connected yet.
     while (clock.timerCount < 2) await Promise.resolve();
-    clock.advance(NEXT_ADDRESS_AFTER_MS);
+    clock.advanceSync(NEXT_ADDRESS_AFTER_MS);
     expect(await outcome).toMatchObject({ kind: "answer", status: 202 });
     await within(gone.opened, "the slower connection to be closed");
     expect(await upstream.call(messageEvent())).toMatchObject({ kind: "answer", status: 202 });

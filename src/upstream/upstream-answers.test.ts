@@ -1,8 +1,14 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { within } from "../../test/support/deadline.ts";
 import { type Exchange, RawBackend, unusedPort } from "../../test/support/raw-backend.ts";
+import {
+  bodyOf,
+  messageEvent,
+  startUpstream,
+  type TestUpstream,
+  upstreamEntry,
+} from "../../test/support/upstream/fixture.ts";
 import type { UpstreamOutcome } from "../core/ports.ts";
-import { bodyOf, messageEvent, startUpstream, type TestUpstream, upstreamEntry } from "./testing/fixture.ts";
 
 const MAX_BODY = 100_000;
 

@@ -1,10 +1,16 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { within } from "../../test/support/deadline.ts";
+import { FakeClock } from "../../test/support/fake-clock.ts";
 import { acknowledge, type Exchange, RawBackend, unusedPort } from "../../test/support/raw-backend.ts";
+import {
+  connectEvent,
+  disconnectEvent,
+  messageEvent,
+  startUpstream,
+  upstreamEntry,
+} from "../../test/support/upstream/fixture.ts";
 import type { UpstreamAuth } from "../config/schema.ts";
 import { isFitForSecrets } from "./oauth2.ts";
-import { connectEvent, disconnectEvent, messageEvent, startUpstream, upstreamEntry } from "./testing/fixture.ts";
-import { ManualClock } from "./testing/manual-clock.ts";
 
 let backend: RawBackend;
 let tokenServer: RawBackend;
@@ -77,7 +83,7 @@ describe("OAuth2 client credentials", () => {
   });
 
   test("takes nothing for a token that comes unasked, and asks again over another connection", async () => {
-    const clock = new ManualClock();
+    const clock = new FakeClock();
     const closed = Promise.withResolvers<unknown>();
     let speak = () => {};
     tokenServer.onOther = (exchange) => {
@@ -94,7 +100,7 @@ describe("OAuth2 client credentials", () => {
     await upstream.call(connectEvent());
     speak();
     await within(closed.promise, "the connection to be closed");
-    clock.advance(100_000);
+    clock.advanceSync(100_000);
     await upstream.call(connectEvent());
     expect(authorizations()).toEqual(["Bearer asked-0", "Bearer asked-1"]);
   });
@@ -107,22 +113,22 @@ describe("OAuth2 client credentials", () => {
   });
 
   test("uses a new token once the old one has ended", async () => {
-    const clock = new ManualClock();
+    const clock = new FakeClock();
     issueTokens({ expires_in: 100 });
     await using upstream = startUpstream([entryOf(oauth2())], { clock });
     await upstream.call(connectEvent());
-    clock.advance(100_000);
+    clock.advanceSync(100_000);
     await upstream.call(connectEvent());
     expect(authorizations()).toEqual(["Bearer token-0", "Bearer token-1"]);
   });
 
   test("gets a new token after a 401, which it hands on as the answer that it is", async () => {
-    const clock = new ManualClock();
+    const clock = new FakeClock();
     issueTokens({ expires_in: 3600 });
     backend.onMessage = (exchange) => exchange.reply(401);
     await using upstream = startUpstream([entryOf(oauth2())], { clock });
     await upstream.call(connectEvent());
-    clock.advance(60_000);
+    clock.advanceSync(60_000);
     expect(await upstream.call(messageEvent())).toMatchObject({ kind: "answer", status: 401 });
     await upstream.call(connectEvent());
     expect(authorizations()).toEqual(["Bearer token-0", "Bearer token-0", "Bearer token-1"]);
@@ -151,12 +157,12 @@ describe("OAuth2 client credentials", () => {
       kind: "not-sent",
       detail: "the token server: connecting failed: ECONNREFUSED",
     });
-    const clock = new ManualClock();
+    const clock = new FakeClock();
     tokenServer.onOther = () => {};
     await using silent = startUpstream([entryOf(oauth2())], { clock });
     const outcome = silent.call(messageEvent());
     await tokenServer.next("other");
-    clock.advance(10_000);
+    clock.advanceSync(10_000);
     expect(await outcome).toMatchObject({ kind: "not-sent", detail: "the token server did not answer in time" });
   });
 
@@ -198,17 +204,17 @@ describe("a managed identity", () => {
   });
 
   test("is asked for again once the time has come that expires_on names", async () => {
-    const clock = new ManualClock();
+    const clock = new FakeClock();
     issueTokens({ expires_on: Math.floor(Date.now() / 1000) + 100 });
     await using upstream = startUpstream([entryOf(auth)], { clock, metadataBaseUrl: tokenServer.url });
     await upstream.call(connectEvent());
-    clock.advance(101_000);
+    clock.advanceSync(101_000);
     await upstream.call(connectEvent());
     expect(authorizations()).toEqual(["Bearer token-0", "Bearer token-1"]);
   });
 
   test.each([200, -200])("ends by the clock of the endpoint, which is %i days off", async (days) => {
-    const clock = new ManualClock();
+    const clock = new FakeClock();
     const theirs = Date.now() + days * 86_400_000;
     tokenServer.onOther = (exchange) => {
       const token = { access_token: `token-${exchange.request.ordinal}`, expires_on: Math.floor(theirs / 1000) + 100 };
@@ -216,9 +222,9 @@ describe("a managed identity", () => {
     };
     await using upstream = startUpstream([entryOf(auth)], { clock, metadataBaseUrl: tokenServer.url });
     await upstream.call(connectEvent());
-    clock.advance(79_000);
+    clock.advanceSync(79_000);
     await upstream.call(connectEvent());
-    clock.advance(22_000);
+    clock.advanceSync(22_000);
     await upstream.call(connectEvent());
     expect(authorizations()).toEqual(["Bearer token-0", "Bearer token-0", "Bearer token-1"]);
   });

@@ -1,23 +1,23 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { within } from "../../test/support/deadline.ts";
+import { FakeClock } from "../../test/support/fake-clock.ts";
 import { type Exchange, never, RawBackend } from "../../test/support/raw-backend.ts";
+import { messageEvent, startUpstream, type TestUpstream, upstreamEntry } from "../../test/support/upstream/fixture.ts";
 import type { UpstreamOutcome } from "../core/ports.ts";
 import { SWEEP_INTERVAL_MS } from "./deadlines.ts";
 import { MAX_HEAD_BYTES, MAX_HEADER_LINES } from "./response-head.ts";
-import { messageEvent, startUpstream, type TestUpstream, upstreamEntry } from "./testing/fixture.ts";
-import { ManualClock } from "./testing/manual-clock.ts";
 
 /** Every limit of an answer, at the limit and one beyond. */
 const MAX_BODY = 100_000;
 const TIMEOUT_MS = 1000;
 
 let backend: RawBackend;
-let clock: ManualClock;
+let clock: FakeClock;
 let upstream: TestUpstream;
 
 beforeEach(async () => {
   backend = await RawBackend.start();
-  clock = new ManualClock();
+  clock = new FakeClock();
   const entry = upstreamEntry(`${backend.url}/{event}`, { timeoutMs: TIMEOUT_MS });
   upstream = startUpstream([entry], { maxResponseBytes: MAX_BODY, clock });
 });
@@ -87,7 +87,7 @@ describe("an answer", () => {
   test("may come in the last millisecond of timeoutMs, and not when the sweep has found it late", async () => {
     const inTime = upstream.call(messageEvent());
     backend.onMessage = (exchange) => {
-      clock.advance(TIMEOUT_MS - 1);
+      clock.advanceSync(TIMEOUT_MS - 1);
       exchange.reply(200);
     };
     expect(await within(inTime, "the answer in time")).toMatchObject({ kind: "answer", status: 200 });
@@ -96,7 +96,7 @@ describe("an answer", () => {
     const late = upstream.call(messageEvent());
     await backend.next("message");
     await backend.next("message");
-    clock.advance(TIMEOUT_MS + SWEEP_INTERVAL_MS);
+    clock.advanceSync(TIMEOUT_MS + SWEEP_INTERVAL_MS);
     expect(await within(late, "the time-out")).toMatchObject({ kind: "unknown", cause: "timeout" });
   });
 });

@@ -5,8 +5,14 @@ import { join } from "node:path";
 import { type Certificates, makeCertificates } from "../../test/support/certificates.ts";
 import { within } from "../../test/support/deadline.ts";
 import { type Exchange, RawBackend } from "../../test/support/raw-backend.ts";
+import {
+  connectEvent,
+  disconnectEvent,
+  messageEvent,
+  startUpstream,
+  upstreamEntry,
+} from "../../test/support/upstream/fixture.ts";
 import type { UpstreamEntry } from "../config/schema.ts";
-import { connectEvent, disconnectEvent, messageEvent, startUpstream, upstreamEntry } from "./testing/fixture.ts";
 
 let first: RawBackend;
 let second: RawBackend;

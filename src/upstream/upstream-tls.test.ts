@@ -4,7 +4,6 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { type Certificates, makeCertificates } from "../../test/support/certificates.ts";
 import { type BackendTls, RawBackend, type Script } from "../../test/support/raw-backend.ts";
-import type { UpstreamTls } from "../config/schema.ts";
 import {
   bodyOf,
   connectEvent,
@@ -12,7 +11,8 @@ import {
   messageEvent,
   startUpstream,
   upstreamEntry,
-} from "./testing/fixture.ts";
+} from "../../test/support/upstream/fixture.ts";
+import type { UpstreamTls } from "../config/schema.ts";
 
 let certificates: Certificates;
 let elsewhere: { cert: string; key: string };

@@ -3,8 +3,8 @@ import { createHmac } from "node:crypto";
 import { once } from "node:events";
 import { createServer, type Socket } from "node:net";
 import { Gate, until, within } from "../../test/support/deadline.ts";
+import { FakeClock } from "../../test/support/fake-clock.ts";
 import { never, RawBackend, type Script, unusedPort } from "../../test/support/raw-backend.ts";
-import { SWEEP_INTERVAL_MS } from "./deadlines.ts";
 import {
   bodyOf,
   connectEvent,
@@ -12,15 +12,15 @@ import {
   messageEvent,
   startUpstream,
   upstreamEntry,
-} from "./testing/fixture.ts";
-import { ManualClock } from "./testing/manual-clock.ts";
+} from "../../test/support/upstream/fixture.ts";
+import { SWEEP_INTERVAL_MS } from "./deadlines.ts";
 
 let backend: RawBackend;
-let clock: ManualClock;
+let clock: FakeClock;
 
 beforeEach(async () => {
   backend = await RawBackend.start();
-  clock = new ManualClock();
+  clock = new FakeClock();
 });
 
 afterEach(async () => {
@@ -142,10 +142,10 @@ describe("timeoutMs", () => {
       isSettled = true;
     });
     await backend.next("message");
-    clock.advance(999);
+    clock.advanceSync(999);
     await Promise.resolve();
     expect(isSettled).toBe(false);
-    clock.advance(SWEEP_INTERVAL_MS);
+    clock.advanceSync(SWEEP_INTERVAL_MS);
     expect(await outcome).toMatchObject({ kind: "unknown", cause: "timeout", status: null });
   });
 
@@ -164,7 +164,7 @@ describe("timeoutMs", () => {
     await sent;
     // The half answer is on its way to us; a request and answer through the same loop is behind it.
     await (await fetch(`${backend.url}/other`)).text();
-    clock.advance(1000 + SWEEP_INTERVAL_MS);
+    clock.advanceSync(1000 + SWEEP_INTERVAL_MS);
     expect(await outcome).toMatchObject({ kind: "unknown", cause: "timeout", status: 200 });
     await within(gone, "the late connection to be closed");
     server.close();
@@ -180,7 +180,7 @@ describe("timeoutMs", () => {
     await using upstream = startUpstream([entryOf(`https://127.0.0.1:${port}`)], { clock });
     const outcome = upstream.call(messageEvent());
     const socket = await connected.promise;
-    clock.advance(1000 + SWEEP_INTERVAL_MS);
+    clock.advanceSync(1000 + SWEEP_INTERVAL_MS);
     expect(await outcome).toMatchObject({ kind: "not-sent" });
     socket.destroy();
     server.close();
@@ -217,7 +217,7 @@ describe("maxConcurrency", () => {
     const first = upstream.call(connectEvent());
     const waiting = [connectEvent(), messageEvent(), disconnectEvent()].map((event) => upstream.call(event));
     await backend.next("connect");
-    clock.advance(5000 + SWEEP_INTERVAL_MS);
+    clock.advanceSync(5000 + SWEEP_INTERVAL_MS);
     expect(await Promise.all(waiting)).toEqual([refused, refused, refused]);
     gate.open();
     expect(await first).toMatchObject({ kind: "answer" });
@@ -242,7 +242,7 @@ describe("maxConcurrency", () => {
     const atShare = ["1", "2", "3", "4"].map(() => connectOf("192.0.2.1"));
     const others = ["1", "2"].map(() => connectOf("192.0.2.2"));
     await until(() => backend.requests.length === 4, "four calls");
-    clock.advance(5000 + SWEEP_INTERVAL_MS);
+    clock.advanceSync(5000 + SWEEP_INTERVAL_MS);
     expect(await atShare[3]).toEqual({ ...refused, cause: "address-concurrency" });
     expect(await others[1]).toEqual(refused);
     gate.open();
@@ -276,7 +276,7 @@ describe("the breaker", () => {
     expect(await upstream.call(messageEvent())).toEqual(refused);
     expect(await upstream.call(connectEvent())).toEqual(refused);
     expect(await upstream.call(disconnectEvent())).toEqual(refused);
-    clock.advance(1000);
+    clock.advanceSync(1000);
     expect(await upstream.call(disconnectEvent())).toMatchObject({ kind: "answer" });
     expect(upstream.reported).toEqual([`opened ${label}`, `closed ${label}`]);
     expect(await upstream.call(messageEvent())).toMatchObject({ kind: "answer", status: 500 });
@@ -287,7 +287,7 @@ describe("the breaker", () => {
     await using upstream = start();
     await upstream.call(messageEvent());
     await upstream.call(messageEvent());
-    clock.advance(1000);
+    clock.advanceSync(1000);
     expect(await upstream.call(messageEvent())).toMatchObject({ kind: "answer", status: 503 });
     expect(await upstream.call(messageEvent())).toEqual(refused);
     expect(upstream.reported).toHaveLength(1);

@@ -3,9 +3,9 @@ import { resolveBySystem } from "../../src/upstream/destination.ts";
 import type { HttpOutcome } from "../../src/upstream/exchange.ts";
 import { HttpClient } from "../../src/upstream/http-client.ts";
 import { formatRequest } from "../../src/upstream/request-bytes.ts";
-import { ManualClock } from "../../src/upstream/testing/manual-clock.ts";
 import { parseOrigin } from "../../src/upstream/url-template.ts";
 import { within } from "./deadline.ts";
+import { FakeClock } from "./fake-clock.ts";
 import { RawBackend } from "./raw-backend.ts";
 
 /** The upstream's HTTP client and a backend that answers it byte by byte as a test says. */
@@ -23,7 +23,7 @@ export class HttpAsker {
       allowed: null,
       resolve: resolveBySystem,
       maxBodyBytes: () => maxBodyBytes,
-      clock: new ManualClock(),
+      clock: new FakeClock(),
     });
   }
 

@@ -1,13 +1,13 @@
-import type { UpstreamEntry } from "../../config/schema.ts";
-import type { Clock } from "../../core/ports.ts";
+import type { UpstreamEntry } from "../../../src/config/schema.ts";
+import type { Clock } from "../../../src/core/ports.ts";
 import {
   type ConnectEvent,
   type ConnectionFacts,
   type DisconnectEvent,
   type MessageEvent,
   messageEventId,
-} from "../../protocol/events.ts";
-import { createUpstream, type RunningUpstream, type UpstreamOptions } from "../upstream.ts";
+} from "../../../src/protocol/events.ts";
+import { createUpstream, type RunningUpstream, type UpstreamOptions } from "../../../src/upstream/upstream.ts";
 
 /** Real time, for tests that wait for real sockets. */
 export const realClock: Clock = {

@@ -1,5 +1,5 @@
-import { MAX_HEAD_BYTES, MAX_HEADER_LINES } from "../response-head.ts";
-import { MAX_CHUNK_LINE_BYTES } from "../response-parser.ts";
+import { MAX_HEAD_BYTES, MAX_HEADER_LINES } from "../../../src/upstream/response-head.ts";
+import { MAX_CHUNK_LINE_BYTES } from "../../../src/upstream/response-parser.ts";
 
 /** The longest body that these tables are made for. */
 export const MAX_BODY = 64;
