@@ -1,8 +1,8 @@
 import { hubKey } from "../protocol/names.ts";
+import { findCrossCheckFaults } from "./cross-checks.ts";
 import { describeIssue, type TreeFault } from "./faults.ts";
 import { findHubSpellings } from "./hub-spellings.ts";
 import { takeLaterOptions } from "./later.ts";
-import { findRuleFaults } from "./rules.ts";
 import { type Config, configSchema, type HubConfig } from "./schema.ts";
 import { copyTree, isTree, type Tree } from "./tree.ts";
 
@@ -33,7 +33,7 @@ export function startDraft(raw: unknown): Draft {
  * Errors: returns all faults at once, those of the draft included. Options of a later version are taken out of the tree.
  */
 export function finishDraft(draft: Draft): { readonly config: Config } | { readonly faults: readonly TreeFault[] } {
-  const faults = [...draft.faults, ...takeLaterOptions(draft.tree), ...findRuleFaults(draft.tree)];
+  const faults = [...draft.faults, ...takeLaterOptions(draft.tree), ...findCrossCheckFaults(draft.tree)];
   const result = configSchema.safeParse(draft.tree);
   if (!result.success) {
     return { faults: [...faults, ...result.error.issues.flatMap((issue) => describeIssue(issue, draft.tree))] };

@@ -41,7 +41,7 @@ export class Connection implements ConnectionFacts {
 
   /** The cause with which it is closed once the call in flight is over; null where none is due. Set by dispatch. */
   closeAfterCall: CloseCause | null = null;
-  /** Another node answers for it, which has taken over this node's lease: no further event is posted for it. Set by lost-lease. */
+  /** Another node answers for it, which has taken over this node's lease: no further event is posted for it. Set by drain. */
   isDisowned = false;
 
   /** The message whose call is under way. Set by dispatch. */

@@ -3,7 +3,7 @@ import { CoreStage, PATIENT, STAGE_BEGINS_MS, someFacts } from "../../test/suppo
 import { settled } from "../../test/support/fake-clock.ts";
 import { answer } from "../../test/support/scripted-upstream.ts";
 import { NewerForm } from "../protocol/forms.ts";
-import { endOldConnections } from "./lost-lease.ts";
+import { endOldConnections } from "./drain.ts";
 import type { JournalEntry } from "./ports.ts";
 import { listKnown, Takeover } from "./takeover.ts";
 import type { Leases, NodeJournals } from "./takeover-ports.ts";

@@ -3,7 +3,7 @@ import { NatsBroker } from "../broker/nats.ts";
 import { countReplicas } from "../config/cluster-schema.ts";
 import type { Config } from "../config/schema.ts";
 import type { Renewal } from "../config/tls-files.ts";
-import { endOldConnections } from "../core/lost-lease.ts";
+import { endOldConnections } from "../core/drain.ts";
 import type { Broker, BrokerHandler } from "../core/ports.ts";
 import { listKnown, Takeover } from "../core/takeover.ts";
 import { CopiedJournal } from "../journal/copied.ts";

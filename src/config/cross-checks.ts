@@ -9,7 +9,7 @@ import { findUpstreamHostFaults } from "./upstream-hosts.ts";
  *
  * They look at the tree as it was written, not at the schema's result: a single wrong type elsewhere must not hide them.
  */
-export function findRuleFaults(tree: object): TreeFault[] {
+export function findCrossCheckFaults(tree: object): TreeFault[] {
   return [
     ...listenFaults(tree),
     ...keyFaults(tree),
