@@ -1,7 +1,7 @@
 // A node's broker alone, in a process of its own: bun bench/subscriber.ts NATS_URL COUNT. Subscribes to so many users, says what that
 // took and holds, and then how long a message to one of them is under way from another broker in this process.
 import { NatsBroker } from "../src/broker/nats.ts";
-import type { BrokerHandler } from "../src/core/ports.ts";
+import type { BrokerHandler } from "../src/core/ports/broker.ts";
 import { systemClock } from "../src/gateway/system-clock.ts";
 import { NatsLink } from "../src/nats/link.ts";
 import { NEWEST_FORM } from "../src/protocol/forms.ts";

@@ -16,7 +16,7 @@ function readSources(folder = SOURCE): SourceFile[] {
 test("src keeps the import rule and the house rules", () => {
   const { dependencies } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { dependencies: object };
   const sources = readSources();
-  expect(sources.map(({ path }) => path)).toContain("core/ports.ts");
+  expect(sources.map(({ path }) => path)).toContain("core/ports/upstream.ts");
   expect(findFaults(sources, Object.keys(dependencies))).toEqual([]);
 });
 
@@ -113,7 +113,7 @@ describe("the checker itself", () => {
     [
       "protocol uses core",
       "protocol/x.ts",
-      'import type { A } from "../core/ports.ts";',
+      'import type { A } from "../core/ports/clock.ts";',
       "protocol may import itself only",
     ],
     ["protocol uses node", "protocol/x.ts", 'import { a } from "node:fs";', "imports no package"],

@@ -1,4 +1,4 @@
-import type { Clock } from "../core/ports.ts";
+import type { Clock } from "../core/ports/clock.ts";
 
 /** A body of which nothing comes for this long is given up. */
 export const BODY_STALL_TIMEOUT_MS = 10_000;

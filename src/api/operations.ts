@@ -1,4 +1,6 @@
-import type { Answer, Broker, Frame, Report } from "../core/ports.ts";
+import type { Answer, Broker } from "../core/ports/broker.ts";
+import type { Frame } from "../core/ports/client-socket.ts";
+import type { Report } from "../core/ports/report.ts";
 import type { RuleWrite } from "../core/rule-store.ts";
 import type { Envelope, Members, Target } from "../protocol/envelope.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";

@@ -1,7 +1,9 @@
 import type { AccessKeys } from "../auth/access-keys.ts";
 import { hostOf } from "../auth/audience.ts";
 import type { CheckedCall, RestTokens } from "../auth/rest-token.ts";
-import type { Broker, Clock, Report } from "../core/ports.ts";
+import type { Broker } from "../core/ports/broker.ts";
+import type { Clock } from "../core/ports/clock.ts";
+import type { Report } from "../core/ports/report.ts";
 import type { Pressure } from "../core/pressure.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import { parseRestPath, type RestPath } from "../protocol/rest-path.ts";

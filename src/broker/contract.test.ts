@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { until } from "../../test/support/deadline.ts";
 import { NatsNode } from "../../test/support/nats-nodes.ts";
 import { NatsServer } from "../../test/support/nats-server.ts";
-import type { Answer, Broker, BrokerHandler } from "../core/ports.ts";
+import type { Answer, Broker, BrokerHandler } from "../core/ports/broker.ts";
 import type { Envelope, Members, Question, Target } from "../protocol/envelope.ts";
 import { MemoryBroker } from "./memory.ts";
 
@@ -57,7 +57,7 @@ function message(frame: string | Uint8Array, target: Target = ADA): Envelope {
   return { verb: "send", target, excluded: ["c1"], frame };
 }
 
-/** What every broker keeps to. Source: `Broker` in core/ports.ts. */
+/** What every broker keeps to. Source: `Broker` in core/ports/broker.ts. */
 describe.each([
   ["memory", async () => memoryPlace()],
   ["NATS", natsPlace],

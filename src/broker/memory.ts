@@ -1,4 +1,4 @@
-import type { Answer, AnswerScope, Broker, BrokerHandler } from "../core/ports.ts";
+import type { Answer, AnswerScope, Broker, BrokerHandler } from "../core/ports/broker.ts";
 import type { Envelope, Question } from "../protocol/envelope.ts";
 
 /**

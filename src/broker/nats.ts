@@ -1,6 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { type Msg, RequestError } from "@nats-io/transport-node";
-import type { Answer, AnswerScope, Broker, BrokerHandler, Clock, Report } from "../core/ports.ts";
+import type { Answer, AnswerScope, Broker, BrokerHandler } from "../core/ports/broker.ts";
+import type { Clock } from "../core/ports/clock.ts";
+import type { Report } from "../core/ports/report.ts";
 import type { NatsLink } from "../nats/link.ts";
 import { answerSubject, beatSubject, memberSubject, nodeSubject } from "../nats/subjects.ts";
 import { nodeOf } from "../protocol/connection-id.ts";

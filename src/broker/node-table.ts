@@ -1,4 +1,4 @@
-import type { Clock } from "../core/ports.ts";
+import type { Clock } from "../core/ports/clock.ts";
 import type { NatsLink } from "../nats/link.ts";
 import { answerSubject, beatSubject } from "../nats/subjects.ts";
 import { isNodeId } from "../protocol/connection-id.ts";

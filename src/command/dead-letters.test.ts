@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Gate, within } from "../../test/support/deadline.ts";
 import { type ControlServer, startControlServer } from "../control/control-server.ts";
-import type { DeadLetter, DeadLetters } from "../core/ports.ts";
+import type { DeadLetter, DeadLetters } from "../core/ports/journal.ts";
 import { spellHub } from "../protocol/names.ts";
 import type { DeadLettersCommand } from "./args.ts";
 import { runDeadLetters } from "./dead-letters.ts";

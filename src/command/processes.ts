@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type { Subprocess } from "bun";
 import type { Logger } from "pino";
 import type { Config } from "../config/schema.ts";
-import type { Clock } from "../core/ports.ts";
+import type { Clock } from "../core/ports/clock.ts";
 import type { FlagTexts } from "./args.ts";
 
 /** What a process that has ended waits before it is started again: doubled each time, until it has lived long enough. */

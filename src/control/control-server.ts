@@ -1,7 +1,8 @@
 import { rmSync } from "node:fs";
 import { z } from "zod";
 import { makeFolder } from "../auth/private-files.ts";
-import type { DeadLetter, DeadLetters, Report } from "../core/ports.ts";
+import type { DeadLetter, DeadLetters } from "../core/ports/journal.ts";
+import type { Report } from "../core/ports/report.ts";
 import {
   CONTROL_PATHS,
   type ControlError,

@@ -5,7 +5,7 @@ import { answer, notSent, refused, UNROUTED, unknown } from "../../test/support/
 import type { HeaderLine } from "../protocol/headers.ts";
 import type { Admitted } from "./admission.ts";
 import { GroupNames } from "./group-names.ts";
-import type { UpstreamOutcome } from "./ports.ts";
+import type { UpstreamOutcome } from "./ports/upstream.ts";
 
 const BOB: HeaderLine = ["X-ASRS-User-Id", "bob"];
 

@@ -3,7 +3,7 @@ import type { Target } from "../protocol/envelope.ts";
 import { hubKey } from "../protocol/names.ts";
 import type { Connection } from "./connection.ts";
 import type { HeldFrame, HeldFrames } from "./held-frames.ts";
-import type { Frame } from "./ports.ts";
+import type { Frame } from "./ports/client-socket.ts";
 import type { Pressure } from "./pressure.ts";
 
 export interface ArrivalsOptions {

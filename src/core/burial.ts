@@ -1,5 +1,7 @@
 import { disconnectEvent } from "./disconnect-outcome.ts";
-import type { Clock, Journal, OwedDisconnect, Report, Undelivered } from "./ports.ts";
+import type { Clock } from "./ports/clock.ts";
+import type { Journal, OwedDisconnect } from "./ports/journal.ts";
+import type { Report, Undelivered } from "./ports/report.ts";
 
 /** How long dead letters are kept while a process runs, and how often they grow older. Source: PROTOCOL.md, "Dead letters". */
 const DEAD_LETTER_MS = 30 * 86_400_000;

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { answer, notSent, refused, UNROUTED, unknown } from "../../test/support/scripted-upstream.ts";
 import type { HeaderLine } from "../protocol/headers.ts";
 import { type ConnectAsked, type DisconnectDue, decideConnect } from "./connect-decision.ts";
-import type { UpstreamOutcome } from "./ports.ts";
+import type { UpstreamOutcome } from "./ports/upstream.ts";
 
 const ANONYMOUS: ConnectAsked = { userId: "", subprotocols: "v1, v2", maxGroups: 2 };
 const ALICE: ConnectAsked = { ...ANONYMOUS, userId: "alice" };

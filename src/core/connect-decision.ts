@@ -3,7 +3,8 @@ import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
 import { relayedHeaders } from "../protocol/relayed-answer.ts";
 import { replyFrame } from "../protocol/reply-frame.ts";
-import type { Frame, LateAnswer, UpstreamOutcome } from "./ports.ts";
+import type { Frame } from "./ports/client-socket.ts";
+import type { LateAnswer, UpstreamOutcome } from "./ports/upstream.ts";
 
 /** Whether a disconnect event follows a refused connect: `unknown` where the backend may have said 2xx. */
 export type DisconnectDue = "none" | "accepted" | "unknown";

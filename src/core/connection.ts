@@ -4,7 +4,7 @@ import type { GroupNames } from "./group-names.ts";
 import type { HeldFrames } from "./held-frames.ts";
 import type { Inbox } from "./inbox.ts";
 import type { MessageInFlight } from "./message-call.ts";
-import type { ClientSocket } from "./ports.ts";
+import type { ClientSocket } from "./ports/client-socket.ts";
 import type { SendRates } from "./send-rates.ts";
 
 /**

@@ -4,7 +4,7 @@ import { CoreStage, RecordingSocket } from "../../test/support/core-stage.ts";
 import type { Members, Target } from "../protocol/envelope.ts";
 import { subjectOf } from "../protocol/envelope.ts";
 import { Deliver } from "./deliver.ts";
-import type { Frame } from "./ports.ts";
+import type { Frame } from "./ports/client-socket.ts";
 
 let stage: CoreStage;
 let fanout: RecordingFanout;

@@ -3,7 +3,8 @@ import { type Envelope, type Members, type Question, subjectOf, type Target } fr
 import type { Arrivals } from "./arrivals.ts";
 import type { Connection } from "./connection.ts";
 import type { Membership } from "./membership.ts";
-import type { Answer, BrokerHandler, Fanout, Frame } from "./ports.ts";
+import type { Answer, BrokerHandler } from "./ports/broker.ts";
+import type { Fanout, Frame } from "./ports/client-socket.ts";
 import type { Pressure } from "./pressure.ts";
 import type { Registry } from "./registry.ts";
 

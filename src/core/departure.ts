@@ -2,7 +2,10 @@ import type { CloseCause } from "../protocol/close-causes.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 import { type DisconnectVerdict, disconnectEvent, judgeDisconnect, postDisconnect } from "./disconnect-outcome.ts";
 import type { Outstanding } from "./outstanding.ts";
-import type { Clock, DueDisconnect, Journal, LateAnswer, OwedDisconnect, Report, Upstream } from "./ports.ts";
+import type { Clock } from "./ports/clock.ts";
+import type { DueDisconnect, Journal, OwedDisconnect } from "./ports/journal.ts";
+import type { Report } from "./ports/report.ts";
+import type { LateAnswer, Upstream } from "./ports/upstream.ts";
 import type { Attempt, Failure, Redelivery } from "./redelivery.ts";
 import type { SecondDisconnects } from "./second-disconnects.ts";
 

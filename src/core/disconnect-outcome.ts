@@ -1,7 +1,8 @@
 import type { DisconnectEvent } from "../protocol/events.ts";
 import { answeredAtMs, headerValues } from "../protocol/headers.ts";
 import { describeOutcome } from "./outcome.ts";
-import type { OwedDisconnect, Upstream, UpstreamOutcome } from "./ports.ts";
+import type { OwedDisconnect } from "./ports/journal.ts";
+import type { Upstream, UpstreamOutcome } from "./ports/upstream.ts";
 
 /** The longest pause that a backend may ask for; one that asks for more is tried again after this. */
 const MAX_RETRY_AFTER_MS = 3_600_000;

@@ -4,7 +4,9 @@ import { replyFrame } from "../protocol/reply-frame.ts";
 import type { Connection } from "./connection.ts";
 import { type InboundMessage, Inbox, MESSAGE_BYTES } from "./inbox.ts";
 import { describeOutcome } from "./outcome.ts";
-import type { Clock, Report, Upstream, UpstreamOutcome } from "./ports.ts";
+import type { Clock } from "./ports/clock.ts";
+import type { Report } from "./ports/report.ts";
+import type { Upstream, UpstreamOutcome } from "./ports/upstream.ts";
 import { type MessageOwner, PostedMessage } from "./posted-message.ts";
 import type { Pressure } from "./pressure.ts";
 

@@ -4,7 +4,7 @@ import type { Connection } from "./connection.ts";
 import type { Departure } from "./departure.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { Outstanding } from "./outstanding.ts";
-import type { Clock } from "./ports.ts";
+import type { Clock } from "./ports/clock.ts";
 import type { Registry } from "./registry.ts";
 
 export interface DrainOptions {

@@ -1,5 +1,6 @@
 import { hubKey } from "../protocol/names.ts";
-import type { Clock, Report } from "./ports.ts";
+import type { Clock } from "./ports/clock.ts";
+import type { Report } from "./ports/report.ts";
 import type { RuleChange, RuleStore, RuleWrite } from "./rule-store.ts";
 
 /** Rules that are in force at the same time, over all hubs; one more is refused. Source: spec section 6. */

@@ -1,4 +1,4 @@
-import type { RetryAges } from "./ports.ts";
+import type { RetryAges } from "./ports/journal.ts";
 
 /** Pauses between failures in a row: this, doubled each time, up to the next. Source: PROTOCOL.md, "When it is tried again". */
 const FIRST_BACK_OFF_MS = 500;

@@ -1,4 +1,4 @@
-import type { Frame } from "./ports.ts";
+import type { Frame } from "./ports/client-socket.ts";
 
 /** A frame that waits for one connection or, where it was published, for several. */
 export interface HeldFrame {

@@ -1,5 +1,5 @@
 import type { Connection } from "./connection.ts";
-import type { Clock } from "./ports.ts";
+import type { Clock } from "./ports/clock.ts";
 import { TimingWheel } from "./timing-wheel.ts";
 import { isProgress, Progress, TrafficMeter } from "./traffic.ts";
 

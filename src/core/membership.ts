@@ -1,7 +1,7 @@
 import { subjectOf } from "../protocol/envelope.ts";
 import type { Connection } from "./connection.ts";
 import { GroupNames } from "./group-names.ts";
-import type { Broker } from "./ports.ts";
+import type { Broker } from "./ports/broker.ts";
 import type { Registry } from "./registry.ts";
 
 export interface MembershipOptions {

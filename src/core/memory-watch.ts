@@ -1,6 +1,6 @@
 import { CLOSE, type CloseCause } from "../protocol/close-causes.ts";
 import type { Connection } from "./connection.ts";
-import type { Clock } from "./ports.ts";
+import type { Clock } from "./ports/clock.ts";
 import type { Registry } from "./registry.ts";
 
 /** The memory of the process. */

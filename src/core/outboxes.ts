@@ -1,5 +1,5 @@
 import type { Connection } from "./connection.ts";
-import type { ClientSocket } from "./ports.ts";
+import type { ClientSocket } from "./ports/client-socket.ts";
 import { MIN_PROGRESS_BYTES_PER_SECOND, Progress, TrafficMeter } from "./traffic.ts";
 
 /** How long a client must have had a backlog before its reading is measured, and how often: most backlogs are gone by then. */

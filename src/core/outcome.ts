@@ -1,4 +1,4 @@
-import type { RefusalCause, UpstreamOutcome } from "./ports.ts";
+import type { RefusalCause, UpstreamOutcome } from "./ports/upstream.ts";
 
 /** Why an event was not tried, in words for the log. */
 const REFUSED: Readonly<Record<RefusalCause, string>> = {

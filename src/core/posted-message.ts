@@ -2,7 +2,7 @@ import { type MessageEvent, messageEventId } from "../protocol/events.ts";
 import type { Connection } from "./connection.ts";
 import type { InboundMessage } from "./inbox.ts";
 import type { MessageCall, MessageInFlight } from "./message-call.ts";
-import type { OutcomeListener, UpstreamOutcome } from "./ports.ts";
+import type { OutcomeListener, UpstreamOutcome } from "./ports/upstream.ts";
 
 const NO_BYTES = new Uint8Array();
 

@@ -2,7 +2,7 @@ import { CLOSE, type CloseCause } from "../protocol/close-causes.ts";
 import type { Connection } from "./connection.ts";
 import { MESSAGE_BYTES } from "./inbox.ts";
 import { Outboxes } from "./outboxes.ts";
-import type { Clock } from "./ports.ts";
+import type { Clock } from "./ports/clock.ts";
 import type { Registry } from "./registry.ts";
 import { Shortage } from "./shortage.ts";
 import { Unanswered } from "./unanswered.ts";

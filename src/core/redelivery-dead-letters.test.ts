@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { CoreStage, STAGE_BEGINS_MS, someFacts } from "../../test/support/core-stage.ts";
 import { answer, notSent } from "../../test/support/scripted-upstream.ts";
-import type { DueDisconnect, UpstreamOutcome } from "./ports.ts";
+import type { DueDisconnect } from "./ports/journal.ts";
+import type { UpstreamOutcome } from "./ports/upstream.ts";
 
 const END = { code: 1000, reason: "bye" };
 const DAY_MS = 86_400_000;

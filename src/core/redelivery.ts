@@ -1,18 +1,10 @@
 import { Burial, describeUndelivered } from "./burial.ts";
 import { type DisconnectVerdict, judgeDisconnect, postDisconnect } from "./disconnect-outcome.ts";
 import { HeldDisconnect, type RetryLimits } from "./held-disconnect.ts";
-import type {
-  Clock,
-  DeadLetter,
-  DeadLetters,
-  DueDisconnect,
-  Journal,
-  Report,
-  RetryAges,
-  Upstream,
-  UpstreamLane,
-  WaitingDisconnect,
-} from "./ports.ts";
+import type { Clock } from "./ports/clock.ts";
+import type { DeadLetter, DeadLetters, DueDisconnect, Journal, RetryAges, WaitingDisconnect } from "./ports/journal.ts";
+import type { Report } from "./ports/report.ts";
+import type { Upstream, UpstreamLane } from "./ports/upstream.ts";
 import { RetryLane } from "./retry-lane.ts";
 import type { SecondDisconnects } from "./second-disconnects.ts";
 

@@ -2,7 +2,8 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { CoreStage, STAGE_BEGINS_MS, someFacts } from "../../test/support/core-stage.ts";
 import { answer, refused } from "../../test/support/scripted-upstream.ts";
 import { HeldDisconnect } from "./held-disconnect.ts";
-import type { DueDisconnect, UpstreamOutcome } from "./ports.ts";
+import type { DueDisconnect } from "./ports/journal.ts";
+import type { UpstreamOutcome } from "./ports/upstream.ts";
 import { RetryLane } from "./retry-lane.ts";
 
 /** Answers that a backend gives while it is deployed: PROTOCOL.md, "Disconnect", and decision 0037. */

@@ -1,5 +1,5 @@
 import { backOffMs, type HeldDisconnect, MAX_BACK_OFF_MS } from "./held-disconnect.ts";
-import type { UpstreamLane } from "./ports.ts";
+import type { UpstreamLane } from "./ports/upstream.ts";
 import { RateAllowance } from "./rate.ts";
 
 /** While the entry's breaker is open one waiting event is tried this often: it is the breaker's probe. */

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { CoreStage, PATIENT, someFacts } from "../../test/support/core-stage.ts";
 import { settled } from "../../test/support/fake-clock.ts";
 import { answer, refused, unknown } from "../../test/support/scripted-upstream.ts";
-import type { LateAnswer, UpstreamOutcome } from "./ports.ts";
+import type { LateAnswer, UpstreamOutcome } from "./ports/upstream.ts";
 
 /** Time-outs, late answers, failing disconnects and restarts in any order: what holds for all of them. Source: decision 0038. */
 

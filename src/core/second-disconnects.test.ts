@@ -4,7 +4,7 @@ import { settled } from "../../test/support/fake-clock.ts";
 import { answer, unknown } from "../../test/support/scripted-upstream.ts";
 import { CLOSE } from "../protocol/close-causes.ts";
 import { LATIN1_USER } from "../protocol/user-coding.ts";
-import type { LateAnswer, UpstreamOutcome } from "./ports.ts";
+import type { LateAnswer, UpstreamOutcome } from "./ports/upstream.ts";
 
 /** Connect timed out, its disconnect went out, and the backend answers connect after all. Source: decision 0038. */
 

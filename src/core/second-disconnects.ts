@@ -1,7 +1,9 @@
 import { parseConnectReply } from "../protocol/connect-reply.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 import { LATIN1_USER } from "../protocol/user-coding.ts";
-import type { Journal, LateAnswer, OwedDisconnect, Report } from "./ports.ts";
+import type { Journal, OwedDisconnect } from "./ports/journal.ts";
+import type { Report } from "./ports/report.ts";
+import type { LateAnswer } from "./ports/upstream.ts";
 
 /** A connect event that timed out, while its answer may still come or its second disconnect event is under way. */
 interface Open {

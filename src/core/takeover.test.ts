@@ -4,9 +4,9 @@ import { settled } from "../../test/support/fake-clock.ts";
 import { answer } from "../../test/support/scripted-upstream.ts";
 import { NewerForm } from "../protocol/forms.ts";
 import { endOldConnections } from "./drain.ts";
-import type { JournalEntry } from "./ports.ts";
+import type { JournalEntry } from "./ports/journal.ts";
+import type { Leases, NodeJournals } from "./ports/takeover.ts";
 import { listKnown, Takeover } from "./takeover.ts";
-import type { Leases, NodeJournals } from "./takeover-ports.ts";
 
 /** The other nodes' leases and journals, and every step that was asked for, in order. */
 class OtherNodes implements Leases, NodeJournals {

@@ -1,8 +1,9 @@
 import { CLOSE } from "../protocol/close-causes.ts";
 import { NewerForm } from "../protocol/forms.ts";
-import type { Journal, JournalEntry, Report } from "./ports.ts";
+import type { Journal, JournalEntry } from "./ports/journal.ts";
+import type { Report } from "./ports/report.ts";
+import type { Leases, NodeJournals } from "./ports/takeover.ts";
 import type { Redelivery } from "./redelivery.ts";
-import type { Leases, NodeJournals } from "./takeover-ports.ts";
 
 /** Entries of another node that are written to this one's journal at once. */
 const CHUNK = 1000;

@@ -1,4 +1,4 @@
-import type { ClientSocket, Traffic } from "./ports.ts";
+import type { ClientSocket, Traffic } from "./ports/client-socket.ts";
 
 /** Slower transfers do not count as progress: a client that reads one byte a second holds its outbox as one that reads nothing. */
 export const MIN_PROGRESS_BYTES_PER_SECOND = 1000;

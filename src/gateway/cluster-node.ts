@@ -4,7 +4,7 @@ import { countReplicas } from "../config/cluster-schema.ts";
 import type { Config } from "../config/schema.ts";
 import type { Renewal } from "../config/tls-files.ts";
 import { endOldConnections } from "../core/drain.ts";
-import type { Broker, BrokerHandler } from "../core/ports.ts";
+import type { Broker, BrokerHandler } from "../core/ports/broker.ts";
 import { listKnown, Takeover } from "../core/takeover.ts";
 import { CopiedJournal } from "../journal/copied.ts";
 import { CopyWait } from "../journal/copy-wait.ts";

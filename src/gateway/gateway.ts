@@ -10,7 +10,7 @@ import { listenerUrl } from "../config/listener-urls.ts";
 import type { Config } from "../config/schema.ts";
 import { startControlServer } from "../control/control-server.ts";
 import { drain } from "../core/drain.ts";
-import type { Report } from "../core/ports.ts";
+import type { Report } from "../core/ports/report.ts";
 import type { Registry } from "../core/registry.ts";
 import { type DataDirLock, lockDataDir } from "../journal/data-dir-lock.ts";
 import { LineSums } from "../observe/line-sums.ts";

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { dueOf, factsOf, JOURNAL_KINDS, JournalMakers, NOW_MS } from "../../test/support/journal-kinds.ts";
-import type { Journal } from "../core/ports.ts";
+import type { Journal } from "../core/ports/journal.ts";
 
 const others = '{"origin":"https://a.example","more":[1,{"é":null}]}';
 const END = { code: 1006, reason: "gateway restarted" };
@@ -17,7 +17,7 @@ afterAll(async () => {
   await makers[Symbol.asyncDispose]();
 });
 
-/** What every journal keeps to. Source: `Journal` in core/ports.ts. */
+/** What every journal keeps to. Source: `Journal` in core/ports/journal.ts. */
 describe.each(JOURNAL_KINDS)("%s", (_name, create) => {
   let folder: string;
   let journal: Journal;

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { within } from "../../test/support/deadline.ts";
 import { dueOf, factsOf, type LogNode, LogStage, refusalOf, statesOf } from "../../test/support/log-stage.ts";
-import type { DueDisconnect, Journal } from "../core/ports.ts";
+import type { DueDisconnect, Journal } from "../core/ports/journal.ts";
 import { CopiedJournal } from "./copied.ts";
 import { MemoryJournal } from "./memory.ts";
 import { SqliteJournal } from "./sqlite.ts";

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { dueOf, factsOf, type LogNode, LogStage, statesOf } from "../../test/support/log-stage.ts";
-import type { DueDisconnect } from "../core/ports.ts";
+import type { DueDisconnect } from "../core/ports/journal.ts";
 import { CopiedJournal } from "./copied.ts";
 import { CopyWait } from "./copy-wait.ts";
 import { MemoryJournal } from "./memory.ts";

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { DEADLINE_MS, within } from "../../test/support/deadline.ts";
 import { JournalThreads } from "../../test/support/journal-threads.ts";
 import { canMount, SmallDisk } from "../../test/support/small-disk.ts";
-import type { DueDisconnect } from "../core/ports.ts";
+import type { DueDisconnect } from "../core/ports/journal.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 import { SqliteJournal } from "./sqlite.ts";
 

@@ -1,4 +1,11 @@
-import type { DeadLetter, Death, DueDisconnect, JournalEntry, RetryAges, WaitingDisconnect } from "../core/ports.ts";
+import type {
+  DeadLetter,
+  Death,
+  DueDisconnect,
+  JournalEntry,
+  RetryAges,
+  WaitingDisconnect,
+} from "../core/ports/journal.ts";
 import type { CloseCause } from "../protocol/close-causes.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 

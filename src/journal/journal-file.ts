@@ -1,7 +1,7 @@
 import { constants, Database } from "bun:sqlite";
 import { existsSync } from "node:fs";
 import { makeFolder } from "../auth/private-files.ts";
-import type { DeadLetter, DueDisconnect } from "../core/ports.ts";
+import type { DeadLetter, DueDisconnect } from "../core/ports/journal.ts";
 import {
   COMPANIONS,
   checkWhole,

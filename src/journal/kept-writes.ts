@@ -1,4 +1,4 @@
-import type { DeadLetter, DueDisconnect, WaitingDisconnect } from "../core/ports.ts";
+import type { DeadLetter, DueDisconnect, WaitingDisconnect } from "../core/ports/journal.ts";
 import {
   fromFactsRow,
   fromNthCode,

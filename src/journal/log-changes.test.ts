@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { dueOf, factsOf, idOf, statesOf } from "../../test/support/log-stage.ts";
-import type { JournalEntry } from "../core/ports.ts";
+import type { JournalEntry } from "../core/ports/journal.ts";
 import { LogChanges, type RecordBounds } from "./log-changes.ts";
 import { formatMessage, parseMessage } from "./log-message.ts";
 import { LogReplay } from "./log-replay.ts";

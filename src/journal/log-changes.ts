@@ -1,4 +1,4 @@
-import type { JournalEntry } from "../core/ports.ts";
+import type { JournalEntry } from "../core/ports/journal.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 import { type HeldEntry, JournalEntries } from "./entries.ts";
 import { formatEntry, formatNamed, formatSettled } from "./log-message.ts";

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { logOf, VERSIONS } from "../../test/support/earlier-versions.ts";
 import { dueOf, factsOf, statesOf } from "../../test/support/log-stage.ts";
-import type { DueDisconnect, JournalEntry } from "../core/ports.ts";
+import type { DueDisconnect, JournalEntry } from "../core/ports/journal.ts";
 import {
   formatEntry,
   formatMessage,

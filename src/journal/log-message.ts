@@ -1,4 +1,4 @@
-import type { DueDisconnect, JournalEntry } from "../core/ports.ts";
+import type { DueDisconnect, JournalEntry } from "../core/ports/journal.ts";
 import type { CloseCause } from "../protocol/close-causes.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 import { NEWEST_FORM, OLDEST_FORM } from "../protocol/forms.ts";

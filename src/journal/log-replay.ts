@@ -1,4 +1,4 @@
-import type { JournalEntry } from "../core/ports.ts";
+import type { JournalEntry } from "../core/ports/journal.ts";
 import type { LogMessage, LogRecord } from "./log-message.ts";
 
 /** A snapshot of which some parts have been read. */

@@ -3,7 +3,7 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, truncateSync, write
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { within } from "../../test/support/deadline.ts";
-import type { DueDisconnect } from "../core/ports.ts";
+import type { DueDisconnect } from "../core/ports/journal.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 import { findAbsence } from "./absent-file.ts";
 import { SqliteJournal } from "./sqlite.ts";

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
-import type { JournalEntry } from "../core/ports.ts";
-import type { NodeJournals } from "../core/takeover-ports.ts";
+import type { JournalEntry } from "../core/ports/journal.ts";
+import type { NodeJournals } from "../core/ports/takeover.ts";
 import { isConnectionId } from "../protocol/connection-id.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 import { NEWEST_FORM, NewerForm, OLDEST_FORM } from "../protocol/forms.ts";

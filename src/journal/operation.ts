@@ -1,5 +1,12 @@
 import { join } from "node:path";
-import type { DeadLetter, Death, DueDisconnect, OwedDisconnect, RetryAges, WaitingDisconnect } from "../core/ports.ts";
+import type {
+  DeadLetter,
+  Death,
+  DueDisconnect,
+  OwedDisconnect,
+  RetryAges,
+  WaitingDisconnect,
+} from "../core/ports/journal.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 
 /** A connection's facts as a row of strings: id, hub, user id, claims, query, forwarded-for, others. */

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { within } from "../../test/support/deadline.ts";
 import { JournalThreads } from "../../test/support/journal-threads.ts";
-import type { DueDisconnect } from "../core/ports.ts";
+import type { DueDisconnect } from "../core/ports/journal.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 import { SqliteJournal } from "./sqlite.ts";
 

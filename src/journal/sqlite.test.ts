@@ -4,7 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { within } from "../../test/support/deadline.ts";
-import type { DueDisconnect, WaitingDisconnect } from "../core/ports.ts";
+import type { DueDisconnect, WaitingDisconnect } from "../core/ports/journal.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 import { JournalFile } from "./journal-file.ts";
 import { SqliteJournal } from "./sqlite.ts";

@@ -1,5 +1,5 @@
-import type { Clock } from "../core/ports.ts";
-import type { Leases } from "../core/takeover-ports.ts";
+import type { Clock } from "../core/ports/clock.ts";
+import type { Leases } from "../core/ports/takeover.ts";
 import { Bucket, type BucketEntry } from "../nats/bucket.ts";
 import type { NatsLink } from "../nats/link.ts";
 import { isNodeId } from "../protocol/connection-id.ts";

@@ -1,5 +1,5 @@
 import type { Logger } from "pino";
-import type { Clock } from "../core/ports.ts";
+import type { Clock } from "../core/ports/clock.ts";
 import { hubKey } from "../protocol/names.ts";
 import { ownCopy } from "../protocol/own-copy.ts";
 

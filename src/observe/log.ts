@@ -1,4 +1,4 @@
-import type { Report, Undelivered } from "../core/ports.ts";
+import type { Report, Undelivered } from "../core/ports/report.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 import type { Line, LineFacts, LineSums } from "./line-sums.ts";
 

@@ -1,6 +1,6 @@
 import { format } from "node:util";
 import pino, { type Logger } from "pino";
-import type { Clock } from "../core/ports.ts";
+import type { Clock } from "../core/ports/clock.ts";
 import { LineSink } from "./line-sink.ts";
 import { LineSums } from "./line-sums.ts";
 import { writeFault } from "./log.ts";

@@ -2,7 +2,7 @@ import { afterEach, expect, setSystemTime, test } from "bun:test";
 import { until, within } from "../../test/support/deadline.ts";
 import { NatsServer } from "../../test/support/nats-server.ts";
 import { GroupRules } from "../core/group-rules.ts";
-import type { Clock } from "../core/ports.ts";
+import type { Clock } from "../core/ports/clock.ts";
 import { NatsLink } from "../nats/link.ts";
 import { KvRuleStore } from "./kv.ts";
 

@@ -1,6 +1,6 @@
 import type { ServerWebSocket } from "bun";
 import type { Connection } from "../core/connection.ts";
-import type { ClientSocket, Frame, Traffic } from "../core/ports.ts";
+import type { ClientSocket, Frame, Traffic } from "../core/ports/client-socket.ts";
 import type { TcpInfo } from "./tcp-info.ts";
 import type { FrameSink, TurnWrites } from "./turn-writes.ts";
 

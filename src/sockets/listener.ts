@@ -1,7 +1,8 @@
 import type { Server, SocketAddress } from "bun";
 import type { TlsFiles } from "../config/tls-files.ts";
 import type { Lifecycle } from "../core/lifecycle.ts";
-import type { Fanout, Report } from "../core/ports.ts";
+import type { Fanout } from "../core/ports/client-socket.ts";
+import type { Report } from "../core/ports/report.ts";
 import { parseClientEndpoint } from "../protocol/client-endpoint.ts";
 import { CLOSE } from "../protocol/close-causes.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";

@@ -1,5 +1,5 @@
 import type { Server } from "bun";
-import type { Clock } from "../core/ports.ts";
+import type { Clock } from "../core/ports/clock.ts";
 import type { Pressure } from "../core/pressure.ts";
 
 /** Bun keeps a copy of a body until it has gone out. */

@@ -1,7 +1,7 @@
 import { type dlopen, FFIType, ptr } from "bun:ffi";
 import { readdirSync } from "node:fs";
 import { parseIpAddress } from "../config/ip-address.ts";
-import type { Traffic } from "../core/ports.ts";
+import type { Traffic } from "../core/ports/client-socket.ts";
 import { openCLibrary } from "./c-library.ts";
 
 const IPPROTO_TCP = 6;

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import type { Socket, SocketHandler, TCPSocketListener } from "bun";
 import type { TlsFiles } from "../config/tls-files.ts";
-import type { Report } from "../core/ports.ts";
+import type { Report } from "../core/ports/report.ts";
 import { steerToLater } from "./accept-steering.ts";
 import { plainAddress } from "./addresses.ts";
 import { Pipe } from "./pipe.ts";

@@ -1,4 +1,4 @@
-import type { Frame } from "../core/ports.ts";
+import type { Frame } from "../core/ports/client-socket.ts";
 import { TurnList } from "../core/turn-list.ts";
 
 /** What is kept back is not counted as waiting for a client: at most so many bytes, however much one client's outbox holds. */

@@ -1,6 +1,6 @@
 import { formatSignature } from "../auth/access-keys.ts";
 import type { MessageCall } from "../core/message-call.ts";
-import type { OutcomeListener, RefusalCause, UpstreamOutcome, WaitingClient } from "../core/ports.ts";
+import type { OutcomeListener, RefusalCause, UpstreamOutcome, WaitingClient } from "../core/ports/upstream.ts";
 import { formatAsrsHeaders } from "../protocol/asrs.ts";
 import type { MessageEvent, UpstreamEvent } from "../protocol/events.ts";
 import type { HeaderLines } from "../protocol/headers.ts";

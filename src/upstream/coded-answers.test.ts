@@ -12,7 +12,7 @@ import {
   type TestUpstream,
   upstreamEntry,
 } from "../../test/support/upstream/fixture.ts";
-import type { UpstreamOutcome } from "../core/ports.ts";
+import type { UpstreamOutcome } from "../core/ports/upstream.ts";
 import type { UpstreamEvent } from "../protocol/events.ts";
 import { SWEEP_INTERVAL_MS } from "./deadlines.ts";
 

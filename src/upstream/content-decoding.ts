@@ -1,6 +1,6 @@
 import type { Transform } from "node:stream";
 import { createBrotliDecompress, createGunzip, createInflate, createInflateRaw } from "node:zlib";
-import type { UnknownCause } from "../core/ports.ts";
+import type { UnknownCause } from "../core/ports/upstream.ts";
 import { strictText } from "../protocol/strict-text.ts";
 import { MAX_CODINGS } from "./control-headers.ts";
 import { type Exchange, type ExchangeCarrier, type HttpAnswer, type HttpOutcome, lostAnswer } from "./exchange.ts";

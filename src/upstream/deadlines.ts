@@ -1,4 +1,4 @@
-import type { Clock } from "../core/ports.ts";
+import type { Clock } from "../core/ports/clock.ts";
 
 /** How late a deadline may be noticed, in milliseconds. */
 export const SWEEP_INTERVAL_MS = 50;

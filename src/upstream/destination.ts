@@ -1,7 +1,7 @@
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
 import type { AllowedHosts } from "../config/allowed-hosts.ts";
-import type { Clock } from "../core/ports.ts";
+import type { Clock } from "../core/ports/clock.ts";
 
 /** How long a name's addresses are used before they are looked up again: fresh sockets come in bursts. */
 export const ADDRESSES_KEPT_MS = 5000;

@@ -1,4 +1,4 @@
-import type { Clock } from "../core/ports.ts";
+import type { Clock } from "../core/ports/clock.ts";
 
 /** How long one address is waited for before the next is tried beside it. Source: RFC 8305 section 5. */
 export const NEXT_ADDRESS_AFTER_MS = 250;

@@ -1,4 +1,4 @@
-import type { UnknownCause, UpstreamAnswer } from "../core/ports.ts";
+import type { UnknownCause, UpstreamAnswer } from "../core/ports/upstream.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
 import { copyOf, NO_BYTES } from "./byte-gatherer.ts";
 

@@ -2,7 +2,7 @@ import { isIP } from "node:net";
 import type { TLSOptions } from "bun";
 import type { AllowedHosts } from "../config/allowed-hosts.ts";
 import type { TlsFiles } from "../config/tls-files.ts";
-import type { Clock } from "../core/ports.ts";
+import type { Clock } from "../core/ports/clock.ts";
 import { TurnList } from "../core/turn-list.ts";
 import { ContentDecoding, type DecodingRoom } from "./content-decoding.ts";
 import { Destination, type ResolveHost } from "./destination.ts";

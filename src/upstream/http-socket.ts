@@ -1,5 +1,5 @@
 import type { Socket, SocketHandler, TLSOptions } from "bun";
-import type { Clock } from "../core/ports.ts";
+import type { Clock } from "../core/ports/clock.ts";
 import { copyOf } from "./byte-gatherer.ts";
 import type { Destination, FoundAddresses } from "./destination.ts";
 import { Dialer } from "./dialer.ts";

@@ -1,4 +1,4 @@
-import type { LateAnswer } from "../core/ports.ts";
+import type { LateAnswer } from "../core/ports/upstream.ts";
 import type { Deadlines, Waiting } from "./deadlines.ts";
 import type { Exchange, ExchangeOwner, HttpOutcome } from "./exchange.ts";
 

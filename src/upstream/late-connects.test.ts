@@ -9,7 +9,7 @@ import {
   startUpstream,
   upstreamEntry,
 } from "../../test/support/upstream/fixture.ts";
-import type { LateAnswer, UpstreamOutcome } from "../core/ports.ts";
+import type { LateAnswer, UpstreamOutcome } from "../core/ports/upstream.ts";
 import { SWEEP_INTERVAL_MS } from "./deadlines.ts";
 import { MAX_GRACE_MS } from "./late-answers.ts";
 

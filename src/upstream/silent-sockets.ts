@@ -1,4 +1,4 @@
-import type { Clock } from "../core/ports.ts";
+import type { Clock } from "../core/ports/clock.ts";
 import type { Deadlines, Waiting } from "./deadlines.ts";
 
 /** How long a call on a fresh socket may be without a byte before the backend's idle sockets are closed. */

@@ -1,4 +1,4 @@
-import type { Clock } from "../core/ports.ts";
+import type { Clock } from "../core/ports/clock.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
 import type { AuthorizationFault, Authorizer } from "./authorization.ts";
 

@@ -1,6 +1,6 @@
 import type { AllowedHosts } from "../config/allowed-hosts.ts";
 import { SYSTEM_TLS } from "../config/tls-files.ts";
-import type { Clock } from "../core/ports.ts";
+import type { Clock } from "../core/ports/clock.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
 import { NO_BYTES } from "./byte-gatherer.ts";
 import type { ResolveHost } from "./destination.ts";

@@ -4,7 +4,7 @@ import { makeCertificates } from "../../test/support/certificates.ts";
 import { until, within } from "../../test/support/deadline.ts";
 import { type BackendTls, RawBackend } from "../../test/support/raw-backend.ts";
 import { bodyOf, messageEvent, realClock, startUpstream, upstreamEntry } from "../../test/support/upstream/fixture.ts";
-import type { UpstreamOutcome } from "../core/ports.ts";
+import type { UpstreamOutcome } from "../core/ports/upstream.ts";
 import { Destination, resolveBySystem } from "./destination.ts";
 import { Exchange } from "./exchange.ts";
 import { HttpSocket } from "./http-socket.ts";

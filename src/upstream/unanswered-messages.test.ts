@@ -4,7 +4,7 @@ import { createServer, type Socket } from "node:net";
 import { Gate, until, within } from "../../test/support/deadline.ts";
 import { RawBackend } from "../../test/support/raw-backend.ts";
 import { messageEvent, startUpstream, upstreamEntry } from "../../test/support/upstream/fixture.ts";
-import type { UpstreamOutcome } from "../core/ports.ts";
+import type { UpstreamOutcome } from "../core/ports/upstream.ts";
 
 /** What a message keeps of the process's memory until it is answered. */
 

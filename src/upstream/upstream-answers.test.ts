@@ -8,7 +8,7 @@ import {
   type TestUpstream,
   upstreamEntry,
 } from "../../test/support/upstream/fixture.ts";
-import type { UpstreamOutcome } from "../core/ports.ts";
+import type { UpstreamOutcome } from "../core/ports/upstream.ts";
 
 const MAX_BODY = 100_000;
 

@@ -3,7 +3,7 @@ import { within } from "../../test/support/deadline.ts";
 import { FakeClock } from "../../test/support/fake-clock.ts";
 import { type Exchange, never, RawBackend } from "../../test/support/raw-backend.ts";
 import { messageEvent, startUpstream, type TestUpstream, upstreamEntry } from "../../test/support/upstream/fixture.ts";
-import type { UpstreamOutcome } from "../core/ports.ts";
+import type { UpstreamOutcome } from "../core/ports/upstream.ts";
 import { SWEEP_INTERVAL_MS } from "./deadlines.ts";
 import { MAX_HEAD_BYTES, MAX_HEADER_LINES } from "./response-head.ts";
 

@@ -1,6 +1,6 @@
 import type { UpstreamEntry } from "../config/schema.ts";
 import type { Renewal } from "../config/tls-files.ts";
-import type { OutcomeListener, Upstream, UpstreamLane, WaitingClient } from "../core/ports.ts";
+import type { OutcomeListener, Upstream, UpstreamLane, WaitingClient } from "../core/ports/upstream.ts";
 import type { UpstreamEvent } from "../protocol/events.ts";
 import { type HubSpellings, spellHub } from "../protocol/names.ts";
 import type { Backend, BackendContext } from "./backend.ts";

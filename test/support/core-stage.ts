@@ -7,16 +7,10 @@ import { GroupNames } from "../../src/core/group-names.ts";
 import { Lifecycle, type LifecycleOptions } from "../../src/core/lifecycle.ts";
 import { Membership } from "../../src/core/membership.ts";
 import { Outstanding } from "../../src/core/outstanding.ts";
-import type {
-  Broker,
-  ClientSocket,
-  Frame,
-  RefusedClient,
-  Report,
-  Traffic,
-  Undelivered,
-  WaitingClient,
-} from "../../src/core/ports.ts";
+import type { Broker } from "../../src/core/ports/broker.ts";
+import type { ClientSocket, Frame, Traffic } from "../../src/core/ports/client-socket.ts";
+import type { RefusedClient, Report, Undelivered } from "../../src/core/ports/report.ts";
+import type { WaitingClient } from "../../src/core/ports/upstream.ts";
 import { Pressure, type PressureOptions } from "../../src/core/pressure.ts";
 import { Redelivery, type RedeliveryOptions } from "../../src/core/redelivery.ts";
 import { Registry } from "../../src/core/registry.ts";

@@ -3,7 +3,7 @@ import { expect } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { DueDisconnect } from "../../src/core/ports.ts";
+import type { DueDisconnect } from "../../src/core/ports/journal.ts";
 import { SqliteJournal } from "../../src/journal/sqlite.ts";
 import type { ConnectionFacts } from "../../src/protocol/events.ts";
 

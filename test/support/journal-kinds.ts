@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import type { DueDisconnect, Journal } from "../../src/core/ports.ts";
+import type { DueDisconnect, Journal } from "../../src/core/ports/journal.ts";
 import { CopiedJournal } from "../../src/journal/copied.ts";
 import { JetstreamJournal } from "../../src/journal/jetstream.ts";
 import { LogStream } from "../../src/journal/log-stream.ts";

@@ -1,5 +1,5 @@
 import { jetstreamManager, type StreamConfig } from "@nats-io/jetstream";
-import type { DueDisconnect, JournalEntry } from "../../src/core/ports.ts";
+import type { DueDisconnect, JournalEntry } from "../../src/core/ports/journal.ts";
 import { JetstreamJournal } from "../../src/journal/jetstream.ts";
 import { parseMessage } from "../../src/journal/log-message.ts";
 import { LogReplay } from "../../src/journal/log-replay.ts";

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { NatsBroker } from "../../src/broker/nats.ts";
-import type { Answer, BrokerHandler } from "../../src/core/ports.ts";
+import type { Answer, BrokerHandler } from "../../src/core/ports/broker.ts";
 import { NatsLink } from "../../src/nats/link.ts";
 import type { Envelope, Question } from "../../src/protocol/envelope.ts";
 import { NEWEST_FORM } from "../../src/protocol/forms.ts";

@@ -1,5 +1,5 @@
 import type { MessageCall } from "../../src/core/message-call.ts";
-import type { OutcomeListener, Upstream, UpstreamLane, UpstreamOutcome } from "../../src/core/ports.ts";
+import type { OutcomeListener, Upstream, UpstreamLane, UpstreamOutcome } from "../../src/core/ports/upstream.ts";
 import type { MessageEvent, UpstreamEvent } from "../../src/protocol/events.ts";
 import { type HeaderLines, headerValues } from "../../src/protocol/headers.ts";
 import { strictText } from "../../src/protocol/strict-text.ts";

@@ -1,5 +1,5 @@
 import type { UpstreamEntry } from "../../../src/config/schema.ts";
-import type { Clock } from "../../../src/core/ports.ts";
+import type { Clock } from "../../../src/core/ports/clock.ts";
 import {
   type ConnectEvent,
   type ConnectionFacts,

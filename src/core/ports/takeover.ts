@@ -1,4 +1,4 @@
-import type { JournalEntry } from "./ports.ts";
+import type { JournalEntry } from "./journal.ts";
 
 /**
  * What other nodes have written of their connections, for whoever has taken over the lease of one that is gone.
