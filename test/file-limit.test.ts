@@ -1,7 +1,9 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { readdirSync } from "node:fs";
+import { connect } from "node:net";
 import { COMMANDS_TIMEOUT_MS, startCommand } from "./support/command.ts";
 import { CommandGateway } from "./support/command-gateway.ts";
-import { within } from "./support/deadline.ts";
+import { until, within } from "./support/deadline.ts";
 import { KEYS } from "./support/gateway.ts";
 import { type Exchange, RawBackend } from "./support/raw-backend.ts";
 import { RawWebSocket } from "./support/raw-websocket.ts";
@@ -95,3 +97,30 @@ test.each([
     for (const client of [...clients, over]) client.destroy();
   },
 );
+
+test("silent TCP connections that take all files leave those for calls alone: connected clients are answered", async () => {
+  await using backend = await RawBackend.start();
+  backend.onMessage = (exchange) => exchange.reply(200, ["Content-Type: text/plain"], "answer");
+  await using gateway = await CommandGateway.start({
+    through: "bun",
+    // Each call opens a socket.
+    config: { accessKeys: KEYS, upstreams: [{ urlTemplate: `${backend.url}/{event}`, keepAliveMs: 0 }] },
+    within: ["sh", "-c", `ulimit -n ${FILE_LIMIT} && exec "$@"`, "sh"],
+  });
+  const client = await RawWebSocket.open({ port: gateway.port, path: "/ws/client/hubs/chat" });
+  const silent = Array.from({ length: FILE_LIMIT }, () => connect(gateway.port, "127.0.0.1").on("error", () => {}));
+  try {
+    await until(() => countFiles(gateway.pid) >= FILE_LIMIT, "all files to be in use");
+    for (let count = 0; count < CALLS; count++) {
+      client.text("hello");
+      expect(await client.nextText()).toBe("answer");
+    }
+  } finally {
+    for (const socket of silent) socket.destroy();
+    client.destroy();
+  }
+});
+
+function countFiles(pid: number): number {
+  return readdirSync(`/proc/${pid}/fd`).length;
+}

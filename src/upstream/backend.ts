@@ -9,6 +9,7 @@ import { Breaker, type Verdict } from "./breaker.ts";
 import type { ClientBlocks } from "./client-blocks.ts";
 import type { Deadlines } from "./deadlines.ts";
 import type { ResolveHost } from "./destination.ts";
+import type { FileReserve } from "./file-reserve.ts";
 import { HttpClient } from "./http-client.ts";
 import { HttpDate } from "./http-date.ts";
 import { LateAnswers } from "./late-answers.ts";
@@ -44,6 +45,8 @@ export interface BackendContext {
   readonly userAgent: string;
   readonly clock: Clock;
   readonly deadlines: Deadlines;
+  /** Files for sockets to upstreams. */
+  readonly files: FileReserve;
   readonly report: UpstreamReport;
   /** Told of bytes of answers as they begin to wait for the rest; negative when they are let go. Left out: nobody is. */
   readonly hold?: (byteCount: number) => void;
@@ -108,11 +111,11 @@ export class Backend implements UpstreamLane {
       maxWaiting: maxConcurrency,
       onDropped: () => context.report.lateAnswerDropped(this.label),
     });
-    const { clock, resolve, maxResponseBytes: maxBodyBytes } = context;
+    const { clock, resolve, files, maxResponseBytes: maxBodyBytes } = context;
     const { hold, fits } = context;
     const held = { ...(hold === undefined ? {} : { hold }), ...(fits === undefined ? {} : { fits }) };
     const kept = { keepAliveMs, maxIdleSockets, silentSockets };
-    this.client = new HttpClient({ origin, tls, allowed, resolve, maxBodyBytes, clock, ...kept, ...held });
+    this.client = new HttpClient({ origin, tls, allowed, resolve, maxBodyBytes, clock, files, ...kept, ...held });
   }
 
   get label(): string {

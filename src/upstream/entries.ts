@@ -126,9 +126,17 @@ export class Entries {
   }
 
   #build(entry: UpstreamEntry, position: number, tls: TlsFiles, allowed: AllowedHosts): Backend {
-    const { clock, userAgent, resolve, report, deadlines } = this.#context;
+    const { clock, userAgent, resolve, files, report, deadlines } = this.#context;
     const onFault = (fault: string) => report.tokenFailed(backend.label, fault);
-    const authorizer = createAuthorizer(entry.auth, { ...this.#options, clock, userAgent, resolve, allowed, onFault });
+    const authorizer = createAuthorizer(entry.auth, {
+      ...this.#options,
+      clock,
+      userAgent,
+      resolve,
+      files,
+      allowed,
+      onFault,
+    });
     const { origin } = parseUrlTemplate(entry.urlTemplate);
     const name = JSON.stringify([origin.hostname, origin.port]);
     const silentSockets = this.#silentSockets.get(name) ?? new SilentSockets(clock, deadlines);

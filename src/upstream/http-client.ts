@@ -7,6 +7,7 @@ import { TurnList } from "../core/turn-list.ts";
 import { ContentDecoding, type DecodingRoom } from "./content-decoding.ts";
 import { Destination, type ResolveHost } from "./destination.ts";
 import { Exchange, type ExchangeOwner, type HttpAnswer, lostAnswer } from "./exchange.ts";
+import type { FileReserve } from "./file-reserve.ts";
 import { type HttpPeer, HttpSocket, type HttpSocketPool } from "./http-socket.ts";
 import { RequestRoom } from "./request-bytes.ts";
 import type { IdleSockets, SilentSockets } from "./silent-sockets.ts";
@@ -32,6 +33,8 @@ export interface HttpClientOptions {
   readonly keepAliveMs?: number;
   /** Idle sockets at most. Left out: as many as there were requests at a time. */
   readonly maxIdleSockets?: number;
+  /** Files for its sockets. Left out: none are kept. */
+  readonly files?: FileReserve;
   /** Fresh sockets without a byte, of all clients of this origin. Left out: they are not looked for. */
   readonly silentSockets?: SilentSockets;
   /** Told of bytes of answers as they begin to wait for the rest; negative when they are let go. Left out: nobody is. */
@@ -84,7 +87,8 @@ export class HttpClient implements HttpSocketPool, IdleSockets, DecodingRoom {
     this.silentSockets = options.silentSockets ?? null;
     this.silentSockets?.addPool(this);
     const destination = new Destination({ hostname: origin.hostname, allowed, resolve, clock });
-    this.#peer = { destination, port: origin.port, tls: tlsOptions(origin, tls), clock };
+    const { files = null } = options;
+    this.#peer = { destination, port: origin.port, tls: tlsOptions(origin, tls), clock, files };
   }
 
   get maxBodyBytes(): number {

@@ -11,6 +11,7 @@ import {
   lostAnswer,
   type SeenHead,
 } from "./exchange.ts";
+import type { FileReserve } from "./file-reserve.ts";
 import type { RequestRoom } from "./request-bytes.ts";
 import { ResponseParser } from "./response-parser.ts";
 import { Silence, type SilentSockets } from "./silent-sockets.ts";
@@ -44,6 +45,8 @@ export interface HttpPeer {
   /** Null for plain TCP. Names the server, since what is connected to is an address. */
   readonly tls: TLSOptions | null;
   readonly clock: Clock;
+  /** Files that nothing else can take; null where none are kept. */
+  readonly files: FileReserve | null;
 }
 
 /**
@@ -163,6 +166,7 @@ export class HttpSocket implements ExchangeCarrier {
 
   /** A connection has ended; where it is one that was too slow, that means nothing. */
   onClose(socket: Socket<HttpSocket>, error: unknown): void {
+    this.#peer.files?.giveBack();
     if (socket === this.#socket) this.onLost(error);
   }
 
@@ -222,14 +226,20 @@ export class HttpSocket implements ExchangeCarrier {
       this.#fail(exchange, found.fault);
       return;
     }
-    const { destination, port, tls, clock } = this.#peer;
+    const { destination, port, tls, clock, files } = this.#peer;
     this.#silence?.begin();
     this.#dialer = new Dialer({
       addresses: found,
       clock,
       connect: async (hostname) => {
         const connection = { hostname, port, data: this, socket: HANDLERS };
-        await Bun.connect<HttpSocket>(tls === null ? connection : { ...connection, tls });
+        files?.take();
+        try {
+          await Bun.connect<HttpSocket>(tls === null ? connection : { ...connection, tls });
+        } catch (error) {
+          files?.giveBack();
+          throw error;
+        }
       },
       onPassedOver: (address) => destination.demote(address),
       onFailed: (error) => {

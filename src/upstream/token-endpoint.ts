@@ -5,6 +5,7 @@ import type { HeaderLines } from "../protocol/headers.ts";
 import { NO_BYTES } from "./byte-gatherer.ts";
 import type { ResolveHost } from "./destination.ts";
 import type { ExchangeOwner, HttpOutcome } from "./exchange.ts";
+import type { FileReserve } from "./file-reserve.ts";
 import { HttpClient } from "./http-client.ts";
 import { formatOpening, formatRequest } from "./request-bytes.ts";
 import { parseOrigin } from "./url-template.ts";
@@ -29,6 +30,8 @@ export interface TokenEndpointOptions {
   /** Addresses that the URL's host may have; null for all. */
   readonly allowed: AllowedHosts | null;
   readonly resolve: ResolveHost;
+  /** Files for its sockets. Left out: none are kept. */
+  readonly files?: FileReserve;
 }
 
 /**
@@ -52,9 +55,10 @@ export class TokenEndpoint {
     this.#clock = options.clock;
     this.#target = pathname + search;
     this.#opening = formatOpening(origin.host, options.userAgent);
-    const { allowed, resolve, clock } = options;
+    const { allowed, resolve, clock, files } = options;
+    const kept = files === undefined ? {} : { files };
     const maxBodyBytes = () => MAX_TOKEN_ANSWER_BYTES;
-    this.#client = new HttpClient({ origin, tls: SYSTEM_TLS, maxBodyBytes, allowed, resolve, clock });
+    this.#client = new HttpClient({ origin, tls: SYSTEM_TLS, maxBodyBytes, allowed, resolve, clock, ...kept });
   }
 
   request(request: TokenRequest): Promise<TokenAnswer> {

@@ -109,7 +109,7 @@ test("what the kernel does not take at once is not written over either", () => {
     resolve: resolveBySystem,
     clock: realClock,
   });
-  const peer = { destination, port: 1, tls: null, clock: realClock };
+  const peer = { destination, port: 1, tls: null, clock: realClock, files: null };
   const socket = new HttpSocket({ ...pool, flushSoon: (due) => due.flush() }, peer, exchange);
   // A socket whose kernel takes three bytes at a time, which none does on demand.
   const kernel = {

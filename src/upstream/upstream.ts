@@ -9,6 +9,7 @@ import { ClientBlocks } from "./client-blocks.ts";
 import { Deadlines } from "./deadlines.ts";
 import { type ResolveHost, resolveBySystem } from "./destination.ts";
 import { Entries, type EntryOptions } from "./entries.ts";
+import { FileReserve } from "./file-reserve.ts";
 
 export type { UpstreamReport } from "./backend.ts";
 
@@ -25,7 +26,7 @@ export interface UpstreamLimits {
 export interface UpstreamOptions
   extends UpstreamLimits,
     EntryOptions,
-    Omit<BackendContext, "deadlines" | "maxResponseBytes" | "resolve" | "spellHub" | "clientBlocks"> {
+    Omit<BackendContext, "deadlines" | "files" | "maxResponseBytes" | "resolve" | "spellHub" | "clientBlocks"> {
   /** In order: the first that matches takes the event. */
   readonly entries: readonly UpstreamEntry[];
   /** Finds the addresses of a host's name; left out: the system does. */
@@ -61,9 +62,11 @@ export function createUpstream(options: UpstreamOptions): RunningUpstream {
   let { maxResponseBytes, allowedUpstreamHosts = ["*"], hubSpellings = {} } = options;
   const { resolve = resolveBySystem, clientOf = (forwardedFor) => forwardedFor } = options;
   const clientBlocks = new ClientBlocks(clientOf);
+  const files = new FileReserve();
   const live = { maxResponseBytes: () => maxResponseBytes, spellHub: (hub: string) => spellHub(hub, hubSpellings) };
-  const entries = new Entries(options, { ...options, ...live, deadlines, resolve, clientBlocks });
+  const entries = new Entries(options, { ...options, ...live, deadlines, files, resolve, clientBlocks });
   entries.replace(options.entries, allowedUpstreamHosts);
+  files.resize(countFiles(options.entries));
   const leave = (backend: Backend) => entries.leave(backend);
   const begin = (event: UpstreamEvent, listener: OutcomeListener): Call | null => {
     const backend = entries.find(event.facts.hub, event.name);
@@ -81,18 +84,11 @@ export function createUpstream(options: UpstreamOptions): RunningUpstream {
       new Promise((resolve, reject) => begin(event, { onOutcome: resolve, onFault: reject, client })),
     post: begin,
     laneFor: (hub: string): UpstreamLane | null => entries.find(hub, "disconnect"),
-    abandonMessages(): void {
-      const messages = deadlines
-        .all()
-        .filter((waiting) => waiting instanceof Call)
-        .filter((call) => call.event.name === "message");
-      // Those that wait first: a place that another gives back would send them, only to be abandoned too.
-      for (const call of messages) if (call.isWaiting) call.abandon();
-      for (const call of messages) call.abandon();
-    },
+    abandonMessages: () => abandonMessages(deadlines),
     reload(next: readonly UpstreamEntry[], limits: Partial<UpstreamLimits> = {}): void {
       const allowed = limits.allowedUpstreamHosts ?? allowedUpstreamHosts;
       entries.replace(next, allowed);
+      files.resize(countFiles(next));
       allowedUpstreamHosts = allowed;
       maxResponseBytes = limits.maxResponseBytes ?? maxResponseBytes;
       if (limits.hubSpellings === undefined) return;
@@ -102,7 +98,23 @@ export function createUpstream(options: UpstreamOptions): RunningUpstream {
     renewCertificates: () => entries.renewCertificates(),
     async stop(): Promise<void> {
       entries.stop();
+      files.resize(0);
       deadlines.stop();
     },
   };
+}
+
+function abandonMessages(deadlines: Deadlines): void {
+  const messages = deadlines
+    .all()
+    .filter((waiting) => waiting instanceof Call)
+    .filter((call) => call.event.name === "message");
+  // Those that wait first: a place that another gives back would send them, only to be abandoned too.
+  for (const call of messages) if (call.isWaiting) call.abandon();
+  for (const call of messages) call.abandon();
+}
+
+/** A call has a socket, and may leave one behind for an answer that comes late. Source: decisions 0030 and 0038. */
+function countFiles(entries: readonly UpstreamEntry[]): number {
+  return entries.reduce((sum, { maxConcurrency }) => sum + 2 * maxConcurrency, 0);
 }
