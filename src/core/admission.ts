@@ -1,6 +1,6 @@
 import { CLOSE } from "../protocol/close-causes.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
-import type { ConnectionFacts } from "../protocol/events.ts";
+import { type ConnectionFacts, connectEventId } from "../protocol/events.ts";
 import { LATIN1_USER } from "../protocol/user-coding.ts";
 import type { Arrivals } from "./arrivals.ts";
 import { type ConnectDecision, decideConnect } from "./connect-decision.ts";
@@ -234,7 +234,7 @@ export class Admission {
 
   /** Posts the connect event and decides by what comes of it. */
   async #ask({ facts, client, subprotocols, certThumbprint }: ConnectRequest): Promise<ConnectDecision | "left"> {
-    const eventId = `${facts.connectionId}.connect`;
+    const eventId = connectEventId(facts.connectionId);
     const event = { name: "connect", eventId, facts, subprotocols, certThumbprint } as const;
     const outcome = await this.#upstream.call(event, client);
     if (outcome.kind === "not-sent" && client.hasLeft) return "left";

@@ -1,4 +1,4 @@
-import { disconnectEvent } from "./disconnect-outcome.ts";
+import { disconnectEventId } from "../protocol/events.ts";
 import type { Clock } from "./ports/clock.ts";
 import type { Journal, OwedDisconnect } from "./ports/journal.ts";
 import type { Report, Undelivered } from "./ports/report.ts";
@@ -62,7 +62,7 @@ export function describeUndelivered(
   cause: string,
   owed: OwedDisconnect | null,
 ): Undelivered {
-  const eventId = owed === null ? `${connectionId}.disconnect` : disconnectEvent(owed).eventId;
+  const eventId = disconnectEventId(connectionId, owed?.nth === "second");
   const forwardedFor = owed?.facts.forwardedFor ?? null;
   return { connectionId, hub, forwardedFor, event: "disconnect", eventId, cause, count: 1 };
 }

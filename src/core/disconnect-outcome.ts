@@ -1,4 +1,4 @@
-import type { DisconnectEvent } from "../protocol/events.ts";
+import { type DisconnectEvent, disconnectEventId } from "../protocol/events.ts";
 import { answeredAtMs, headerValues } from "../protocol/headers.ts";
 import { describeOutcome } from "./outcome.ts";
 import type { OwedDisconnect } from "./ports/journal.ts";
@@ -40,7 +40,7 @@ export function disconnectEvent({ facts, end, connectOutcomeUnknown, nth }: Owed
   return {
     name: "disconnect",
     // The second is an event of its own: a backend that remembers ids must take it.
-    eventId: `${facts.connectionId}.disconnect${nth === "second" ? ".2" : ""}`,
+    eventId: disconnectEventId(facts.connectionId, nth === "second"),
     facts,
     closeCode: end.code,
     closeReason: end.reason,

@@ -227,3 +227,15 @@ export function copyFacts(facts: ConnectionFacts): ConnectionFacts {
 export function copyDue({ facts, ...due }: DueDisconnect): DueDisconnect {
   return { ...due, facts: copyFacts(facts) };
 }
+
+/** The facts of an entry's connection, in any state. */
+export function factsOf(entry: JournalEntry): ConnectionFacts {
+  switch (entry.state) {
+    case "due":
+      return entry.due.facts;
+    case "dead":
+      return entry.letter.facts;
+    default:
+      return entry.facts;
+  }
+}

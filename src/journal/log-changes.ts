@@ -1,6 +1,5 @@
-import type { JournalEntry } from "../core/ports/journal.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
-import { type HeldEntry, JournalEntries } from "./entries.ts";
+import { factsOf, type HeldEntry, JournalEntries } from "./entries.ts";
 import { formatEntry, formatNamed, formatSettled } from "./log-message.ts";
 
 /** How large the records of a message may be. */
@@ -205,16 +204,5 @@ class RecordList {
 
   join(): Records {
     return { form: this.form, text: this.#records.join(","), bytes: this.#bytes };
-  }
-}
-
-function factsOf(entry: JournalEntry): ConnectionFacts {
-  switch (entry.state) {
-    case "due":
-      return entry.due.facts;
-    case "dead":
-      return entry.letter.facts;
-    default:
-      return entry.facts;
   }
 }

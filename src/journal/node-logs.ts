@@ -2,9 +2,9 @@ import { randomBytes } from "node:crypto";
 import type { JournalEntry } from "../core/ports/journal.ts";
 import type { NodeJournals } from "../core/ports/takeover.ts";
 import { isConnectionId } from "../protocol/connection-id.ts";
-import type { ConnectionFacts } from "../protocol/events.ts";
 import { NEWEST_FORM, NewerForm, OLDEST_FORM } from "../protocol/forms.ts";
 import { isHubName, isName } from "../protocol/names.ts";
+import { factsOf } from "./entries.ts";
 import { formatMessage, formOf, parseMessage } from "./log-message.ts";
 import { LogReplay } from "./log-replay.ts";
 import type { LogStream } from "./log-stream.ts";
@@ -77,15 +77,4 @@ function isSound(entry: JournalEntry): boolean {
   const { connectionId, hub, userId, claims, clientQuery, forwardedFor } = factsOf(entry);
   const isNamed = isConnectionId(connectionId) && isHubName(hub) && (userId === "" || isName(userId));
   return isNamed && ![claims, clientQuery, forwardedFor].some((value) => ENDS_A_LINE.test(value));
-}
-
-function factsOf(entry: JournalEntry): ConnectionFacts {
-  switch (entry.state) {
-    case "due":
-      return entry.due.facts;
-    case "dead":
-      return entry.letter.facts;
-    default:
-      return entry.facts;
-  }
 }

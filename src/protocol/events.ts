@@ -64,6 +64,16 @@ export interface DisconnectEvent {
   readonly connectOutcomeUnknown: boolean;
 }
 
+/** Source: PROTOCOL.md, "X-Hubwire-Event-Id". */
+export function connectEventId(connectionId: string): string {
+  return `${connectionId}.connect`;
+}
+
+/** `isSecond`: of the event that follows an answer to connect that came after its time-out. Source: decision 0038. */
+export function disconnectEventId(connectionId: string, isSecond = false): string {
+  return `${connectionId}.disconnect${isSecond ? ".2" : ""}`;
+}
+
 export function messageEventId(connectionId: string, number: number): string {
   return `${messageEventIdStart(connectionId)}${number}`;
 }
