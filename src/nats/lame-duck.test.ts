@@ -106,8 +106,17 @@ test("what is published goes out in its order, before, during and after the move
   );
   await until(() => other.isUp, "the other link");
   const got: number[] = [];
-  other.connection?.subscribe("numbers", { callback: (_error, message) => void got.push(Number(message.string())) });
-  await other.connection?.flush();
+  let isHeard = false;
+  const take = (text: string) => {
+    if (text === "anybody?") isHeard = true;
+    else got.push(Number(text));
+  };
+  other.connection?.subscribe("numbers", { callback: (_error, message) => take(message.string()) });
+  // Until one server has told the other, it drops what nobody there has subscribed to.
+  await until(() => {
+    stage.link.publish("numbers", "anybody?");
+    return isHeard;
+  }, "the first server to know of the subscription");
   let count = 0;
   const timer = setInterval(() => {
     for (let more = 0; more < 20; more++) stage.link.publish("numbers", `${count++}`);
