@@ -164,7 +164,7 @@ export class NodeTable {
    * Takes what another node says of itself: `hello NAME NUMBER`, `beat NAME`, `bye NAME`, `here NAME NUMBER`, each with its form in
    * front; no form is the oldest one.
    *
-   * Shape: `unknown` where it is none of these, or the name is invalid. `newer`: of a form that this version does not read it has taken
+   * Shape: `unknown` for any other word, or where the name is invalid. `newer`: of a form that this version does not read it has taken
    *        what every form begins with, since a node that is not known would not be asked.
    */
   heard(text: string): "read" | "newer" | "unknown" {

@@ -44,7 +44,7 @@ const listenTlsSchema = z.strictObject({
   keyFile: text().register(optionDocs, { unit: "path", doc: "PEM file of the certificate's key." }),
   clientCaFile: text().nullable().default(null).register(optionDocs, {
     unit: "path",
-    doc: "PEM file of the authorities that client certificates must come from. Needed unless clientCert is none.",
+    doc: "PEM file of the CA certificates that verify client certificates. Required unless clientCert is `none`.",
   }),
   clientCert: z.enum(["none", "optional", "require"]).default("none").register(optionDocs, {
     unit: "",

@@ -100,8 +100,8 @@ function within(clock: Clock, timeoutMs: number, promise: Promise<void>): Promis
 /**
  * Ends every connection that there is, since another node has taken over what this one owed.
  *
- * For those in `disowned` the other node sends the disconnect event, and nothing more is posted for them from now on. The others,
- * of which it cannot know, end as any connection does.
+ * For those in `disowned` the other node sends the disconnect event, and nothing more is posted for them from now on. That node does
+ * not know of the others: they end as any connection does.
  *
  * Order:  what is disowned is so when this returns; connections are closed over `spreadMs`, since all their clients come back.
  */

@@ -1,10 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { CoreStage, STAGE_BEGINS_MS, someFacts } from "../../test/support/core-stage.ts";
+import { CoreStage, STAGE_BEGINS_MS } from "../../test/support/core-stage.ts";
+import { depart, due, END } from "../../test/support/disconnects.ts";
 import { answer, notSent } from "../../test/support/scripted-upstream.ts";
-import type { DueDisconnect } from "./ports/journal.ts";
 import type { UpstreamOutcome } from "./ports/upstream.ts";
 
-const END = { code: 1000, reason: "bye" };
 const DAY_MS = 86_400_000;
 
 let stage: CoreStage;
@@ -16,27 +15,6 @@ beforeEach(() => {
 afterEach(() => {
   stage.stop();
 });
-
-function due(connectionId: string, over: Partial<DueDisconnect> = {}): DueDisconnect {
-  const facts = someFacts({ connectionId, userId: "alice" });
-  return {
-    facts,
-    end: END,
-    connectOutcomeUnknown: false,
-    dueSinceMs: STAGE_BEGINS_MS,
-    triedForMs: 0,
-    refusedForMs: 0,
-    ...over,
-  };
-}
-
-/** Connections whose disconnects are found undelivered, one after the other. */
-async function depart(...ids: readonly string[]): Promise<void> {
-  for (const id of ids) {
-    stage.outstanding.begin();
-    await stage.departure.send(someFacts({ connectionId: id, userId: "alice" }), END);
-  }
-}
 
 function always(outcome: UpstreamOutcome): void {
   stage.upstream.script = () => outcome;
@@ -51,7 +29,7 @@ describe("after retryForSeconds", () => {
   test("an event that fails is a dead letter with its last cause, and is not tried again", async () => {
     stage.options.retryForSeconds = 60;
     always(answer(503));
-    await depart("c1");
+    await depart(stage, "c1");
     await stage.clock.advance(59_000);
     expect(stage.report.dead).toEqual([]);
     await stage.clock.advance(40_000);
@@ -69,10 +47,10 @@ describe("after retryForSeconds", () => {
   test.each([200 * DAY_MS, -200 * DAY_MS])("a clock that is set by %d ms meanwhile changes nothing", async (byMs) => {
     stage.options.retryForSeconds = 3600;
     always(answer(503));
-    await depart("c1");
+    await depart(stage, "c1");
     await stage.clock.advance(60_000);
     stage.clockSetByMs = byMs;
-    await depart("c2");
+    await depart(stage, "c2");
     await stage.clock.advance(3_500_000);
     expect(stage.report.dead).toEqual([]);
     await stage.clock.advance(160_000);
@@ -86,7 +64,7 @@ describe("after retryForSeconds", () => {
     stage.options.retryForSeconds = 60;
     if (stage.upstream.lane !== null) stage.upstream.lane.isBreakerOpen = true;
     always(answer(500));
-    await depart(...Array.from({ length: 200 }, (_, index) => `c${index}`));
+    await depart(stage, ...Array.from({ length: 200 }, (_, index) => `c${index}`));
     await stage.clock.advance(75_000);
     expect(stage.report.dead).toHaveLength(200);
     expect(stage.redelivery.waitingCount).toBe(0);
@@ -95,7 +73,7 @@ describe("after retryForSeconds", () => {
   test("an event that no request can be made of is a dead letter as well, and no fault of the journal's ends one", async () => {
     stage.options.retryForSeconds = 60;
     always(answer(503));
-    await depart("c1", "c2", "c3");
+    await depart(stage, "c1", "c2", "c3");
     // Others are taken, so the entry is not failing.
     stage.upstream.script = ({ facts }) => {
       if (facts.connectionId === "c1") throw new Error("the value of X-ASRS-Hub would end its header line");
@@ -115,7 +93,7 @@ describe("after retryForSeconds", () => {
   test("0: an event that fails once is a dead letter", async () => {
     stage.options.retryForSeconds = 0;
     always(notSent());
-    await depart("c1");
+    await depart(stage, "c1");
     expect(stage.report.dead).toHaveLength(1);
     expect(stage.redelivery.waitingCount).toBe(0);
   });
@@ -143,7 +121,7 @@ describe("dead letters", () => {
   beforeEach(async () => {
     stage.options.retryForSeconds = 0;
     always(notSent());
-    await depart("c1", "c2", "c3");
+    await depart(stage, "c1", "c2", "c3");
     stage.options.retryForSeconds = 60;
     always(answer(200));
   });

@@ -1,10 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { CoreStage, STAGE_BEGINS_MS, someFacts } from "../../test/support/core-stage.ts";
+import { CoreStage } from "../../test/support/core-stage.ts";
+import { depart, due } from "../../test/support/disconnects.ts";
 import { answer } from "../../test/support/scripted-upstream.ts";
-import type { DueDisconnect } from "./ports/journal.ts";
 import type { UpstreamOutcome } from "./ports/upstream.ts";
-
-const END = { code: 1000, reason: "bye" };
 
 let stage: CoreStage;
 
@@ -15,27 +13,6 @@ beforeEach(() => {
 afterEach(() => {
   stage.stop();
 });
-
-function due(connectionId: string, over: Partial<DueDisconnect> = {}): DueDisconnect {
-  const facts = someFacts({ connectionId, userId: "alice" });
-  return {
-    facts,
-    end: END,
-    connectOutcomeUnknown: false,
-    dueSinceMs: STAGE_BEGINS_MS,
-    triedForMs: 0,
-    refusedForMs: 0,
-    ...over,
-  };
-}
-
-/** Connections whose disconnects are found undelivered, one after the other. */
-async function depart(...ids: readonly string[]): Promise<void> {
-  for (const id of ids) {
-    stage.outstanding.begin();
-    await stage.departure.send(someFacts({ connectionId: id, userId: "alice" }), END);
-  }
-}
 
 function always(outcome: UpstreamOutcome): void {
   stage.upstream.script = () => outcome;
@@ -71,7 +48,7 @@ describe("after a restart", () => {
 
   test("what turns up later, in front of what is held, is found by another start, and nothing is sent twice", async () => {
     always(answer(500));
-    await depart("new");
+    await depart(stage, "new");
     await stage.journal.due(due("old"));
     const waiting = stage.journal.waiting.bind(stage.journal);
     // Its place was given out by the earlier process.
@@ -181,7 +158,7 @@ describe("after a restart", () => {
     };
     stage.redelivery.start();
     always(answer(500));
-    await depart("new1", "new2");
+    await depart(stage, "new1", "new2");
     always(answer(200));
     gate.resolve();
     await stage.clock.advance(20_000);

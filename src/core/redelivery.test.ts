@@ -1,11 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { CoreStage, STAGE_BEGINS_MS, someFacts } from "../../test/support/core-stage.ts";
+import { depart, due, END } from "../../test/support/disconnects.ts";
 import { settled } from "../../test/support/fake-clock.ts";
 import { answer, notSent, refused, UNROUTED, unknown } from "../../test/support/scripted-upstream.ts";
-import type { DueDisconnect } from "./ports/journal.ts";
 import type { UpstreamOutcome } from "./ports/upstream.ts";
-
-const END = { code: 1000, reason: "bye" };
 
 let stage: CoreStage;
 
@@ -16,27 +14,6 @@ beforeEach(() => {
 afterEach(() => {
   stage.stop();
 });
-
-function due(connectionId: string, over: Partial<DueDisconnect> = {}): DueDisconnect {
-  const facts = someFacts({ connectionId, userId: "alice" });
-  return {
-    facts,
-    end: END,
-    connectOutcomeUnknown: false,
-    dueSinceMs: STAGE_BEGINS_MS,
-    triedForMs: 0,
-    refusedForMs: 0,
-    ...over,
-  };
-}
-
-/** Connections whose disconnects are found undelivered, one after the other. */
-async function depart(...ids: readonly string[]): Promise<void> {
-  for (const id of ids) {
-    stage.outstanding.begin();
-    await stage.departure.send(someFacts({ connectionId: id, userId: "alice" }), END);
-  }
-}
 
 function always(outcome: UpstreamOutcome): void {
   stage.upstream.script = () => outcome;
@@ -50,7 +27,7 @@ function triedFrom(number: number): string[] {
 describe("an event that was tried in vain", () => {
   test("is tried again with the same id, facts and end until it is answered with 2xx, then forgotten", async () => {
     always(answer(500));
-    await depart("c1");
+    await depart(stage, "c1");
     await stage.clock.advance(5000);
     always(answer(204));
     await stage.clock.advance(30_000);
@@ -72,7 +49,7 @@ describe("an event that was tried in vain", () => {
     ["not sent", notSent()],
   ])("%s: pauses of half a second, doubled to 30 s, each no shorter than its half", async (_what, outcome) => {
     always(outcome);
-    await depart("c1");
+    await depart(stage, "c1");
     const starts: number[] = [];
     stage.upstream.script = () => {
       starts.push(stage.clock.now());
@@ -92,7 +69,7 @@ describe("an event that was tried in vain", () => {
   test("waits longer with a larger random number", async () => {
     always(answer(500));
     stage.random = 0.999;
-    await depart("c1");
+    await depart(stage, "c1");
     await stage.clock.advance(450);
     expect(triedFrom(1)).toEqual([]);
     await stage.clock.advance(150);
@@ -101,7 +78,7 @@ describe("an event that was tried in vain", () => {
 
   test("is ended by a 4xx that cannot pass, which is reported", async () => {
     always(answer(500));
-    await depart("c1");
+    await depart(stage, "c1");
     always(answer(422));
     await stage.clock.advance(1000);
     expect(triedFrom(1)).toEqual(["c1"]);
@@ -111,7 +88,7 @@ describe("an event that was tried in vain", () => {
 
   test("is a dead letter where no entry takes disconnects any more: a reload that is wrong deletes nothing", async () => {
     always(answer(500));
-    await depart("c1");
+    await depart(stage, "c1");
     const { lane } = stage.upstream;
     stage.upstream.lane = null;
     stage.redelivery.reroute();
@@ -135,7 +112,7 @@ describe("Retry-After", () => {
     ["more than an hour, which counts as an hour", "999999999", 3_600_000],
   ])("%s", async (_what, value, waitMs) => {
     ask(value);
-    await depart("c1");
+    await depart(stage, "c1");
     await stage.clock.advance(waitMs - 1);
     expect(triedFrom(1)).toEqual([]);
     await stage.clock.advance(101);
@@ -146,7 +123,7 @@ describe("Retry-After", () => {
     const [date, later] = [0, 9000].map((ms) => new Date(STAGE_BEGINS_MS + days * 86_400_000 + ms).toUTCString());
     const lines = Object.entries({ Date: date ?? "", "Retry-After": later ?? "" });
     always(answer(429, lines));
-    await depart("c1");
+    await depart(stage, "c1");
     await stage.clock.advance(8999);
     expect(triedFrom(1)).toEqual([]);
     await stage.clock.advance(101);
@@ -157,7 +134,7 @@ describe("Retry-After", () => {
     "%p leaves the usual pause",
     async (value) => {
       ask(value, 503);
-      await depart("c1");
+      await depart(stage, "c1");
       await stage.clock.advance(249);
       expect(triedFrom(1)).toEqual([]);
       await stage.clock.advance(101);
@@ -169,7 +146,7 @@ describe("Retry-After", () => {
 describe("many that wait for one entry", () => {
   test("have one try at a time between them while it fails, in turn", async () => {
     always(answer(500));
-    await depart("c1", "c2", "c3");
+    await depart(stage, "c1", "c2", "c3");
     await stage.clock.advance(10_000);
     const tried = triedFrom(3);
     expect(tried.length).toBeGreaterThanOrEqual(4);
@@ -194,7 +171,7 @@ describe("many that wait for one entry", () => {
   test("use a quarter of its places, at least one, once it takes them again", async () => {
     if (stage.upstream.lane !== null) stage.upstream.lane.maxConcurrency = 8;
     always(answer(500));
-    await depart(...Array.from({ length: 10 }, (_, index) => `c${index}`));
+    await depart(stage, ...Array.from({ length: 10 }, (_, index) => `c${index}`));
     stage.upstream.script = () => null;
     await stage.clock.advance(1000);
     expect(stage.upstream.held).toHaveLength(1);
@@ -232,9 +209,9 @@ describe("many that wait for one entry", () => {
     await stage.journal.due(due("c1"));
     stage.upstream.script = ({ facts }) =>
       facts.connectionId === "c1" ? answer(200) : refused({ cause: "concurrency" });
-    await depart("live");
+    await depart(stage, "live");
     stage.redelivery.start();
-    await depart("live2");
+    await depart(stage, "live2");
     await stage.clock.advance(300);
     expect(await stage.journal.read("c1")).toBeNull();
   });
@@ -294,7 +271,7 @@ describe("while the breaker is open", () => {
   test("one waiting event a second is the probe, however long the entry has failed, and its success frees the others", async () => {
     if (stage.upstream.lane !== null) stage.upstream.lane.isBreakerOpen = true;
     always(answer(500));
-    await depart(...Array.from({ length: 50 }, (_, index) => `c${index}`));
+    await depart(stage, ...Array.from({ length: 50 }, (_, index) => `c${index}`));
     const before = stage.upstream.calls.length;
     await stage.clock.advance(30_000);
     const probes = stage.upstream.calls.length - before;
@@ -311,7 +288,7 @@ describe("while the breaker is open", () => {
   test("the next probe comes a second after the end of the last one, as the breaker counts", async () => {
     if (stage.upstream.lane !== null) stage.upstream.lane.isBreakerOpen = true;
     always(answer(500));
-    await depart("c1", "c2");
+    await depart(stage, "c1", "c2");
     stage.upstream.script = () => null;
     await stage.clock.advance(1100);
     expect(stage.upstream.held).toHaveLength(1);
@@ -325,7 +302,7 @@ describe("while the breaker is open", () => {
 
   test("that opens during a long pause, one is the probe within the second; one that closes ends the pause", async () => {
     always(answer(500));
-    await depart("c1", "c2");
+    await depart(stage, "c1", "c2");
     await stage.clock.advance(60_000);
     if (stage.upstream.lane !== null) stage.upstream.lane.isBreakerOpen = true;
     const before = stage.upstream.calls.length;
@@ -340,7 +317,7 @@ describe("while the breaker is open", () => {
   test("an event that the breaker refuses was not tried: it neither dies nor counts as a failure", async () => {
     stage.options.retryForSeconds = 0;
     always(refused({ retryAfterSeconds: 1 }));
-    await depart("c1");
+    await depart(stage, "c1");
     await stage.clock.advance(5000);
     expect([stage.report.dead, stage.report.lines]).toEqual([[], []]);
     expect(stage.redelivery.waitingCount).toBe(1);
@@ -352,7 +329,7 @@ describe("while the breaker is open", () => {
 
 test("a failure of the journal to read is reported, and the event is tried again", async () => {
   always(answer(500));
-  await depart("c1");
+  await depart(stage, "c1");
   const read = stage.journal.read.bind(stage.journal);
   let failures = 0;
   stage.journal.read = (id) => (failures++ === 0 ? Promise.reject(new Error("disk")) : read(id));
@@ -364,7 +341,7 @@ test("a failure of the journal to read is reported, and the event is tried again
 
 test("an unrouted try ends the event", async () => {
   always(answer(500));
-  await depart("c1");
+  await depart(stage, "c1");
   always(UNROUTED);
   await stage.clock.advance(1000);
   expect([stage.redelivery.waitingCount, await stage.journal.read("c1")]).toEqual([0, null]);
@@ -373,13 +350,13 @@ test("an unrouted try ends the event", async () => {
 test("nothing ticks while nothing waits, and stop ends every timer and every further try", async () => {
   const idle = stage.clock.timerCount;
   always(answer(500));
-  await depart("c1");
+  await depart(stage, "c1");
   expect(stage.clock.timerCount).toBe(idle + 1);
   always(answer(200));
   await stage.clock.advance(1000);
   expect(stage.clock.timerCount).toBe(idle);
   always(answer(500));
-  await depart("c2");
+  await depart(stage, "c2");
   stage.upstream.script = () => null;
   await stage.clock.advance(1000);
   const lines = stage.report.lines.length;

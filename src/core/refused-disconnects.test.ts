@@ -1,14 +1,13 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { CoreStage, STAGE_BEGINS_MS, someFacts } from "../../test/support/core-stage.ts";
+import { CoreStage } from "../../test/support/core-stage.ts";
+import { depart, due } from "../../test/support/disconnects.ts";
 import { answer, refused } from "../../test/support/scripted-upstream.ts";
 import { HeldDisconnect } from "./held-disconnect.ts";
-import type { DueDisconnect } from "./ports/journal.ts";
 import type { UpstreamOutcome } from "./ports/upstream.ts";
 import { RetryLane } from "./retry-lane.ts";
 
 /** Answers that a backend gives while it is deployed: PROTOCOL.md, "Disconnect", and decision 0037. */
 const PASSING = [401, 403, 404, 405, 407, 410, 421];
-const END = { code: 1000, reason: "bye" };
 
 let stage: CoreStage;
 
@@ -19,13 +18,6 @@ beforeEach(() => {
 afterEach(() => {
   stage.stop();
 });
-
-async function depart(...ids: readonly string[]): Promise<void> {
-  for (const id of ids) {
-    stage.outstanding.begin();
-    await stage.departure.send(someFacts({ connectionId: id, userId: "alice" }), END);
-  }
-}
 
 function always(outcome: UpstreamOutcome): void {
   stage.upstream.script = () => outcome;
@@ -39,7 +31,7 @@ function tried(): string[] {
 describe.each(PASSING)("a disconnect event that is answered with %d", (status) => {
   test("is tried again until it is taken, with the same id", async () => {
     always(answer(status));
-    await depart("c1");
+    await depart(stage, "c1");
     await stage.clock.advance(2000);
     always(answer(204));
     await stage.clock.advance(5000);
@@ -53,7 +45,7 @@ describe.each(PASSING)("a disconnect event that is answered with %d", (status) =
   test("for retryRefusedForSeconds is a dead letter that says why, and not before", async () => {
     stage.random = 0.999;
     always(answer(status));
-    await depart("c1");
+    await depart(stage, "c1");
     await stage.clock.advance(299_800);
     expect(stage.report.dead).toEqual([]);
     await stage.clock.advance(400);
@@ -67,7 +59,7 @@ test.each([400, 402, 406, 409, 411, 412, 413, 414, 415, 418, 422, 431, 451, 499]
   "%d ends the event at once: no later try changes it",
   async (status) => {
     always(answer(status));
-    await depart("c1");
+    await depart(stage, "c1");
     await stage.clock.advance(60_000);
     expect(tried()).toEqual(["c1"]);
     expect(stage.report.lost).toMatchObject([{ cause: `answered with status ${status}` }]);
@@ -78,7 +70,7 @@ test.each([400, 402, 406, 409, 411, 412, 413, 414, 415, 418, 422, 431, 451, 499]
 test("with retryRefusedForSeconds 0 the first refusal is the end: a dead letter", async () => {
   stage.options.retryRefusedForSeconds = 0;
   always(answer(404));
-  await depart("c1");
+  await depart(stage, "c1");
   await stage.clock.advance(60_000);
   expect(tried()).toEqual(["c1"]);
   expect(stage.report.dead).toMatchObject([{ cause: "answered with status 404" }]);
@@ -92,7 +84,7 @@ test("a refused event waits alone: half a second, doubled to 30 s, and the other
     starts.push(stage.clock.now());
     return answer(404);
   };
-  await depart("c1");
+  await depart(stage, "c1");
   await stage.journal.due(due("c2"));
   stage.redelivery.start();
   await stage.clock.advance(200);
@@ -109,7 +101,7 @@ test("a refused event waits alone: half a second, doubled to 30 s, and the other
 test("many refused events are one line in the log, and each has its turn", async () => {
   always(answer(404));
   const ids = Array.from({ length: 50 }, (_, index) => `c${index}`);
-  await depart(...ids);
+  await depart(stage, ...ids);
   await stage.clock.advance(2000);
   expect(stage.report.lines).toEqual(["refused by upstreams[0]: answered with status 404"]);
   always(answer(204));
@@ -120,7 +112,7 @@ test("many refused events are one line in the log, and each has its turn", async
 
 test("another outcome meanwhile ends the count of refusals, and one that was not tried does not", async () => {
   always(answer(404));
-  await depart("c1");
+  await depart(stage, "c1");
   await stage.clock.advance(200_000);
   always(answer(503));
   await stage.clock.advance(40_000);
@@ -137,7 +129,7 @@ test("another outcome meanwhile ends the count of refusals, and one that was not
 
 test("an event that was refused, and waits for a breaker to close, has its turn first: only another refusal ends it", async () => {
   always(answer(404));
-  await depart("c1");
+  await depart(stage, "c1");
   if (stage.upstream.lane !== null) stage.upstream.lane.isBreakerOpen = true;
   always(refused());
   await stage.clock.advance(400_000);
@@ -151,7 +143,7 @@ test("an event that was refused, and waits for a breaker to close, has its turn 
 test("an event whose address has its share of the places is tried about once a second, and never given up for that", async () => {
   stage.options.retryRefusedForSeconds = 0;
   always(refused({ cause: "address-concurrency", retryAfterSeconds: 1 }));
-  await depart("c1");
+  await depart(stage, "c1");
   await stage.clock.advance(10_000);
   expect(tried().length).toBeWithin(8, 13);
   expect([stage.report.dead, stage.redelivery.waitingCount]).toEqual([[], 1]);
@@ -172,7 +164,7 @@ test("the time that an earlier process was refused counts, and the time between 
 
 test("a clock that is set meanwhile changes nothing", async () => {
   always(answer(404));
-  await depart("c1");
+  await depart(stage, "c1");
   stage.clockSetByMs = 200 * 86_400_000;
   await stage.clock.advance(290_000);
   expect(stage.report.dead).toEqual([]);
@@ -182,7 +174,7 @@ test("a clock that is set meanwhile changes nothing", async () => {
 
 test("a reload tries refused events at once: it may have mended what was refused", async () => {
   always(answer(404));
-  await depart("c1");
+  await depart(stage, "c1");
   await stage.clock.advance(100_000);
   const count = tried().length;
   always(answer(204));
@@ -199,9 +191,3 @@ test("a lane whose only event is at rest is not forgotten", () => {
   expect([lane.canBeForgotten(0), lane.take(900)]).toEqual([false, null]);
   expect(lane.take(1000)).toBe(one);
 });
-
-function due(connectionId: string, over: Partial<DueDisconnect> = {}): DueDisconnect {
-  const facts = someFacts({ connectionId, userId: "alice" });
-  const ages = { triedForMs: 0, refusedForMs: 0 };
-  return { facts, end: END, connectOutcomeUnknown: false, dueSinceMs: STAGE_BEGINS_MS, ...ages, ...over };
-}

@@ -1,4 +1,4 @@
-import { decodeHeaderValue, type HeaderLines, headerValues, splitList, trimOptionalSpace } from "./headers.ts";
+import { decodeHeaderValue, type HeaderLines, headerValues, isAscii, splitList, trimOptionalSpace } from "./headers.ts";
 import { isName } from "./names.ts";
 import { ownCopy } from "./own-copy.ts";
 
@@ -67,10 +67,8 @@ function values(headers: HeaderLines, name: string): string[] {
 
 /** Read as UTF-8, bytes above 0x7F would have become other characters. */
 function isReadAsLatin1(headers: HeaderLines, userId: string): boolean {
-  return !ASCII.test(userId) && headerValues(headers, "x-asrs-user-id").map(trimOptionalSpace).includes(userId);
+  return !isAscii(userId) && headerValues(headers, "x-asrs-user-id").map(trimOptionalSpace).includes(userId);
 }
-
-const ASCII = /^[\0-\x7f]*$/;
 
 const NOBODY = { userId: null };
 

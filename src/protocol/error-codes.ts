@@ -8,7 +8,7 @@ export const ERROR_CODES = {
   bad_hub: { status: 400, meaning: "The URL does not name a hub, or names two." },
   bad_name: {
     status: 400,
-    meaning: "A user's, group's or connection's name in the path is none, or holds a malformed escape.",
+    meaning: "A user's, group's or connection's name in the path is invalid or holds a malformed escape.",
   },
   bad_query: { status: 400, meaning: "A query parameter is malformed, out of its range, or stands twice." },
   bad_text: { status: 400, meaning: "The body was to be sent as text and is not UTF-8." },

@@ -97,9 +97,14 @@ export function decodeHeaderValue(latin1: string): string {
 
 const ASCII = /^[\0-\x7f]*$/;
 
+/** Whether each character is one byte in every coding that header values come in. */
+export function isAscii(text: string): boolean {
+  return ASCII.test(text);
+}
+
 /** Writes a Unicode value as the bytes in which it is sent, one char a byte: as UTF-8. */
 export function encodeHeaderValue(text: string): string {
-  return ASCII.test(text) ? text : Buffer.from(text, "utf8").toString("latin1");
+  return isAscii(text) ? text : Buffer.from(text, "utf8").toString("latin1");
 }
 
 /**

@@ -1,5 +1,6 @@
 import type { UpstreamEntry } from "../../../src/config/schema.ts";
 import type { Clock } from "../../../src/core/ports/clock.ts";
+import { systemClock } from "../../../src/gateway/system-clock.ts";
 import {
   type ConnectEvent,
   type ConnectionFacts,
@@ -10,17 +11,7 @@ import {
 import { createUpstream, type RunningUpstream, type UpstreamOptions } from "../../../src/upstream/upstream.ts";
 
 /** Real time, for tests that wait for real sockets. */
-export const realClock: Clock = {
-  now: () => performance.now(),
-  after(delayMs, callback) {
-    const timer = setTimeout(callback, delayMs);
-    return () => clearTimeout(timer);
-  },
-  every(intervalMs, callback) {
-    const timer = setInterval(callback, intervalMs);
-    return () => clearInterval(timer);
-  },
-};
+export const realClock: Clock = systemClock;
 
 const FACTS: ConnectionFacts = {
   connectionId: "c0nnecti0n_id-0123456789",
