@@ -1,5 +1,5 @@
 // npm run test:reliability: the tests of test/reliability and test/cluster in their long form, which hold times and ratios too. Prints
-// their figures as a table for docs/reliability.md, then the last line of `npm test`: `N passed, N failed`.
+// their figures as a list for docs/reliability.md, then the last line of `npm test`: `N passed, N failed`.
 
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const folder = mkdtempSync(join(tmpdir(), "hubwire-figures-"));
-const figuresFile = join(folder, "figures.md");
+const figuresFile = join(folder, "figures.txt");
 writeFileSync(figuresFile, "");
 
 const paths = process.argv.length > 2 ? process.argv.slice(2) : ["test/reliability", "test/cluster"];
@@ -30,7 +30,7 @@ child.stdout.on("data", (bytes) => {
 child.on("close", (code) => {
   const figures = readFileSync(figuresFile, "utf8");
   rmSync(folder, { recursive: true, force: true });
-  if (figures !== "") console.log(`\n| what | measured | held |\n| --- | --- | --- |\n${figures}`);
+  if (figures !== "") console.log(`\n${figures}`);
   process.stdout.write(held);
   process.exit(code ?? 1);
 });

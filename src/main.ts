@@ -25,7 +25,7 @@ import { systemClock } from "./gateway/system-clock.ts";
 import { endWithSentence, ProcessOutput } from "./observe/process-output.ts";
 import { fitFileLimit } from "./sockets/file-limit.ts";
 
-/** The command line or the configuration cannot be used. Source: the issue of the configuration; sysexits has none. */
+/** The command line or the configuration cannot be used. Chosen by hubwire: sysexits.h has no such code. */
 const EXIT_USAGE = 2;
 const EXIT_FAILURE = 1;
 

@@ -8,13 +8,12 @@ test("docs/configuration.md is what the schema says; otherwise run `npm run docs
   expect(await Bun.file(CONFIGURATION_DOC).text()).toBe(formatConfigurationDoc());
 });
 
-test("every option has a row with a sentence", () => {
-  const rows = formatConfigurationDoc().split("\n");
+test("every option has an entry with a sentence", () => {
+  const entries = entriesOf(formatConfigurationDoc());
   for (const option of listOptions()) {
-    const key = option.path.at(-1);
     expect(option.doc).toEndWith(".");
     expect(
-      rows.filter((row) => row.startsWith(`| \`${key}\` `) && row.includes(option.doc.replaceAll("|", "\\|"))),
+      entries.filter((entry) => entry.startsWith(`**\`${option.path.at(-1)}\`**: `) && entry.endsWith(option.doc)),
     ).not.toBeEmpty();
   }
 });
@@ -30,12 +29,22 @@ test("docs/error-codes.md is what the table of codes says; otherwise run `npm ru
   expect(await Bun.file(ERROR_CODES_DOC).text()).toBe(formatErrorCodesDoc());
 });
 
-test("every error code has a row with its status and a sentence", () => {
-  const cells = formatErrorCodesDoc()
-    .split("\n")
-    .map((row) => row.split(" | ").map((cell) => cell.replace(/^\| | *\|?$/g, "")));
+test("every error code has an entry with its status and a sentence", () => {
+  const entries = entriesOf(formatErrorCodesDoc());
   for (const [code, { status, meaning }] of Object.entries(ERROR_CODES)) {
     expect(meaning).toEndWith(".");
-    expect(cells).toContainEqual([`\`${code}\``, String(status), meaning]);
+    expect(entries).toContain(`**\`${code}\`** (${status}): ${meaning}`);
   }
 });
+
+/** The entries of a document's lists, each on one line. */
+function entriesOf(text: string): string[] {
+  return text.split(/^- |^#+ .*$/m).map((entry) =>
+    entry
+      .trim()
+      .split("\n")
+      .map((line) => line.trim())
+      .filter((line) => line !== "")
+      .join(" "),
+  );
+}

@@ -83,7 +83,7 @@ export class EarlyBodies {
  *
  * Order:  a `Content-Length` over the bound is refused before anything is read; a chunked body when it passes it.
  *         Room is asked for in between, also for an empty body: whatever is sent on waits somewhere.
- * Source: spec section 6, order of checks: 413, then 408.
+ * Source: PROTOCOL.md, "REST API", order of checks: 413, then 408.
  */
 export async function readBody(
   request: Request,

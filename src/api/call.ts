@@ -4,7 +4,7 @@ import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import { hubKey, isHubName, isName, NAME_RULE } from "../protocol/names.ts";
 import type { RestPath } from "../protocol/rest-path.ts";
 
-/** Longest ttl of a group rule: a year. Source: spec section 6. */
+/** Longest ttl of a group rule: a year. Source: PROTOCOL.md, "REST API". */
 const MAX_TTL_SECONDS = 31_536_000;
 
 /** What a call names in its path and query, checked. */
@@ -23,7 +23,7 @@ export interface CallNames {
 
 const NOBODY: readonly string[] = [];
 
-/** Checks names and query of a call: 400 for the first that is wrong. Source: spec section 6, order of checks. */
+/** Checks names and query of a call: 400 for the first that is wrong. Source: PROTOCOL.md, "REST API", order of checks. */
 export function readNames(
   path: RestPath,
   names: ReadonlyMap<string, string | null>,

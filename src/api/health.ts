@@ -1,7 +1,7 @@
 import { refusal } from "../protocol/error-codes.ts";
 import { answer } from "./answer.ts";
 
-/** The path under which load balancers ask. Source: spec section 6, "health". */
+/** The path under which load balancers ask. Source: PROTOCOL.md, "Client endpoint". */
 export const HEALTH_PATH = "/api/health";
 
 /** Whether a path is the health's; a trailing slash is the same path. */

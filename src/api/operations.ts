@@ -21,7 +21,7 @@ type Outcome = Refusal | number;
  * What each operation of the REST API does, as envelopes and questions.
  *
  * Order:  a change of membership has taken effect, on every node, before its outcome.
- * Source: spec section 6, its table and "Semantics".
+ * Source: PROTOCOL.md, "REST API".
  */
 export class Operations {
   readonly #broker: Broker;

@@ -37,7 +37,7 @@ export interface RestRequest {
  * Order:  path 404, method 405, token 401, names and query 400, type 415, size 413, buffers full 503, stalled body 408; then
  *         the operation.
  * Errors: every refusal is `{"code","message","target"}`; a HEAD has the status alone.
- * Source: spec section 6.
+ * Source: PROTOCOL.md, "REST API".
  */
 export class RestApi {
   readonly #options: RestApiOptions;

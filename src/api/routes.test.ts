@@ -19,7 +19,7 @@ function operationOf(path: string, method = "POST"): Operation | "404" | "405" {
   return routed.kind === "method" ? "405" : "404";
 }
 
-/** The table of spec section 6, written down once more: method, path, operation. */
+/** The operations of PROTOCOL.md, "REST API": method, path, operation. */
 const PUBLISHED: readonly (readonly [methods: string, path: string, operation: Operation])[] = [
   ["POST", "messages", "sendToHub"],
   ["POST", "users/{user}/messages", "sendToUser"],
@@ -68,7 +68,7 @@ describe.each(PUBLISHED)("%s %s", (methods, template, operation) => {
   });
 });
 
-test("the table holds every operation of the spec once, and no other", () => {
+test("the table holds every operation of PROTOCOL.md once, and no other", () => {
   const fromSpec = PUBLISHED.flatMap(([methods, path, operation]) =>
     methods.split(" ").map((method) => `${method} ${path} ${operation}`),
   );

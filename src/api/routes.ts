@@ -31,7 +31,7 @@ const READ = ["GET", "HEAD"];
 /**
  * The table of the REST API. Sends have no `/messages` at their end in the first preview (`pathsOf`).
  *
- * Source: spec section 6; `docs/openapi.yaml` is held to it by a test.
+ * Source: PROTOCOL.md, "REST API"; `docs/openapi.yaml` is held to it by a test.
  */
 export const ROUTES: readonly Route[] = [
   { operation: "sendToHub", methods: ["POST"], paths: ["messages"] },
@@ -50,7 +50,7 @@ export const ROUTES: readonly Route[] = [
   { operation: "groupExists", methods: READ, paths: ["groups/{group}"] },
 ];
 
-/** The paths of a route in one form, relative to the hub. Source: spec section 6, "other published paths". */
+/** The paths of a route in one form, relative to the hub. Source: PROTOCOL.md, "REST API". */
 export function pathsOf(route: Route, form: PathForm): readonly string[] {
   return form === "v1" ? route.paths.map((path) => path.replace(/\/?messages$/, "")) : route.paths;
 }
@@ -76,7 +76,7 @@ export type Routed =
   | { readonly kind: "not-found" }
   | { readonly kind: "method"; readonly allow: string };
 
-/** Finds the operation. Source: spec section 6, its table. */
+/** Finds the operation. Source: PROTOCOL.md, "REST API". */
 export function routePath({ form, parts }: RestPath, method: string): Routed {
   const resource = RESOURCES[form].get(parts.length)?.find(({ template }) => hasShape(parts, template));
   if (resource === undefined) return { kind: "not-found" };

@@ -10,7 +10,7 @@ export interface AccessKeys {
  * Formats `X-ASRS-Signature` for a connection.
  *
  * Shape:  `sha256=<64 lower-case hex>` for the primary, then the secondary key, joined by `,`; one entry with one key.
- * Source: the seed, `X-ASRS-Signature`; spec section 5. The HMAC key is the UTF-8 bytes of the access key.
+ * Source: PROTOCOL.md, "Signature". The HMAC key is the UTF-8 bytes of the access key.
  */
 export function formatSignature(connectionId: string, keys: AccessKeys): string {
   const primary = `sha256=${hmacHex(keys.primary, connectionId)}`;

@@ -57,7 +57,7 @@ function isRewritten(name: string): boolean {
  *
  * Shape:  one URL that matches is enough. Scheme, port, trailing slash and other query parameters are ignored; any URL
  *         form of the same hub is the same audience.
- * Source: spec section 3.2.
+ * Source: PROTOCOL.md, "Authentication of the client".
  */
 export function isClientAudience(audience: unknown, { hosts, hub }: Endpoint): boolean {
   return audienceUrls(audience).some((url) => {

@@ -22,7 +22,7 @@ export type ClientTokenResult =
  *
  * Errors: a refusal whose code says which check failed; it never holds the token, a claim or a key.
  * Order:  form and algorithm, signature, `exp` and `nbf`, `aud`, then the user id (400) and the size of the claims (431).
- * Source: spec section 3.2. `nowSeconds` is the time of day, Unix.
+ * Source: PROTOCOL.md, "Authentication of the client". `nowSeconds` is the time of day, Unix.
  */
 export function verifyClientToken(
   token: string,

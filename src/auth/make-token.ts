@@ -1,6 +1,10 @@
 import { SignJWT } from "jose";
 
-/** Makes a client's token: HS256, for one audience, user and time. `ttlSeconds` from now. Source: spec section 3.2. */
+/**
+ * Makes a client's token: HS256, for one audience and one user, valid for `ttlSeconds` from now.
+ *
+ * Source: PROTOCOL.md, "Authentication of the client".
+ */
 export function makeClientToken(key: string, claims: { audience: string; userId: string; ttlSeconds: number }) {
   return sign(new SignJWT().setSubject(claims.userId), key, claims);
 }
@@ -9,7 +13,7 @@ export function makeClientToken(key: string, claims: { audience: string; userId:
  * Makes a token for calls of the REST API: HS256, for one URL and time. `ttlSeconds` from now.
  *
  * Shape:  `audience` is the URL that is called; its query may be left out unless it names the hub.
- * Source: spec section 6.
+ * Source: PROTOCOL.md, "REST API".
  */
 export function makeRestToken(key: string, claims: { audience: string; ttlSeconds: number }) {
   return sign(new SignJWT(), key, claims);

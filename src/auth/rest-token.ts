@@ -35,7 +35,7 @@ interface KnownToken {
  * Shape:  `aud` must hold the request's URL: one of the hosts, the same path, the same hub. A client's token names
  *         another path, so it is no REST token.
  * Cost:   a signature is checked once for each token and keys; a backend that uses a token again pays for a look-up.
- * Source: spec section 6.
+ * Source: PROTOCOL.md, "REST API".
  */
 export class RestTokens {
   /** By the whole `Authorization` line, so that it need not be taken apart again. */

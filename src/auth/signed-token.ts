@@ -3,7 +3,7 @@ import { type Claim, parseClaims } from "../protocol/claims.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import type { AccessKeys } from "./access-keys.ts";
 
-/** How far the clocks of the token's maker and ours may be apart. Source: spec section 3.2. */
+/** Leeway for `exp` and `nbf`: the clocks of issuer and gateway may differ. Source: PROTOCOL.md, "Authentication of the client". */
 const LEEWAY_SECONDS = 60;
 
 const utf8Reader = new TextDecoder("utf-8", { fatal: true });
@@ -39,7 +39,8 @@ export type TokenFault =
  *
  * Order:  synchronous. A REST call that has to wait for its token cannot be answered before the next pipelined request is read, and
  *         Bun closes such a connection (PROTOCOL.md, "Pipelined calls").
- * Source: spec section 3.2: HS256 over the UTF-8 bytes of the primary or secondary key, `exp` required.
+ * Source: PROTOCOL.md, "Authentication of the client": HS256, keyed with the UTF-8 bytes of the primary or
+ *         secondary access key; `exp` is required.
  */
 export function verifySignedToken(token: string, keys: AccessKeys): SignedToken | TokenFault {
   const payload = verifySignature(token, keys);
@@ -92,7 +93,7 @@ function isWellFormed(signature: string): boolean {
 
 /**
  * Whether the header names HS256 and nothing that a verifier must understand: hubwire knows no extension, and RFC 7797 forbids
- * its one known use in a JWT. Source: RFC 7515 sections 4.1.1 and 4.1.11.
+ * its one known use in a JWT. Source: RFC 7515, sections 4.1.1 and 4.1.11.
  */
 function isHeaderAccepted(encoded: string): boolean {
   const bytes = decodeBase64Url(encoded);

@@ -8,7 +8,7 @@ import type { Members } from "../protocol/envelope.ts";
 
 /**
  * When NATS is back: nothing is answered before it is whole.
- * Source: the issue of many machines, "on return subscriptions are complete before ready".
+ * Source: PROTOCOL.md, "Several nodes": health is 503 until the node has reached NATS again.
  */
 setDefaultTimeout(60_000);
 

@@ -12,7 +12,7 @@ import { NodeTable, type NodeTableReport } from "./node-table.ts";
 import { cutIntoParts, isPart, PartJoiner } from "./parts.ts";
 import { Subscriptions } from "./subscriptions.ts";
 
-/** How long a node may take for an answer. Source: the issue of many machines, "Broker on NATS". */
+/** How long a node may take for an answer. Source: PROTOCOL.md, "Several nodes". */
 const ANSWER_MS = 500;
 
 /** How often unfinished messages are looked at, and how often at most what was dropped is reported. */
@@ -77,7 +77,7 @@ type Reply = Answer | "fault" | "nobody" | "silent";
  * Errors: `unavailable` while NATS is away or this node is no member; after NATS is back until 1.2 s have passed and every node
  *         that was known has answered or is silent for 10 s; and where a node that must answer has not. A fault of ours at any
  *         node that is asked rejects.
- * Source: decision 0014; the issue of many machines.
+ * Source: decision 0014.
  */
 export class NatsBroker implements Broker {
   readonly #options: NatsBrokerOptions;

@@ -34,7 +34,7 @@ interface Call {
  * Runs a command over a gateway's REST API.
  *
  * Errors: none; whatever goes wrong is an outcome with a sentence.
- * Source: spec section 6, the 2020 form.
+ * Source: PROTOCOL.md, "REST API".
  */
 export async function runRemote(command: RemoteCommand, access: GatewayAccess): Promise<RemoteOutcome> {
   let response: Response;

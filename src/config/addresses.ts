@@ -7,7 +7,7 @@ const HEADER_NAME = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const PARAMETER = /\{[^{}]*\}/g;
 const KNOWN_PARAMETERS: ReadonlySet<string> = new Set(["{hub}", "{category}", "{event}"]);
 
-/** Whether a text may stand as a header's name. Source: RFC 9110 section 5.1. */
+/** Whether a text may stand as a header's name. Source: RFC 9110, section 5.1. */
 export function isHeaderName(text: string): boolean {
   return HEADER_NAME.test(text);
 }
@@ -68,7 +68,7 @@ export function natsServerFault(text: string): string | null {
  * Faults of a `urlTemplate`.
  *
  * A parameter in the scheme, user information, host or port would let a client choose the machine that is called.
- * Source: spec section 4.
+ * Source: PROTOCOL.md, "Choosing the upstream".
  */
 export function urlTemplateFault(text: string): string | null {
   const authority = /^([^:/?#]*):\/\/([^/?#\\]*)/.exec(text);

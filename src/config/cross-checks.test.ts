@@ -256,7 +256,7 @@ describe("upstreams", () => {
 describe("a cluster", () => {
   const tree = (nats: object) => ({ accessKeys: { primary: "k" }, cluster: { nats: { servers: ["h"], ...nats } } });
 
-  test("has the design's defaults", () => {
+  test("has the documented defaults", () => {
     expect(parseConfig(tree({})).cluster).toEqual({
       nats: {
         servers: ["h"],

@@ -14,7 +14,7 @@ export interface Draft {
   readonly isTemplates: boolean;
 }
 
-/** Copies what was written, and gives `templates` the name that the schema knows. Source: spec section 7. */
+/** Copies what was written, and gives `templates` the name that the schema knows. Source: docs/configuration.md. */
 export function startDraft(raw: unknown): Draft {
   const faults: TreeFault[] = [];
   const copy = copyTree(raw, faults);

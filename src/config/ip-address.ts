@@ -81,8 +81,8 @@ const IPV4_MAPPED = network("::ffff:0:0/96");
 const LOCAL_USE_NAT64_PREFIX_BYTES = [6, 7, 8, 12];
 
 /**
- * Source: RFC 4291 sections 2.5.5.1 and 2.5.5.2 (compatible, mapped), RFC 2765 section 2.1 (translated), RFC 6052 section 2.2
- * (NAT64), RFC 8215 (NAT64 of local use), RFC 3056 (6to4), RFC 4380 section 4 (Teredo: server, and client turned over).
+ * Source: RFC 4291, sections 2.5.5.1 and 2.5.5.2 (compatible, mapped), RFC 2765, section 2.1 (translated), RFC 6052, section 2.2
+ * (NAT64), RFC 8215 (NAT64 of local use), RFC 3056 (6to4), RFC 4380, section 4 (Teredo: server, and client turned over).
  */
 const EMBEDDING_FORMS: readonly EmbeddingForm[] = [
   { network: IPV4_MAPPED, embedded: (bytes) => [bytes.slice(12)] },
@@ -113,7 +113,7 @@ export function embeddedAddresses(address: IpAddress): IpAddress[] {
  */
 function localUseNat64(bytes: IpAddress): IpAddress[] {
   const readings = LOCAL_USE_NAT64_PREFIX_BYTES.map((start) => {
-    // Byte 8 is left out by all of them. Source: RFC 6052 section 2.2.
+    // Byte 8 is left out by all of them. Source: RFC 6052, section 2.2.
     const rest = bytes.filter((_, index) => index >= start && (index !== 8 || start > 8));
     return rest.slice(0, 4);
   });

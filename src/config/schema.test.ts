@@ -25,7 +25,7 @@ function treeOf(option: Option, value: unknown): unknown {
   return { upstreams: [{ urlTemplate: "http://h/", ...entry }] };
 }
 
-test("an empty configuration has the design's defaults", () => {
+test("an empty configuration has the documented defaults", () => {
   expect(parseConfig({})).toEqual({
     listen: { host: "127.0.0.1", port: 8080, reusePort: false, keepAliveMs: 75_000, tls: null, api: null },
     publicUrls: [],
@@ -67,7 +67,7 @@ test("an empty configuration has the design's defaults", () => {
   });
 });
 
-test("an upstream with nothing but its template has the design's defaults", () => {
+test("an upstream with nothing but its template has the documented defaults", () => {
   expect(parseConfig({ upstreams: [{ urlTemplate: "http://localhost:7071/{hub}/api/{event}" }] }).upstreams).toEqual([
     {
       hubPattern: "*",

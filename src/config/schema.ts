@@ -15,8 +15,6 @@ import { upstreamSchema } from "./upstream-schema.ts";
 /**
  * Every option of hubwire: name, default, limits, unit, sentence. The loader, the environment and flag twins and
  * docs/configuration.md are all derived from here.
- *
- * Source: the design's section 5.
  */
 
 /** A value that cannot be changed, all the way down. */

@@ -1,6 +1,6 @@
 import type { Config } from "./schema.ts";
 
-/** RFC 7518 section 3.2: a key of HS256 has at least as many bits as its hash. */
+/** RFC 7518, section 3.2: a key of HS256 has at least as many bits as its hash. */
 const MIN_KEY_BYTES = 32;
 
 /** What is allowed but probably not meant. No value of any key stands in a sentence. */

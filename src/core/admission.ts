@@ -54,7 +54,7 @@ export type Admitted =
  *        │                                    └▶ relay, refuse, left
  *        └▶ refusal                      release, in every case
  *
- * Source: the seed, "Connect"; spec sections 2 (order of checks) and 5.1.
+ * Source: the seed, "Connect"; PROTOCOL.md, "Client endpoint" (order of checks) and "Connect".
  */
 export class Admission {
   readonly #options: AdmissionOptions;

@@ -16,7 +16,7 @@ interface Refused {
   readonly disconnect: DisconnectDue;
 }
 
-/** The rows of spec section 5.1 that let nobody in, in its order. */
+/** The outcomes of PROTOCOL.md, "Connect" that refuse the client, in its order. */
 const REFUSED: readonly Refused[] = [
   { what: "2xx, no user id anywhere", outcome: answer(200), status: 401, disconnect: "accepted" },
   {

@@ -9,7 +9,7 @@ import type { LateAnswer, UpstreamOutcome } from "./ports/upstream.ts";
 /** Whether a disconnect event follows a refused connect: `unknown` where the backend may have said 2xx. */
 export type DisconnectDue = "none" | "accepted" | "unknown";
 
-/** What a connect event's outcome means for the client. One row of the table in spec section 5.1 each. */
+/** What a connect event's outcome means for the client. One for each outcome that PROTOCOL.md, "Connect" lists. */
 export type ConnectDecision =
   | {
       readonly kind: "accept";
@@ -50,7 +50,7 @@ export interface ConnectAsked {
   readonly maxGroups: number;
 }
 
-/** Decides by the outcome of the connect event. Pure. Source: spec section 5.1, its table row by row. */
+/** Decides by the outcome of the connect event. Pure. Source: PROTOCOL.md, "Connect". */
 export function decideConnect(outcome: UpstreamOutcome, asked: ConnectAsked): ConnectDecision {
   switch (outcome.kind) {
     case "answer":

@@ -16,7 +16,7 @@ import type { Registry } from "./registry.ts";
  *                        └─ close ───────────▶ lifecycle
  *
  * Order:  what is received first is sent first, whichever way it goes.
- * Source: spec section 6; design, "A push".
+ * Source: PROTOCOL.md, "REST API"; ARCHITECTURE.md.
  */
 export class Deliver implements BrokerHandler {
   readonly #registry: Registry;

@@ -20,7 +20,7 @@ const FAULT_PAUSE_MS = 1000;
  *
  * Order:  after the connection's last message event; the caller sees to that.
  * Errors: an event that the upstream does not want (4xx) is reported with its cause.
- * Source: the seed, "Disconnect": always triggered once connect was answered with 2xx; spec section 5.3.
+ * Source: the seed, "Disconnect": always triggered once connect was answered with 2xx; PROTOCOL.md, "Disconnect".
  */
 export class Departure {
   readonly #upstream: Upstream;

@@ -67,7 +67,7 @@ export async function postDisconnect(upstream: Pick<Upstream, "call">, owed: Owe
  * Judges the outcome of a disconnect event. Pure; `nowMs` is Unix time, for a `Retry-After` that names a date in an answer without `Date`.
  *
  * Source: PROTOCOL.md, "Disconnect": any answer but 2xx and 4xx, or none, is tried again, and of 4xx those that may pass.
- *         Retry-After per RFC 9110 section 10.2.3.
+ *         Retry-After per RFC 9110, section 10.2.3.
  */
 export function judgeDisconnect(outcome: UpstreamOutcome, nowMs: number): DisconnectVerdict {
   if (outcome.kind === "unrouted") return { kind: "done" };

@@ -3,7 +3,7 @@ import { CoreStage } from "../../test/support/core-stage.ts";
 import { settled } from "../../test/support/fake-clock.ts";
 import { answer, notSent, unknown } from "../../test/support/scripted-upstream.ts";
 
-/** What happens to the messages of a connection that has closed. Source: spec section 5.2, last paragraph. */
+/** What happens to the messages of a connection that has closed. Source: PROTOCOL.md, "Message". */
 
 function heldStage(options: ConstructorParameters<typeof CoreStage>[0] = {}): CoreStage {
   const stage = new CoreStage(options);

@@ -31,7 +31,7 @@ const MAX_PAUSE_SWEEP_MS = 1000;
  *                  ▼                                     ▼
  *        no progress for inboxPauseTimeoutMs: 1013   closed: what waits is still posted, then `onDrained`
  *
- * Order:  never two calls at once for one connection. Source: the seed, "Send Messages"; spec section 5.2.
+ * Order:  never two calls at once for one connection. Source: the seed, "Send Messages"; PROTOCOL.md, "Message".
  */
 export class Dispatch implements MessageOwner {
   readonly #options: DispatchOptions;
@@ -202,7 +202,7 @@ export class Dispatch implements MessageOwner {
   }
 
   #reply(connection: Connection, outcome: UpstreamOutcome & { kind: "answer" }): void {
-    // An answer after the client has left is dropped (spec section 5.2).
+    // An answer after the client has left is dropped (PROTOCOL.md, "Message").
     if (connection.socket === null) return;
     const frame = replyFrame(outcome);
     if (frame === null) return;

@@ -44,7 +44,7 @@ const STEP_MS = 50;
  *                                                                     └─ 2/3 of the rest ─┘      └─ the rest ─┘
  *
  * Shape:  the number of connections and events that were not done with at the deadline; the journal has these.
- * Source: spec section 5.3, "shutdown"; design, `shutdown`.
+ * Source: PROTOCOL.md, "Shutdown".
  */
 export async function drain(parts: DrainParts): Promise<number> {
   const { admission, lifecycle, departure, outstanding, clock, options } = parts;

@@ -3,7 +3,7 @@ import type { Clock } from "./ports/clock.ts";
 import type { Report } from "./ports/report.ts";
 import type { RuleChange, RuleStore, RuleWrite } from "./rule-store.ts";
 
-/** Rules that are in force at the same time, over all hubs; one more is refused. Source: spec section 6. */
+/** Rules that are in force at the same time, over all hubs; one more is refused. Source: PROTOCOL.md, "REST API". */
 export const MAX_GROUP_RULES = 100_000;
 
 /** Half of the second within which a rule must have ended: the loop may be late too. */
@@ -55,7 +55,7 @@ interface Waiter {
  *         `reached`: whoever changes a rule asks every node to have reached its revision.
  * Cost:   one tick, twice a second, for all rules, which looks only at those that end in it.
  * Errors: `load`, `put` and `end` reject where the store does.
- * Source: spec section 6, "Semantics".
+ * Source: PROTOCOL.md, "REST API".
  */
 export class GroupRules {
   readonly #parts: GroupRulesParts;

@@ -15,7 +15,7 @@ export const MESSAGE_BYTES = 256;
  *
  * Shape:  first in, first out. Bytes are those of the payloads.
  * Order:  a full inbox still takes what was read before the pause took hold; only reading stops, nothing is dropped.
- * Source: spec section 5.2; design, `limits.maxInboxMessages`, `maxInboxBytes`.
+ * Source: PROTOCOL.md, "Being slowed down".
  */
 export class Inbox {
   /** When a message was last taken out, reading last paused, or the first came. Set by dispatch; milliseconds of the clock. */

@@ -22,7 +22,7 @@ const TLS_RECORD_OVERHEAD_BYTES = 29;
 
 /**
  * What a client's frame takes on its connection: the head, mask included, and TLS records of its own, as clients mostly send
- * them. Source: RFC 6455 section 5.2.
+ * them. Source: RFC 6455, section 5.2.
  */
 function frameBytes(payloadBytes: number, isEncrypted: boolean): number {
   const bytes = payloadBytes + (payloadBytes < 126 ? 6 : payloadBytes < 65_536 ? 8 : 14);

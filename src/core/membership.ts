@@ -16,7 +16,7 @@ export interface MembershipOptions {
  *
  * Order:  a change has taken effect here when the call returns: the next envelope finds it. What other nodes publish arrives
  *         once what was returned has resolved.
- * Source: spec section 6, "Semantics".
+ * Source: PROTOCOL.md, "REST API".
  */
 export class Membership {
   readonly #registry: Registry;

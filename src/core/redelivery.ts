@@ -61,7 +61,7 @@ const FAULT_PAUSE_MS = 1000;
  * Order:  oldest first within an entry, but one that failed comes after those that wait with it. The upstream is chosen at
  *         each try, by the configuration in force then.
  * Cost:   a tick every tenth of a second while anything waits, none else.
- * Source: spec section 5.3, "at least once"; the issue of the journal, "Retries of disconnect".
+ * Source: PROTOCOL.md, "At least once" and "When it is tried again".
  */
 export class Redelivery implements DeadLetters {
   readonly #parts: RedeliveryParts;

@@ -24,7 +24,7 @@ const NOBODY: readonly Connection[] = [];
  * The live connections, by id, and by user and group within their hub.
  *
  * Cost:   adding and removing are O(1) for each membership; nothing is left of a user, group or hub without members.
- * Source: spec section 1: users and groups never cross hubs, hubs compare case-insensitively.
+ * Source: PROTOCOL.md, "Words": users and groups never cross hubs, hubs compare case-insensitively.
  */
 export class Registry {
   readonly #connections = new Map<string, Connection>();

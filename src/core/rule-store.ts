@@ -1,4 +1,4 @@
-/** "This user is in this group until then", also for connections that the user opens later. Source: spec section 6. */
+/** "This user is in this group until then", also for connections that the user opens later. PROTOCOL.md, "`ttl`". */
 export interface GroupRule {
   /** In the form of `hubKey`, but for what an earlier version stored; rules compare hubs by `hubKey`. */
   readonly hub: string;

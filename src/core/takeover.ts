@@ -27,7 +27,7 @@ export interface TakeoverParts {
  * Order:  one node at a time, by the claim. Whoever dies on the way leaves the claim behind, and the lease is over again: another
  *         begins from the start, so an event may be sent twice, with one id.
  * Errors: a failure on the way is reported and ends this try.
- * Source: the issue of many machines, "Crash of a node".
+ * Source: PROTOCOL.md, "A node that crashes".
  */
 export class Takeover {
   readonly #parts: TakeoverParts;

@@ -23,7 +23,7 @@ import { openLocalJournal, randomConnectionId } from "./lone-node.ts";
 import { systemClock } from "./system-clock.ts";
 import type { Core, LogReport, NodeParts, Running, StopStack } from "./wiring.ts";
 
-/** How long a node that has lost NATS is still ready. Source: the issue of many machines, "Faults of NATS". */
+/** How long a node that has lost NATS is still ready. Source: PROTOCOL.md, "Several nodes". */
 const READY_GRACE_MS = 5000;
 
 /** How long the end waits for the copy of the journal. */

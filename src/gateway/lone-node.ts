@@ -6,7 +6,7 @@ import { SqliteJournal } from "../journal/sqlite.ts";
 import { SqliteRuleStore } from "../rules/sqlite.ts";
 import type { LogReport, NodeParts, StopStack } from "./wiring.ts";
 
-/** 16 random bytes: 128 bits, 22 characters of base64url. Source: spec section 1, "connection". */
+/** 16 random bytes: 128 bits, 22 characters of base64url. Source: PROTOCOL.md, "Words". */
 const CONNECTION_ID_BYTES = 16;
 
 /** A new connection's own part of its id. */

@@ -22,7 +22,7 @@ export interface AsrsContext {
  *
  * Shape:  the seed's headers in its order and spelling, for each event its own; then ours. Headers without `?` in the
  *         seed always stand there, empty where there is no value; those with `?` are absent then.
- * Source: the seed, the "HEAD" list of each event; spec section 5 for `connectEventName` and `X-Hubwire-*`.
+ * Source: the seed, the "HEAD" list of each event; for the rest PROTOCOL.md, "Calling the upstream".
  */
 export function formatAsrsHeaders(event: Exclude<UpstreamEvent, MessageEvent>, context: AsrsContext): HeaderLine[] {
   const lines = formatLastingHeaders(event, context);

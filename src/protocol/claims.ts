@@ -1,6 +1,6 @@
 import { percentEncodeForHeader } from "./percent.ts";
 
-/** Longest `X-ASRS-User-Claims` value, in bytes; a token with more is refused with 431. Source: spec section 5. */
+/** Longest `X-ASRS-User-Claims` value, in bytes; a token with more is refused with 431. Source: PROTOCOL.md, "Client endpoint". */
 export const MAX_CLAIMS_BYTES = 8192;
 
 const SEPARATOR = ", ";
@@ -24,7 +24,7 @@ export interface Claim {
  * Shape:  `type: value` pairs joined by `, `, in the token's order; an array of scalars gives one pair an element;
  *         numbers, booleans, null and objects stand as JSON. What would break the list is percent-encoded.
  * Errors: null where it would be over `MAX_CLAIMS_BYTES`. It stops there: an array repeats its claim's name for each element.
- * Source: the seed, `X-ASRS-User-Claims`; spec section 5.
+ * Source: the seed, `X-ASRS-User-Claims`; PROTOCOL.md, "Calling the upstream".
  */
 export function formatClaims(claims: readonly Claim[]): string | null {
   const pairs: string[] = [];

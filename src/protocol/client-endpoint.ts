@@ -19,7 +19,7 @@ export type ClientEndpoint =
  *
  * Shape:  `/ws/client`, `/ws/client/hubs/{hub}`, `/ws/client?hub={hub}` or `?hubs={hub}`, and the same without `/ws`;
  *         a trailing slash is allowed; the path counts before the query. The hub comes back in the form of `hubKey`.
- * Source: spec section 2. `query` is raw and without `?`.
+ * Source: PROTOCOL.md, "Client endpoint". `query` is raw and without `?`.
  */
 export function parseClientEndpoint(path: string, query: string): ClientEndpoint {
   const match = ENDPOINT.exec(path);

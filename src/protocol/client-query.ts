@@ -1,7 +1,7 @@
 import { ownCopy } from "./own-copy.ts";
 import { percentDecode, percentEncodeBytes } from "./percent.ts";
 
-/** What no URL may hold unescaped (RFC 3986 section 2; `[` and `]` are in every form library's queries and stay). */
+/** What no URL may hold unescaped (RFC 3986, section 2; `[` and `]` are in every form library's queries and stay). */
 const NOT_IN_A_URL = /[\u0000-\u0020"#<>\\^`{|}\u007f-\u{10ffff}]/gu;
 
 /** The name under which a client hands its token over in the query. */
@@ -69,7 +69,7 @@ export function queryTokens(query: string): string[] {
  *
  * Shape:  no `?`; every pair whose decoded name is `access_token` is left out; bytes that no URL may hold are `%XX`.
  *         A percent-encoded CR or LF is harmless in a header and stays as it came.
- * Source: the seed, `X-ASRS-Client-Query`; spec section 5. The token never leaves the service.
+ * Source: the seed, `X-ASRS-Client-Query`; PROTOCOL.md, "Calling the upstream". The token never leaves the service.
  */
 export function formatClientQuery(query: string): string {
   if (query === "") return "";

@@ -1,17 +1,17 @@
 /** How a connection ended: what `X-Hubwire-Close-Code` and `-Reason` say of it. */
 export interface CloseCause {
-  /** RFC 6455 section 7.4.1; 1005 and 1006 stand for closes that no frame announced. */
+  /** RFC 6455, section 7.4.1; 1005 and 1006 stand for closes that no frame announced. */
   readonly code: number;
   readonly reason: string;
 }
 
-/** Longest reason of a close, in bytes of UTF-8: what a control frame has besides the code. Source: RFC 6455 section 5.5. */
+/** Longest reason of a close, in bytes of UTF-8: what a control frame has besides the code. Source: RFC 6455, section 5.5. */
 export const MAX_REASON_BYTES = 123;
 
 /**
  * Every way in which hubwire itself ends a connection.
  *
- * Source: spec section 5.3. A client's own close, a lost network and a frame violation are reported as they came.
+ * Source: PROTOCOL.md, "Disconnect". A client's own close, a lost network and a frame violation are reported as they came.
  */
 export const CLOSE = {
   networkLost: { code: 1006, reason: "" },

@@ -23,7 +23,7 @@ export type ConnectReply =
 
 /**
  * The subprotocols that a client offers, from its `Sec-WebSocket-Protocol` as it arrived, one char a byte. Each is decoded for itself,
- * since one may be UTF-8 and the next Latin-1. Source: RFC 6455 section 4.2.1.
+ * since one may be UTF-8 and the next Latin-1. Source: RFC 6455, section 4.2.1.
  */
 export function parseSubprotocols(header: string | null): string[] {
   return splitList(header ?? "").map(decodeHeaderValue);

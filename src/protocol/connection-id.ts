@@ -11,7 +11,7 @@ const OWN_LENGTH = 22;
  * The node that a connection's id names; null for an id that no node of a cluster made.
  *
  * Shape:  node id, then 22 random characters, all of `[A-Za-z0-9_-]`.
- * Source: spec section 1: "in a cluster its prefix names the node".
+ * Source: PROTOCOL.md, "Words".
  */
 export function nodeOf(connectionId: string): string | null {
   if (connectionId.length !== NODE_ID_LENGTH + OWN_LENGTH || !ID.test(connectionId)) return null;

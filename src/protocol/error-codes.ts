@@ -1,7 +1,7 @@
 /**
  * Every error that the service itself answers with over HTTP: its status and what it means.
  *
- * Source: spec sections 2, 3, 5.1 and 6. `docs/error-codes.md` is generated from this table.
+ * Source: PROTOCOL.md, "Client endpoint", "Connect" and "REST API". `docs/error-codes.md` is generated from this table.
  */
 export const ERROR_CODES = {
   bad_request: { status: 400, meaning: "The request is not what a WebSocket handshake or a URL may be." },
@@ -111,7 +111,7 @@ export function refusal(
   return { status: ERROR_CODES[code].status, code, message, target, headers };
 }
 
-/** The JSON body of a refusal: `{"code","message","target"}`. Source: spec section 6. */
+/** The JSON body of a refusal: `{"code","message","target"}`. Source: PROTOCOL.md, "REST API". */
 export function formatRefusal({ code, message, target }: Refusal): string {
   return JSON.stringify({ code, message, target });
 }

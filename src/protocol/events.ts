@@ -64,7 +64,7 @@ export interface DisconnectEvent {
   readonly connectOutcomeUnknown: boolean;
 }
 
-/** Source: PROTOCOL.md, "X-Hubwire-Event-Id". */
+/** Source: PROTOCOL.md, "Calling the upstream". */
 export function connectEventId(connectionId: string): string {
   return `${connectionId}.connect`;
 }

@@ -3,7 +3,7 @@
  *
  * Values have one char a byte, as they arrived or will be sent: `decodeHeaderValue` and `encodeHeaderValue` turn them into Unicode
  * and back.
- * Source: RFC 9110 sections 5 and 7.6.1; docs of the spec, section 5 ("non-ASCII").
+ * Source: RFC 9110, sections 5 and 7.6.1; PROTOCOL.md, "Calling the upstream".
  */
 export type HeaderLine = readonly [name: string, value: string];
 export type HeaderLines = readonly HeaderLine[];
@@ -11,7 +11,7 @@ export type HeaderLines = readonly HeaderLine[];
 const SPACE = 0x20;
 const TAB = 0x09;
 
-/** Headers that concern one hop only and are never passed on. Lower case. Source: RFC 9110 section 7.6.1. */
+/** Headers that concern one hop only and are never passed on. Lower case. Source: RFC 9110, section 7.6.1. */
 export const HOP_BY_HOP_HEADERS: ReadonlySet<string> = new Set([
   "connection",
   "keep-alive",
@@ -27,7 +27,7 @@ export const HOP_BY_HOP_HEADERS: ReadonlySet<string> = new Set([
 /**
  * Takes the white space of HTTP off both ends of a header's value or list element: spaces and tabs, nothing else.
  *
- * `trim` takes U+00A0 and the like too, and would make another name of one that must be refused. Source: RFC 9110 section 5.6.3.
+ * `trim` takes U+00A0 and the like too, and would make another name of one that must be refused. Source: RFC 9110, section 5.6.3.
  */
 export function trimOptionalSpace(value: string): string {
   return trimmed(value, 0, value.length);
@@ -36,7 +36,7 @@ export function trimOptionalSpace(value: string): string {
 /**
  * The elements of a header's list, in their order, without white space around them and without empty ones.
  *
- * Source: RFC 9110 section 5.6.1.
+ * Source: RFC 9110, section 5.6.1.
  */
 export function splitList(value: string): string[] {
   const elements: string[] = [];
@@ -111,7 +111,7 @@ export function encodeHeaderValue(text: string): string {
  * The moment of an answer by the clock of the server that sent it: Unix time in milliseconds; null where it does not say.
  *
  * Why:    a date in that answer is by the same clock, so the difference of the two is right, however wrong this machine's clock is.
- * Source: RFC 9110 section 6.6.1.
+ * Source: RFC 9110, section 6.6.1.
  */
 export function answeredAtMs(headers: HeaderLines): number | null {
   const [date = ""] = headerValues(headers, "date");

@@ -6,10 +6,10 @@ export const DEFAULT_HUB = "_default";
 const HUB_NAME = /^(?:_default|[A-Za-z][A-Za-z0-9_.,[\]]{0,127})$/i;
 const CONTROL_CHARACTER = /[\u0000-\u001f\u007f-\u009f]/;
 
-/** Longest user id and group name, in bytes of UTF-8. Source: spec section 1. */
+/** Longest user id and group name, in bytes of UTF-8. Source: PROTOCOL.md, "Words". */
 export const MAX_NAME_BYTES = 512;
 
-/** Whether a text is a hub's name. Source: spec section 1, "hub". */
+/** Whether a text is a hub's name. Source: PROTOCOL.md, "Words". */
 export function isHubName(text: string): boolean {
   return text === DEFAULT_HUB || HUB_NAME.test(text);
 }
@@ -42,7 +42,7 @@ export const NAME_RULE = "1 to 512 bytes of UTF-8, no control character, no spac
  * Shape:  1 to 512 bytes of UTF-8, no control character, no space at either end: a header parser would trim it, and
  *         ` admin` would become `admin`. Not `.` or `..`: HTTP clients take such a part out of a path, and what was
  *         meant for the user `..` would go to the whole hub (decision 0008).
- * Source: spec section 1, "user", "group".
+ * Source: PROTOCOL.md, "Words".
  */
 export function isName(text: string): boolean {
   if (text.length === 0 || text.length > MAX_NAME_BYTES || text === "." || text === "..") return false;

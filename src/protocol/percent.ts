@@ -16,7 +16,7 @@ const ESCAPES: readonly string[] = Array.from(
  *
  * Shape:  `,`, `%`, a colon before a space, control characters and non-ASCII become `%XX` of their UTF-8 bytes; so do
  *         spaces at either end, which header parsers would trim away. Everything else stays.
- * Source: spec section 5, `X-ASRS-User-Claims` and `X-Hubwire-Close-Reason`.
+ * Source: PROTOCOL.md, "Calling the upstream", `X-ASRS-User-Claims` and `X-Hubwire-Close-Reason`.
  */
 export function percentEncodeForHeader(text: string): string {
   let [start, end] = [0, text.length];

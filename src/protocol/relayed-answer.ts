@@ -3,7 +3,7 @@ import { type HeaderLines, HOP_BY_HOP_HEADERS, headerValues } from "./headers.ts
 /** Headers that speak to the service, or about a hop's framing, and never reach the client. Lower case. */
 const WITHHELD_PREFIXES = ["x-asrs-", "x-hubwire-", "sec-websocket-"];
 
-/** Headers that are true of a body's bytes, and of no other bytes. Lower case. Source: RFC 9110 sections 8.4 and 14.4; RFC 9530. */
+/** Headers that are true of a body's bytes, and of no other bytes. Lower case. Source: RFC 9110, sections 8.4 and 14.4; RFC 9530. */
 const BODY_HEADERS: ReadonlySet<string> = new Set([
   "content-digest",
   "content-encoding",
@@ -22,7 +22,7 @@ export function headersWithoutBody(headers: HeaderLines): HeaderLines {
  *
  * Shape:  all end-to-end lines in their order. Left out: hop-by-hop headers and those that `Connection` names,
  *         `Content-Length` (it is set anew), `X-ASRS-*`, `X-Hubwire-*`, `Upgrade`, `Sec-WebSocket-*`.
- * Source: the seed, "Response Status Codes"; RFC 9110 section 7.6.1.
+ * Source: the seed, "Response Status Codes"; RFC 9110, section 7.6.1.
  */
 export function relayedHeaders(headers: HeaderLines): HeaderLines {
   const named = new Set(

@@ -15,7 +15,7 @@ export interface Reply {
  * Makes the WebSocket message that an upstream's answer becomes: a string for a text frame, bytes for a binary one.
  *
  * Shape:  null for an empty body. Binary where the type is `application/octet-stream` or the bytes are not UTF-8.
- * Source: spec section 5.2. Types compare without case and parameters.
+ * Source: PROTOCOL.md, "Message". Types compare without case and parameters.
  */
 export function replyFrame(reply: Reply): string | Uint8Array | null {
   const { contentType } = reply;

@@ -30,7 +30,7 @@ const MAX_PARTS = 8;
  *
  * Shape:  null for a path of another kind, and for one of more parts than any operation has. One trailing slash is the same path,
  *         a second one an empty part; `_default` equals no hub.
- * Source: spec section 6. `query` is raw and without `?`.
+ * Source: PROTOCOL.md, "REST API". `query` is raw and without `?`.
  */
 export function parseRestPath(path: string, query: string): RestPath | null {
   const found = FORMS.find(({ prefix }) => isUnder(path, prefix));

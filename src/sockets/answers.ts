@@ -14,7 +14,7 @@ export function refusalResponse(refused: Refusal): Response {
  * Turns an upstream's 4xx answer into the client's. `headers` are already those that may be passed on, their values one char a
  * byte, which is how Bun writes them. `body` is null where it is left out.
  *
- * Shape:  repeated lines stay separate for Set-Cookie and are joined by `, ` otherwise, as RFC 9110 section 5.3 allows.
+ * Shape:  repeated lines stay separate for Set-Cookie and are joined by `, ` otherwise, as RFC 9110, section 5.3 allows.
  */
 export function relayedResponse(status: number, headers: HeaderLines, body: Uint8Array | null): Response {
   const lines = (body === null ? headersWithoutBody(headers) : headers).map(([name, value]): [string, string] => [

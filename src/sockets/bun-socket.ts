@@ -7,7 +7,7 @@ import type { FrameSink, TurnWrites } from "./turn-writes.ts";
 /** A ping needs a payload: without one Bun's return value cannot tell success from a drop. */
 const PING_PAYLOAD = "hubwire";
 
-/** How long a close frame may wait behind what the client does not read. Source: spec section 6, "close". */
+/** How long a close frame may wait behind what the client does not read. Source: PROTOCOL.md, "Closing". */
 const CLOSE_TIMEOUT_MS = 2000;
 
 /** So much of its bound may an outbox be past it by what was kept back. Bun has room for more (`backpressureLimit`). */

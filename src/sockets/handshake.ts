@@ -1,7 +1,7 @@
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import { splitList } from "../protocol/headers.ts";
 
-/** 16 bytes in base64: what a `Sec-WebSocket-Key` is. Source: RFC 6455 section 4.1. */
+/** 16 bytes in base64: what a `Sec-WebSocket-Key` is. Source: RFC 6455, section 4.1. */
 const WEBSOCKET_KEY = /^[A-Za-z0-9+/]{22}==$/;
 
 /** Bounds of each header of a handshake that is a list; a client needs a handful of elements. */
@@ -9,7 +9,7 @@ const MAX_LIST_ELEMENTS = 64;
 const MAX_LIST_BYTES = 8192;
 const LISTS = ["Connection", "Upgrade", "Sec-WebSocket-Protocol", "X-Forwarded-For"] as const;
 
-/** Bytes that no value may hold; Bun refuses all of them but DEL. Source: RFC 9110 section 5.5. */
+/** Bytes that no value may hold; Bun refuses all of them but DEL. Source: RFC 9110, section 5.5. */
 const CONTROL = /[\0-\x08\x0a-\x1f\x7f]/;
 
 const EXPECTED = { Connection: "Upgrade", Upgrade: "websocket", "Sec-WebSocket-Version": "13" };
@@ -21,7 +21,7 @@ const EXPECTED = { Connection: "Upgrade", Upgrade: "websocket", "Sec-WebSocket-V
  * body (whose bytes it would then read as frames), and one without `Connection: upgrade`.
  * Errors: 400 for a header whose list is too long; 426 where the request is no upgrade of version 13; 400 where it is one, but
  *         broken.
- * Source: RFC 6455 section 4.2.1; spec section 2.
+ * Source: RFC 6455, section 4.2.1; PROTOCOL.md, "Client endpoint".
  */
 export function checkHandshake(method: string, headers: Headers): Refusal | null {
   for (const name of LISTS) {

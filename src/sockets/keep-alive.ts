@@ -25,11 +25,11 @@ export function keepAliveOf(keepAliveMs: number): KeepAlive {
 /**
  * Says in a response how long the connection is kept, unless it is closed behind it.
  *
- * Why: a caller that knows it does not call over a connection that is being closed; such a call would be lost (RFC 9112 section 9.3.1).
+ * Why: a caller that knows it does not call over a connection that is being closed; such a call would be lost (RFC 9112, section 9.3.1).
  */
 export function announceKeepAlive(request: Request, response: Response, { promise }: Pick<KeepAlive, "promise">): void {
   if (response.headers.has("Connection") || isClosing(request.headers.get("connection"))) return;
-  // RFC 9110 section 7.6.1: `Connection` names the fields that are for this connection alone.
+  // RFC 9110, section 7.6.1: `Connection` names the fields that are for this connection alone.
   response.headers.set("Connection", "keep-alive");
   response.headers.set("Keep-Alive", promise);
 }

@@ -13,7 +13,7 @@ const MAX_HOST_BYTES = 260;
  * Whether a request has at most one `Host`; `line` is its value, several lines joined by `, `, or null where there is none.
  *
  * Why:    Bun takes the first of two for the URL, and a proxy may have taken the second for its own rules.
- * Source: RFC 9112 section 3.2: a request with two is refused with 400.
+ * Source: RFC 9112, section 3.2: a request with two is refused with 400.
  */
 export function isOneHost(line: string | null): boolean {
   return line === null || (line.length <= MAX_HOST_BYTES && !line.includes(","));

@@ -64,7 +64,7 @@ export interface TlsFront {
  *
  * Why: Bun.serve checks client certificates but does not show them. Nothing is parsed or added on the way, so a client
  * cannot forge what the inner listener learns.
- * Source: the seed, `X-ASRS-Client-Cert-Thumbprint`; spec section 3.3; design, "Client certificates".
+ * Source: the seed, `X-ASRS-Client-Cert-Thumbprint`; PROTOCOL.md, "Authentication of the client".
  */
 export function startTlsFront(options: TlsFrontOptions, report: Report): TlsFront {
   const peers = new Map<number, Peer>();

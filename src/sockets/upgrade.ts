@@ -52,7 +52,7 @@ type Checked<Value> = { readonly value: Value } | { readonly refusal: Refusal };
 /**
  * Takes a WebSocket handshake from its URL to 101 or a refusal.
  *
- * Order:  upgrade 426 → `Origin` 403 → limits 503, 429 → token 401 → upstream. Source: spec section 2.
+ * Order:  upgrade 426 → `Origin` 403 → limits 503, 429 → token 401 → upstream. Source: PROTOCOL.md, "Client endpoint".
  */
 export class Upgrade {
   readonly #options: UpgradeOptions;

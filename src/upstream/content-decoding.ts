@@ -16,7 +16,7 @@ const COPIES = 2;
 
 const DEFLATE_METHOD = 8;
 
-/** The decoder of each content coding, chosen by the body where it must be. Source: RFC 9110 section 8.4.1; RFC 7932. */
+/** The decoder of each content coding, chosen by the body where it must be. Source: RFC 9110, section 8.4.1; RFC 7932. */
 const DECODERS: Readonly<Record<string, (body: Uint8Array) => Transform>> = {
   gzip: () => createGunzip({ chunkSize: PIECE_BYTES }),
   "x-gzip": () => createGunzip({ chunkSize: PIECE_BYTES }),

@@ -19,7 +19,7 @@ const SEVERAL: readonly string[] = ["", ""];
  * The headers that decide over framing and connection, the type of the content, and the event that is answered.
  *
  * Cost: most headers are none of these, which their length alone tells; those that nearly all answers have make no string.
- * Source: RFC 9112 sections 6 and 9; RFC 9110 section 8; PROTOCOL.md for the event's id.
+ * Source: RFC 9112, sections 6 and 9; RFC 9110, section 8; PROTOCOL.md for the event's id.
  */
 export class ControlHeaders {
   /** The body's length; -1 where what is said is none, or twice and not the same; null where nothing is said. */

@@ -10,7 +10,7 @@ const DIGIT_0 = 0x30;
 /** So many digits always make a safe integer. */
 const MAX_DIGITS = 15;
 
-/** Which bytes may stand in a header's name. Source: RFC 9110 section 5.6.2. */
+/** Which bytes may stand in a header's name. Source: RFC 9110, section 5.6.2. */
 const IS_TOKEN = Uint8Array.from({ length: 256 }, (_empty, code) =>
   /[!#$%&'*+\-.^_`|~0-9A-Za-z]/.test(String.fromCharCode(code)) ? 1 : 0,
 );
@@ -22,7 +22,7 @@ export function endOfName(bytes: Uint8Array, at: number, end: number): number {
   return i > at && i < end && bytes[i] === COLON ? i : -1;
 }
 
-/** The first byte from `at` on that cannot stand in a value, or `end`. Source: RFC 9110 section 5.5. */
+/** The first byte from `at` on that cannot stand in a value, or `end`. Source: RFC 9110, section 5.5. */
 export function endOfValue(bytes: Uint8Array, at: number, end: number): number {
   let i = at;
   while (i < end) {

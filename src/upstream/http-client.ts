@@ -49,7 +49,7 @@ export interface HttpClientOptions {
  * Errors: what the network does is an outcome, told to the exchange's owner.
  * Order:  the socket used last is used next, so that the surplus of a burst grows old and is closed. Answers are told and requests
  *         written at the end of the turn of the event loop that brought them.
- * Source: RFC 9112 section 9; docs/decisions/0001.
+ * Source: RFC 9112, section 9; docs/decisions/0001.
  */
 export class HttpClient implements HttpSocketPool, IdleSockets, DecodingRoom {
   readonly hold: (byteCount: number) => void;
@@ -257,7 +257,7 @@ function tlsOptions(origin: Origin, files: TlsFiles): TLSOptions | null {
   return {
     rejectUnauthorized: true,
     // What is connected to is an address; the certificate must be for the name. An address is checked against itself.
-    // The dot at the end of a name in full belongs to DNS, and to no certificate. Source: RFC 6066 section 3.
+    // The dot at the end of a name in full belongs to DNS, and to no certificate. Source: RFC 6066, section 3.
     ...(isIP(origin.hostname) === 0 ? { serverName: origin.hostname.replace(/\.$/, "") } : {}),
     ...(files.ca === null ? {} : { ca: files.ca }),
     ...(files.cert === null ? {} : { cert: files.cert }),

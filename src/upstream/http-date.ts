@@ -1,7 +1,7 @@
 /**
  * The time of day as HTTP writes it (IMF-fixdate), formed once a second.
  *
- * Source: RFC 9110 section 5.6.7.
+ * Source: RFC 9110, section 5.6.7.
  */
 export class HttpDate {
   #second = Number.NaN;

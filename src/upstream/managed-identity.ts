@@ -18,7 +18,7 @@ export interface IdentityEndpoint {
  *
  * Shape:  `IDENTITY_ENDPOINT` with `IDENTITY_HEADER` (App Service, Functions, Container Apps), else the machine's
  *         metadata address.
- * Source: spec section 5.4.
+ * Source: PROTOCOL.md, "Calling the upstream".
  */
 export function findIdentityEndpoint(
   resource: string,

@@ -31,7 +31,7 @@ export function isFitForSecrets(url: string): boolean {
  * Gets tokens by OAuth2 client credentials.
  *
  * Shape:  the client proves itself by HTTP Basic, which every token server must know.
- * Source: RFC 6749 sections 2.3.1 and 4.4; spec section 5.4.
+ * Source: RFC 6749, sections 2.3.1 and 4.4; PROTOCOL.md, "Calling the upstream".
  */
 export function createOAuth2Source(settings: OAuth2Settings, endpoint: TokenEndpoint): TokenSource {
   const server = { issuer: new URL(settings.tokenUrl).origin, token_endpoint: settings.tokenUrl };

@@ -19,7 +19,7 @@ export interface HttpRequest {
  * Shape:  `opening` holds the header lines that every request of an origin begins with, `Host` first, each with its
  *         CRLF. A POST always has a `Content-Length`. Values have one char a byte.
  * Errors: throws where a value would end its line or is not of bytes; whoever made it should have refused it (a bug of ours).
- * Source: RFC 9112 sections 3 and 6.2; spec section 5.
+ * Source: RFC 9112, sections 3 and 6.2; PROTOCOL.md, "Calling the upstream".
  */
 export function formatRequest(request: HttpRequest, opening: string): Buffer {
   const { method, body } = request;
@@ -122,7 +122,7 @@ function formatLines(headers: HeaderLines): string {
 /**
  * Forms the lines that every request to an origin begins with.
  *
- * Shape:  with `isLast` the server is told that no other request follows on the connection (RFC 9112 section 9.6), so that a
+ * Shape:  with `isLast` the server is told that no other request follows on the connection (RFC 9112, section 9.6), so that a
  *         worker that serves one connection at a time is free at once.
  */
 export function formatOpening(host: string, userAgent: string, { isLast = false } = {}): string {

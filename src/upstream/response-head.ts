@@ -19,7 +19,7 @@ export interface HeadFault {
   readonly fault: string;
 }
 
-/** Reads the status of a status line, from `at` to `end` without its CRLF. Null where it is none. Source: RFC 9112 section 4. */
+/** Reads the status of a status line, from `at` to `end` without its CRLF. Null where it is none. Source: RFC 9112, section 4. */
 export function parseStatus(bytes: Uint8Array, at: number, end: number): number | null {
   for (let i = 0; i < STATUS_LINE_START.length; i++) {
     if (bytes[at + i] !== STATUS_LINE_START.charCodeAt(i)) return null;
@@ -49,7 +49,7 @@ function digitAt(bytes: Uint8Array, at: number): number {
  *         a transfer coding, any transfer coding but `chunked`.
  * Cost:   every byte is judged at once, in one pass that makes no strings; the list of headers is made when somebody asks, and
  *         keeps `bytes` alive until then.
- * Source: RFC 9112 sections 4, 5, 6.3, 9.3.
+ * Source: RFC 9112, sections 4, 5, 6.3, 9.3.
  */
 export function parseResponseHead(
   bytes: Uint8Array,

@@ -39,7 +39,7 @@ export interface ParsedFault {
  *                └──────────────────────────────────┘
  *
  * Order:  bytes are judged strictly one after the other, so how they were cut never changes the result.
- * Source: RFC 9112 sections 4 to 7. Lines end with CRLF only.
+ * Source: RFC 9112, sections 4 to 7. Lines end with CRLF only.
  */
 export class ResponseParser {
   #maxBodyBytes: number;

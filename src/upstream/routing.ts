@@ -21,7 +21,7 @@ export function normalisePatterns(patterns: EventPatterns): EventPatterns {
  * Whether an entry takes an event.
  *
  * Shape:  `patterns` come from `normalisePatterns`: hub names compare case-insensitively.
- * Source: spec section 4; the connect event's name is `connect`, whatever `X-ASRS-Event` says of it.
+ * Source: PROTOCOL.md, "Choosing the upstream"; the connect event's name is `connect`, whatever `X-ASRS-Event` says of it.
  */
 export function matchesEvent(patterns: EventPatterns, hub: string, event: EventName): boolean {
   return (

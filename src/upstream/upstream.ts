@@ -55,7 +55,7 @@ export interface RunningUpstream extends Upstream {
  *
  * Errors: throws where an entry cannot work (a TLS file, a token URL, a host that is not allowed), in words for whoever wrote
  *         the configuration.
- * Source: spec sections 4 and 5; docs/decisions/0010-upstream-addresses.md.
+ * Source: PROTOCOL.md, "Choosing the upstream"; decision 0010.
  */
 export function createUpstream(options: UpstreamOptions): RunningUpstream {
   const deadlines = new Deadlines(options.clock);

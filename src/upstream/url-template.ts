@@ -32,7 +32,7 @@ export interface UrlTemplate {
  *
  * Errors: throws where the text is no http or https URL, or holds user info or a parameter before its path; the
  *         configuration has been checked by then, so such a throw is a bug of ours.
- * Source: spec section 4.
+ * Source: PROTOCOL.md, "Choosing the upstream".
  */
 export function parseUrlTemplate(text: string): UrlTemplate {
   const match = PARTS.exec(text);
@@ -59,7 +59,7 @@ export function parseOrigin(url: string): Origin | null {
  * Fills a template for an event.
  *
  * Shape:  path and query as they stand in a request line; each value is escaped by `encodeURIComponent`.
- * Source: spec section 4; the seed's "Url Parameters": the connect event is `connect` here.
+ * Source: PROTOCOL.md, "Choosing the upstream"; the seed's "Url Parameters": the connect event is `connect` here.
  */
 export function fillUrlTemplate(template: UrlTemplate, hub: string, event: EventName): string {
   const { pieces } = template;

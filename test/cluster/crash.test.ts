@@ -8,7 +8,7 @@ import { RawWebSocket } from "../support/raw-websocket.ts";
 
 /**
  * kill -9 of a node: the others send its disconnects, and none is lost.
- * Source: the issue of many machines, "Crash of a node".
+ * Source: PROTOCOL.md, "A node that crashes".
  */
 setDefaultTimeout(180_000);
 

@@ -8,7 +8,7 @@ import { RawWebSocket } from "../support/raw-websocket.ts";
 
 /**
  * A node whose cable to NATS is cut, and healed, while its clients and the backend still reach it.
- * Source: the issue of many machines, "Crash of a node" and "Proof".
+ * Source: PROTOCOL.md, "A node that is cut off".
  */
 setDefaultTimeout(180_000);
 

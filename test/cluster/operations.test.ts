@@ -6,7 +6,7 @@ import { audienceOf, RestClient, restToken } from "../support/rest-client.ts";
 
 /**
  * Every operation of the REST API from every node to every node, the answer being all that the caller waits for.
- * Source: the issue of many machines, "Proof"; spec section 6.
+ * Source: PROTOCOL.md, "REST API" and "Several nodes".
  */
 setDefaultTimeout(60_000);
 

@@ -7,7 +7,7 @@ import { RawWebSocket } from "../support/raw-websocket.ts";
 
 /**
  * NATS goes away and comes back: clients do not notice, callers are told, and nothing is lost.
- * Source: the issue of many machines, "Faults of NATS".
+ * Source: PROTOCOL.md, "Several nodes".
  */
 setDefaultTimeout(180_000);
 

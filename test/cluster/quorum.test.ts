@@ -9,7 +9,7 @@ import { RawWebSocket } from "../support/raw-websocket.ts";
 
 /**
  * Three NATS servers, of which one or two go away: what is stored is stored three times.
- * Source: the issue of many machines, "State that must outlive a node" and "Faults of NATS".
+ * Source: PROTOCOL.md, "Health".
  */
 setDefaultTimeout(400_000);
 

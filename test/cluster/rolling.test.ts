@@ -9,7 +9,7 @@ import { RestClient } from "../support/rest-client.ts";
 
 /**
  * All nodes are restarted one after the other under traffic: no call of the REST API fails, no disconnect is lost or doubled.
- * Source: the issue of many machines, "Proof": clients leave a node whose health is 503.
+ * Source: PROTOCOL.md, "Health": clients leave a node whose health is 503.
  */
 setDefaultTimeout(240_000);
 

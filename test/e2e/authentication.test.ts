@@ -5,7 +5,7 @@ import type { ClientOptions, RawAnswer } from "../support/raw-websocket.ts";
 import { jsonError, Stack } from "../support/stack.ts";
 import { secondsFromNow, signRsaToken, signToken } from "../support/tokens.ts";
 
-/** Section 3 of the spec, rules 1 and 2: anonymous clients and tokens. Claims: claims.test.ts, rule 3: certificates.test.ts. */
+/** PROTOCOL.md, "Authentication of the client": anonymous clients and tokens. Certificates: certificates.test.ts. */
 setDefaultTimeout(60_000);
 
 let stack: Stack;

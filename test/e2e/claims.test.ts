@@ -4,7 +4,7 @@ import type { RecordedRequest } from "../support/raw-backend.ts";
 import { jsonError, Stack } from "../support/stack.ts";
 import { secondsFromNow, signToken } from "../support/tokens.ts";
 
-/** What a token and a query become in the seed's headers. Spec, sections 3 and 5. */
+/** What a token and a query become in the headers of an event. Source: PROTOCOL.md, "Calling the upstream". */
 setDefaultTimeout(60_000);
 
 let stack: Stack;

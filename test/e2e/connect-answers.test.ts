@@ -2,7 +2,7 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { acceptAs } from "../support/raw-backend.ts";
 import { jsonError, Stack } from "../support/stack.ts";
 
-/** What the connect event's answer carries to the client: refusals, groups, the first message. Spec, section 5.1. */
+/** What the answer to connect brings the client: refusals, groups, the first message. Source: PROTOCOL.md, "Connect". */
 setDefaultTimeout(60_000);
 
 describe("a 4xx is passed through", () => {

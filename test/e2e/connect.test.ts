@@ -6,7 +6,7 @@ import { acceptAs, never, type RecordedRequest, type Script, unusedPort } from "
 import { connectionIdOf, jsonError, ofConnection, Stack } from "../support/stack.ts";
 import { secondsFromNow, signToken } from "../support/tokens.ts";
 
-/** The rows of the table in section 5.1 of the spec, and whether a disconnect follows. */
+/** The outcomes of PROTOCOL.md, "Connect", and whether a disconnect follows. */
 setDefaultTimeout(60_000);
 
 const OFFER = "Sec-WebSocket-Protocol: chat.v2, chat.v1";

@@ -3,7 +3,7 @@ import { OPCODE, type OutgoingFrame } from "../support/frame-codec.ts";
 import type { RecordedRequest } from "../support/raw-backend.ts";
 import { ofConnection, Stack } from "../support/stack.ts";
 
-/** Each way of the table in section 5.3 of the spec, but for shutdown (shutdown.test.ts). */
+/** Each cause of PROTOCOL.md, "The end", but for shutdown (shutdown.test.ts). */
 setDefaultTimeout(60_000);
 
 /** Expects one disconnect of the connection, and nothing of it behind. */

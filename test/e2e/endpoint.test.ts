@@ -6,7 +6,7 @@ import type { ClientOptions } from "../support/raw-websocket.ts";
 import { jsonError, Stack } from "../support/stack.ts";
 import { secondsFromNow, signToken } from "../support/tokens.ts";
 
-/** Section 2 of the spec: the client endpoint's URLs and the order of its checks. */
+/** PROTOCOL.md, "Client endpoint": the client endpoint's URLs and the order of its checks. */
 setDefaultTimeout(60_000);
 
 const longest = `h${"x".repeat(127)}`;

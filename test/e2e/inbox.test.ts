@@ -4,7 +4,7 @@ import { closePayload, OPCODE } from "../support/frame-codec.ts";
 import type { Script } from "../support/raw-backend.ts";
 import { ofConnection, Stack } from "../support/stack.ts";
 
-/** The inbox's bound and what happens to queued messages after a close. Section 5.2 of the spec. */
+/** The inbox's bound and what happens to queued messages after a close. Source: PROTOCOL.md, "Message". */
 setDefaultTimeout(60_000);
 
 const numbered = (count: number, size = 0): string[] =>

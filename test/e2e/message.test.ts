@@ -4,7 +4,7 @@ import { OPCODE } from "../support/frame-codec.ts";
 import { acceptAs, RawBackend, type Script, unusedPort } from "../support/raw-backend.ts";
 import { ofConnection, Stack } from "../support/stack.ts";
 
-/** The message rules of section 5.2 of the spec, but for the inbox's bound and the drain (inbox.test.ts). */
+/** PROTOCOL.md, "Message", but for the inbox's bound and the drain (inbox.test.ts). */
 setDefaultTimeout(60_000);
 
 const bodies = (stack: Stack): string[] =>

@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, te
 import { type Action, publishedPaths, target } from "../support/rest-operations.ts";
 import { expectDone, expectError, got, type Member, RestStage } from "../support/rest-stage.ts";
 
-/** Section 6 of the spec, the order of checks as far as the query: 404, 405, 401, 400. Bodies: rest-bodies.test.ts. */
+/** PROTOCOL.md, "REST API", the order of checks as far as the query: 404, 405, 401, 400. Bodies: rest-bodies.test.ts. */
 setDefaultTimeout(60_000);
 
 let stage: RestStage;

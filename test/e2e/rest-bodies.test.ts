@@ -5,12 +5,12 @@ import { audienceOf } from "../support/rest-client.ts";
 import { expectDone, expectError, got, type Member, RestStage } from "../support/rest-stage.ts";
 import { secondsFromNow, signToken } from "../support/tokens.ts";
 
-/** Section 6 of the spec, the checks of a send's body: type 415, size 413, stall 408, text that is no UTF-8 400. */
+/** PROTOCOL.md, "REST API", the checks of a send's body: type 415, size 413, stall 408, text that is no UTF-8 400. */
 setDefaultTimeout(90_000);
 
 /** The default of `maxMessageBytes`. */
 const MAX_BYTES = 1_048_576;
-/** How long a body may stall is not in the spec; a caller of that time gave up after 100 s. */
+/** How long a body may stall. The 2020 service did not say; its callers gave up after 100 s. */
 const STALL_DEADLINE_MS = 60_000;
 
 let stage: RestStage;

@@ -3,7 +3,7 @@ import { publishedPaths, target } from "../support/rest-operations.ts";
 import { expectDone, type Member, RestStage } from "../support/rest-stage.ts";
 import { ofConnection } from "../support/stack.ts";
 
-/** Section 6 of the spec, "close connection", with what 5.3 says of its disconnect event. */
+/** PROTOCOL.md, "Closing", and the disconnect event that follows. */
 setDefaultTimeout(60_000);
 
 /** The socket is cut after this long at the latest; the disconnect event does not wait for it. */

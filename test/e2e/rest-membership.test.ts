@@ -3,7 +3,7 @@ import { type Action, publishedPaths } from "../support/rest-operations.ts";
 import { expectDone, expectError, got, type Member, RestStage } from "../support/rest-stage.ts";
 import { ofConnection } from "../support/stack.ts";
 
-/** Section 6 of the spec: who is in which group, and who exists. Rules with a ttl: rest-ttl.test.ts. */
+/** PROTOCOL.md, "REST API": who is in which group, and who exists. Rules with a ttl: rest-ttl.test.ts. */
 setDefaultTimeout(60_000);
 
 let stage: RestStage;

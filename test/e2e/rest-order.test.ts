@@ -3,7 +3,7 @@ import type { RestClient } from "../support/rest-client.ts";
 import { target } from "../support/rest-operations.ts";
 import { expectDone, type Member, RestStage } from "../support/rest-stage.ts";
 
-/** Section 6 of the spec: "Messages from one caller to one connection keep their order". */
+/** PROTOCOL.md, "REST API": messages of one caller reach a connection in their order. */
 setDefaultTimeout(60_000);
 
 const MESSAGE_COUNT = 500;

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { type Action, type Names, publishedPaths } from "../support/rest-operations.ts";
 import { expectDone, got, type Member, RestStage } from "../support/rest-stage.ts";
 
-/** Section 6 of the spec: every send under every published path, text and binary. Names: rest-names.test.ts. */
+/** PROTOCOL.md, "REST API": every send under every published path, text and binary. Names: rest-names.test.ts. */
 setDefaultTimeout(60_000);
 
 let stage: RestStage;

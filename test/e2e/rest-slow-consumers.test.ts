@@ -8,7 +8,7 @@ import { expectDone, expectError, type Member, RestStage } from "../support/rest
 import { jsonError, ofConnection } from "../support/stack.ts";
 
 /**
- * Clients that do not read what they are sent: 5.3 of the spec says how they end, the configuration's `maxOutboxBytes`
+ * Clients that do not read what they are sent: PROTOCOL.md, "The end" says how they end, the configuration's `maxOutboxBytes`
  * and `maxBufferedBytes` say when. The kernel takes a few megabytes before anything waits in the gateway.
  */
 setDefaultTimeout(90_000);

@@ -6,7 +6,7 @@ import { expectDone, expectError, got, type Member, RestStage } from "../support
 import { jsonError } from "../support/stack.ts";
 import { secondsFromNow } from "../support/tokens.ts";
 
-/** Section 6 of the spec, "Authenticated by a JWT like the client's", with the audience rule of 3.2. */
+/** PROTOCOL.md, "REST API": a token like a client's, whose `aud` is the URL that is called. */
 setDefaultTimeout(60_000);
 
 let stage: RestStage;

@@ -10,7 +10,7 @@ import { publishedPaths, target } from "../support/rest-operations.ts";
 import { expectDone, expectError, got, RestStage } from "../support/rest-stage.ts";
 import { ofConnection } from "../support/stack.ts";
 
-/** Section 6 of the spec: rules, that is a user's membership with a `ttl`. Each test has a user of its own. */
+/** PROTOCOL.md, "REST API": group rules, that is a user's membership with a `ttl`. Each test has a user of its own. */
 setDefaultTimeout(60_000);
 
 let stage: RestStage;

@@ -4,7 +4,7 @@ import { encodeFrame, OPCODE } from "../support/frame-codec.ts";
 import type { RawWebSocket } from "../support/raw-websocket.ts";
 import { ofConnection, Stack } from "../support/stack.ts";
 
-/** What clients can do without a token: send and not read, send slowly, send control frames. PROTOCOL.md, "Limits". */
+/** What clients can do without a token: send and not read, send slowly, send control frames. Source: PROTOCOL.md, "Pings". */
 setDefaultTimeout(90_000);
 
 const MESSAGE = Buffer.alloc(65_536);

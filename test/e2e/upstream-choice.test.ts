@@ -5,7 +5,7 @@ import { RawBackend } from "../support/raw-backend.ts";
 import { RawWebSocket } from "../support/raw-websocket.ts";
 import { Stack } from "../support/stack.ts";
 
-/** Section 4 of the spec (which entry, which URL) and what section 5 adds to every request. */
+/** PROTOCOL.md, "Choosing the upstream" and "Calling the upstream". */
 setDefaultTimeout(60_000);
 
 /** One whole life in a hub; the paths that the backend saw. */

@@ -12,7 +12,7 @@ import { LedgerBackend, orderly } from "./support/ledger-backend.ts";
 
 /**
  * kill -9 of the gateway under connecting, chatting and leaving clients: every connect that the backend answered with 2xx
- * has its disconnect. Source: the issue of the journal, "Proof"; spec section 5.3.
+ * has its disconnect. Source: PROTOCOL.md, "After a crash".
  *
  * `HUBWIRE_CRASH_SEED` repeats a run's choices; what the machine does in between is its own.
  */

@@ -10,7 +10,7 @@ import { canMount, SmallDisk } from "../support/small-disk.ts";
 import { jsonError, ofConnection, Stack, TEMPLATE_PATH } from "../support/stack.ts";
 
 /**
- * A disk that is full, for real. Source: the issue of the journal, point 1: new connects 503, live ones go on, health 503.
+ * A disk that is full, for real. Source: PROTOCOL.md, "Client endpoint": new connects 503, live ones go on, health 503.
  */
 setDefaultTimeout(60_000);
 

@@ -11,7 +11,7 @@ import { RawWebSocket } from "../support/raw-websocket.ts";
 import { IS_LONG, recordFigure } from "./support/form.ts";
 import { LedgerBackend, orderly } from "./support/ledger-backend.ts";
 
-/** What the journal promises beyond crashes. Source: the issue of the journal, point 1. */
+/** What the journal promises beyond crashes. Source: ARCHITECTURE.md, "The journal". */
 setDefaultTimeout(5 * 60_000);
 
 const CLIENTS = 100;

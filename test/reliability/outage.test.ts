@@ -10,7 +10,7 @@ import { type Call, LedgerBackend, orderly, type Reply } from "./support/ledger-
 
 /**
  * Outages of the backend: no disconnect is lost, the gateway's memory stays bounded, another upstream's traffic does not
- * wait, and soon after the return everything is delivered. Source: the issue of the journal, points 2, 3 and "Proof".
+ * wait, and soon after the return everything is delivered. Source: PROTOCOL.md, "When it is tried again".
  */
 setDefaultTimeout(10 * 60_000);
 

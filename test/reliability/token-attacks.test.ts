@@ -22,7 +22,8 @@ import {
  * Every token of the lists in attacks/token-attacks.ts is refused at every door, with the code that says why. Behind each
  * the service still serves, the backend was asked nothing, and no client was sent anything.
  *
- * Source: spec sections 3.2 and 6. Anonymous clients are let in here, so that a token that is overlooked would show.
+ * Source: PROTOCOL.md, "Authentication of the client" and "REST API".
+ * Anonymous clients are let in here, so that a token that is overlooked would show.
  */
 setDefaultTimeout(60_000);
 

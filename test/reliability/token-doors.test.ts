@@ -10,7 +10,7 @@ import { claimsFor } from "./attacks/token-attacks.ts";
 
 /**
  * Attacks that hang on the door, not on the token: where it is shown, how often, how long it is, at which gateway, and
- * what a client may pretend to be. Source: spec sections 3.2, 5 and 6.
+ * what a client may pretend to be. Source: PROTOCOL.md, "Authentication of the client", "Calling the upstream" and "REST API".
  */
 setDefaultTimeout(60_000);
 

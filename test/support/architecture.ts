@@ -3,7 +3,7 @@
  *
  * Shape:  works on text, one line at a time or one import at a time, and trusts the formatter: declarations of a module
  *         start in the first column, a function ends with a `}` in the column where it started.
- * Source: the design's sections 2 and 4; ARCHITECTURE.md.
+ * Source: ARCHITECTURE.md.
  */
 import { listRegExps, superLinearFault } from "./regexp-cost.ts";
 

@@ -1,4 +1,4 @@
-/** The opcodes of RFC 6455 section 5.2 that the tests use. */
+/** The opcodes of RFC 6455, section 5.2 that the tests use. */
 export const OPCODE = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10 } as const;
 
 /** A frame as it was read from the wire. */
@@ -24,7 +24,7 @@ export interface OutgoingFrame {
   readonly declaredBytes?: number;
 }
 
-/** The frame's bytes, right or wrong, as asked. Source: RFC 6455 section 5.2. */
+/** The frame's bytes, right or wrong, as asked. Source: RFC 6455, section 5.2. */
 export function encodeFrame(frame: OutgoingFrame): Buffer {
   const payload = Buffer.from(frame.payload ?? "");
   const byteCount = frame.declaredBytes ?? payload.length;

@@ -100,7 +100,7 @@ export class RawWebSocket {
     return new HttpHead(await this.stream.takeThrough("\r\n\r\n", "a response head", deadlineMs));
   }
 
-  /** Reads a 101 and checks what RFC 6455 section 4.1 asks of it. */
+  /** Reads a 101 and checks what RFC 6455, section 4.1 asks of it. */
   async upgraded(deadlineMs = DEADLINE_MS): Promise<HttpHead> {
     const head = await this.head(deadlineMs);
     const accept = createHash("sha1").update(`${this.key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest("base64");

@@ -156,7 +156,7 @@ async function openSocket(port: number): Promise<Socket> {
 /**
  * The audience that a backend of 2020 signs for a request: its URL, of the query only the hub.
  *
- * Source: spec section 6 (`aud` = the request's URL) with 3.2 (other query parameters are ignored).
+ * Source: PROTOCOL.md, "REST API" (`aud` is the URL that is called; query parameters other than `hub` do not matter).
  */
 export function audienceOf(port: number, target: string): string {
   const [path = "", query = ""] = target.split("?");

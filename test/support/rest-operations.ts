@@ -2,7 +2,7 @@
  * The REST API's operations and their published paths, as the tables of them in the tests' own words: every table of
  * the end-to-end tests is made from here.
  *
- * Source: spec section 6.
+ * Source: PROTOCOL.md, "REST API".
  */
 
 /** The names that a path may hold; they are percent-encoded when filled in. */
@@ -79,7 +79,7 @@ interface Operation {
 
 const CONNECTION_IN_GROUP = ["/groups/{group}/connections/{connection}", "/connections/{connection}/groups/{group}"];
 const USER_IN_GROUP = ["/users/{user}/groups/{group}", "/groups/{group}/users/{user}"];
-/** All that the spec names for the first preview. */
+/** All operations of the 2020 API. */
 const PREVIEW_USER_IN_GROUP = ["/groups/{group}/users/{user}"];
 
 const OPERATIONS: readonly Operation[] = [

@@ -130,7 +130,7 @@ export function ofConnection(connectionId: string): (request: RecordedRequest) =
   return (request) => request.head.all("x-asrs-connection-id").includes(connectionId);
 }
 
-/** Reads a JSON error of the gateway's own and checks its form. Source: spec sections 5.1 and 6. */
+/** Reads a JSON error of the gateway's own and checks its form. Source: PROTOCOL.md, "Client endpoint". */
 export function jsonError(body: Buffer): { code: string; message: string; target: string } {
   const value: unknown = JSON.parse(body.toString("utf8"));
   if (typeof value !== "object" || value === null) throw new Error("no JSON object");

@@ -40,7 +40,7 @@ function base64url(text: string): string {
   return Buffer.from(text, "utf8").toString("base64url");
 }
 
-/** The value of `X-ASRS-Signature` for a connection, one entry per key. Source: the seed; spec section 5. */
+/** The value of `X-ASRS-Signature` for a connection, one entry per key. Source: PROTOCOL.md, "Signature". */
 export function expectedSignature(connectionId: string, ...keys: readonly string[]): string {
   return keys.map((key) => `sha256=${createHmac("sha256", key).update(connectionId).digest("hex")}`).join(",");
 }

@@ -39,7 +39,7 @@ export interface ClientSocket {
   /** Stops reading, so that TCP holds the client back. Messages already read may still arrive. */
   pause(): void;
   resume(): void;
-  /** Sends a close frame behind what waits. `code` must be one that RFC 6455 section 7.4 lets an endpoint send. */
+  /** Sends a close frame behind what waits. `code` must be one that RFC 6455, section 7.4 lets an endpoint send. */
   close(code: number, reason: string): void;
   /** Cuts the TCP connection without a close frame. */
   terminate(): void;

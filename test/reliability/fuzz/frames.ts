@@ -12,7 +12,7 @@ const BROKEN_UTF8: readonly Buffer[] = [
   Buffer.from("ok\xff", "latin1"),
 ];
 
-/** Codes that a close frame may and may not hold. Source: RFC 6455 section 7.4. */
+/** Codes that a close frame may and may not hold. Source: RFC 6455, section 7.4. */
 const CLOSE_CODES = [0, 1, 999, 1000, 1001, 1003, 1004, 1005, 1006, 1007, 1009, 1011, 1012, 1015, 1016, 2999, 3000];
 const FAR_CLOSE_CODES = [4000, 4999, 5000, 32_768, 65_535];
 

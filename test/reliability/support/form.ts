@@ -14,12 +14,12 @@ export function inForm<T>(values: { readonly short: T; readonly long: T }): T {
   return IS_LONG ? values.long : values.short;
 }
 
-/** Puts a measured figure into the run's table; the short form, whose times mean nothing, has none. */
+/** Adds a measured figure to the run's list, with the bound that it must hold. Long form only: short times mean nothing. */
 export function recordFigure(what: string, measured: string, held: string): void {
   if (!IS_LONG) return;
-  const row = `| ${what} | ${measured} | ${held} |`;
-  if (FIGURES_FILE === undefined) console.log(row);
-  else appendFileSync(FIGURES_FILE, `${row}\n`);
+  const entry = `- ${what}: ${measured}${held === "" ? "" : `; bound: ${held}`}`;
+  if (FIGURES_FILE === undefined) console.log(entry);
+  else appendFileSync(FIGURES_FILE, `${entry}\n`);
 }
 
 /** Bytes as whole MB. */
