@@ -46,7 +46,7 @@ export class Checker {
 
   async #answer(request: Request): Promise<Response> {
     await request.arrayBuffer();
-    // What a peer forwards has no headers of ours; it pays for being looked at all the same.
+    // Requests of other gateways lack hubwire's headers. They are parsed too, so that both sides bear the cost of the check.
     if (new URL(request.url).pathname === "/message") this.#check(request.headers);
     return new Response(this.#reply);
   }

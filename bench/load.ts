@@ -100,7 +100,7 @@ export class RunningLoad {
       });
     this.#ready = ready.promise;
     this.report = report.promise.then((line) => JSON.parse(line) as LoadReport);
-    // Whoever ends it early does not ask.
+    // A load that is ended early has no report, and nobody reads it.
     this.report.catch(() => {});
   }
 

@@ -18,7 +18,7 @@ const SECONDS = 6;
 const WARMUP_SECONDS = 3;
 const CONNECTIONS = 64;
 
-/** Steps by the innermost function of ours in a sample's stack, the first that matches; native functions belong to their caller. */
+/** Steps by hubwire's innermost function in a sample's stack; the first match counts. Native functions belong to their caller. */
 const STEPS: readonly (readonly [step: string, name: RegExp | null, file: RegExp])[] = [
   ["reply written to the client: `sendText`", /^sendText$/, /bun-socket\.ts/],
   ["request written to the backend: `write`", /^write$/, /http-socket\.ts/],

@@ -37,7 +37,7 @@ export interface Figures {
   /** Medians of the samples. */
   readonly ours: number;
   readonly theirs: number | null;
-  /** Median of ours / theirs of each pair, and the smallest and largest; of ours / median where nothing is compared. */
+  /** `ours / theirs` of each pair: median, smallest and largest. Where nothing is compared, `ours` divided by its median. */
   readonly ratio: number;
   readonly spread: readonly [number, number];
   readonly lost: number;

@@ -28,8 +28,8 @@ const isAtTerminal = [0, 1, 2].some((file) => isatty(file)) && canOpenTerminal()
 for (const signal of SIGNALS) process.on(signal, () => passOn(signal));
 
 function passOn(received) {
-  // SIGHUP asks for a reload, but it is also what comes when the terminal's window is closed. Whoever used nohup has no
-  // terminal at any of the three.
+  // SIGHUP asks for a reload, but it is also what comes when the terminal's window is closed. Under nohup none of the three
+  // standard streams is a terminal.
   const signal = received === "SIGHUP" && isAtTerminal && !canOpenTerminal() ? "SIGTERM" : received;
   // A reload too much does no harm; one too few would.
   if (signal === "SIGHUP") return void child.kill(signal);

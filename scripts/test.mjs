@@ -156,7 +156,7 @@ function runWatched(command, args) {
   });
 }
 
-/** The sums that stand in the root element; null where there are none. */
+/** The sums in the root element; null if it has no sums. */
 function readCounts(xml) {
   const root = /<testsuites\b[^>]*>/.exec(xml)?.[0];
   const sum = (name) => Number(new RegExp(`\\b${name}="(\\d+)"`).exec(root ?? "")?.[1] ?? Number.NaN);

@@ -88,7 +88,7 @@ async function startAlone(command: Start): Promise<void> {
   output.print(`connection string: ${formatConnectionString(gateway, "***")} (${source})`);
 }
 
-/** Several gateways that share the port, each in a process of its own; this one is none. */
+/** Several gateways that share the port, each in a process of its own. This process only watches them. */
 async function startProcesses(command: Start, count: number): Promise<void> {
   const { findUnusedData, Processes, sharingFault, startWords } = await import("./command/processes.ts");
   const { config, filePath } = loadConfig(sourcesOf(command));
@@ -210,7 +210,7 @@ async function serve(
 /**
  * The first signal to end lets the process finish, the second does not: the journal keeps what is undelivered then.
  *
- * Under the launcher the same signal may come twice, by it and by whoever signals all processes of a service (systemd does):
+ * Under the launcher the same signal may come twice, from it and from a service manager that signals all processes of a service (systemd does):
  * within half a second it is one. Without it every signal counts.
  */
 function endOnSignals(end: (signal: string) => void, endAtOnce: (exitCode: number) => void): void {

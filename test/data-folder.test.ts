@@ -142,7 +142,7 @@ describe("a data folder that is open to others", () => {
   test.each([
     ["0700", 0o700],
     ["that is missing", null],
-  ] as const)("is none with mode %s", async (_, mode) => {
+  ] as const)("is not open to others with mode %s", async (_, mode) => {
     const { dataDir, file } = makeVolume(mode ?? 0o755);
     if (mode === null) rmSync(dataDir, { recursive: true });
     await using check = start(`check --config ${file}`);

@@ -61,7 +61,7 @@ function killIfAlive(pid: number): void {
   try {
     process.kill(pid, "SIGKILL");
   } catch {
-    // It has ended by itself, as it should.
+    // It has ended already, as it should.
   }
 }
 
@@ -217,7 +217,7 @@ setInterval(() => {}, 1000);
 }
 
 describe.skipIf(Bun.which("setsid") === null)("at a terminal", () => {
-  test("its end is the process's end, though SIGHUP by itself asks for a reload", async () => {
+  test("its end is the process's end, though SIGHUP alone asks for a reload", async () => {
     const started = await startAtTerminal(`exec node ${LAUNCHER}`);
     started.close();
     expect(await started.heard()).toBe("SIGTERM");
@@ -236,7 +236,7 @@ describe.skipIf(Bun.which("setsid") === null)("at a terminal", () => {
   });
 });
 
-test("the process ends by itself when the launcher is killed", async () => {
+test("the process ends when the launcher is killed", async () => {
   const launcher = startLauncher();
   await launcher.line("ready");
   launcher.process.kill("SIGKILL");

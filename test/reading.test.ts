@@ -17,7 +17,7 @@ const ROOT = join(import.meta.dir, "..");
 const CODE_FOLDERS = ["bench", "bin", "deploy", "docs", "examples", "scripts", "src", "test"];
 
 /** Folders whose phrases are not rewritten yet. */
-const NOT_YET = ["src/", "test/", "bench/", "bin/", "deploy/", "examples/", "scripts/"];
+const NOT_YET = ["api", "leases", "nats", "observe", "rules", "storage"].map((folder) => `src/${folder}/`);
 
 /** Files that hold a banned phrase because they speak of it, and files of earlier versions, which do not change. */
 const NOT_READ = ["test/reading.test.ts", "test/support/reading.ts", "test/fixtures/"];

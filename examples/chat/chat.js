@@ -1,4 +1,4 @@
-// The chat page: one connection that comes back by itself, a conversation for each room and person.
+// The chat page: one connection that reconnects after a loss, a conversation for each room and person.
 
 const LOBBY = "lobby";
 const FIRST_RETRY_MS = 500;
@@ -9,7 +9,7 @@ const NORMAL_CLOSE = 1000;
 const element = (id) => document.getElementById(id);
 const [enter, chat, status, textField] = ["enter", "chat", "status", "text"].map(element);
 
-// --- The connection: it comes back by itself ---
+// --- The connection: it reconnects after a loss ---
 
 /** The open or opening socket; null between tries and before entering. */
 let socket = null;
@@ -102,7 +102,7 @@ function receive(line) {
   render();
 }
 
-/** The conversation with a room or a person, made where there is none. */
+/** The conversation with a room or a person, made at the first use. */
 function conversation(kind, to) {
   const key = `${kind} ${to}`;
   const known = conversations.get(key);

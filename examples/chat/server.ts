@@ -53,7 +53,7 @@ async function message(request: Request, id: string): Promise<Response> {
   const command = parseCommand(await request.text());
   const person = here.get(id);
   if (person === undefined) {
-    // It came before this backend was started. Closed, the page comes back by itself and joins its rooms anew.
+    // The connection is older than this backend process. The page reconnects when it is closed, and joins its rooms again.
     await call("DELETE", `connections/${id}?reason=the%20chat%20was%20away,%20please%20write%20again`);
     return answer(null);
   }

@@ -116,7 +116,7 @@ describe("an audience that URL parsers rewrite is not what its maker wrote, and 
   ])("but what stands behind the path is not part of it: %j", (audience) => expect(names(audience)).toBe(true));
 });
 
-test("no host is named where there is none to name", () => {
+test("an authority without a valid host gives no host", () => {
   const audience = "https://example.com/ws/client/hubs/chat";
   expect(isClientAudience(audience, { hosts: [], hub: "chat" })).toBe(false);
 });

@@ -20,7 +20,7 @@ export interface Endpoint {
 /**
  * The host name of a URL's authority (`Host` header) or of a whole URL, in the form in which hosts compare.
  *
- * Shape: lower case, no port, IPv6 in brackets; null where there is none.
+ * Shape: lower case, no port, IPv6 in brackets; null if the URL or header has no valid host.
  */
 export function hostOf(authorityOrUrl: string): string | null {
   const url = URL.parse(authorityOrUrl.includes("://") ? authorityOrUrl : `http://${authorityOrUrl}`);

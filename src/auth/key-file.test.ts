@@ -101,7 +101,7 @@ describe("readOrMakeKeys", () => {
 });
 
 describe("readKeptKey", () => {
-  test("gives the kept key, and makes neither key nor folder where there is none", () => {
+  test("gives the kept key, and makes neither key nor folder if they are missing", () => {
     const dataDir = join(parent, "data");
     expect(readKeptKey(dataDir)).toBeNull();
     expect(readdirSync(parent)).toEqual([]);

@@ -21,7 +21,7 @@ function check(authorization: string | null, given: Given = {}): Refusal | null 
   const { tokens = new RestTokens(), target = "/ws/api/hubs/chat/messages", keys = KEYS, now = 1000 } = given;
   const [path = "", query = ""] = target.split("?");
   const parsed = parseRestPath(path, query);
-  if (parsed === null) throw new Error(`${target} is none of the API's paths`);
+  if (parsed === null) throw new Error(`${target} is not a path of the API`);
   return tokens.check(authorization, { path: parsed, hosts: HOSTS, keys, nowSeconds: now });
 }
 

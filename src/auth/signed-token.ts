@@ -11,7 +11,7 @@ const utf8Reader = new TextDecoder("utf-8", { fatal: true });
 /** Three parts of base64url, nothing else: decoders forgive padding and spaces, and one token would have many spellings. */
 const JWS = /^[\w-]+\.[\w-]+\.[\w-]*$/;
 
-/** The last of the 43 characters of a SHA-256: its two lowest bits are none of the hash's, and zero. */
+/** The last of the 43 base64url characters of a SHA-256: its two lowest bits are padding, and must be zero. */
 const LAST_OF_SIGNATURE = /[AEIMQUYcgkosw048]$/;
 const SIGNATURE_CHARS = 43;
 const SIGNATURE_BYTES = 32;

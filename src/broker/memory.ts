@@ -4,7 +4,7 @@ import type { Envelope, Question } from "../protocol/envelope.ts";
 /**
  * The broker of a single node: everything goes to itself, at once.
  *
- * Errors: what the handler throws is a bug of ours and reaches the caller. Never `unavailable`.
+ * Errors: an error that the handler throws is a bug and reaches the caller. Never `unavailable`.
  */
 export class MemoryBroker implements Broker {
   readonly #handler: BrokerHandler;

@@ -75,7 +75,7 @@ type Reply = Answer | "fault" | "nobody" | "silent";
  * Order:  one connection each way, so what one node publishes arrives in its order, on whichever subjects; parts of a long message
  *         stand together in it. Nothing is handed to this node's own members but what came from NATS.
  * Errors: `unavailable` while NATS is away or this node is no member; after NATS is back until 1.2 s have passed and every node
- *         that was known has answered or is silent for 10 s; and where a node that must answer has not. A fault of ours at any
+ *         that was known has answered or is silent for 10 s; and where a node that must answer has not. A bug at any
  *         node that is asked rejects.
  * Source: decision 0014.
  */
@@ -339,14 +339,14 @@ function ownSubjects(prefix: string, nodeId: string): string[] {
   return [nodeSubject(prefix, nodeId), answerSubject(prefix, nodeId)];
 }
 
-/** Resolves with the first yes or limit, and never where there is none. */
+/** Resolves with the first yes or limit; never resolves without one. */
 function firstYes<Word>(asked: readonly Promise<Word>[]): Promise<Word[]> {
   const { promise, resolve } = Promise.withResolvers<Word[]>();
   for (const reply of asked) void reply.then((word) => (word === "yes" || word === "limit") && resolve([word]));
   return promise;
 }
 
-/** What is no word of ours counts as no answer. */
+/** An unknown reply counts as no reply. */
 function parseReply(text: string): Reply {
   return text === "yes" || text === "no" || text === "limit" || text === FAULT ? text : "silent";
 }

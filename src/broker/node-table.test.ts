@@ -231,7 +231,7 @@ describe("a node says", () => {
     expect(await heardOfIt()).toHaveLength(6);
   });
 
-  test("that it is here to whoever says hello, with the hello's number, and nothing to a beat or to its own hello", async () => {
+  test("that it is here to every node that says hello, with the hello's number, and nothing to a beat or to its own hello", async () => {
     table.linkUp();
     said.length = 0;
     table.heard("hello node-two 5");

@@ -72,7 +72,7 @@ interface OtherNode {
  * all of the other's, and servers hand on interest and messages over one route in their order: so both servers know of both
  * nodes' subscriptions.
  *
- * Order: to be told of the link's changes by whoever owns it, so that subscriptions come first.
+ * Order: the owner of the link reports its changes here, so that subscriptions come first.
  */
 export class NodeTable {
   readonly #options: NodeTableOptions;
@@ -80,7 +80,7 @@ export class NodeTable {
   /** Former names of which the others may not have heard yet that they are gone. */
   readonly #gone = new Set<string>();
   #nodeId: string;
-  /** When this node said hello on the connection of now; null while there is none. */
+  /** When this node said hello on the present connection; null without a connection. */
   #helloAtMs: number | null = null;
   /** Counts the hellos of this process; an answer repeats the number. */
   #helloNumber = 0;
@@ -188,7 +188,7 @@ export class NodeTable {
     this.#others.set(nodeId, other);
     // Not before its own subscriptions hold, and not behind its bye, after which it would be known for ten seconds more.
     if (word !== "hello" || this.#helloAtMs === null || this.#cancel === null) return;
-    // Whoever has just come may read no newer form than the one it spoke in, and its lease may not be seen yet.
+    // A node that has just joined may read no newer form than the one of its hello, and its lease may not be visible yet.
     const answer = { form, subject: answerSubject(this.#options.prefix, nodeId) };
     this.#say(`here ${this.#nodeId} ${number}`, answer);
   }

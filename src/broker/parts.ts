@@ -90,7 +90,7 @@ export class PartJoiner {
     const view = new DataView(part.buffer, part.byteOffset, part.byteLength);
     const key = `${view.getBigUint64(1)} ${subject}`;
     const [sequence, index, count] = [view.getUint32(9), view.getUint32(13), view.getUint32(17)];
-    if (count > MAX_PARTS || index >= count) return this.#lost("a part says that it is none");
+    if (count > MAX_PARTS || index >= count) return this.#lost("a part has an index or count out of range");
     const piece = part.subarray(HEAD_BYTES);
     let message = this.#unfinished.get(key);
     const isNext = message?.sequence === sequence && message.count === count && message.partCount === index;

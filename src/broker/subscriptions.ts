@@ -130,7 +130,7 @@ export class Subscriptions implements Passenger {
   /**
    * The link is up: resolves when the server knows of every subject; false where the link was lost again meanwhile.
    *
-   * What was subscribed before, the client has asked for again by itself; what was added before there was a connection, not.
+   * The NATS client renews earlier subscriptions; those added before the first connection are made here.
    */
   async linkUp(): Promise<boolean> {
     for (const [subject, found] of this.#subjects) {
@@ -145,7 +145,7 @@ export class Subscriptions implements Passenger {
     }
   }
 
-  /** Nobody publishes any more: whoever waits need not. */
+  /** The link is down: nothing can be published to this node, so nobody needs to wait for a subscription. */
   linkDown(): void {
     this.#gathering?.resolve();
     this.#gathering = null;

@@ -257,7 +257,7 @@ function readWords(command: string, shape: CommandShape, words: readonly string[
     }
     if (!word.startsWith("--") || word === "--") {
       if (shape.argument === null) {
-        throw new UsageError(`hubwire ${command} takes flags only; what stands at place ${at + 1} is none.`);
+        throw new UsageError(`hubwire ${command} takes flags only; argument ${at + 1} is not a flag.`);
       }
       loose.push(word);
       continue;

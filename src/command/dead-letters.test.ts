@@ -168,7 +168,7 @@ describe("hubwire dead-letters list", () => {
     expect(lines[1]?.split("\t")[4]).toBe("a b c [2Jd 2J e");
   });
 
-  test("says with the head line alone that there are none", async () => {
+  test("prints only the header line for an empty list", async () => {
     start();
     expect((await run({ name: "dead-letters list" })).lines).toEqual([HEAD]);
     expect((await run({ name: "dead-letters list", asJson: true })).lines).toEqual([]);
@@ -280,7 +280,7 @@ describe("the socket", () => {
     await expect(run({ name: "dead-letters list" })).rejects.toThrow(`no hubwire runs in ${folder}: start it`);
   });
 
-  test("stop does not wait for ever for a request that does not end", async () => {
+  test("stop does not wait endlessly for a request that does not end", async () => {
     const server = start();
     letters.gate = new Gate();
     const running = run({ name: "dead-letters list" }).then(
@@ -303,7 +303,7 @@ describe("what is not understood is answered as JSON", () => {
     }
   });
 
-  test("a place that is none", async () => {
+  test("a place that does not exist", async () => {
     start();
     for (const after of ["x", "-1", "1e3", "", "9".repeat(16)]) {
       expect((await request(`/dead-letters?after=${after}`)).status).toBe(400);

@@ -14,7 +14,7 @@ export interface ExampleBackend {
   stop(): Promise<void>;
 }
 
-/** The folder of an example, with its `server.ts` and `hubwire.yaml`. Errors: throws a sentence where there is none. */
+/** The folder of an example, with its `server.ts` and `hubwire.yaml`. Errors: throws a sentence for an unknown example. */
 export function exampleFolder(name: string): string {
   const folder = fileURLToPath(new URL(`../../examples/${name}/`, import.meta.url));
   if (!/^[a-z-]+$/.test(name) || !existsSync(folder)) throw new Error(`there is no example "${name}"`);

@@ -39,5 +39,5 @@ describe("data that no process works with", () => {
     expect(findUnusedData(folder, 11)).toEqual(["journal.sqlite"]);
   });
 
-  test("is none where there is no folder yet", () => expect(findUnusedData(join(folder, "none"), 1)).toEqual([]));
+  test("is empty without a data folder", () => expect(findUnusedData(join(folder, "none"), 1)).toEqual([]));
 });

@@ -79,8 +79,8 @@ export interface ProcessesOptions {
  *
  * Shape:  `ended` resolves with the exit code, once all have ended after a signal to end: 0 where each ended with 0, else 1.
  *         Each process knows this one as its launcher, and ends when it is gone.
- * Errors: one that ends by itself before it has ever listened has a fault that another try does not cure (a taken port, a
- *         folder in use): all end, and the exit code is 1.
+ * Errors: a process that ends before it has ever listened has a fault that a restart does not cure (a taken port, a folder in
+ *         use): all processes end, and the exit code is 1.
  */
 export class Processes {
   readonly ended: Promise<number>;

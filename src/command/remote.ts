@@ -9,7 +9,7 @@ export type RemoteOutcome =
   | { readonly kind: "no" }
   | { readonly kind: "failed"; readonly sentence: string };
 
-/** Long enough for a call, short enough to be of no use to whoever finds it. */
+/** Long enough for one call, and too short to be useful if the token leaks. */
 const TOKEN_TTL_SECONDS = 60;
 const CALL_TIMEOUT_MS = 30_000;
 const MAX_SENTENCE_LENGTH = 500;

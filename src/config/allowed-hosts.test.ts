@@ -168,7 +168,7 @@ describe("link-local, metadata and nobody's addresses are refused, however they 
     "255.255.255.255",
     "[ff02::1]",
   ]) {
-    test(host, () => expect(hostFault(host)).toMatch(/^its host (is|stands for) .* must list it by itself$/));
+    test(host, () => expect(hostFault(host)).toMatch(/^its host (is|stands for) .* must list it explicitly$/));
   }
 
   for (const [host, entries] of [
@@ -193,7 +193,7 @@ describe("link-local, metadata and nobody's addresses are refused, however they 
     ["[fe80::1]", ["::/0"]],
     ["[2002:a9fe:a9fe::1]", ["::/0", "*"]],
   ] as const) {
-    test(`${host} is not meant by ${entries}`, () => expect(hostFault(host, entries)).toContain("by itself"));
+    test(`${host} is not meant by ${entries}`, () => expect(hostFault(host, entries)).toContain("explicitly"));
   }
 });
 
@@ -203,7 +203,7 @@ describe("an address that a name resolves to", () => {
 
   test("is judged as one in a URL", () => {
     expect(fault(["*"], "h.example", "169.254.169.254")).toBe(
-      "is a link-local address, where clouds keep their metadata (169.254.0.0/16); allowedUpstreamHosts must list it by itself",
+      "is a link-local address, where clouds keep their metadata (169.254.0.0/16); allowedUpstreamHosts must list it explicitly",
     );
     expect(fault(["*"], "h.example", "::ffff:169.254.169.254")).toStartWith("stands for a link-local address");
     expect(fault(["*"], "h.example", "fe80::1%eth0")).toStartWith("is a link-local address");

@@ -45,7 +45,7 @@ export type AllowedHost =
   | { readonly kind: "subdomains"; readonly suffix: string }
   | { readonly kind: "network"; readonly network: IpNetwork };
 
-/** Reads an entry of `allowedUpstreamHosts`. Null where it is none. */
+/** Parses an entry of `allowedUpstreamHosts`. Null if the text is not a valid entry. */
 export function parseAllowedHost(text: string): AllowedHost | null {
   if (text === "*") return { kind: "any" };
   if (text.startsWith("*.")) {
@@ -61,7 +61,7 @@ export function parseAllowedHost(text: string): AllowedHost | null {
   return address === null ? { kind: "name", name } : { kind: "network", network: address };
 }
 
-/** A form that stands for IPv4 is judged by that, so the list has to say that; a single address says it by itself. */
+/** An IPv6 form of an IPv4 address is judged as IPv4, so a network must be listed as IPv4; a single address may have either form. */
 function listedNetwork(network: IpNetwork): AllowedHost | null {
   const [embedded, ...more] = embeddedAddresses(network.address);
   if (embedded === undefined) return { kind: "network", network };
@@ -78,9 +78,9 @@ function normaliseName(text: string): string | null {
 /**
  * Which hosts and addresses may be called.
  *
- * A name needs an entry that names it; networks list addresses that a URL holds. Link-local, metadata and the like need an entry
- * of their own, whoever resolves to them: by address, by a network inside the refused range, or by the exact name.
- * Loopback and private addresses need none.
+ * A name needs an entry with that name; networks match addresses in URLs. Link-local, metadata and similar addresses need an
+ * explicit entry, whichever name resolves to them: the address, a network inside the refused range, or the exact name.
+ * Loopback and private addresses need no explicit entry.
  *
  * Shape:  `entries` have been checked by `allowedHostFault`; host names come from `URL`, without brackets.
  * Errors: the sentences quote no host, so that they may stand beside a URL that is a secret.
@@ -94,7 +94,7 @@ export class AllowedHosts {
 
   constructor(entries: readonly string[]) {
     for (const entry of entries.map(parseAllowedHost)) {
-      if (entry === null) throw new Error("allowedUpstreamHosts holds an entry that is none");
+      if (entry === null) throw new Error("allowedUpstreamHosts holds an invalid entry");
       if (entry.kind === "any") this.#isAny = true;
       else if (entry.kind === "name") this.#names.add(entry.name);
       else if (entry.kind === "subdomains") this.#suffixes.push(entry.suffix);
@@ -119,7 +119,7 @@ export class AllowedHosts {
     for (const judged of judgedAddresses(parsed)) {
       const refused = REFUSED.find(({ network }) => isWithin(judged, network));
       if (refused === undefined || this.#lifts(refused.network, judged, hostname)) continue;
-      return `${verb} ${refused.what} (${refused.range}); allowedUpstreamHosts must list it by itself`;
+      return `${verb} ${refused.what} (${refused.range}); allowedUpstreamHosts must list it explicitly`;
     }
     return null;
   }

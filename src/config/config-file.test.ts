@@ -42,7 +42,7 @@ test("reads JSON, tabs and all, and knows where each key stands", () => {
   expect(file.locate(["listen", "port"])).toBe("line 3, column 3");
 });
 
-test("takes nothing in JSON for a key that is none", () => {
+test("takes no text inside a JSON string for a key", () => {
   const text = '{"a": "b\\":", "c\\\\": [{"a": "\\\\"}, "d", ":"], "__proto__": {"e" \n: 1}}';
   expect(fileOf("a.json", text).value).toEqual(JSON.parse(text));
 });

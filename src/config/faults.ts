@@ -120,7 +120,7 @@ function expectation(expected: string): string {
   return words[expected] ?? expected;
 }
 
-/** The value at a path of a tree of objects and lists; undefined where there is none. */
+/** The value at a path of a tree of objects and lists; undefined if a step of the path is missing. */
 export function valueAt(root: unknown, path: Path): unknown {
   let value = root;
   for (const key of path) {

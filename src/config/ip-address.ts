@@ -9,7 +9,7 @@ export interface IpNetwork {
   readonly prefixBits: number;
 }
 
-/** Reads an address in its usual spelling, without brackets; a zone (`%eth0`) says nothing of the address. Null where it is none. */
+/** Parses an address in its usual spelling, without brackets; a zone (`%eth0`) is ignored. Null if the text is not an address. */
 export function parseIpAddress(text: string): IpAddress | null {
   const bare = text.replace(/%.*$/s, "");
   const version = isIP(bare);
@@ -100,7 +100,7 @@ const EMBEDDING_FORMS: readonly EmbeddingForm[] = [
 /**
  * The IPv4 addresses that an IPv6 address stands for; none for an IPv6 address proper, `::` and `::1` among them.
  *
- * Shape: more than one where a form leaves open which bytes count. Whoever judges must then judge them all.
+ * Shape: more than one where a form leaves open which bytes count. A check must then pass for all of them.
  */
 export function embeddedAddresses(address: IpAddress): IpAddress[] {
   if (isWithin(address, UNSPECIFIED_AND_LOOPBACK)) return [];

@@ -349,7 +349,7 @@ describe("warnings", () => {
   const warningsOf = (text: string) => loadConfig({ filePath: writeFile("a.yaml", text), env: {} }).warnings;
   const QUIET = "publicUrls: [https://h]\nupstreams: [{urlTemplate: 'http://h/'}]\n";
 
-  test("there are none without a reason", () => expect(warningsOf(QUIET)).toEqual([]));
+  test("a configuration without a weakness has no warnings", () => expect(warningsOf(QUIET)).toEqual([]));
 
   test("say that tokens are checked against the request's Host, and that no backend is named", () => {
     expect(warningsOf("")).toEqual([

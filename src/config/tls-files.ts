@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { createSecureContext } from "node:tls";
 
-/** Paths of PEM files; null where there is none. */
+/** Paths of PEM files; null for a file that is not configured. */
 export interface TlsPaths {
   readonly caFile: string | null;
   readonly certFile: string | null;

@@ -26,7 +26,7 @@ export function findWarnings(config: Config): string[] {
     const key = config.accessKeys[name];
     if (key !== null && Buffer.byteLength(key) < MIN_KEY_BYTES) {
       warnings.push(
-        `accessKeys.${name} is shorter than ${MIN_KEY_BYTES} bytes: whoever guesses it can make tokens and events`,
+        `accessKeys.${name} is shorter than ${MIN_KEY_BYTES} bytes: an attacker who guesses it can make tokens and sign events; use 32 random bytes`,
       );
     }
   }

@@ -131,7 +131,7 @@ describe("asking the upstream", () => {
     });
   });
 
-  test("a fault of ours leaves nothing outstanding, and sends the disconnect: the upstream may have said 2xx", async () => {
+  test("a bug in hubwire leaves nothing outstanding, and sends the disconnect: the upstream may have said 2xx", async () => {
     const stage = new CoreStage();
     stage.upstream.script = ({ name }) => {
       if (name === "connect") throw new Error("a bug");

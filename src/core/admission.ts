@@ -176,7 +176,7 @@ export class Admission {
       }
       return decision.kind === "refuse" ? { kind: "refuse", refusal: decision.refusal } : decision;
     } catch (error) {
-      // A fault of ours behind the question: the upstream may have said 2xx.
+      // A bug in hubwire after connect was posted: the upstream may have said 2xx.
       departing = true;
       this.#withdraw(connection);
       this.#sendUnknown(connection);

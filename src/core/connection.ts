@@ -48,7 +48,7 @@ export class Connection implements ConnectionFacts {
   inFlight: MessageInFlight | null = null;
   /** Bytes of its messages, the one in flight and those behind it. Set by pressure, told by dispatch. */
   heldBytes = 0;
-  /** The messages behind the one in flight; null while there are none. Set by dispatch. */
+  /** The messages behind the one in flight; null while no message waits. Set by dispatch. */
   inbox: Inbox | null = null;
   /** Number of message events so far, for their ids. Set by dispatch. */
   messageCount = 0;

@@ -29,7 +29,7 @@ function send(target: Target, frame: Frame, ...excluded: string[]): void {
 }
 
 describe("sending to a hub or a group", () => {
-  test("is one publication, whoever many are in it, and the very frame that came", async () => {
+  test("is one publication, however many are in it, with the frame unchanged", async () => {
     const inside = Array.from({ length: 5 }, () => stage.open({ groups: ["red"] }));
     const outside = stage.open();
     const frame = Uint8Array.of(1, 2);
@@ -108,7 +108,7 @@ describe("sending to a user or a connection", () => {
     send(members("user", "ann"), "to ann");
     send(members("connection", "c1"), "to c1");
     expect(first.socket.sent).toEqual(["to ann", "to c1"]);
-    // In a row with what goes to others: it does not wake each one by itself.
+    // Written together with the messages to others, so that each write does not wake a client separately.
     expect(first.socket.sentSoon).toEqual(first.socket.sent);
     expect(second.socket.sent).toEqual(["to ann"]);
     expect(bob.socket.sent).toEqual([]);

@@ -96,7 +96,7 @@ test.each([
   expect([stage.report.lost, stage.outstanding.count]).toEqual([[], 0]);
 });
 
-test("a fault of ours is reported, rejects nobody's promise, and the event is tried again", async () => {
+test("a bug in hubwire is reported, rejects no promise, and the event is tried again", async () => {
   const { stage, facts } = await started();
   stage.upstream.script = () => {
     throw new Error("a bug");

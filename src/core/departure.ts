@@ -9,7 +9,7 @@ import type { LateAnswer, Upstream } from "./ports/upstream.ts";
 import type { Attempt, Failure, Redelivery } from "./redelivery.ts";
 import type { SecondDisconnects } from "./second-disconnects.ts";
 
-/** How long after a fault of ours the event is tried again. */
+/** How long after a bug in hubwire the event is tried again. */
 const FAULT_PAUSE_MS = 1000;
 
 /**

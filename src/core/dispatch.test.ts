@@ -277,7 +277,7 @@ describe("a message that brings no answer", () => {
   });
 });
 
-test("a fault of ours in a call closes that connection with 1011 and is reported; others go on", async () => {
+test("a bug in a call closes that connection with 1011 and is reported; others go on", async () => {
   const stage = new CoreStage();
   stage.upstream.script = ({ facts }) => {
     if (facts.connectionId === "c1") throw new Error("a bug");

@@ -99,7 +99,7 @@ export class Dispatch implements MessageOwner {
     else this.#send(this.#begin(connection, next));
   }
 
-  /** A bug of ours ended a message's call: the connection's order cannot be kept. */
+  /** A bug in hubwire ended a message's call: the connection's order cannot be kept. */
   onFault({ facts: connection }: PostedMessage, bug: unknown): void {
     this.#rest(connection);
     this.#report.fault("message event", bug);

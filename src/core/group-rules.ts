@@ -25,7 +25,7 @@ export interface GroupRulesParts {
   /** Called once at each rule's own end, not for `end`, on every node. `hub` as it was written. The rule no longer holds by then. */
   readonly onExpired: (hub: string, userId: string, group: string) => void;
   /**
-   * Called for each rule that is put, on every node, once it is in force: for whoever has connected before it was heard of.
+   * Called for each rule that is put, on every node, once it is in force: adds the user's connections that were opened before.
    * `hub` as it was written.
    */
   readonly onBegun: (hub: string, userId: string, group: string) => void;
@@ -51,8 +51,8 @@ interface Waiter {
  *   put ──▶ store ──▶ told to every node: in force ──▶ ends: onExpired ──▶ its row waits for the purge
  *                                            └──▶ end, or replaced by put
  *
- * Order:  a change is in the store before it is in force; where the store rejects, nothing has changed. A node has what it
- *         `reached`: whoever changes a rule asks every node to have reached its revision.
+ * Order:  a change is in the store before it is in force; where the store rejects, nothing has changed. A node has all
+ *         changes up to the revision that it `reached`: a caller that changes a rule waits until every node has reached it.
  * Cost:   one tick, twice a second, for all rules, which looks only at those that end in it.
  * Errors: `load`, `put` and `end` reject where the store does.
  * Source: PROTOCOL.md, "REST API".
@@ -77,8 +77,8 @@ export class GroupRules {
   }
 
   /**
-   * Takes over what the store holds, and from then on every change. Rules that ended before are only forgotten: whoever was
-   * in a group by them has left it.
+   * Takes over what the store holds, and from then on every change. Rules that ended before are only removed: their
+   * members have left the group already.
    */
   async load(): Promise<void> {
     const anew = () => {
@@ -211,7 +211,7 @@ export class GroupRules {
     this.#forsake();
   }
 
-  /** Whoever asked has long given up. */
+  /** Drops waits whose callers have given up long ago. */
   #forsake(): void {
     const oldestMs = this.#parts.clock.now() - REACHED_LIMIT_MS;
     while (this.#waiters[0] !== undefined && this.#waiters[0].sinceMs < oldestMs) {

@@ -320,7 +320,7 @@ describe("closeAfterCall", () => {
     ]);
   });
 
-  test("a client that leaves by itself meanwhile keeps its own cause", async () => {
+  test("a client that leaves meanwhile keeps its own cause", async () => {
     const stage = new CoreStage();
     stage.upstream.script = ({ name }) => (name === "message" ? null : answer(204));
     const { send, leave, connection } = stage.open();

@@ -172,7 +172,7 @@ export class Liveness {
     try {
       this.#visitDue();
     } finally {
-      // A bug of ours with one of them is none with the others, which would never be looked at again.
+      // A failure in one must not affect the others, which would never be looked at again.
       for (let due = this.#takeDue(); due !== null; due = this.#takeDue()) this.#place(due, 1);
     }
   }

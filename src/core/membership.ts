@@ -69,7 +69,7 @@ export class Membership {
   join(connection: Connection, group: string): "limit" | Promise<void> {
     const target = { kind: "group", hub: connection.hub, name: group } as const;
     if (connection.groups?.has(group) === true) {
-      // Whoever joined it first may still wait for the broker.
+      // An earlier join of the same group may still wait for the broker.
       return this.#broker.join(target).finally(() => this.#broker.leave(target));
     }
     if ((connection.groups?.size ?? 0) >= this.#options.maxGroupsPerConnection) return "limit";

@@ -48,7 +48,7 @@ describe("RateAllowance", () => {
 });
 
 describe("AddressRates", () => {
-  test("counts each address by itself", () => {
+  test("counts each address separately", () => {
     const rates = new AddressRates(1);
     expect(rates.take("a", 0)).toBe(true);
     expect(rates.take("a", 0)).toBe(false);

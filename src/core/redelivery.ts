@@ -47,7 +47,7 @@ const TICK_MS = 100;
 /** How often those are looked for whose time is up. */
 const EXPIRY_TICK_MS = 10_000;
 
-/** How long after a fault of ours the same event is tried again. */
+/** How long after a bug in hubwire the same event is tried again. */
 const FAULT_PAUSE_MS = 1000;
 
 /**
@@ -214,7 +214,7 @@ export class Redelivery implements DeadLetters {
   #enqueue(one: HeldDisconnect, restMs = 0): void {
     const lane = this.#laneOf(one.hub);
     if (lane === null) {
-      // Not settled: whoever took the entry out by mistake gets its events back with `hubwire dead-letters retry`.
+      // Not settled: if the entry was removed by mistake, `hubwire dead-letters retry` brings its events back.
       void this.#bury(one, "no entry of upstreams matches");
       return;
     }

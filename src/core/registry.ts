@@ -101,14 +101,14 @@ export class Registry {
     return hubKey(connection.hub) === hubKey(hub) ? connection : undefined;
   }
 
-  /** A snapshot of a user's connections; one and the same array where there are none. */
+  /** A snapshot of a user's connections; always the same empty array if the user has none. */
   user(hub: string, userId: string): readonly Connection[] {
     const found = this.#hubs.get(hubKey(hub))?.users.get(userId);
     if (found === undefined) return NOBODY;
     return found instanceof Set ? [...found] : [found];
   }
 
-  /** A group's members, as they change; one and the same set where there are none. */
+  /** A group's members, as they change; always the same empty set if the group has none. */
   group(hub: string, group: string): ReadonlySet<Connection> {
     return this.#hubs.get(hubKey(hub))?.groups.get(group)?.members ?? NO_MEMBERS;
   }

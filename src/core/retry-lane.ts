@@ -24,7 +24,7 @@ const REST_STEP_MS = 100;
  */
 export class RetryLane {
   readonly upstream: UpstreamLane;
-  /** Why the last try failed, for whoever waits here when time is up. */
+  /** Why the last try failed: the cause of events that are given up while they wait here. */
   lastCause = "not tried";
   /** In the order of the next try. */
   readonly #waiting = new Set<HeldDisconnect>();
@@ -154,7 +154,7 @@ export class RetryLane {
       this.#sawBreakerOpen = true;
       return Math.max(this.#askedUntilMs, this.#lastTryAtMs + PROBE_INTERVAL_MS);
     }
-    // Whoever closed the breaker has shown that the upstream is back.
+    // The event that closed the breaker has shown that the upstream is back.
     if (this.#sawBreakerOpen) this.#backOffUntilMs = nowMs;
     this.#sawBreakerOpen = false;
     return Math.max(this.#askedUntilMs, this.#backOffUntilMs);

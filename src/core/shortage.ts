@@ -1,7 +1,7 @@
 /** For so long clients that wait for nothing but their turn may keep new ones out. */
 export const MAX_SHORTAGE_MS = 5000;
 
-/** A shortage is forgotten this much slower than it came about: whoever makes one after the other does not get all that time each time. */
+/** A shortage is forgotten this much slower than it builds up, so repeated shortages do not get the full time each. */
 const RECOVERY_FACTOR = 4;
 
 /**

@@ -24,8 +24,8 @@ export interface TakeoverParts {
  *     its lease is over ─▶ claim it ─▶ seize its journal ─▶ this node's journal has it ─▶ redelivery
  *                                                                      └─▶ forget its journal ─▶ end its lease
  *
- * Order:  one node at a time, by the claim. Whoever dies on the way leaves the claim behind, and the lease is over again: another
- *         begins from the start, so an event may be sent twice, with one id.
+ * Order:  one node at a time, by the claim. A node that dies during a takeover leaves its claim behind, which ends like a lease: another
+ *         node begins from the start, so an event may be sent twice, with one id.
  * Errors: a failure on the way is reported and ends this try.
  * Source: PROTOCOL.md, "A node that crashes".
  */

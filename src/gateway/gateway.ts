@@ -35,7 +35,7 @@ export interface Gateway {
   /** Where clients reach it on this machine; backends too, unless the REST API has a listener of its own. */
   readonly url: string;
   readonly port: number;
-  /** Where backends reach the REST API's own listener on this machine; null where there is none. */
+  /** URL of the REST API's own listener on this machine; null without `listen.api`. */
   readonly apiUrl: string | null;
   readonly accessKeys: AccessKeys;
   /** The file that keeps the access key where the configuration gives none. */

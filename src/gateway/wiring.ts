@@ -36,7 +36,7 @@ export interface Running {
   /** Hosts that a token may name; null where none is configured. */
   publicHosts: readonly string[] | null;
   trustedProxies: TrustedProxies;
-  /** One object for ever: its fields change. */
+  /** The same object for the gateway's whole life; a reload changes its fields. */
   readonly options: LiveOptions;
 }
 

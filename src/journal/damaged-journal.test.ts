@@ -58,7 +58,7 @@ describe("a damaged journal", () => {
     expect((await contentOf(await stage.open())).waiting).toEqual(["new"]);
   });
 
-  test("whose log alone is damaged is none to SQLite, and has what was committed before the flaw", async () => {
+  test("whose WAL alone is damaged is valid for SQLite, and has what was committed before the flaw", async () => {
     await stage.writeFilled();
     const journal = await stage.open();
     await journal.due(dueOf("before"));
@@ -121,7 +121,7 @@ describe("a damaged journal", () => {
     const journal = await stage.open();
     await journal.due(dueOf("new"));
     leaveAsKilled();
-    // Whoever closes a file last deletes the log by its name, which is the new one's by then.
+    // The last connection to close a file deletes the WAL by its name, which by then is the WAL of the new file.
     checkpointFile(stage.path);
     expect(existsSync(`${stage.path}-wal`)).toBe(true);
   });

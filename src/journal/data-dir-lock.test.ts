@@ -122,7 +122,7 @@ describe("the lock of a data folder", () => {
 
   test("says what is wrong where there can be none", async () => {
     await lock().then((taken) => taken.release());
-    writeFileSync(join(dataDir, "lock"), "this is no lock of ours".repeat(200));
+    writeFileSync(join(dataDir, "lock"), "this is not a lock of hubwire".repeat(200));
     await expect(lockDataDir(dataDir)).rejects.toThrow(`${join(dataDir, "lock")} cannot be locked: `);
     dataDir = join(dataDir, "lock", "below-a-file");
     await expect(lockDataDir(dataDir)).rejects.toThrow("ENOTDIR");

@@ -216,7 +216,7 @@ describe("faults of NATS", () => {
     expect(await stage.seize(journal.nodeId)).toEqual(connected(4000));
   });
 
-  test("keep no close waiting for ever", async () => {
+  test("do not keep a close waiting without end", async () => {
     const proxy = await stage.startProxy();
     const node = await stage.startNode({ url: proxy.url });
     proxy.passes = () => false;

@@ -20,7 +20,7 @@ export class JetstreamJournal implements Journal {
     this.#writer = new LogWriter(options);
   }
 
-  /** For whoever does not wait: what is changed here is copied as soon as it can be. */
+  /** For callers that do not wait: changes made here are copied as soon as possible. */
   get entries(): JournalEntries {
     return this.#writer.changes.entries;
   }

@@ -247,7 +247,7 @@ export function checkpointFile(path: string): void {
   let database: Database | null = null;
   try {
     database = new Database(path, { readwrite: true, create: false });
-    // Whoever closes a file last deletes its log by name. Had the writer moved the file aside meanwhile, it would be the new one's.
+    // The last connection to close a file deletes its WAL by name. If the writer has moved the file aside, that is the new file's WAL.
     database.fileControl(constants.SQLITE_FCNTL_PERSIST_WAL, 1);
     const play = database.prepare<{ checkpointed: number }, []>("PRAGMA wal_checkpoint(PASSIVE)");
     let playedBefore = 0;
@@ -274,7 +274,7 @@ function openFile(path: string, synchronous: Synchronous): OpenFile {
     database.run(`PRAGMA synchronous = ${synchronous}`);
     database.run(`PRAGMA wal_autocheckpoint = ${LATE_CHECKPOINT_PAGES}`);
     database.run(`PRAGMA journal_size_limit = ${MAX_IDLE_LOG_BYTES}`);
-    // Whoever has left should not be found in the file either.
+    // Deleted rows must not remain readable in the file: they hold personal data.
     database.run("PRAGMA secure_delete = ON");
     migrate(database, { path, migrations: MIGRATIONS });
     return { database, statements: prepareStatements(database) };

@@ -198,7 +198,7 @@ export class JournalQueue {
     );
     const flight = sent
       .catch((error) => {
-        // A fault of ours behind a batch that was written: the process hears of it, and the batch stays as it is.
+        // A bug in hubwire after a batch was written: it is thrown in the process, and the batch stays written.
         setImmediate(() => {
           throw error;
         });

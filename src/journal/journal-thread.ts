@@ -3,7 +3,7 @@ import type { Reply, Request } from "./operation.ts";
 /** What a thread tells besides its answers. */
 export interface JournalThreadEvents {
   damaged(movedTo: string, reason: string): void;
-  /** It has ended by itself; whatever was asked is rejected. Called once, and not after `end`. */
+  /** The thread ended unexpectedly; pending requests are rejected. Called once, and not after `end`. */
   died(reason: string): void;
 }
 
@@ -29,7 +29,7 @@ export class JournalThread {
       event.preventDefault();
       this.#die(event.message);
     });
-    this.#worker.addEventListener("close", () => this.#die("it ended by itself"));
+    this.#worker.addEventListener("close", () => this.#die("it ended unexpectedly"));
   }
 
   /** Rejects where the thread dies before it answers. */

@@ -101,7 +101,7 @@ class History {
     this.#steps.push(new Map([...this.#entries.all()].map(([id, { entry }]) => [id, JSON.stringify(entry)])));
   }
 
-  /** Whether an entry, undefined where there is none, was that of the connection after this step or later. */
+  /** Whether an entry (undefined: no entry) was that of the connection after this step or later. */
   had(id: string, entry: string | undefined, sinceStep: number): boolean {
     return this.#steps.slice(sinceStep).some((step) => step.get(id) === entry);
   }

@@ -202,7 +202,7 @@ export class LogStream {
     return clients;
   }
 
-  /** The client's own requests are not ended by a lost connection, and its iterators wait for ever. */
+  /** The client's own requests are not ended by a lost connection, and its iterators wait without end. */
   #within<T>(promise: Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       const end = (error: Error) => {

@@ -27,7 +27,7 @@ export interface NodeLogsOptions {
 /**
  * The other nodes' logs.
  *
- *     seize:  fence ─▶ the log up to the fence, replayed          its writer expects another last message: refused for ever
+ *     seize:  fence ─▶ the log up to the fence, replayed          its writer expects another last message: always refused
  *     forget: own copy is complete ─▶ fence ─▶ all in front of the fence is removed
  *
  * A fence stays in each log that was ever seized: a node that was cut off for days must still find it.

@@ -62,8 +62,8 @@ function copyOf(path: string): string {
  * Makes a new file beside a damaged one, with every row that can still be read, whatever its state; returns how many.
  * Places below `firstPlace` were given out. `lost`: the file is still open here, and its path may lead elsewhere.
  *
- * What remains lost: the rows on pages that SQLite cannot read. Whoever was connected there gets no disconnect event if the
- * gateway ends before it does.
+ * What remains lost: the rows on pages that SQLite cannot read. A connection of such a row gets no disconnect event if the
+ * gateway ends before the connection does.
  *
  * Errors: throws where the disk does not take the new file, or a copy; nothing is left of them then.
  * Cost:   reads the table twice.
@@ -235,7 +235,7 @@ function* readableRows(damaged: Database, columns: readonly string[], direction:
   for (let step = 1; at >= 0 && at <= Number.MAX_SAFE_INTEGER; step *= 2) {
     try {
       for (const row of damaged.query<Row, [number]>(sql).iterate(at)) {
-        // A damaged number may lie behind: whoever goes back to it would never come to an end.
+        // A damaged row number may be behind this one: going back to it would loop without end.
         if (direction * (row.number - at) > 0) {
           at = row.number;
           step = 1;

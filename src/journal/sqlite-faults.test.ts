@@ -66,7 +66,7 @@ async function refusalOf(promise: Promise<unknown>): Promise<string> {
 }
 
 describe("the thread of SqliteJournal", () => {
-  test("that plays the log may be refused by the system: whoever was let in stays in the journal", async () => {
+  test("that copies the WAL may be refused by the system: accepted connections stay in the journal", async () => {
     const journal = await open();
     threads.refusal = "no thread to give";
     const ids = Array.from({ length: 5000 }, (_, index) => `c${index}`);

@@ -9,7 +9,7 @@ const NAMES_A_HUB = /^(?:\/ws)?\/client\/hubs(?:\/|$)/;
 /** What a URL's path and query say about the client endpoint. */
 export type ClientEndpoint =
   | { readonly kind: "endpoint"; readonly hub: string }
-  /** The path is the client endpoint's, the hub's name is none. */
+  /** The path is the client endpoint's; the hub name is invalid. */
   | { readonly kind: "bad-hub"; readonly sentence: string }
   /** Another path. */
   | { readonly kind: "elsewhere" };

@@ -89,7 +89,7 @@ describe("queryTokens", () => {
     expect(queryTokens("access_token=%zz")).toEqual([""]);
   });
 
-  test("a name that only looks like it is none", () => {
+  test("a name that only looks similar does not count", () => {
     expect(queryTokens("access+token=a&xaccess_token=b&access%255Ftoken=c&access_token%20=d")).toEqual([]);
   });
 });

@@ -17,7 +17,7 @@ interface Span {
  * What finds a name at the start of a pair, each of its characters as itself or escaped.
  *
  * Why not decode the names and compare: a client can send 8000 that are malformed, and each costs an exception. A name with a
- * malformed escape is none of these.
+ * malformed escape is not one of these.
  */
 const SPELLINGS = {
   access_token:

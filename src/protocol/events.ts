@@ -27,7 +27,7 @@ export interface ConnectionFacts {
   readonly forwardedFor: string;
   /**
    * Facts that few connections have, as the JSON text of an object, those included that a newer version of hubwire stored and this one
-   * does not know. They are stored and handed on unchanged. Absent where there are none. See `user-coding.ts`.
+   * does not know. They are stored and handed on unchanged. Absent without such facts. See `user-coding.ts`.
    */
   readonly others?: string;
 }

@@ -33,7 +33,7 @@ export function spellHub(hub: string, spellings: HubSpellings): string {
   return spellings[key] ?? key;
 }
 
-/** What `isName` asks for, in words for whoever gave another. */
+/** The rule of `isName`, as text for the caller whose name was refused. */
 export const NAME_RULE = "1 to 512 bytes of UTF-8, no control character, no space at either end, and not . or ..";
 
 /**

@@ -86,20 +86,20 @@ describe("bytes that are no message", () => {
     return typeof of.hub === "string" && (of.kind === "hub" || typeof of.name === "string");
   };
 
-  test("random ones, and cut ones, are none", () => {
+  test("random and truncated ones are refused", () => {
     fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => decodeNodeMessage(bytes) === null));
     const close = encodeEnvelope({ verb: "close", target: { kind: "user", hub: "c", name: "u" }, reason: "r" });
     for (let length = 0; length < close.length; length++)
       expect(decodeNodeMessage(close.subarray(0, length))).toBeNull();
   });
 
-  test("with bytes behind a question or a close are none", () => {
+  test("with bytes behind a question or a close are refused", () => {
     const target = { kind: "user", hub: "c", name: "u" } as const;
     const whole = [encodeQuestion({ verb: "exists", target }), encodeEnvelope({ verb: "close", target, reason: "r" })];
     for (const bytes of whole) expect(decodeNodeMessage(Buffer.concat([bytes, Buffer.from("x")]))).toBeNull();
   });
 
-  test("changed ones are none, or whole: nothing throws and nothing half comes of them", () => {
+  test("changed ones are refused or decoded whole: none throws, none is decoded in part", () => {
     const sent = fc.oneof(
       envelope.map((sent) => encodeEnvelope(sent)),
       question.map((asked) => encodeQuestion(asked)),
@@ -113,7 +113,7 @@ describe("bytes that are no message", () => {
     );
   });
 
-  test("heads of another shape are none", () => {
+  test("heads of another shape are refused", () => {
     const good = { verb: "join", target: { kind: "user", hub: "c", name: "u" }, group: "g", afterRules: 0 };
     const bad = [
       null,
@@ -131,7 +131,7 @@ describe("bytes that are no message", () => {
     for (const head of bad) expect(decodeNodeMessage(withHead(QUESTION, head))).toBeNull();
   });
 
-  test("a revision that no rule can have is none: a node would wait for it for ever", () => {
+  test("a revision that no rule can have is refused: a node would wait for it endlessly", () => {
     const head = { verb: "join", target: { kind: "user", hub: "c", name: "u" }, group: "g", afterRules: 0 };
     for (const afterRules of ["1e999", "-1", "0.5"]) {
       const json = JSON.stringify(head).replace('"afterRules":0', `"afterRules":${afterRules}`);
@@ -145,7 +145,7 @@ describe("bytes that are no message", () => {
     expect(decodeNodeMessage(withHead(TEXT_FRAME, head))).toEqual({ kind: "envelope", envelope });
   });
 
-  describe("names that are none", () => {
+  describe("invalid names", () => {
     const user = (changes: object) => ({ target: { kind: "user", hub: "c", name: "u", ...changes }, verb: "exists" });
     const rows: readonly (readonly [string, object])[] = [
       ["a hub", user({ hub: "no hub" })],
@@ -163,12 +163,12 @@ describe("bytes that are no message", () => {
       ["a group to join", { ...user({}), verb: "join", group: "\u0000", afterRules: 0 }],
       ["a group to leave", { ...user({}), verb: "leave", group: "", afterRules: 0 }],
     ];
-    test.each(rows)("%s: a question is none", (_what, head) => {
+    test.each(rows)("%s: a question is refused", (_what, head) => {
       expect(decodeNodeMessage(withHead(QUESTION, user({})))).not.toBeNull();
       expect(decodeNodeMessage(withHead(QUESTION, head))).toBeNull();
     });
 
-    test.each(rows.slice(0, 11))("%s: what is sent or closed is none", (_what, head) => {
+    test.each(rows.slice(0, 11))("%s: a send or a close is refused", (_what, head) => {
       expect(decodeNodeMessage(withHead(TEXT_FRAME, { ...head, excluded: [] }))).toBeNull();
       expect(decodeNodeMessage(withHead(CLOSE, { ...head, verb: "close", reason: "" }))).toBeNull();
     });

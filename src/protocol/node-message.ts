@@ -24,7 +24,7 @@ const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
  * Writes a message between nodes, in a form that every one of them reads.
  *
  * Shape: form, kind, length of the head; the head as JSON: target, verb and the like; then the frame's bytes as they are.
- * Cost:  a frame is copied once, whoever many nodes and sockets it is for.
+ * Cost:  a frame is copied once, however many nodes and sockets it is for.
  */
 export function encodeEnvelope(envelope: Envelope, form: number = OLDEST_FORM): Uint8Array {
   if (envelope.verb === "close") return join({ form, kind: KIND.close, head: envelope, frame: NO_FRAME });

@@ -5,7 +5,7 @@ import { isSamePath, parseRestPath, type RestPath } from "./rest-path.ts";
 function parse(target: string): RestPath {
   const [path = "", query = ""] = target.split("?");
   const parsed = parseRestPath(path, query);
-  if (parsed === null) throw new Error(`${target} is none of the API's paths`);
+  if (parsed === null) throw new Error(`${target} is not a path of the API`);
   return parsed;
 }
 
@@ -37,7 +37,7 @@ describe("the families of paths", () => {
   });
 
   test.each(["", "/", "/ws", "/ws/client", "/ws/apis", "/apix/messages", "/API/messages", "/ws/ap%69/messages", "api"])(
-    "%p is none of them",
+    "%p is not a path of the API",
     (path) => {
       expect(parseRestPath(path, "")).toBeNull();
     },
@@ -55,7 +55,7 @@ describe("parts", () => {
     expect(parse("/api/messages?hub=%zz").hub).toBeNull();
   });
 
-  test("are as many as the longest operation has and two more; a path with more is none of the API's", () => {
+  test("are as many as the longest operation has and two more; a path with more is not a path of the API", () => {
     for (const hub of ["", "/hubs/chat"]) {
       const most = "/a".repeat(hub === "" ? 8 : 6);
       expect(parseRestPath(`/ws/api${hub}${most}/`, "")).not.toBeNull();

@@ -25,7 +25,7 @@ describe("TrustedProxies", () => {
     (address) => expect(trusted.includes(address)).toBe(true),
   );
   test.each(["9.255.255.255", "11.0.0.0", "192.168.1.8", "2001:db9::1", "::2", "", "unknown", "10.0.0.1:80", "10.0.0"])(
-    "%j is none",
+    "%j is not trusted",
     (address) => expect(trusted.includes(address)).toBe(false),
   );
 

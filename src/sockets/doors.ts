@@ -77,7 +77,7 @@ interface ListenOn {
   readonly wired: ListenerParts;
 }
 
-/** Opens a listener without a front; `isRequired`: whoever comes needs a certificate. */
+/** Opens a listener without a front. `isRequired`: clients without a certificate are refused. */
 function openListener(
   address: Pick<ListenerOptions, "host" | "port" | "reusePort" | "keepAliveMs">,
   on: ListenOn & { readonly files: TlsFiles | null; readonly isRequired: boolean },

@@ -96,7 +96,7 @@ describe("a frame violation is reported with the code that the client got, and a
     const deflate = { lines: ["Sec-WebSocket-Extensions: permessage-deflate"] };
     const compressed = (bytes: Uint8Array) => deflateRawSync(bytes, { finishFlush: 2 }).subarray(0, -4);
 
-    test("a good one is none", async () => {
+    test("a valid frame is no violation", async () => {
       using client = await open(deflate);
       client.send({ opcode: text, rsv: 4, payload: compressed(Buffer.from("close me")) });
       expect(await client.closed()).toEqual({ code: 4321, reason: "as asked" });

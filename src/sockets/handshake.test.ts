@@ -78,7 +78,7 @@ describe("checkHandshake", () => {
     test("may have 64 elements and 8192 bytes", () => {
       expect(check({ [name]: listOf(64) })).toBeNull();
       expect(check({ [name]: ofBytes(8192) })).toBeNull();
-      // Empty elements are none.
+      // Empty elements do not count.
       expect(check({ [name]: `,, ${listOf(64)} , ,\t,` })).toBeNull();
     });
 

@@ -22,7 +22,7 @@ import type { Peer, Upgrade } from "./upgrade.ts";
 
 const utf8 = new TextEncoder();
 
-/** Beyond every limit of ours: Bun would answer with an empty 413, so the REST API counts for itself. */
+/** Larger than every limit of hubwire: Bun would answer with an empty 413, so the REST API counts for itself. */
 const MAX_REQUEST_BODY_BYTES = 2 ** 40;
 
 /** A body that nobody read and that says to be this short is taken in, so that the connection can be used again. */
@@ -77,7 +77,7 @@ export interface PlainRequest {
   /** Raw, without `?`. */
   readonly query: string;
   /**
-   * Takes Bun's idle timeout, which cuts without a status, off this request: whoever reads its body has a deadline.
+   * Takes Bun's idle timeout, which cuts without a status, off this request: the code that reads its body has its own deadline.
    * The function returned puts it back. It belongs to the TCP connection, which would never time out again.
    */
   readonly holdOpen: () => () => void;

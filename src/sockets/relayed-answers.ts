@@ -30,7 +30,7 @@ interface Relayed {
  *     add ─▶ held ─▶ taken, or the client has gone ─▶ let go
  *              └─ not taken for 2 s while memory is short ─▶ the client is cut when it takes nothing for 4 s more
  *
- * Cost: one look at each such answer in half a second; none while there are none.
+ * Cost: one look at each such answer every half second; nothing while no answer waits.
  */
 export class RelayedAnswers {
   readonly #pressure: Pressure;

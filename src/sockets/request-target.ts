@@ -10,7 +10,7 @@ export interface RequestTarget {
 const MAX_HOST_BYTES = 260;
 
 /**
- * Whether a request has at most one `Host`; `line` is its value, several lines joined by `, `, or null where there is none.
+ * Whether a request has at most one `Host`; `line` is its value, several lines joined by `, `, or null without a `Host`.
  *
  * Why:    Bun takes the first of two for the URL, and a proxy may have taken the second for its own rules.
  * Source: RFC 9112, section 3.2: a request with two is refused with 400.

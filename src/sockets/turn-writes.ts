@@ -26,7 +26,7 @@ interface Kept {
  * The kernel has to wake a peer that sleeps, which costs the writer more than the write; of several writes in a row only the
  * first finds it asleep. Calls to the REST API come many in a turn.
  *
- * Order: first in, first out. Whoever writes to a socket by another way flushes before, so that nothing overtakes.
+ * Order: first in, first out. Code that writes to a socket in another way flushes first, so that no message overtakes another.
  */
 export class TurnWrites {
   readonly #kept = new TurnList<Kept>();
@@ -63,7 +63,7 @@ export class TurnWrites {
     try {
       this.flush();
     } finally {
-      // A bug of ours with one of them is none with the others.
+      // A failure in one must not affect the others.
       if (this.#kept.count > 0) this.#endTurnSoon();
     }
   }

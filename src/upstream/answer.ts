@@ -23,7 +23,7 @@ export interface HeadBytes {
 export class Answer implements HttpAnswer {
   readonly kind = "answer";
   readonly status: number;
-  /** The first `Content-Type`; empty where there is none. */
+  /** The first `Content-Type`; empty without such a header. */
   readonly contentType: string;
   readonly contentCodings: readonly string[];
   readonly framing: BodyFraming;

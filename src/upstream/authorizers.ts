@@ -21,7 +21,7 @@ export interface AuthorizerOptions extends Omit<TokenEndpointOptions, "allowed">
 /**
  * Builds what proves to an entry's upstream who calls it.
  *
- * Errors: throws where a token URL cannot be used, in words for whoever wrote the configuration.
+ * Errors: throws where a token URL cannot be used, in words for the author of the configuration.
  */
 export function createAuthorizer(auth: UpstreamAuth, options: AuthorizerOptions): Authorizer {
   switch (auth.type) {

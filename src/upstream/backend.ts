@@ -86,7 +86,7 @@ export class Backend implements UpstreamLane {
   readonly messageStarts: MessageStarts;
   readonly date = new HttpDate();
 
-  /** Errors: throws where the entry names a host that may not be called, in words for whoever wrote the configuration. */
+  /** Errors: throws if the entry names a host that may not be called, in words for the author of the configuration. */
   constructor(entry: UpstreamEntry, position: number, parts: BackendParts, context: BackendContext) {
     const { tls, allowed, authorizer, silentSockets } = parts;
     this.entry = entry;

@@ -54,7 +54,7 @@ export class Breaker {
     return this.#open && (this.#probing || nowMs < this.#nextProbeAt);
   }
 
-  /** Asks for an event that is about to be sent; whoever is no longer refused owes a `settle`. */
+  /** Asks whether an event may be sent now. Every call that is not refused must be followed by one `settle`. */
   admit(nowMs: number): Admission {
     if (!this.#open) return "pass";
     if (this.wouldRefuse(nowMs)) return "refuse";

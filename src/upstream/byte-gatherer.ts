@@ -1,7 +1,7 @@
 /** A body of no bytes. */
 export const NO_BYTES = new Uint8Array(0);
 
-/** A copy of some bytes; `slice` of a Buffer is none. */
+/** A copy of some bytes. `Buffer.slice` does not copy: it gives a view. */
 export function copyOf(bytes: Uint8Array, start: number, end: number): Uint8Array {
   return Uint8Array.prototype.slice.call(bytes, start, end);
 }

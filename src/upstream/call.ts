@@ -287,7 +287,7 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
     const hadPlace = this.#stage !== "waiting";
     this.#stage = "settled";
     context.deadlines.remove(this);
-    // Before the place goes on: whoever gets it must see a breaker that has just opened.
+    // Before the place is given to the next call, which must see a breaker that has just opened.
     if (this.#isAdmitted) this.#backend.settleBreaker(verdict, { isProbe: this.#isProbe, nowMs });
     if (hadPlace) limiter.release(this);
     else limiter.leave(this);

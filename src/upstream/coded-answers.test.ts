@@ -151,7 +151,7 @@ describe("an answer that hubwire does not read keeps its coding", () => {
   });
 });
 
-describe("an answer that cannot be decoded is none, with its status and headers", () => {
+describe("an answer that cannot be decoded counts as no answer, with its status and headers", () => {
   const gzip = gzipSync(TEXT);
   const rows: readonly (readonly [string, string, Uint8Array])[] = [
     ["an unknown coding", "zstd", gzip],

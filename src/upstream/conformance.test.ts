@@ -151,7 +151,7 @@ test("a server may close its idle connections: the client notices, and no reques
   await Promise.all([...servers.keys()].flatMap((kind) => SCHEMES.map((scheme) => closes(kind, scheme))));
 });
 
-/** What every server and the client do together, whoever wrote the server. */
+/** What the client must do with every kind of server. */
 function conforms(kind: Kind, scheme: Scheme): void {
   const { extras } = kind;
   let stand: Stand;

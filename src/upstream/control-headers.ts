@@ -18,11 +18,11 @@ const SEVERAL: readonly string[] = ["", ""];
 /**
  * The headers that decide over framing and connection, the type of the content, and the event that is answered.
  *
- * Cost: most headers are none of these, which their length alone tells; those that nearly all answers have make no string.
+ * Cost: the length of a name rules out most headers; the headers of nearly every answer make no string.
  * Source: RFC 9112, sections 6 and 9; RFC 9110, section 8; PROTOCOL.md for the event's id.
  */
 export class ControlHeaders {
-  /** The body's length; -1 where what is said is none, or twice and not the same; null where nothing is said. */
+  /** `Content-Length`; -1 if it is invalid or given twice with different values; null if it is absent. */
   length: number | null = null;
   /** Lower-cased, in their order; those of several lines are `SEVERAL`. */
   transferCodings = NOTHING;
@@ -30,9 +30,9 @@ export class ControlHeaders {
   contentCodings = NOTHING;
   saysClose = false;
   saysKeepAlive = false;
-  /** The first; empty where there is none. */
+  /** The first `Content-Type`; empty if it is absent. */
   contentType = "";
-  /** `timeout=` of `Keep-Alive`; null where there is none. */
+  /** `timeout=` of `Keep-Alive`; null if it is absent. */
   keepAliveSeconds: number | null = null;
   /** Where the value of `X-Hubwire-Event-Id` begins in the head; -1 where there is no such line. */
   eventIdStart = -1;

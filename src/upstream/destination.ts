@@ -19,7 +19,7 @@ export const resolveBySystem: ResolveHost = async (hostname) => {
   return found.map(({ address }) => address);
 };
 
-/** Addresses that may be connected to, or why there are none, in words that may be logged. */
+/** The addresses that may be connected to, or the reason why no address may; the reason may be logged. */
 export type FoundAddresses = readonly string[] | { readonly fault: string };
 
 export interface DestinationOptions {

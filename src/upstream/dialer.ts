@@ -19,7 +19,7 @@ export interface DialerOptions {
  *
  *   try ──refused, or 250 ms gone──> try the next ──> … ──all refused──> onFailed
  *
- * Order: earlier tries go on beside later ones, so a second one may connect after `stop`: whoever is told of it closes it.
+ * Order: earlier tries go on while later ones run, so a second one may connect after `stop`: the caller must close it.
  */
 export class Dialer {
   readonly #options: DialerOptions;

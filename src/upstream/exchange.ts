@@ -35,7 +35,7 @@ export function lostAnswer(cause: UnknownCause, seen: SeenHead | null, detail: s
   return headers.length === 0 ? lost : { ...lost, headers };
 }
 
-/** Whoever asked for an exchange. */
+/** The part that started an exchange and is told its outcome. */
 export interface ExchangeOwner {
   /** Whether it may be sent again after a pooled socket died without a byte of answer, though some of it was written. */
   readonly mayRepeat: boolean;

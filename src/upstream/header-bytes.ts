@@ -106,8 +106,8 @@ function isBlank(code: number | undefined): boolean {
 }
 
 /**
- * Reads one header or trailer line, from `at` to `end` without its CRLF; the value as it arrived, one char a byte. Null where it is
- * none; a folded line is none.
+ * Parses one header or trailer line, from `at` to `end` without its CRLF; the value as it arrived, one char a byte. Null if it is
+ * malformed, as a folded line is.
  */
 export function parseHeaderLine(bytes: Uint8Array, at: number, end: number): HeaderLine | null {
   const colon = endOfName(bytes, at, end);

@@ -202,7 +202,7 @@ export class HttpClient implements HttpSocketPool, IdleSockets, DecodingRoom {
       if (this.#unflushed.count === 0) this.room.clear();
       this.#tellAnswers();
     } finally {
-      // A bug of ours with one of them is none with the others.
+      // A failure in one must not affect the others.
       if (this.#unflushed.count + this.#answered.count > 0) this.#endTurnSoon();
     }
   }

@@ -281,7 +281,7 @@ describe("HttpClient", () => {
         expect(outcome.kind).not.toBe("not-sent");
         const connection = asker.backend.requests.at(-1)?.connection;
         asker.backend.onOther = (exchange) => {
-          // Whoever has seen bytes that nobody asked for, and asks again all the same, gets more of them.
+          // A client that has seen unrequested bytes and still sends another request gets more of them.
           if (behind !== "none" && exchange.request.connection === connection) exchange.reply(200, [], "nobody's");
           exchange.reply(200, [], exchange.request.target);
         };

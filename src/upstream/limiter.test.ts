@@ -247,7 +247,7 @@ class Model {
   }
 }
 
-test("keeps order and shares, whoever comes, ends or gives up in between", () => {
+test("keeps order and shares while calls come, end and give up in any order", () => {
   const step = fc.record({ what: fc.constantFrom("come", "come", "release", "leave"), pick: fc.nat(200) });
   const bounds = fc.record({ places: fc.integer({ min: 1, max: 8 }), share: fc.integer({ min: 1, max: 9 }) });
   fc.assert(

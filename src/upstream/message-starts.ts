@@ -83,7 +83,7 @@ export class MessageStarts {
       starts = { keys, authorization, text: null, binary: null };
       this.#keep(facts, starts);
     } else if (recent === undefined) {
-      // Whoever is asked for again and again stays recent, at the cost of a write once a generation.
+      // A connection that is asked for again stays recent, at the cost of one write in each generation.
       this.#keep(facts, starts);
     }
     if (binary) {

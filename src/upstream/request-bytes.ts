@@ -18,7 +18,7 @@ export interface HttpRequest {
  *
  * Shape:  `opening` holds the header lines that every request of an origin begins with, `Host` first, each with its
  *         CRLF. A POST always has a `Content-Length`. Values have one char a byte.
- * Errors: throws where a value would end its line or is not of bytes; whoever made it should have refused it (a bug of ours).
+ * Errors: throws if a value would end its line or is not of bytes: a bug in hubwire, since the value was checked before.
  * Source: RFC 9112, sections 3 and 6.2; PROTOCOL.md, "Calling the upstream".
  */
 export function formatRequest(request: HttpRequest, opening: string): Buffer {

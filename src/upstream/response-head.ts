@@ -19,7 +19,7 @@ export interface HeadFault {
   readonly fault: string;
 }
 
-/** Reads the status of a status line, from `at` to `end` without its CRLF. Null where it is none. Source: RFC 9112, section 4. */
+/** Parses the status of a status line, from `at` to `end` without its CRLF. Null if it is malformed. Source: RFC 9112, section 4. */
 export function parseStatus(bytes: Uint8Array, at: number, end: number): number | null {
   for (let i = 0; i < STATUS_LINE_START.length; i++) {
     if (bytes[at + i] !== STATUS_LINE_START.charCodeAt(i)) return null;
@@ -34,7 +34,7 @@ export function parseStatus(bytes: Uint8Array, at: number, end: number): number 
   return hundreds * 100 + tens * 10 + ones;
 }
 
-/** Above 9 where there is none. */
+/** The digit's value; above 9 for any other byte. */
 function digitAt(bytes: Uint8Array, at: number): number {
   const digit = (bytes[at] ?? 0) - DIGIT_0;
   return digit < 0 ? 10 : digit;
@@ -45,8 +45,8 @@ function digitAt(bytes: Uint8Array, at: number): number {
  *
  * Shape:  status line and header lines from `start` to `end`, without the last line's CRLF and the empty line. `control` is what
  *         they are gathered in, and may be used for many heads.
- * Errors: what RFC 9112 lets a client refuse is refused: folded lines, lengths that differ or are none, a length beside
- *         a transfer coding, any transfer coding but `chunked`.
+ * Errors: what RFC 9112 lets a client refuse is refused: folded lines, lengths that differ or are invalid, a length together
+ *         with a transfer coding, any transfer coding but `chunked`.
  * Cost:   every byte is judged at once, in one pass that makes no strings; the list of headers is made when somebody asks, and
  *         keeps `bytes` alive until then.
  * Source: RFC 9112, sections 4, 5, 6.3, 9.3.
@@ -81,7 +81,7 @@ function interpret(status: number, isHttp10: boolean, control: ControlHeaders, h
   const framing = bodiless ? 0 : frameBody(control, isHttp10);
   if (typeof framing === "object") return framing;
   const keeps = !control.saysClose && (!isHttp10 || control.saysKeepAlive);
-  // A server that announces content where there is none may send it all the same, as the next answer's first bytes.
+  // A server that announces content for a 204 may send it, and it would look like the next answer's first bytes.
   const announces = status === 204 && (control.transferCodings.length > 0 || control.announcesLength);
   const persistent = keeps && framing !== "until-close" && status !== 101 && !announces;
   return new Answer(status, framing, persistent, control, head);
@@ -97,5 +97,5 @@ function frameBody(control: ControlHeaders, isHttp10: boolean): BodyFraming | He
     return "chunked";
   }
   if (length === null) return "until-close";
-  return length >= 0 ? length : { fault: "the answer's Content-Length is none, or there are two that differ" };
+  return length >= 0 ? length : { fault: "the answer's Content-Length is invalid, or there are two that differ" };
 }

@@ -9,7 +9,7 @@ export interface IssuedToken {
   readonly lifetimeSeconds: number;
 }
 
-/** Whoever issues tokens. */
+/** A server that issues tokens, as the cache sees it. */
 export interface TokenSource {
   /** Errors: a token that cannot be had is a value, whose text holds no secret. */
   fetchToken(): Promise<IssuedToken | AuthorizationFault>;
@@ -106,7 +106,8 @@ export class TokenCache implements Authorizer {
 
 function checkToken(token: IssuedToken | AuthorizationFault): IssuedToken | AuthorizationFault {
   if ("fault" in token) return token;
-  if (!TOKEN.test(token.accessToken)) return { fault: "the token server's token is none that a header may hold" };
+  if (!TOKEN.test(token.accessToken))
+    return { fault: "the token server's token contains characters that a header may not hold" };
   if (!(token.lifetimeSeconds > 0)) return { fault: "the token server's token has ended already" };
   return token;
 }

@@ -21,7 +21,7 @@ export interface TokenRequest {
   readonly body?: Uint8Array;
 }
 
-/** What came back: an answer, whatever its status, or why there is none. */
+/** The endpoint's answer with any status, or the reason why no answer came. */
 export type TokenAnswer = Extract<HttpOutcome, { kind: "answer" }> | { readonly kind: "fault"; readonly fault: string };
 
 export interface TokenEndpointOptions {

@@ -174,7 +174,7 @@ describe("the end of a posted message", () => {
   });
 });
 
-test("a bug of ours in what is done with one answer of a turn is none in the others", async () => {
+test("a bug in the handling of one answer of a turn does not affect the others", async () => {
   const script = `
     import { messageEvent, startUpstream, upstreamEntry } from ${JSON.stringify(join(import.meta.dir, "../../test/support/upstream/fixture.ts"))};
     process.on("uncaughtException", ({ message }) => console.log(message));

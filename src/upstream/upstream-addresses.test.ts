@@ -20,7 +20,7 @@ beforeEach(async () => {
 
 afterEach(() => backend.stop());
 
-/** A resolver that gives these answers in turn, the last one for ever, and keeps what it was asked. */
+/** A resolver that gives these answers in turn, the last one repeatedly, and keeps the names that it was asked for. */
 function resolver(...answers: readonly (readonly string[])[]) {
   const asked: string[] = [];
   const resolve = async (hostname: string): Promise<readonly string[]> => {
@@ -75,7 +75,7 @@ describe("a name", () => {
       kind: "not-sent",
       detail:
         "refused: the host's address 169.254.169.254 is a link-local address, where clouds keep their metadata " +
-        "(169.254.0.0/16); allowedUpstreamHosts must list it by itself",
+        "(169.254.0.0/16); allowedUpstreamHosts must list it explicitly",
       onMessageFailure: "close",
     });
     expect(backend.connectionCount).toBe(2);

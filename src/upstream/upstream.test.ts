@@ -251,7 +251,7 @@ describe("maxConcurrency", () => {
     );
   });
 
-  test("holds for each entry by itself", async () => {
+  test("holds for each entry separately", async () => {
     backend.onConnect = never;
     const connects = upstreamEntry(`${backend.url}/{event}`, { maxConcurrency: 1, eventPattern: ["connect"] });
     await using upstream = startUpstream([connects, entryOf(0)]);

@@ -53,8 +53,8 @@ export interface RunningUpstream extends Upstream {
 /**
  * Builds the upstream port over HTTP/1.1.
  *
- * Errors: throws where an entry cannot work (a TLS file, a token URL, a host that is not allowed), in words for whoever wrote
- *         the configuration.
+ * Errors: throws where an entry cannot work (a TLS file, a token URL, a host that is not allowed), in words for the author
+ *         of the configuration.
  * Source: PROTOCOL.md, "Choosing the upstream"; decision 0010.
  */
 export function createUpstream(options: UpstreamOptions): RunningUpstream {

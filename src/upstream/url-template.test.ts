@@ -19,7 +19,7 @@ describe("parseUrlTemplate", () => {
   });
 
   test.each(["ftp://host/", "http:///path", "http://{hub}/", "http://h:{event}/", "http://u:p@host/", "host/path"])(
-    "throws for %s, where a client could choose the host or there is none",
+    "throws for %s, where a client could choose the host or the host is missing",
     (text) => {
       expect(() => parseUrlTemplate(text)).toThrow("urlTemplate");
     },

@@ -30,8 +30,8 @@ export interface UrlTemplate {
 /**
  * Parses an entry's `urlTemplate`.
  *
- * Errors: throws where the text is no http or https URL, or holds user info or a parameter before its path; the
- *         configuration has been checked by then, so such a throw is a bug of ours.
+ * Errors: throws if the text is not an http or https URL, or holds user info or a parameter before its path. The
+ *         configuration was checked before, so this is a bug in hubwire.
  * Source: PROTOCOL.md, "Choosing the upstream".
  */
 export function parseUrlTemplate(text: string): UrlTemplate {
@@ -46,7 +46,7 @@ export function parseUrlTemplate(text: string): UrlTemplate {
   return { origin, pieces, label: `${scheme}://${origin.host}${target.replace(/\?.*$/s, "")}` };
 }
 
-/** Reads the origin of an http or https URL. Null where the text is none. */
+/** Parses the origin of an http or https URL. Null if the text is not such a URL. */
 export function parseOrigin(url: string): Origin | null {
   const parsed = URL.parse(url);
   if (parsed === null || (parsed.protocol !== "http:" && parsed.protocol !== "https:")) return null;

@@ -182,7 +182,7 @@ test("a private message reaches one person only", async () => {
   expect(await eve.messagesUpTo("for all")).toEqual(["Ada for all"]);
 });
 
-test("a tab comes back by itself after the gateway and the backend were away, and is in its rooms again", async () => {
+test("a tab reconnects without a click after the gateway and the backend were away, and is in its rooms again", async () => {
   await using tabs = new Tabs();
   const first = await startExample(join(folder, "away"));
   await using _first = first.npm;

@@ -126,7 +126,7 @@ describe("kill -9 of a node", () => {
     }
   });
 
-  test("while the others die too: whoever is left takes over all of them", async () => {
+  test("while the others die too: the node that is left takes over all of them", async () => {
     await connect(cluster.node(0), 40, "first");
     await connect(cluster.node(1), 40, "second");
     await kill(cluster.node(0));

@@ -141,7 +141,7 @@ describe.each(PAIRS)("from node %i to node %i", (from, to) => {
     expect(await status(to, "HEAD", `${HUB}/groups/${group}`)).toBe(404);
   });
 
-  test("a membership with a ttl covers what the user opens later on another node, and ends by itself", async () => {
+  test("a membership with a ttl covers connections that the user opens later on another node, and ends on time", async () => {
     const group = `ttl-${from}-${to}`;
     const user = `later-${from}-${to}`;
     const path = `${HUB}/users/${user}/groups/${group}`;

@@ -112,7 +112,7 @@ describe("while NATS is away", () => {
 });
 
 describe("when NATS is back", () => {
-  test("whoever came meanwhile gets what the other node sends, as soon as that one is ready", async () => {
+  test("a client that came meanwhile gets what the other node sends, as soon as that one is ready", async () => {
     const [one, two] = [cluster.node(0), cluster.node(1)];
     const ann = await join(one, "ann");
     await takeNatsAway();

@@ -232,7 +232,7 @@ describe("a token is refused with 401 before any upstream call", () => {
     }
   });
 
-  test("a token with a user id that is none: 400", async () => {
+  test("a token with an invalid user id: 400", async () => {
     for (const sub of [" alice", "alice ", "a\u0000b", "a\r\nX-ASRS-Hub: b", "u".repeat(513)]) {
       const answer = await withToken(good({ sub }));
       expect(answer.status).toBe(400);

@@ -44,7 +44,7 @@ describe("on connect", () => {
     ["2 MiB after a 200", [502], true, (x) => x.reply(200, [USER], Buffer.alloc(2_097_152, "b"))],
     ["two lengths that differ", [502], true, (x) => x.raw(`${ok}Content-Length: 1\r\nContent-Length: 2\r\n\r\nab`)],
     ["a negative length", [502], true, (x) => x.raw(`${ok}Content-Length: -1\r\n\r\n`)],
-    ["a chunk size that is none", [502], true, (x) => x.raw(`${ok}Transfer-Encoding: chunked\r\n\r\nzz\r\n`)],
+    ["an invalid chunk size", [502], true, (x) => x.raw(`${ok}Transfer-Encoding: chunked\r\n\r\nzz\r\n`)],
     ["a header line without a colon", [502], true, (x) => x.raw(`${ok}no colon here\r\nContent-Length: 0\r\n\r\n`)],
     ["HTTP/2's first line", [502], true, (x) => x.raw(`HTTP/2 200\r\n${USER}\r\n\r\n`)],
   ];

@@ -72,8 +72,8 @@ describe("the user id of a token", () => {
   test.each([
     ["is sub", '"sub":"alice"', "alice"],
     ["is nameid where sub is absent", '"nameid":"bob"', "bob"],
-    ["is sub where both stand", '"nameid":"bob","sub":"alice"', "alice"],
-    ["is none where neither stands", '"name":"carol"', ""],
+    ["is sub where both are given", '"nameid":"bob","sub":"alice"', "alice"],
+    ["is empty without sub and nameid", '"name":"carol"', ""],
     ["keeps its case and its spaces inside", '"sub":"Alice B"', "Alice B"],
   ])("%s", async (_what, members, user) => {
     expect((await connectWith(members)).header("X-ASRS-User-Id")).toBe(user);

@@ -48,7 +48,7 @@ describe("every URL form", () => {
   });
 });
 
-describe("a hub name that is none: 400", () => {
+describe("an invalid hub name: 400", () => {
   test.each([
     "/ws/client/hubs/1chat",
     "/ws/client/hubs/-chat",

@@ -4,7 +4,7 @@ import { acceptAs } from "../support/raw-backend.ts";
 import type { RawAnswer } from "../support/raw-websocket.ts";
 import { jsonError, Stack } from "../support/stack.ts";
 
-/** Places: who waits for the backend has one, whoever is refused gives it back. And the backend's own refusals. */
+/** Places: a client that waits for the backend has one, and gives it back when it is refused. And the backend's own refusals. */
 setDefaultTimeout(60_000);
 
 function expectRefused(answer: RawAnswer, code: string, target: string): void {

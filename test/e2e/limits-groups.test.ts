@@ -62,7 +62,7 @@ describe("the API", () => {
     expectError(refused, 409);
     expect(jsonError(refused.body)).toMatchObject({ code: "group_limit", target: "maxGroupsPerConnection" });
     expect(stage.stack.gateway.groupMembers("chat", fourth)).toEqual([]);
-    // To be in a group already is none more, and a place that is given back is there again.
+    // A group that the connection is already in does not count again, and a place that was given back is free.
     expect(await stage.ask("PUT", action, "chat", names("given"))).toBe(done);
     expect(await stage.ask("DELETE", "remove connection from group", "chat", names("given"))).toBe(200);
     expect(await stage.ask("PUT", action, "chat", names(fourth))).toBe(done);

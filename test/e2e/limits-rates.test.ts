@@ -66,7 +66,7 @@ describe("messages and bytes of one connection", () => {
 });
 
 describe("connectsPerSecondPerAddress", () => {
-  /** Statuses of handshakes one after the other, up to the first 429; of 100 where there is none. */
+  /** Statuses of handshakes one after the other, up to the first 429, at most 100. */
   async function knock(stack: Stack, options: (turn: number) => Omit<ClientOptions, "port">): Promise<number[]> {
     const statuses: number[] = [];
     while (statuses.at(-1) !== 429 && statuses.length < 100) {

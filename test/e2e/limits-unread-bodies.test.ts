@@ -5,7 +5,7 @@ import { DEADLINE_MS, within } from "../support/deadline.ts";
 import type { RestRequest } from "../support/rest-client.ts";
 import { expectDone, type Member, RestStage } from "../support/rest-stage.ts";
 
-/** Requests that are answered without their body being read: what is still to come of it must not be taken in for ever. */
+/** Requests that are answered without their body being read: hubwire must not go on reading the rest of it without a bound. */
 setDefaultTimeout(60_000);
 
 const HUB = "/ws/api/hubs/chat";
@@ -23,17 +23,17 @@ afterAll(async () => {
 });
 
 const ROWS: readonly (readonly [number, string, RestRequest])[] = [
-  [404, "a path of the API's that is none", { method: "POST", target: `${HUB}/nonsense` }],
+  [404, "an unknown path below the API", { method: "POST", target: `${HUB}/nonsense` }],
   [404, "any other path", { method: "POST", target: "/upload" }],
   [405, "a method that the path does not take", { method: "PATCH", target: `${HUB}/messages` }],
   [401, "no token", { method: "POST", target: `${HUB}/messages`, type: "text/plain", token: null }],
-  [400, "a name that is none", { method: "POST", target: `${HUB}/users/%zz/messages`, type: "text/plain" }],
-  [415, "a type that is none of the three", { method: "POST", target: `${HUB}/messages`, type: "text/html" }],
+  [400, "an invalid name", { method: "POST", target: `${HUB}/users/%zz/messages`, type: "text/plain" }],
+  [415, "a type that is not one of the three", { method: "POST", target: `${HUB}/messages`, type: "text/html" }],
   [202, "an operation that has no body", { method: "PUT", target: `${HUB}/users/ada/groups/red` }],
   [200, "health", { method: "GET", target: "/api/health", token: null }],
   [405, "health by POST", { method: "POST", target: "/api/health", token: null }],
   [426, "the client endpoint by POST", { method: "POST", target: "/ws/client", token: null }],
-  [400, "the client endpoint of a hub that is none", { method: "POST", target: "/ws/client/hubs/1", token: null }],
+  [400, "the client endpoint with an invalid hub name", { method: "POST", target: "/ws/client/hubs/1", token: null }],
 ];
 
 describe.each(ROWS)("%d for %s", (status, _what, request) => {

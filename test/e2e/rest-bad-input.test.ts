@@ -34,7 +34,7 @@ describe("400: two Host lines, before anything else", () => {
   });
 });
 
-describe("404: no such path, whoever asks", () => {
+describe("404: no such path, with any token", () => {
   const paths = [
     "/ws/api/hubs/chat",
     "/ws/api/hubs",

@@ -221,7 +221,7 @@ describe("maxBufferedBytes, the bound of the whole process", () => {
       }
       expect(hasLeft(stage, largest)).toBeFalse();
       expect(await knock(stage)).toBe(503);
-      // The backend was not asked about who was refused, and whoever is in is served on.
+      // The backend was not asked about refused clients, and clients that are connected are still served.
       expect(stage.stack.backend.of("connect", ({ target: path }) => path.includes("/door/")).length).toBe(admitted);
       const answer = await trySend(stage, "send to connection", names, sent);
       expectError(answer, 503, "POST");

@@ -68,7 +68,7 @@ describe.skipIf(!canMount())("a full disk", () => {
     await stack.cycle();
   });
 
-  test("at the start: it starts, lets nobody in, and goes on by itself once there is space", async () => {
+  test("at the start: it starts, lets nobody in, and recovers once there is space", async () => {
     using disk = new SmallDisk();
     const dataDir = folderOn(disk);
     disk.fill();

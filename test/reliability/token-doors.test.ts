@@ -79,7 +79,7 @@ describe("good tokens open both doors, so what follows is refused for what is wr
   });
 });
 
-test.each(["x", "x=1", "x, y", ""])("a good token with %p behind a comma is none", async (rest) => {
+test.each(["x", "x=1", "x, y", ""])("a good token with %p behind a comma is refused", async (rest) => {
   const show = () => knock({ lines: [`Authorization: Bearer ${tokenFor()},${rest}`] });
   await expectRefused(show, 401, "token_malformed");
 });
@@ -131,7 +131,7 @@ describe("a token where none is looked for counts as none", () => {
   });
 });
 
-describe("a user id that is none", () => {
+describe("an invalid user id", () => {
   const wrongTypes: readonly (readonly [unknown])[] = [[7], [true], [null], [["ann"]], [{ id: "ann" }], [1e300]];
   test.each(wrongTypes)("sub %j: 401", async (sub) => {
     await expectRefused(() => knock(inQuery(tokenFor(PATH, { sub }))), 401, "token_claims");

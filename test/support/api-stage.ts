@@ -160,7 +160,7 @@ export class ApiStage {
     return signToken({ aud: `http://${API_HOST}${target}`, exp: secondsFromNow(3600) }, { key: this.keys.primary });
   }
 
-  /** Hands a request to the API as the listener does; null where the path is none of the API's. */
+  /** Hands a request to the API as the listener does; null if the path is not a path of the API. */
   begin(call: ApiCall): Promise<Response> | null {
     const { method, target, type, body, token = this.token(target) } = call;
     const headers = new Headers({ Host: API_HOST, ...call.headers });
@@ -183,7 +183,7 @@ export class ApiStage {
 
   async call(call: ApiCall): Promise<ApiAnswer> {
     const response = await this.begin(call);
-    if (response === null) throw new Error(`${call.target} is none of the API's paths`);
+    if (response === null) throw new Error(`${call.target} is not a path of the API`);
     return await readAnswer(response);
   }
 

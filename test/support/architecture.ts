@@ -193,11 +193,11 @@ function processFaults(file: SourceFile): string[] {
   return unguarded.map(() => `${file.path}: starts Bun without \`...process.execArgv\``);
 }
 
-/** Whatever writes without `observe` waits for whoever reads it (decision 0018). */
+/** A write without `observe` blocks until its reader takes it (decision 0018). */
 function outputFaults({ path, text }: SourceFile): string[] {
   if (isTest(path) || path === "main.ts" || path.startsWith("observe/")) return [];
   const writes = text.matchAll(/^(?! *(?:\*|\/)).*\b(console\.\w+|process\.std(?:out|err))\b/gm);
-  return [...writes].map((match) => `${path}: writes by \`${match[1]}\`, which waits for whoever reads it`);
+  return [...writes].map((match) => `${path}: writes by \`${match[1]}\`, which blocks until its reader takes it`);
 }
 
 function nameFaults(file: SourceFile): string[] {

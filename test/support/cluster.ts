@@ -64,7 +64,7 @@ export class Cluster {
     await copied(words, this);
   }
 
-  /** Lines by which a node says that something of ours is broken. */
+  /** Log lines with which a node reports a bug in hubwire. */
   faults(): string[] {
     const faults = this.nodes.flatMap((node) => node.logLines().filter(({ msg }) => msg === "fault of the service"));
     return faults.map((line) => JSON.stringify(line));

@@ -127,7 +127,7 @@ export class DamagedJournalStage {
   }
 }
 
-/** What a journal holds, by state, once whoever was alive is due. */
+/** What a journal holds, by state, once every live connection is due. */
 export async function contentOf(journal: SqliteJournal) {
   const orphans = await journal.recover(END, NOW_MS);
   const waiting = await journal.waiting(0, ALL);

@@ -18,7 +18,7 @@ export async function within<T>(promise: Promise<T>, what: string, deadlineMs = 
   }
 }
 
-/** Tries again and again until it succeeds; whoever waits sets the deadline with `within`. */
+/** Tries again and again until it succeeds; the caller sets the deadline with `within`. */
 export async function untilDone<T>(attempt: () => Promise<T>): Promise<T> {
   for (;;) {
     try {

@@ -58,7 +58,7 @@ export class JournalThreads {
   [Symbol.dispose](): void {
     globalThis.Worker = this.#own;
     for (const folder of this.#folders) {
-      // Whoever waits for the pipe goes on.
+      // A thread that waits for the pipe goes on.
       closeSync(openSync(join(folder, "journal.sqlite-journal"), constants.O_RDWR | constants.O_NONBLOCK));
       rmSync(folder, { recursive: true, force: true });
     }

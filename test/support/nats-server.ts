@@ -146,7 +146,7 @@ export class NatsServer {
     throw new Error(`nats-server does not start:\n${printed}`);
   }
 
-  /** Waits for the line that it sends to whoever connects. */
+  /** Waits for the line that the server sends to every new client. */
   async #greet(): Promise<void> {
     const socket = connect(this.#port, this.host);
     try {

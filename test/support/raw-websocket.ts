@@ -34,7 +34,7 @@ export interface RawAnswer {
 /**
  * A WebSocket client over bare TCP or TLS that can do everything right and everything wrong.
  *
- * Nothing happens by itself: pings are answered by `nextMessage` only, closes never.
+ * Nothing is answered automatically: only `nextMessage` answers pings, and closes are never answered.
  */
 export class RawWebSocket {
   readonly stream: ByteStream;

@@ -3,7 +3,7 @@ import { connect, createServer, type Server, type Socket } from "node:net";
 
 /** A connection of the client's to the server, by way of the relay. */
 export interface RelayedConnection {
-  /** Resolves when the client has closed its side, whoever began. */
+  /** Resolves when the client has closed its side, before or after the server. */
   readonly closed: Promise<void>;
   /** Whether the server was the first to end it. */
   endedByServer: boolean;

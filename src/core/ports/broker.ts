@@ -23,7 +23,7 @@ export interface BrokerHandler {
  * Order:   envelopes of one publisher for one target arrive in the order of `publish`; a question asked after an
  *          envelope was published is answered after it was received.
  * Errors:  `unavailable` where the nodes cannot be reached, or not all of those that must answer have: it is not known then
- *          which of them have done it. Rejects only for a bug of ours.
+ *          which of them have done it. Rejects only for a bug in hubwire.
  */
 export interface Broker {
   publish(envelope: Envelope): Promise<"sent" | "unavailable">;

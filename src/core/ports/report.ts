@@ -47,8 +47,8 @@ export interface Report {
   deadLetter(fact: Undelivered): void;
   /** Another node is gone, and what it owed is this one's now. */
   nodeTakenOver(nodeId: string, count: number): void;
-  /** It was tried in vain; whoever finds the lease over again tries once more. */
+  /** A takeover failed; the next node that finds the claim ended tries again. */
   takeoverFailed(nodeId: string, cause: string): void;
-  /** A bug of ours that an edge caught. */
+  /** A bug in hubwire that an edge caught. */
   fault(where: string, error: unknown): void;
 }

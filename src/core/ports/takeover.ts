@@ -1,13 +1,13 @@
 import type { JournalEntry } from "./journal.ts";
 
 /**
- * What other nodes have written of their connections, for whoever has taken over the lease of one that is gone.
+ * What other nodes have written of their connections, for the node that has taken over the lease of one that is gone.
  *
  * Errors: rejects where the copies cannot be reached; to be called again then. `seize` rejects with `NewerForm` where only a newer
  *         version can read what is there. An unknown node has left nothing.
  */
 export interface NodeJournals {
-  /** Ends that node's writing for ever, should it still be alive, and then reads what it left. */
+  /** Fences the node's log, so that it can never write again even if it is still alive, and then reads the log. */
   seize(nodeId: string): Promise<JournalEntry[]>;
   /** Forgets it. What this node has taken into its own journal meanwhile has been copied when this resolves. */
   forget(nodeId: string): Promise<void>;

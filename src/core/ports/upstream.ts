@@ -19,9 +19,9 @@ export type RefusalCause = "breaker" | "concurrency" | "address-concurrency";
 export interface UpstreamAnswer {
   readonly kind: "answer";
   readonly status: number;
-  /** Values as they arrived, one char a byte: a refusal's go to the client so, and whoever reads one decodes it. */
+  /** Values as they arrived, one char a byte: those of a refusal go to the client unchanged, and a reader of one decodes it. */
   readonly headers: HeaderLines;
-  /** The first `Content-Type` among them, empty where there is none: all that a message's answer is asked for. */
+  /** The first `Content-Type` among them, empty without such a header; of a message's answer no other header is read. */
   readonly contentType: string;
   /** Decoded where hubwire reads it: an answer to a message, a 2xx to connect. Else as it came. */
   readonly body: Uint8Array;
@@ -73,7 +73,7 @@ export interface WaitingClient {
 /** Who waits for what becomes of an event. */
 export interface OutcomeListener {
   onOutcome(outcome: UpstreamOutcome): void;
-  /** A bug of ours ended it. */
+  /** A bug in hubwire ended it. */
   onFault(bug: unknown): void;
   /** Of a connect event, the client that must still be there when it is sent. */
   readonly client?: WaitingClient | null;
@@ -82,7 +82,7 @@ export interface OutcomeListener {
 /**
  * Posts events to the user's backend.
  *
- * Errors: never throws or rejects for a remote fault; that is an outcome. Rejects only for a bug of ours.
+ * Errors: never throws or rejects for a remote fault; that is an outcome. Rejects only for a bug in hubwire.
  * Order:  calls may run side by side; the core never starts two for one connection.
  * Repeat: one `call` is one event. A pooled socket that the server closed before a byte of answer came may be
  *         retried inside for connect and disconnect, never for message.

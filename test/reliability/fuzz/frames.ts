@@ -104,7 +104,7 @@ export function checkServerFrames(bytes: Buffer, allowsCompressed: boolean): voi
       length = Number(bytes.readBigUInt64BE(at + 2));
       headBytes = 10;
     }
-    if (opcode >= 8 && (length > 125 || first < 0x80)) throw new Error("the gateway sent a control frame that is none");
+    if (opcode >= 8 && (length > 125 || first < 0x80)) throw new Error("the gateway sent an invalid control frame");
     const end = at + headBytes + length;
     if (end > bytes.length) return;
     if (opcode === OPCODE.close) {

@@ -26,7 +26,7 @@ const KINDS: readonly CaseKind[] = [
   "upstream answer",
 ];
 
-/** The answers that a broken request may get; 5xx is none of them, and a connection may end without one. */
+/** The answers that a broken request may get; 5xx is not among them, and a connection may end without one. */
 const STATUSES = new Set([100, 101, 200, 202, 204, 400, 401, 403, 404, 405, 408, 413, 415, 426, 431, 505]);
 
 /** A broken request may wait for bytes that never come; then its client goes. No test's outcome hangs on this. */

@@ -23,7 +23,7 @@ export interface Probe {
   /** All Map and Set objects: an index entry that is empty and was left behind shows here. */
   readonly maps: number;
   readonly sets: number;
-  /** Log lines of level error: every one is a fault of ours. The first of them follow. */
+  /** Log lines of level error: every one is a bug in hubwire. The first of them follow. */
   readonly faultCount: number;
   readonly faults: readonly string[];
   /** Events that the log says were not delivered, by their name. */
@@ -76,7 +76,7 @@ export class ProbedGateway {
     const ended = child.exited.then((code): never => {
       throw new Error(`the gateway's process ended with ${child.signalCode ?? code}`);
     });
-    // Nobody may be asking when it ends; whoever asks next is told.
+    // Nobody may be waiting when it ends; the next call gets the error.
     ended.catch(() => undefined);
     const ask = (order: Order, deadlineMs = DEADLINE_MS): Promise<Report> => {
       const answer = new Promise<Report>((resolve) => {

@@ -123,7 +123,7 @@ export const FAULTS: Record<string, readonly [text: string, cause: string, statu
   "an empty line first": ["\r\nHTTP/1.1 200 OK\r\n\r\n", "malformed", null],
   "another protocol": ["HTTP/2 200\r\n\r\n", "malformed", null],
   "a status of two digits": ["HTTP/1.1 20 OK\r\n\r\n", "malformed", null],
-  "a status that is none": ["HTTP/1.1 999 Odd\r\n\r\n", "malformed", null],
+  "an invalid status": ["HTTP/1.1 999 Odd\r\n\r\n", "malformed", null],
   "a head that ends in its status line": ["HTTP/1.1 200 O", "reset", null],
   "a head that ends behind its status line": ["HTTP/1.1 200 OK\r\nX-A", "reset", 200],
   "an interim answer only": ["HTTP/1.1 100 Continue\r\n\r\n", "reset", null],
@@ -189,7 +189,7 @@ export const FAULTS: Record<string, readonly [text: string, cause: string, statu
     200,
   ],
   "too much up to the end": [`HTTP/1.1 200 OK\r\n\r\n${"x".repeat(MAX_BODY + 1)}`, "too-large", 200],
-  "a chunk size that is none": ["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", "malformed", 200],
+  "an invalid chunk size": ["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", "malformed", 200],
   "an empty chunk size": ["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\r\n", "malformed", 200],
   "a chunk size without CR": ["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\na\r\n", "malformed", 200],
   "an endless chunk extension": [
@@ -203,7 +203,7 @@ export const FAULTS: Record<string, readonly [text: string, cause: string, statu
     200,
   ],
   "chunks that end early": ["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n", "reset", 200],
-  "a trailer that is none": [
+  "an invalid trailer": [
     "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nnonsense\r\n\r\n",
     "malformed",
     200,
