@@ -380,7 +380,7 @@ describe("hubwire start --processes refuses", () => {
     const { certFile, keyFile } = certificates.server;
     const tls = { certFile, keyFile, clientCaFile: certificates.authority.certFile, clientCert: "optional" };
     expect(await refusal({ cluster, listen: { tls } })).toBe(
-      "hubwire start --processes does not go together with client certificates (listen.tls.clientCert): their listener cannot share its port.\n",
+      "hubwire start --processes does not work with client certificates: set listen.tls.clientCert to none, or start one process.\n",
     );
     certificates.remove();
   });

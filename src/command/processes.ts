@@ -25,7 +25,7 @@ export function sharingFault({ cluster, listen }: Config): string | null {
   if (listen.port === 0) return `needs a fixed listen.port: ${OWN_PORTS}`;
   if (listen.api?.port === 0) return `needs a fixed listen.api.port: ${OWN_PORTS}`;
   if (listen.tls !== null && listen.tls.clientCert !== "none") {
-    return "does not go together with client certificates (listen.tls.clientCert): their listener cannot share its port.";
+    return "does not work with client certificates: set listen.tls.clientCert to none, or start one process.";
   }
   return null;
 }

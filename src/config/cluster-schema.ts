@@ -5,7 +5,7 @@ import { optionDocs, refusing } from "./option-docs.ts";
 const SUBJECT_PREFIX = /^[A-Za-z0-9_-]{1,64}$/;
 /** JetStream keeps no stream more often than this. */
 const MAX_REPLICAS = 5;
-/** What one server's loss costs nothing at; more only costs. */
+/** Enough to lose one server without losing data; more replicas only cost. */
 const USUAL_REPLICAS = 3;
 
 const JOURNAL_COPIES = ["wait", "behind"] as const;
@@ -20,7 +20,7 @@ function subjectPrefixFault(prefix: string): string | null {
 const tlsSchema = z.strictObject({
   caFile: optionalText().register(optionDocs, {
     unit: "path",
-    doc: "PEM file of the authorities to trust instead of the system's; null trusts the system's.",
+    doc: "PEM file of the CA certificates that verify the servers, instead of the system's. null: the system's.",
   }),
   certFile: optionalText().register(optionDocs, { unit: "path", doc: "PEM client certificate; needs keyFile." }),
   keyFile: optionalText().register(optionDocs, { unit: "path", doc: "PEM key of certFile." }),
@@ -32,7 +32,7 @@ const natsSchema = z.strictObject({
     .min(1)
     .register(optionDocs, {
       unit: "",
-      doc: "Servers of one NATS cluster with JetStream: `host`, `host:port`, `nats://…` or `tls://…`; the port is 4222 if left out. One that is reachable is enough. `tls://` at one asks all of them for TLS.",
+      doc: "Servers of one NATS cluster with JetStream: `host`, `host:port`, `nats://…` or `tls://…`; the default port is 4222. One reachable server is enough. `tls://` for one of them demands TLS from all.",
     }),
   user: optionalText().register(optionDocs, { unit: "", doc: "Name to log in with; needs password." }),
   password: optionalText().register(optionDocs, { unit: "", doc: "Password of user. A secret: never logged." }),
@@ -46,11 +46,11 @@ const natsSchema = z.strictObject({
   }),
   tls: tlsSchema.nullable().default(null).register(optionDocs, {
     unit: "",
-    doc: "TLS towards every server; `{}` does with the system's authorities. null: where a server offers it; from a `tls://` one it is demanded.",
+    doc: "TLS for the connections to NATS; `{}` uses the system's CA certificates. null: TLS is used if a server offers it, and required for `tls://`.",
   }),
   subjectPrefix: text().superRefine(refusing(subjectPrefixFault)).default("hubwire").register(optionDocs, {
     unit: "",
-    doc: "First part of the names of all subjects, streams and buckets. Clusters that share one NATS account need different ones.",
+    doc: "First part of the names of all subjects, streams and buckets. Clusters that share a NATS account need different prefixes.",
   }),
   replicas: z
     .int()
@@ -60,7 +60,7 @@ const natsSchema = z.strictObject({
     .default(null)
     .register(optionDocs, {
       unit: "count",
-      doc: `How many servers keep each stream and bucket. null: ${USUAL_REPLICAS}, or as many as servers are listed where those are fewer.`,
+      doc: `Number of servers that keep each stream and bucket. null: ${USUAL_REPLICAS}, or the number of listed servers if that is smaller.`,
     }),
 });
 
@@ -68,11 +68,11 @@ const natsSchema = z.strictObject({
 export const clusterSchema = z.strictObject({
   nats: natsSchema.register(optionDocs, {
     unit: "",
-    doc: "The NATS that the nodes of the cluster reach each other by.",
+    doc: "The NATS servers that connect the nodes of the cluster.",
   }),
   journalCopy: z.enum(JOURNAL_COPIES).default("wait").register(optionDocs, {
     unit: "",
-    doc: "When a client is let in. `wait`: when NATS has the journal's entry too, so that its disconnect event is sent though the node is lost for good at that moment. `behind`: when this node's disk has it; the copy in NATS follows within about 20 ms. While NATS is away, `wait` lets clients in without a copy, with an error line.",
+    doc: "What a connect waits for. `wait`: until NATS has the journal's entry too, so that the disconnect event is sent even if the node is lost for good at that moment. `behind`: until this node's disk has it; the copy in NATS follows within about 20 ms. While NATS is unreachable, `wait` accepts clients without a copy and logs an error.",
   }),
 });
 

@@ -36,7 +36,7 @@ describe("the TLS listener", () => {
 
 test("a port cannot be shared where client certificates are asked for", () => {
   const tls = { ...FILES, clientCert: "require", clientCaFile: "ca.pem" };
-  const fault = "listen.reusePort: does not go together with client certificates: their listener cannot share its port";
+  const fault = "listen.reusePort: is not supported together with client certificates: set reusePort to false, or clientCert to none";
   expect(faultsOf({ listen: { reusePort: true, tls } })).toEqual([fault]);
   expect(faultsOf({ listen: { reusePort: true, tls: FILES } })).toEqual([]);
 });
@@ -217,7 +217,7 @@ describe("upstreams", () => {
   ]) {
     test(`a static header cannot be ${name}`, () => {
       expect(faultsOf(entry({ auth: { type: "headers", headers: { [name]: "v" } } }))).toEqual([
-        `upstreams[0].auth.headers.${name}: is a header that hubwire sets itself, or that concerns one hop only`,
+        `upstreams[0].auth.headers.${name}: is a header that hubwire sets, or a hop-by-hop header: remove it`,
       ]);
     });
   }
@@ -225,14 +225,14 @@ describe("upstreams", () => {
   test("static headers are names and values that cannot end the line they stand in", () => {
     const faults = (headers: object) => faultsOf(entry({ auth: { type: "headers", headers } }));
     expect(faults({ "x-functions-key": "k", Authorization: "Basic ä\tö" })).toEqual([]);
-    expect(faults({ "A B": "v" })).toEqual(['upstreams[0].auth.headers["A B"]: is no header name']);
+    expect(faults({ "A B": "v" })).toEqual(['upstreams[0].auth.headers["A B"]: is not a valid header name']);
     for (const value of ["a\r\nb", "a\nb", "a\rb", "a\0b", "\x7f"]) {
       expect(faults({ A: value })).toEqual([
         "upstreams[0].auth.headers.A: must not hold CR, LF or other control characters",
       ]);
     }
     expect(faults({ "X-A": "1", "x-a": "2" })).toEqual([
-      "upstreams[0].auth.headers: two names are equal but for their case",
+      "upstreams[0].auth.headers: has two names that differ only in case: keep one",
     ]);
   });
 

@@ -42,7 +42,7 @@ function listenFaults(tree: object): TreeFault[] {
   if (asks && valueAt(tree, ["listen", "reusePort"]) === true) {
     faults.push({
       path: ["listen", "reusePort"],
-      message: "does not go together with client certificates: their listener cannot share its port",
+      message: "is not supported together with client certificates: set reusePort to false, or clientCert to none",
     });
   }
   if (listenersClash(tree)) {

@@ -9,17 +9,17 @@ const OWN_HEADERS: ReadonlySet<string> = new Set(["host", "date", "x-forwarded-f
 const OWN_PREFIXES = ["content-", "x-asrs-", "x-hubwire-", "sec-websocket-"];
 
 function headerNameFault(name: string): string | null {
-  if (!isHeaderName(name)) return "is no header name";
+  if (!isHeaderName(name)) return "is not a valid header name";
   const lower = name.toLowerCase();
   if (OWN_HEADERS.has(lower) || HOP_BY_HOP_HEADERS.has(lower) || OWN_PREFIXES.some((own) => lower.startsWith(own))) {
-    return "is a header that hubwire sets itself, or that concerns one hop only";
+    return "is a header that hubwire sets, or a hop-by-hop header: remove it";
   }
   return null;
 }
 
 function headersFault(headers: Readonly<Record<string, string>>): string | null {
   const names = Object.keys(headers).map((name) => name.toLowerCase());
-  return new Set(names).size < names.length ? "two names are equal but for their case" : null;
+  return new Set(names).size < names.length ? "has two names that differ only in case: keep one" : null;
 }
 
 function headerValueFault(value: string): string | null {
@@ -34,12 +34,14 @@ const staticHeaders = z
   .superRefine(refusing(headersFault))
   .register(optionDocs, {
     unit: "",
-    doc: "With type headers: sent with every call. None of Host, Date, Expect, X-Forwarded-For, Accept-Encoding, `Content-*`, `Sec-WebSocket-*`, `X-ASRS-*`, `X-Hubwire-*`, or the headers of one hop.",
+    doc: "With type headers: headers for every call. Not allowed: Host, Date, Expect, X-Forwarded-For, Accept-Encoding, `Content-*`, `Sec-WebSocket-*`, `X-ASRS-*`, `X-Hubwire-*` and hop-by-hop headers.",
   });
 
 const authSchema = z.discriminatedUnion("type", [
   z.strictObject({
-    type: z.literal("none").register(optionDocs, { unit: "", doc: "none, headers, oauth2 or managedIdentity." }),
+    type: z
+      .literal("none")
+      .register(optionDocs, { unit: "", doc: "How calls authenticate: none, headers, oauth2 or managedIdentity." }),
   }),
   z.strictObject({ type: z.literal("headers"), headers: staticHeaders }),
   z.strictObject({
@@ -47,18 +49,21 @@ const authSchema = z.discriminatedUnion("type", [
     tokenUrl: text()
       .superRefine(refusing((url) => absoluteUrlFault(url, ["http", "https"])))
       .register(optionDocs, { unit: "URL", doc: "With type oauth2: the token endpoint for client credentials." }),
-    clientId: text().register(optionDocs, { unit: "", doc: "With type oauth2." }),
-    clientSecret: text().register(optionDocs, { unit: "", doc: "With type oauth2. A secret: never logged." }),
+    clientId: text().register(optionDocs, { unit: "", doc: "With type oauth2: the client id at the token endpoint." }),
+    clientSecret: text().register(optionDocs, {
+      unit: "",
+      doc: "With type oauth2: the client secret. A secret: never logged.",
+    }),
     scope: text().nullable().default(null).register(optionDocs, {
       unit: "",
-      doc: "With type oauth2: scopes, separated by spaces; null asks for none.",
+      doc: "With type oauth2: requested scopes, separated by spaces. null: no scope is requested.",
     }),
   }),
   z.strictObject({
     type: z.literal("managedIdentity"),
     resource: text().register(optionDocs, {
       unit: "",
-      doc: "With type managedIdentity: whom the token is for, as Azure hosts name it.",
+      doc: "With type managedIdentity: the resource that the token is for, as Azure names it.",
     }),
   }),
 ]);
@@ -66,22 +71,22 @@ const authSchema = z.discriminatedUnion("type", [
 const breakerSchema = z.strictObject({
   failureRatio: z.number().min(0).max(1).default(0.5).register(optionDocs, {
     unit: "ratio",
-    doc: "Share of failed calls within the window at which the breaker opens; 0 turns the breaker off.",
+    doc: "Share of failed calls within windowMs at which the breaker opens. 0 turns the breaker off.",
   }),
   minCalls: z.int().min(1).max(1_000_000).default(20).register(optionDocs, {
     unit: "count",
-    doc: "Fewer calls than this within the window never open it.",
+    doc: "Minimum number of calls within windowMs before the breaker can open.",
   }),
   windowMs: z.int().min(100).max(3_600_000).default(10_000).register(optionDocs, {
     unit: "ms",
-    doc: "How far back calls count.",
+    doc: "Length of the window in which calls are counted.",
   }),
 });
 
 const tlsSchema = z.strictObject({
   caFile: file().register(optionDocs, {
     unit: "path",
-    doc: "PEM file of the authorities to trust instead of the system's; null trusts the system's.",
+    doc: "PEM file of the CA certificates that verify the server, instead of the system's. null: the system's.",
   }),
   certFile: file().register(optionDocs, { unit: "path", doc: "PEM client certificate; needs keyFile." }),
   keyFile: file().register(optionDocs, { unit: "path", doc: "PEM key of certFile." }),
@@ -91,7 +96,7 @@ const tlsSchema = z.strictObject({
 export const upstreamSchema = z.strictObject({
   hubPattern: hubPatternSchema().default("*").register(optionDocs, {
     unit: "pattern",
-    doc: "Which hubs: `*`, a name, a comma list or a list; compared without case. Two places that write a hub differently are a fault. A name that holds a comma needs the list.",
+    doc: "Which hubs: `*`, a name, a comma-separated list or a YAML list; case-insensitive. All places must spell a hub alike. A name that contains a comma needs the YAML list.",
   }),
   categoryPattern: choicePatternSchema(["connections", "messages"]).default("*").register(optionDocs, {
     unit: "pattern",
@@ -103,7 +108,7 @@ export const upstreamSchema = z.strictObject({
   }),
   urlTemplate: text().superRefine(refusing(urlTemplateFault)).register(optionDocs, {
     unit: "URL",
-    doc: "Where to POST. `{hub}`, `{category}` and `{event}` are filled in, URL-escaped, in path and query. Its query is kept.",
+    doc: "URL for the POST. `{hub}`, `{category}` and `{event}` in path and query are replaced, percent-encoded. The template's own query is kept.",
   }),
   dialect: z.literal("asrs").default("asrs").register(optionDocs, {
     unit: "",
@@ -111,49 +116,49 @@ export const upstreamSchema = z.strictObject({
   }),
   connectEventName: z.enum(["handshake", "connect"]).default("handshake").register(optionDocs, {
     unit: "",
-    doc: "What X-ASRS-Event says for connect; some backends compare it with `connect`. `{event}` is connect either way.",
+    doc: "Value of X-ASRS-Event for the connect event; some backends expect `connect`. `{event}` in the URL is connect in both cases.",
   }),
   timeoutMs: z.int().min(1).max(3_600_000).default(30_000).register(optionDocs, {
     unit: "ms",
-    doc: "For one call: connecting, headers and body together.",
+    doc: "Time limit for one call: connecting, sending the request and reading the whole answer.",
   }),
   onMessageFailure: z.enum(["close", "ignore"]).default("close").register(optionDocs, {
     unit: "",
-    doc: "What happens when a message got no answer: close ends the connection with 1011, ignore drops the message.",
+    doc: "What happens when a message has no answer. close: the connection is closed with 1011. ignore: the message is dropped.",
   }),
   repeatOnStaleSocket: z.boolean().default(true).register(optionDocs, {
     unit: "",
-    doc: "Send a message once more, over a fresh socket, when a kept one died without a byte of answer. The backend may then act on it twice; both requests have the same X-Hubwire-Event-Id. false: such a message counts as not answered.",
+    doc: "Whether a message is sent again, over a new socket, when a kept socket closed before a byte of the answer. The backend may then act on it twice; both requests have the same X-Hubwire-Event-Id. false: such a message counts as not answered.",
   }),
   keepAliveMs: z.int().min(0).max(3_600_000).default(4000).register(optionDocs, {
     unit: "ms",
-    doc: "How long an idle socket to the backend is kept for the next call; less where the backend says so by `Keep-Alive: timeout=`. Keep it below the backend's own idle time. 0 closes after each call, with `Connection: close`.",
+    doc: "How long an idle socket to the backend is kept; less if the backend announces less in `Keep-Alive: timeout=`. Set it below the backend's own idle timeout. 0 closes the socket after each call, with `Connection: close`.",
   }),
   maxIdleSockets: z.int().min(0).max(1_000_000).nullable().default(null).register(optionDocs, {
     unit: "count",
-    doc: "Idle sockets that are kept at most; a socket beyond that is closed after its call. null: maxConcurrency.",
+    doc: "Maximum number of idle sockets; further sockets are closed after their call. null: maxConcurrency.",
   }),
   maxConcurrency: z.int().min(1).max(1_000_000).default(1024).register(optionDocs, {
     unit: "count",
-    doc: "Calls of this entry at the same time. Each holds a socket to the backend, and as many more may wait for late answers to connect. Lowered where the process's file limit does not allow it.",
+    doc: "Maximum number of calls of this entry at one time. Each holds a socket to the backend, and as many more may wait for late answers to connect. Lowered if the process's file limit does not allow it.",
   }),
   maxConcurrencyPerAddress: z.int().min(1).max(1_000_000).nullable().default(null).register(optionDocs, {
     unit: "count",
-    doc: "Calls of this entry at the same time for clients of one address; an IPv6 address counts with its whole /64. Further calls of that address wait up to maxWaitMs. null: three quarters of maxConcurrency. Set it to maxConcurrency where all clients come from one address.",
+    doc: "The same limit for clients of one address, or one /64 of IPv6 addresses. Further calls of that address wait up to maxWaitMs. null: three quarters of maxConcurrency. Set it to maxConcurrency if all clients share one address.",
   }),
   maxWaitMs: z.int().min(0).max(3_600_000).default(5000).register(optionDocs, {
     unit: "ms",
-    doc: "How long a call waits for a free place, then it is refused; 0 refuses at once.",
+    doc: "How long a call waits for a free place before it is refused. 0 refuses it at once.",
   }),
   breaker: breakerSchema.prefault({}).register(optionDocs, {
     unit: "",
-    doc: "Stops calling a backend that fails, so that it can recover; once a second one event tries whether it is back.",
+    doc: "Circuit breaker: stops calls to a failing backend, so that it can recover. Once a second, one event checks whether it is back.",
   }),
   auth: authSchema.default({ type: "none" }).register(optionDocs, {
     unit: "",
-    doc: "How calls prove who sends them, beside the signature.",
+    doc: "How calls authenticate, in addition to the signature.",
   }),
   tls: tlsSchema
     .prefault({})
-    .register(optionDocs, { unit: "", doc: "For https templates: private authority and client certificate." }),
+    .register(optionDocs, { unit: "", doc: "For https templates: a private CA and a client certificate." }),
 });
