@@ -1,4 +1,5 @@
-import { formatRefusal, type Refusal } from "../protocol/error-codes.ts";
+import type { Refusal } from "../protocol/error-codes.ts";
+import { refusalResponse } from "../protocol/refusal-response.ts";
 
 /**
  * A status without a body, or a refusal in JSON.
@@ -8,7 +9,6 @@ import { formatRefusal, type Refusal } from "../protocol/error-codes.ts";
  */
 export function answer(method: string, outcome: Refusal | number): Response {
   if (typeof outcome === "number") return new Response(null, { status: outcome });
-  const { status, headers } = outcome;
-  if (method === "HEAD") return new Response(null, { status, headers });
-  return new Response(formatRefusal(outcome), { status, headers: { "Content-Type": "application/json", ...headers } });
+  if (method === "HEAD") return new Response(null, { status: outcome.status, headers: outcome.headers });
+  return refusalResponse(outcome);
 }

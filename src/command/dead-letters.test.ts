@@ -3,7 +3,8 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync } from 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Gate, within } from "../../test/support/deadline.ts";
-import { type ControlServer, startControlServer } from "../control/control-server.ts";
+import { type AdminServer, startAdminServer } from "../admin/admin-server.ts";
+import { deadLetterRoutes } from "../admin/dead-letter-routes.ts";
 import type { DeadLetter, DeadLetters } from "../core/ports/journal.ts";
 import { spellHub } from "../protocol/names.ts";
 import type { DeadLettersCommand } from "./args.ts";
@@ -76,7 +77,7 @@ const UMASK = process.umask();
 let folder: string;
 let letters: Letters;
 let faults: string[];
-const servers: ControlServer[] = [];
+const servers: AdminServer[] = [];
 
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), "hubwire-control-"));
@@ -88,12 +89,11 @@ afterEach(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-function start(dataDir = folder): ControlServer {
+function start(dataDir = folder): AdminServer {
   const report = { fault: (where: string, error: unknown) => void faults.push(`${where}: ${error}`) };
-  const server = startControlServer({
+  const server = startAdminServer({
     dataDir,
-    deadLetters: letters,
-    spellHub: (hub) => spellHub(hub, { chat: "Chat" }),
+    routes: deadLetterRoutes(letters, (hub) => spellHub(hub, { chat: "Chat" })),
     report,
   });
   servers.push(server);

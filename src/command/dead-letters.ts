@@ -1,6 +1,6 @@
-import { type DeadLetterEntry, MAX_CONNECTION_IDS } from "../control/control-socket.ts";
+import { type DeadLetterEntry, MAX_CONNECTION_IDS } from "../admin/admin-socket.ts";
+import { askForPage, askToChange } from "./admin-client.ts";
 import type { DeadLettersCommand } from "./args.ts";
-import { askForPage, askToChange } from "./control-client.ts";
 
 const COLUMNS: readonly (readonly [string, (entry: DeadLetterEntry) => string])[] = [
   ["connection", ({ connectionId }) => connectionId],

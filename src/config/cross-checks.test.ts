@@ -36,7 +36,8 @@ describe("the TLS listener", () => {
 
 test("a port cannot be shared where client certificates are asked for", () => {
   const tls = { ...FILES, clientCert: "require", clientCaFile: "ca.pem" };
-  const fault = "listen.reusePort: is not supported together with client certificates: set reusePort to false, or clientCert to none";
+  const fault =
+    "listen.reusePort: is not supported together with client certificates: set reusePort to false, or clientCert to none";
   expect(faultsOf({ listen: { reusePort: true, tls } })).toEqual([fault]);
   expect(faultsOf({ listen: { reusePort: true, tls: FILES } })).toEqual([]);
 });

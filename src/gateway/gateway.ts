@@ -1,4 +1,6 @@
 import type { Logger } from "pino";
+import { startAdminServer } from "../admin/admin-server.ts";
+import { deadLetterRoutes } from "../admin/dead-letter-routes.ts";
 import { answerHealth, isHealthPath } from "../api/health.ts";
 import { RestApi } from "../api/rest-api.ts";
 import type { AccessKeys } from "../auth/access-keys.ts";
@@ -8,7 +10,6 @@ import { RestTokens } from "../auth/rest-token.ts";
 import { hubConfig } from "../config/hub-config.ts";
 import { listenerUrl } from "../config/listener-urls.ts";
 import type { Config } from "../config/schema.ts";
-import { startControlServer } from "../control/control-server.ts";
 import { drain } from "../core/drain.ts";
 import type { Report } from "../core/ports/report.ts";
 import type { Registry } from "../core/registry.ts";
@@ -78,8 +79,8 @@ export async function startGateway(config: Config, { log }: { log: Logger }): Pr
     stack.push(() => doors.stop());
     const renewal = followCertificates(running, { node, core, doors, report, stack });
     const { dataDir } = config;
-    const control = startControlServer({ dataDir, deadLetters: core.redelivery, spellHub: spell, report });
-    stack.push(() => control.stop());
+    const admin = startAdminServer({ dataDir, routes: deadLetterRoutes(core.redelivery, spell), report });
+    stack.push(() => admin.stop());
     core.redelivery.start();
     state.ready = true;
     const stop = onlyOnce(async () => {

@@ -1,14 +1,5 @@
-import { formatRefusal, type Refusal } from "../protocol/error-codes.ts";
 import type { HeaderLine, HeaderLines } from "../protocol/headers.ts";
 import { headersWithoutBody } from "../protocol/relayed-answer.ts";
-
-/** Turns a refusal into its JSON answer. Bun sets `Content-Length`. */
-export function refusalResponse(refused: Refusal): Response {
-  return new Response(formatRefusal(refused), {
-    status: refused.status,
-    headers: { "Content-Type": "application/json", ...refused.headers },
-  });
-}
 
 /**
  * Turns an upstream's 4xx answer into the client's. `headers` are already those that may be passed on, their values one char a

@@ -13,18 +13,7 @@ export interface SourceFile {
   readonly text: string;
 }
 
-const ADAPTERS = [
-  "sockets",
-  "upstream",
-  "api",
-  "broker",
-  "rules",
-  "journal",
-  "leases",
-  "control",
-  "observe",
-  "console",
-];
+const ADAPTERS = ["sockets", "upstream", "api", "broker", "rules", "journal", "leases", "admin", "observe", "console"];
 const ADAPTER_REACH = ["protocol", "core", "auth", "config", "nats", "storage"];
 const MAX_FILE_LINES = 400;
 const MAX_FUNCTION_LINES = 50;
@@ -47,7 +36,7 @@ const REACH: ReadonlyMap<string, Reach> = new Map<string, Reach>([
   ["storage", { areas: ["protocol", "auth"], outside: true }],
   ...ADAPTERS.map((area): [string, Reach] => [area, { areas: ADAPTER_REACH, outside: true }]),
   ["gateway", { areas: [...ADAPTER_REACH, ...ADAPTERS], outside: true }],
-  ["command", { areas: ["protocol", "core", "auth", "config", "control"], outside: true }],
+  ["command", { areas: ["protocol", "core", "auth", "config", "admin"], outside: true }],
   ["main.ts", { areas: [...ADAPTER_REACH, ...ADAPTERS, "gateway", "command"], outside: true }],
 ]);
 

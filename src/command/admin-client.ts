@@ -1,11 +1,11 @@
 import { z } from "zod";
 import {
-  CONTROL_PATHS,
-  controlSocketPath,
+  ADMIN_PATHS,
+  adminSocketPath,
   type DeadLetterChoice,
   type DeadLetterCount,
   type DeadLetterPage,
-} from "../control/control-socket.ts";
+} from "../admin/admin-socket.ts";
 
 /** Long enough for the largest change, which is one write for all. */
 const CALL_TIMEOUT_MS = 60_000;
@@ -35,7 +35,7 @@ const FAILURE = z.object({ error: z.string() });
  * Errors: rejects with a sentence where no process runs there, or it does not answer as it should. `askToChange` alike.
  */
 export async function askForPage(dataDir: string, after: number): Promise<DeadLetterPage> {
-  return await ask(dataDir, `${CONTROL_PATHS.list}?after=${after}`, null, PAGE);
+  return await ask(dataDir, `${ADMIN_PATHS.list}?after=${after}`, null, PAGE);
 }
 
 /** Asks it to send dead letters again, or to forget them. */
@@ -44,7 +44,7 @@ export async function askToChange(
   change: "retry" | "drop",
   choice: DeadLetterChoice,
 ): Promise<DeadLetterCount> {
-  return await ask(dataDir, CONTROL_PATHS[change], choice, COUNT);
+  return await ask(dataDir, ADMIN_PATHS[change], choice, COUNT);
 }
 
 async function ask<T>(dataDir: string, target: string, body: object | null, schema: z.ZodType<T>): Promise<T> {
@@ -52,7 +52,7 @@ async function ask<T>(dataDir: string, target: string, body: object | null, sche
   let text: string;
   try {
     response = await fetch(`http://hubwire${target}`, {
-      unix: controlSocketPath(dataDir),
+      unix: adminSocketPath(dataDir),
       ...(body === null ? {} : { method: "POST", body: JSON.stringify(body) }),
       signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
     });

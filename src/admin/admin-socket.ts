@@ -1,12 +1,12 @@
 import { join } from "node:path";
 
 /** The socket by which command lines reach the process at work in a data folder. */
-export function controlSocketPath(dataDir: string): string {
+export function adminSocketPath(dataDir: string): string {
   return join(dataDir, "control.sock");
 }
 
 /** The paths of the requests; the host does not count. */
-export const CONTROL_PATHS = {
+export const ADMIN_PATHS = {
   list: "/dead-letters",
   retry: "/dead-letters/retry",
   drop: "/dead-letters/drop",
@@ -51,7 +51,7 @@ export interface DeadLetterCount {
 }
 
 /** The answer to a request that failed. */
-export interface ControlError {
+export interface AdminError {
   /** A sentence for people. */
   readonly error: string;
 }
