@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { type Msg, RequestError } from "@nats-io/transport-node";
+import type { BrokerReport } from "../core/ports/adapter-reports.ts";
 import type { Answer, AnswerScope, Broker, BrokerHandler } from "../core/ports/broker.ts";
 import type { Clock } from "../core/ports/clock.ts";
 import type { Report } from "../core/ports/report.ts";
@@ -8,7 +9,7 @@ import { answerSubject, beatSubject, memberSubject, nodeSubject } from "../nats/
 import { nodeOf } from "../protocol/connection-id.ts";
 import type { Envelope, Question, Target } from "../protocol/envelope.ts";
 import { decodeNodeMessage, encodeEnvelope, encodeQuestion, newerFormOf } from "../protocol/node-message.ts";
-import { NodeTable, type NodeTableReport } from "./node-table.ts";
+import { NodeTable } from "./node-table.ts";
 import { cutIntoParts, isPart, PartJoiner } from "./parts.ts";
 import { Subscriptions } from "./subscriptions.ts";
 
@@ -34,12 +35,6 @@ const INVALID = "another version wrote it, or a name in it is invalid";
 /** A node's word where it could not answer for a fault of its own. */
 const FAULT = "fault";
 
-/** What the operator should hear of messages between nodes; declared here since adapters do not know each other. */
-export interface BrokerReport extends Pick<Report, "fault">, NodeTableReport {
-  /** So many messages of other nodes were no message or were lost in part, since this was last said; the reason of the last. */
-  messagesDropped(count: number, reason: string): void;
-}
-
 export interface NatsBrokerOptions {
   readonly link: NatsLink;
   readonly prefix: string;
@@ -50,7 +45,7 @@ export interface NatsBrokerOptions {
   readonly clock: Clock;
   /** The form that every node reads. */
   readonly form: () => number;
-  readonly report: BrokerReport;
+  readonly report: Pick<Report, "fault"> & BrokerReport;
   /** Whether this node belongs to the others: one whose lease has run out reaches a part of them at best. */
   readonly isMember: () => boolean;
 }

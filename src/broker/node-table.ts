@@ -1,3 +1,4 @@
+import type { BrokerReport } from "../core/ports/adapter-reports.ts";
 import type { Clock } from "../core/ports/clock.ts";
 import type { NatsLink } from "../nats/link.ts";
 import { answerSubject, beatSubject } from "../nats/subjects.ts";
@@ -38,13 +39,7 @@ export interface NodeTableOptions {
   readonly clock: Clock;
   /** The form that every node reads. */
   readonly form: () => number;
-  readonly report: NodeTableReport;
-}
-
-/** What the operator should hear of it. */
-export interface NodeTableReport {
-  /** Pushes and questions are refused since these have not answered: said once after each return of NATS. */
-  nodesAwaited(nodeIds: readonly string[]): void;
+  readonly report: Pick<BrokerReport, "nodesAwaited">;
 }
 
 /** What a node has said. */

@@ -1,15 +1,13 @@
 import type { Config } from "../config/schema.ts";
 import type { Renewal } from "../config/tls-files.ts";
 import { FilesWatch } from "../config/watch.ts";
+import type { RenewalReport } from "../core/ports/adapter-reports.ts";
 
 /** What the renewal needs. */
 export interface RenewalParts {
   /** What reads its own files again, and goes on with those before where they cannot be used. */
   readonly sources: readonly (() => readonly Renewal[])[];
-  readonly report: {
-    certificateRenewed(where: string): void;
-    certificateRefused(where: string, reason: string): void;
-  };
+  readonly report: RenewalReport;
 }
 
 /**

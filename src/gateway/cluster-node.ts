@@ -16,12 +16,13 @@ import { KvLeases } from "../leases/kv.ts";
 import { readNodeId, writeNodeId } from "../leases/node-id-file.ts";
 import { NatsLink } from "../nats/link.ts";
 import { describeUnsafe, isUnsafeVersion } from "../nats/server-version.ts";
+import type { LogReport } from "../observe/log.ts";
 import { NODE_ID_LENGTH, nodeOf } from "../protocol/connection-id.ts";
 import { OLDEST_FORM } from "../protocol/forms.ts";
 import { KvRuleStore } from "../rules/kv.ts";
 import { openLocalJournal, randomConnectionId } from "./lone-node.ts";
 import { systemClock } from "./system-clock.ts";
-import type { Core, LogReport, NodeParts, Running, StopStack } from "./wiring.ts";
+import type { Core, NodeParts, Running, StopStack } from "./wiring.ts";
 
 /** How long a node that has lost NATS is still ready. Source: PROTOCOL.md, "Several nodes". */
 const READY_GRACE_MS = 5000;

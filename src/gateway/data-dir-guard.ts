@@ -1,6 +1,7 @@
 import { statSync } from "node:fs";
 import { basename } from "node:path";
 import { makeFolder, readPrivateText, replacePrivateText } from "../auth/private-files.ts";
+import type { DataDirReport } from "../core/ports/adapter-reports.ts";
 
 const LOOK_MS = 1000;
 
@@ -13,12 +14,7 @@ export interface DataDirGuardOptions {
   };
   /** Small text files that this process has read and the next one needs. Those that are missing now are not looked after. */
   readonly files: readonly string[];
-  readonly report: {
-    /** A file was removed or emptied, and is there again. */
-    fileRestored(name: string, reason: string): void;
-    /** It cannot be put there again. Said once for each cause. */
-    fileLost(name: string, reason: string): void;
-  };
+  readonly report: DataDirReport;
 }
 
 /**

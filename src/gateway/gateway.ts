@@ -15,7 +15,7 @@ import type { Report } from "../core/ports/report.ts";
 import type { Registry } from "../core/registry.ts";
 import { type DataDirLock, lockDataDir } from "../journal/data-dir-lock.ts";
 import { LineSums } from "../observe/line-sums.ts";
-import { createLogReport } from "../observe/log.ts";
+import { createLogReport, type LogReport } from "../observe/log.ts";
 import { CLOSE } from "../protocol/close-causes.ts";
 import { spellHub } from "../protocol/names.ts";
 import { findClient, TrustedProxies } from "../sockets/addresses.ts";
@@ -29,7 +29,7 @@ import { DataDirGuard } from "./data-dir-guard.ts";
 import { collectLiveOptions, keepFixedOptions, listFixedChanges } from "./live-options.ts";
 import { buildLoneNode } from "./lone-node.ts";
 import { systemClock } from "./system-clock.ts";
-import { buildCore, type Core, type LogReport, type NodeParts, type Running, StopStack } from "./wiring.ts";
+import { buildCore, type Core, type NodeParts, type Running, StopStack } from "./wiring.ts";
 
 /** A gateway at work. */
 export interface Gateway {

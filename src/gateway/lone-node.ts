@@ -3,8 +3,9 @@ import { MemoryBroker } from "../broker/memory.ts";
 import type { Config } from "../config/schema.ts";
 import { findAbsence } from "../journal/absent-file.ts";
 import { SqliteJournal } from "../journal/sqlite.ts";
+import type { LogReport } from "../observe/log.ts";
 import { SqliteRuleStore } from "../rules/sqlite.ts";
-import type { LogReport, NodeParts, StopStack } from "./wiring.ts";
+import type { NodeParts, StopStack } from "./wiring.ts";
 
 /** 16 random bytes: 128 bits, 22 characters of base64url. Source: PROTOCOL.md, "Words". */
 const CONNECTION_ID_BYTES = 16;

@@ -20,7 +20,7 @@ import { Redelivery } from "../core/redelivery.ts";
 import { Registry } from "../core/registry.ts";
 import type { RuleStore } from "../core/rule-store.ts";
 import { SecondDisconnects } from "../core/second-disconnects.ts";
-import type { createLogReport } from "../observe/log.ts";
+import type { LogReport } from "../observe/log.ts";
 import type { CloseCause } from "../protocol/close-causes.ts";
 import { findClient, type TrustedProxies } from "../sockets/addresses.ts";
 import type { Doors } from "../sockets/doors.ts";
@@ -39,9 +39,6 @@ export interface Running {
   /** The same object for the gateway's whole life; a reload changes its fields. */
   readonly options: LiveOptions;
 }
-
-/** Every fact that a part of the gateway reports. */
-export type LogReport = ReturnType<typeof createLogReport>;
 
 /** What has been started, to be stopped in the opposite order. */
 export class StopStack {

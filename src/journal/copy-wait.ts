@@ -1,4 +1,4 @@
-import type { CopyReport } from "./log-writer.ts";
+import type { CopyReport } from "../core/ports/adapter-reports.ts";
 
 /** How long a connect waits for its copy. NATS counts as away past this, until it has acknowledged what was sent to it. */
 const MAX_WAIT_MS = 2000;

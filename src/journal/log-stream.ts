@@ -11,6 +11,7 @@ import {
   type StreamConfig,
 } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
+import type { StreamReport } from "../core/ports/adapter-reports.ts";
 import type { NatsLink } from "../nats/link.ts";
 import { journalSubject } from "../nats/subjects.ts";
 
@@ -38,7 +39,7 @@ export interface LogStreamOptions {
   readonly prefix: string;
   readonly replicas: number;
   /** The stream was there with other settings, and they are left as they are. Said once for each difference. */
-  readonly differs: (detail: string) => void;
+  readonly differs: StreamReport["differs"];
 }
 
 /**

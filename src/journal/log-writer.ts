@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import type { ConnectionFacts } from "../protocol/events.ts";
+import type { CopyReport } from "../core/ports/adapter-reports.ts";
 import { CopyWaiters, refusedWait } from "./copy-waiters.ts";
 import { GatherPause } from "./gather-pause.ts";
 import { LogChanges, type Records } from "./log-changes.ts";
@@ -24,20 +24,6 @@ const LOOK_MS = 5000;
 
 /** How long the end waits for what is not copied yet. */
 const CLOSE_LIMIT_MS = 2000;
-
-/** What the operator should hear of the copy. */
-export interface CopyReport {
-  /** Called once when it stops, or where it cannot begin: another node could not take over what changes from here on. */
-  stopped(cause: string): void;
-  /** Called when all is copied, at the start and after every stop. `count` is the number of connections. */
-  copied(count: number): void;
-  /** Connections are let in without a copy, where they should wait for it: the log is not known to have so many entries. */
-  missing(entryCount: number): void;
-  /** Another node has taken over this one's log. */
-  fenced(nodeId: string): void;
-  /** What is known of this connection does not fit into a message: no other node could take it over. */
-  tooLarge(facts: ConnectionFacts): void;
-}
 
 /** What the writer needs. */
 export interface LogWriterOptions {

@@ -1,3 +1,4 @@
+import type { LeaseReport } from "../core/ports/adapter-reports.ts";
 import type { Clock } from "../core/ports/clock.ts";
 import type { Leases } from "../core/ports/takeover.ts";
 import { Bucket, type BucketEntry } from "../nats/bucket.ts";
@@ -17,18 +18,6 @@ const TRACE_MS = 30 * 86_400_000;
 
 /** How much of a key is shown that is no node's name. */
 const SHOWN_KEY_LENGTH = 64;
-
-/** What the operator should hear of leases. */
-export interface LeaseReport {
-  /** The bucket of leases cannot be used. Said once for each time. */
-  leasesUnavailable(reason: string): void;
-  /** The bucket was deleted and is there again, with this node's lease and those of so many others that it knows. */
-  leasesRemade(count: number): void;
-  /** This node's lease is renewed again. */
-  leasesAvailable(): void;
-  /** Something stands in the bucket under a key that is no node's name; the key, cut. */
-  leaseIgnored(key: string): void;
-}
 
 export interface KvLeasesOptions {
   readonly link: NatsLink;

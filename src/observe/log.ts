@@ -1,71 +1,27 @@
+import type {
+  BrokerReport,
+  ClusterReport,
+  CopyReport,
+  DataDirReport,
+  EntryReport,
+  JournalReport,
+  LeaseReport,
+  RenewalReport,
+  RestartReport,
+  StreamReport,
+} from "../core/ports/adapter-reports.ts";
 import type { Report, Undelivered } from "../core/ports/report.ts";
-import type { ConnectionFacts } from "../protocol/events.ts";
+import type { NatsReport } from "../nats/link.ts";
 import type { Line, LineFacts, LineSums } from "./line-sums.ts";
 
-/** What an upstream entry reports; declared here since adapters do not know each other. */
-export interface EntryReport {
-  breakerOpened(entry: string): void;
-  breakerClosed(entry: string): void;
-  tokenFailed(entry: string, detail: string): void;
-  lateAnswerDropped(entry: string): void;
-}
+/** Every fact that the log writes. Each is declared once: by the core, or in `adapter-reports.ts` and `nats/link.ts`. */
+export type LogReport = Report & ServiceReport & ClusterNodeReport;
 
-/** What the journal reports; declared here for the same reason. */
-export interface JournalReport {
-  damaged(movedTo: string, reason: string): void;
-  lost(reason: string): void;
-  unwritable(reason: string): void;
-  writable(): void;
-}
+type ServiceReport = EntryReport & RestartReport & DataDirReport & RenewalReport & { readonly journal: JournalReport };
 
-/** What a start reports of the run before. */
-export interface RestartReport {
-  recovered(count: number): void;
-  journalAbsent(reason: string): void;
-  rulesDamaged(movedTo: string, reason: string): void;
-  rulesLost(reason: string): void;
-  rulesClock(reason: string): void;
-  /** A small file of `dataDir`. */
-  fileRestored(name: string, reason: string): void;
-  fileLost(name: string, reason: string): void;
-}
-
-/** What is reported of the files for TLS and login that are read again; `where` is the option that names them. */
-export interface RenewalReport {
-  certificateRenewed(where: string): void;
-  certificateRefused(where: string, reason: string): void;
-}
-
-/** What a node of a cluster reports of NATS and the other nodes; declared here for the same reason. */
-export interface ClusterReport {
-  readonly nats: {
-    up(server: string): void;
-    down(cause: string): void;
-    refused(cause: string, unsaidCount: number): void;
-  };
-  /** The copy of the journal, which another node takes over from. */
-  readonly copy: {
-    stopped(cause: string): void;
-    copied(count: number): void;
-    missing(entryCount: number): void;
-    fenced(nodeId: string): void;
-    tooLarge(facts: ConnectionFacts): void;
-    differs(detail: string): void;
-    skipped(nodeId: string, count: number): void;
-  };
-  /** A server is of a version that is known to lose writes. */
-  natsUnsafe(reason: string): void;
-  messagesDropped(count: number, reason: string): void;
-  nodesAwaited(nodeIds: readonly string[]): void;
-  leasesUnavailable(reason: string): void;
-  leasesAvailable(): void;
-  leasesRemade(count: number): void;
-  rulesRemade(count: number): void;
-  leaseIgnored(key: string): void;
-  /** Another node has taken over this one's connections, `count` of them. */
-  leaseLost(nodeId: string, newNodeId: string, count: number): void;
-  rulesUnavailable(reason: string): void;
-}
+type ClusterNodeReport = ClusterReport &
+  BrokerReport &
+  LeaseReport & { readonly nats: NatsReport; readonly copy: CopyReport & StreamReport };
 
 export interface LogReportOptions {
   /** The client's address in the whole `X-Forwarded-For` that the upstream gets. */
@@ -82,10 +38,7 @@ const CHAIN_NOTE = "X-Forwarded-For is not believed: if this address is a proxy 
  * Cost:   opens and closes are `debug` lines, which the default level leaves out; what was lost or refused is `warn`.
  *         Nothing here holds a token, key, query string or header value.
  */
-export function createLogReport(
-  lines: LineSums,
-  { clientOf }: LogReportOptions,
-): Report & EntryReport & { readonly journal: JournalReport } & RestartReport & RenewalReport & ClusterReport {
+export function createLogReport(lines: LineSums, { clientOf }: LogReportOptions): LogReport {
   return {
     ...createClientReport(lines, clientOf),
     ...createServiceReport(lines),
@@ -148,9 +101,7 @@ function createClientReport(lines: LineSums, clientOf: LogReportOptions["clientO
   };
 }
 
-function createServiceReport(
-  lines: LineSums,
-): Omit<Report, ClientFact> & EntryReport & RestartReport & RenewalReport & { readonly journal: JournalReport } {
+function createServiceReport(lines: LineSums): Omit<Report, ClientFact> & ServiceReport {
   const say = saying(lines);
   return {
     disconnectsWaiting: (entry, cause) => say("warn", "disconnect events wait for the upstream", { entry, cause }),
@@ -203,7 +154,7 @@ function saying(lines: LineSums) {
   };
 }
 
-function createClusterReport(lines: LineSums, clientOf: LogReportOptions["clientOf"]): ClusterReport {
+function createClusterReport(lines: LineSums, clientOf: LogReportOptions["clientOf"]): ClusterNodeReport {
   const say = saying(lines);
   return {
     nats: {

@@ -2,6 +2,7 @@ import type { AccessKeys } from "../auth/access-keys.ts";
 import type { AllowedHosts } from "../config/allowed-hosts.ts";
 import type { UpstreamEntry } from "../config/schema.ts";
 import type { TlsFiles } from "../config/tls-files.ts";
+import type { EntryReport } from "../core/ports/adapter-reports.ts";
 import type { Clock } from "../core/ports/clock.ts";
 import type { UpstreamLane } from "../core/ports/upstream.ts";
 import type { Authorizer } from "./authorization.ts";
@@ -20,17 +21,6 @@ import { type EventPatterns, normalisePatterns } from "./routing.ts";
 import type { SilentSockets } from "./silent-sockets.ts";
 import { parseUrlTemplate, type UrlTemplate } from "./url-template.ts";
 
-/** What happens to an upstream entry that is worth a log line. `entry` names it without any secret. */
-export interface UpstreamReport {
-  /** From here on its connect and message events are refused, but for one probe a second. */
-  breakerOpened(entry: string): void;
-  breakerClosed(entry: string): void;
-  /** The token that proves who calls could not be had or renewed. */
-  tokenFailed(entry: string, detail: string): void;
-  /** Too many connect events have timed out: the answer to the oldest is not waited for any more. */
-  lateAnswerDropped(entry: string): void;
-}
-
 /** What all entries share. */
 export interface BackendContext {
   readonly keys: () => AccessKeys;
@@ -47,7 +37,7 @@ export interface BackendContext {
   readonly deadlines: Deadlines;
   /** Files for sockets to upstreams. */
   readonly files: FileReserve;
-  readonly report: UpstreamReport;
+  readonly report: EntryReport;
   /** Told of bytes of answers as they begin to wait for the rest; negative when they are let go. Left out: nobody is. */
   readonly hold?: (byteCount: number) => void;
   /** Whether so many bytes more of answers may wait in the process. */

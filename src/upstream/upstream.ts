@@ -11,8 +11,6 @@ import { type ResolveHost, resolveBySystem } from "./destination.ts";
 import { Entries, type EntryOptions } from "./entries.ts";
 import { FileReserve } from "./file-reserve.ts";
 
-export type { UpstreamReport } from "./backend.ts";
-
 /** What can change beside the entries while the gateway runs. */
 export interface UpstreamLimits {
   /** Longest body of an answer. */
