@@ -20,7 +20,7 @@ export interface BodyOptions {
   readonly clock: Clock;
   /** Asked once, before anything is read. */
   readonly hasRoom: () => boolean;
-  /** Told of bytes as they begin to be held; whoever gets the body lets them go. */
+  /** Told of bytes as they begin to be held; the receiver of the body releases them. */
   readonly hold: (byteCount: number) => void;
   /** Called when a body has to be waited for; what it returns is called when that is over. */
   readonly holdOpen?: () => () => void;

@@ -11,7 +11,7 @@ const TYPES: ReadonlyMap<string, MessageType> = new Map([
 
 const strictUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** Reads a `Content-Type`; null where it is none that can be sent. Source: PROTOCOL.md, "Sending". */
+/** Reads a `Content-Type`; null where a message cannot have this type. Source: PROTOCOL.md, "Sending". */
 export function parseMessageType(contentType: string | null): MessageType | null {
   const plain = TYPES.get(contentType ?? "");
   if (plain !== undefined) return plain;

@@ -60,7 +60,7 @@ export class RestApi {
     this.#clock = parts.clock;
   }
 
-  /** Null for a path that is none of the API's. */
+  /** Null for a path outside the API. */
   handle(call: RestRequest): Promise<Response> | null {
     const path = parseRestPath(call.path, call.query);
     return path === null ? null : this.#handle(call, path);

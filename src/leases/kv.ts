@@ -55,7 +55,7 @@ interface Seen {
 }
 
 /**
- * Leases in a JetStream key-value bucket: whoever lives writes its own every two seconds.
+ * Leases in a JetStream key-value bucket: a live node writes its own every two seconds.
  *
  *     held ─ renewed ─▶ held … ─ not renewed for 10 s ─▶ claimed by another ─▶ ended
  *                                                            └─ not ended for 10 s ─▶ claimed by a third
@@ -135,7 +135,7 @@ export class KvLeases implements Leases {
     );
   }
 
-  /** Goes on under another name; the old one is whoever's took it. */
+  /** Goes on under another name; the old one belongs to the node that took it. */
   rename(nodeId: string): void {
     this.#nodeId = nodeId;
     this.#revision = null;
@@ -168,7 +168,7 @@ export class KvLeases implements Leases {
     try {
       if (release && revision !== null) await this.#write(this.#nodeId, "ended", { revision, value: null });
     } catch {
-      // It runs out, and whoever takes it over finds nothing to do.
+      // It runs out, and the node that takes it over finds nothing to do.
     } finally {
       this.#bucket.stop();
     }
@@ -279,7 +279,7 @@ export class KvLeases implements Leases {
     this.#isFailureSaid = true;
   }
 
-  /** A write that was refused: another has taken it, or an earlier write of ours was done and never acknowledged. */
+  /** A write that was refused: another has taken it, or an earlier write of this node was done and never acknowledged. */
   async #lookAtOwn(nodeId: string): Promise<void> {
     const entry = await this.#bucket.get(nodeId);
     if (nodeId !== this.#nodeId) return;

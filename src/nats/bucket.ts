@@ -37,7 +37,7 @@ export interface BucketOptions {
   /** Letters, digits, `-`, `_`. */
   readonly name: string;
   readonly replicas: number;
-  /** How long a value is kept that nobody writes again; 0: for ever. */
+  /** How long a value is kept that nobody writes again; 0: without end. */
   readonly maxAgeMs: number;
   readonly listener: BucketListener;
   /** Why it cannot be read, once for each outage. */

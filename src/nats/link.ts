@@ -32,7 +32,7 @@ const KEEP_FIRST_MS = 2000;
 const CLOSE_LIMIT_MS = 1000;
 
 /**
- * The one connection to NATS that all parts of a node share; made again for ever.
+ * The one connection to NATS that all parts of a node share; made again until the node stops.
  *
  * A server in lame-duck mode is left over a second connection, which is open before the first one closes: see `Move`.
  *

@@ -98,7 +98,7 @@ describe("LineSums", () => {
     flood(20_000);
     await clock.advance(1000);
     expect(take().map(({ addressesAtLeast }) => addressesAtLeast)).toEqual([5000, 5000]);
-    // The bound holds for a second, not for ever.
+    // The bound holds for one second.
     flood(1000);
     await clock.advance(1000);
     expect(take().map(({ addresses }) => addresses)).toEqual([500, 500]);

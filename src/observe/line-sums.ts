@@ -41,7 +41,7 @@ export interface LineFacts extends Readonly<Record<string, unknown>> {
 
 /** Equal lines that have not been written yet. */
 interface Sum {
-  /** The first of them; null while there is none. */
+  /** The first of them; null before it. */
   first: Line | null;
   lineCount: number;
   eventCount: number;

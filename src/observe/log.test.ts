@@ -51,7 +51,7 @@ describe("createLogReport", () => {
     expect(lines).toMatchObject([{ level: 40, ...shown, clientAddress: "9.9.9.9" }]);
   });
 
-  test("a fault of ours is an error with its stack", () => {
+  test("a fault of the service is an error with its stack", () => {
     const { report, lines } = recording();
     report.fault("request", new Error("a bug"));
     expect(lines).toMatchObject([{ level: 50, where: "request", err: { message: "a bug" } }]);

@@ -130,7 +130,7 @@ export class KvRuleStore implements RuleStore {
     return last;
   }
 
-  /** Every node hears of a rule's end by its own clock, so it goes without a trace. Whoever comes second finds nothing. */
+  /** Every node hears of a rule's end by its own clock, so it goes without a trace. The second node finds nothing. */
   async forget(ended: readonly RuleChange[]): Promise<void> {
     for (const rule of ended) {
       const key = keyOf(rule);

@@ -321,7 +321,7 @@ function openFile(path: string): OpenFile {
     checkWhole(database);
     database.run("PRAGMA journal_mode = WAL");
     database.run("PRAGMA synchronous = NORMAL");
-    // Whoever is no longer in a group should not be found in the file either.
+    // A user who has left a group must not be found in the file either.
     database.run("PRAGMA secure_delete = ON");
     migrate(database, { path, migrations: MIGRATIONS });
     return { database, ...prepareStatements(database) };

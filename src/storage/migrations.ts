@@ -38,7 +38,7 @@ export function migrate(
 
 /**
  * Throws `NewerFile` where a file has had more migrations than `newest`. Reads the bytes themselves: to open a file with SQLite
- * can change it, even for reading, since whoever closes it last plays the WAL into it.
+ * can change it, even for reading, since the process that closes it last plays the WAL into it.
  *
  * A file that is missing, damaged or not readable passes: SQLite says what is wrong with it.
  *
