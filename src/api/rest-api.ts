@@ -3,6 +3,7 @@ import { hostOf } from "../auth/audience.ts";
 import type { CheckedCall, RestTokens } from "../auth/rest-token.ts";
 import type { Broker } from "../core/ports/broker.ts";
 import type { Clock } from "../core/ports/clock.ts";
+import type { PlainRequest } from "../core/ports/plain-request.ts";
 import type { Report } from "../core/ports/report.ts";
 import type { Pressure } from "../core/pressure.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
@@ -19,16 +20,6 @@ export interface RestApiOptions {
   readonly publicHosts: readonly string[] | null;
   readonly accessKeys: () => AccessKeys;
   readonly maxMessageBytes: number;
-}
-
-/** A request under one of the API's paths. */
-export interface RestRequest {
-  readonly request: Request;
-  readonly path: string;
-  /** Raw, without `?`. */
-  readonly query: string;
-  /** Takes the server's own timeout off while a body is read; the function returned puts it back. */
-  readonly holdOpen: () => () => void;
 }
 
 /**
@@ -61,12 +52,12 @@ export class RestApi {
   }
 
   /** Null for a path outside the API. */
-  handle(call: RestRequest): Promise<Response> | null {
+  handle(call: PlainRequest): Promise<Response> | null {
     const path = parseRestPath(call.path, call.query);
     return path === null ? null : this.#handle(call, path);
   }
 
-  async #handle(call: RestRequest, path: RestPath): Promise<Response> {
+  async #handle(call: PlainRequest, path: RestPath): Promise<Response> {
     const { method } = call.request;
     const routed = routePath(path, method);
     if (routed.kind === "not-found") return answer(method, refusal("not_found", "there is nothing here", "path"));
@@ -103,7 +94,7 @@ export class RestApi {
     return refusal("buffer_limit", sentence, "maxBufferedBytes", { "Retry-After": "1" });
   }
 
-  async #send({ request, holdOpen }: RestRequest, operation: Operation, names: CallNames): Promise<Refusal | number> {
+  async #send({ request, holdOpen }: PlainRequest, operation: Operation, names: CallNames): Promise<Refusal | number> {
     const type = parseMessageType(request.headers.get("content-type"));
     if (type === null) {
       const sentence = "send text/plain or application/json in UTF-8, or application/octet-stream";

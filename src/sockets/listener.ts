@@ -2,6 +2,7 @@ import type { Server, SocketAddress } from "bun";
 import type { TlsFiles } from "../config/tls-files.ts";
 import type { Lifecycle } from "../core/lifecycle.ts";
 import type { Fanout } from "../core/ports/client-socket.ts";
+import type { PlainRequest } from "../core/ports/plain-request.ts";
 import type { Report } from "../core/ports/report.ts";
 import { parseClientEndpoint } from "../protocol/client-endpoint.ts";
 import { CLOSE } from "../protocol/close-causes.ts";
@@ -68,19 +69,6 @@ export interface Listener extends Fanout {
   stopAccepting(): void;
   /** Cuts what is still open. May be called twice. */
   stop(): Promise<void>;
-}
-
-/** A request that is not for the client endpoint. */
-export interface PlainRequest {
-  readonly request: Request;
-  readonly path: string;
-  /** Raw, without `?`. */
-  readonly query: string;
-  /**
-   * Takes Bun's idle timeout, which cuts without a status, off this request: the code that reads its body has its own deadline.
-   * The function returned puts it back. It belongs to the TCP connection, which would never time out again.
-   */
-  readonly holdOpen: () => () => void;
 }
 
 /** What the listener hands requests and sockets to. */
