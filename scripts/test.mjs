@@ -1,42 +1,57 @@
-// npm test: lint, types, then every test. The last line is `N passed, N failed` (and `, N skipped`), with the counts of
-// the JUnit file: what `bun test` prints or exits with can be right for a run that never happened.
+// npm test: lint, types, then every test but those of test/interop, which `npm run test:interop` runs (--interop here).
+// The last line is `N passed, N failed` (and `, N skipped`), with the counts of the JUnit files: what `bun test` prints or
+// exits with can be right for a run that never happened.
 //
-// Arguments go on to `bun test`: npm test -- src/config
+// Arguments go on to one `bun test`: npm test -- src/config
 
-import { spawn, spawnSync } from "node:child_process";
-import { accessSync, constants, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { accessSync, constants, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
-const RESULTS = join(ROOT, "test-results");
+const RESULTS = process.env.HUBWIRE_TEST_RESULTS ?? join(ROOT, "test-results");
 const BUN = join(ROOT, "node_modules", "bun", "bin", "bun.exe");
 /** A run that hangs must end. */
 const LIMIT_MINUTES = 60;
 /**
- * Each of these has a process of its own, one after the other: the runner of Bun 1.4.5 was seen to stop between two tests of a long
- * run, without using any CPU. A process that says nothing for so long is ended and started once more; the second time it is a failure.
+ * The runner of Bun 1.4.5 was seen to stop between two tests of a long run, without using any CPU. A process that says nothing
+ * for this long is ended and started once more; the second time it is a failure.
  */
-const GROUPS = [["src/"], ["test/e2e/"], ["test/"]];
-const NOT_IN = new Map([["test/", "test/e2e"]]);
 const SILENCE_MINUTES = process.env.HUBWIRE_RELIABILITY === "long" ? 15 : 4;
-/** Programs that tests run, and the Debian package of each. */
-const PROGRAMS = new Map([
-  ["openssl", "openssl"],
-  ["nginx", "nginx"],
-  ["chromium", "chromium"],
-  ["nats-server", "nats-server"],
-  ["ip", "iproute2"],
-]);
-/** Debian's word for "do not start services", asked for by every package that has one. */
-const SERVICE_POLICY = "/usr/sbin/policy-rc.d";
+/** Most test files wait more than they compute, so there are more processes than cores. */
+const PROCESSES = 2 * Math.max(1, availableParallelism());
+/** Short files share a process, which costs half a second to start; the folders of long ones come first and have one per file. */
+const LONG_FIRST = ["test/cluster/", "test/reliability/", "test/e2e/limits-addresses", "test/browser/"];
+const FILES_PER_PROCESS = 4;
+const SLOWEST = 10;
+const INTEROP = "test/interop/";
 
+const args = process.argv.slice(2).filter((argument) => argument !== "--interop");
+const isInterop = process.argv.includes("--interop");
+const name = isInterop ? "npm run test:interop" : "npm test";
+const SKIPS = join(RESULTS, isInterop ? "interop-skips.txt" : "skips.txt");
+/** Programs that tests start, and the Debian package of each; test/support/programs.ts reads the same file. */
+const PACKAGES = JSON.parse(readFileSync(join(ROOT, "scripts", "programs.json"), "utf8"));
+
+const RUN_ID = `${process.pid}-${Date.now()}`;
 // A user's PATH often lacks the folders where nginx is.
 const path = [process.env.PATH, "/usr/sbin", "/sbin"].filter(Boolean).join(delimiter);
 // Tests talk to 127.0.0.1 only; Bun's fetch would ask a proxy even for that.
 const noProxy = [process.env.NO_PROXY, "127.0.0.1", "localhost", "::1"].filter(Boolean).join(",");
-const env = { ...process.env, PATH: path, NO_PROXY: noProxy, no_proxy: noProxy };
+const env = {
+  ...process.env,
+  HUBWIRE_TEST_RUN: RUN_ID,
+  PATH: path,
+  NO_PROXY: noProxy,
+  no_proxy: noProxy,
+  HUBWIRE_TEST_SKIPS: SKIPS,
+};
+/** In the environment of every process of this run. */
+const RUN = `HUBWIRE_TEST_RUN=${RUN_ID}`;
 const running = new Set();
+const wallTimes = [];
 
 process.chdir(ROOT);
 for (const signal of ["SIGINT", "SIGTERM"]) {
@@ -50,13 +65,23 @@ setTimeout(() => {
   finish({ passed: 0, failed: 1, skipped: 0 }, `the run took more than ${LIMIT_MINUTES} minutes and was ended`);
 }, LIMIT_MINUTES * 60_000).unref();
 
-const missing = installPrograms();
-if (missing !== null) finish({ passed: 0, failed: 1, skipped: 0 }, missing);
+mkdirSync(RESULTS, { recursive: true });
+rmSync(SKIPS, { force: true });
+if (process.env.HUBWIRE_TEST_REQUIRE === "all" && !isInterop) {
+  const missing = Object.keys(PACKAGES.test).filter((program) => !isInstalled(program));
+  const sentences = missing.map((program) => `${program} is not installed`);
+  if (missing.length > 0)
+    finish({ passed: 0, failed: 1, skipped: 0 }, `${sentences.join(", ")}. ${howToInstall(missing)}`);
+}
 
-const lintFailed = (await run(join("node_modules", ".bin", "biome"), ["check", "."])) !== 0;
-const typesFailed = (await run(join("node_modules", ".bin", "tsc"), [])) !== 0;
-const counts = await runTests(process.argv.slice(2));
-const problems = [lintFailed && "lint", typesFailed && "types"].filter(Boolean);
+const problems = [];
+if (!isInterop) {
+  if ((await run(join("node_modules", ".bin", "biome"), ["check", "."])) !== 0) problems.push("lint");
+  if ((await run(join("node_modules", ".bin", "tsc"), [])) !== 0) problems.push("types");
+}
+const counts = await runTests();
+printSlowest();
+printMissing();
 finish({ ...counts, failed: counts.failed + problems.length }, problems.map((name) => `${name} failed`).join(", "));
 
 /** Runs a program to its end, its output going straight through, and returns its exit code; null if a signal ended it. */
@@ -78,48 +103,82 @@ function run(command, args) {
 }
 
 function killAll() {
+  const left = listStarted();
   for (const child of running) killGroup(child);
+  for (const pid of left) kill(pid);
+}
+
+/** Processes of this run in groups of their own, as gateways of tests may be: by the variable that all inherit. Linux only. */
+function listStarted() {
+  if (!existsSync("/proc/self/environ")) return [];
+  return readdirSync("/proc").filter((pid) => {
+    try {
+      return /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/environ`, "latin1").split("\0").includes(RUN);
+    } catch {
+      // Another user's, or it has just ended.
+      return false;
+    }
+  });
 }
 
 function killGroup(child) {
+  kill(-child.pid);
+}
+
+function kill(pid) {
   try {
-    process.kill(-child.pid, "SIGKILL");
+    process.kill(Number(pid), "SIGKILL");
   } catch {
     // It has just ended.
   }
 }
 
-/** Runs the tests of these paths, or all of them, and adds up their counts. */
-async function runTests(args) {
+/** Runs the tests of the arguments in one process, or all of them side by side, and adds up their counts. */
+async function runTests() {
   const sum = { passed: 0, failed: 0, skipped: 0 };
-  const groups = args.length > 0 ? [args] : GROUPS;
-  for (const [index, paths] of groups.entries()) {
-    const left = NOT_IN.get(paths[0]);
-    const options = left === undefined || args.length > 0 ? [] : ["--path-ignore-patterns", left];
-    const counts = await runGroup(index, [...options, ...paths]);
-    for (const name of Object.keys(sum)) sum[name] += counts[name];
-  }
+  const waiting = args.length > 0 ? [args] : listBatches();
+  let started = 0;
+  const work = async () => {
+    for (let batch = waiting.shift(); batch !== undefined; batch = waiting.shift()) {
+      const counts = await runBatch(started++, batch);
+      for (const name of Object.keys(sum)) sum[name] += counts[name];
+    }
+  };
+  await Promise.all(Array.from({ length: args.length > 0 || isInterop ? 1 : PROCESSES }, work));
   return sum;
 }
 
-async function runGroup(index, args) {
-  const junit = join(RESULTS, `junit-${index}.xml`);
-  mkdirSync(RESULTS, { recursive: true });
+/** The test files of this run, the longest first. */
+function listBatches() {
+  const files = ["src", "test"]
+    .flatMap((folder) => readdirSync(folder, { recursive: true }).map((file) => join(folder, file)))
+    .filter((file) => file.endsWith(".test.ts") && file.startsWith(INTEROP) === isInterop)
+    .sort();
+  const isLong = (file) => LONG_FIRST.some((start) => file.startsWith(start));
+  const batches = files.filter(isLong).map((file) => [file]);
+  const short = files.filter((file) => !isLong(file)).reverse();
+  while (short.length > 0) batches.push(short.splice(0, FILES_PER_PROCESS));
+  // A path with ./ is a file; without it Bun takes it as a part of names.
+  return batches.map((batch) => batch.map((file) => `./${file}`));
+}
+
+async function runBatch(index, args) {
+  const junit = join(RESULTS, `${isInterop ? "interop" : "junit"}-${index}.xml`);
   const options = ["--isolate", "--timeout", "30000", "--reporter=junit", `--reporter-outfile=${junit}`];
   for (let attempt = 1; ; attempt++) {
     rmSync(junit, { force: true });
     const code = await runWatched(BUN, ["test", ...options, ...args]);
     if (code === "silent" && attempt === 1) {
-      console.error(
-        `npm test: the test runner said nothing for ${SILENCE_MINUTES} minutes: these tests are run again.`,
-      );
+      console.error(`${name}: the test runner said nothing for ${SILENCE_MINUTES} minutes: these tests are run again.`);
       continue;
     }
-    const counts = existsSync(junit) ? readCounts(readFileSync(junit, "utf8")) : null;
-    if (counts === null || counts.passed + counts.failed === 0) {
-      console.error("No test has run, or the run ended before its end: there are no counts.");
-      return { passed: 0, failed: 1, skipped: counts?.skipped ?? 0 };
+    const xml = existsSync(junit) ? readFileSync(junit, "utf8") : "";
+    const counts = readCounts(xml);
+    if (counts === null || counts.passed + counts.failed + counts.skipped === 0) {
+      console.error(`${args.join(" ")}: no test has run, or the run ended before its end: there are no counts.`);
+      return { passed: 0, failed: 1, skipped: 0 };
     }
+    noteWallTimes(xml);
     // A file that does not load, or an error between two tests, fails the run without failing a test.
     return code === 0 || counts.failed > 0 ? counts : { ...counts, failed: 1 };
   }
@@ -137,20 +196,20 @@ function runWatched(command, args) {
         killGroup(child);
       }, SILENCE_MINUTES * 60_000);
     let silence = startSilence();
-    for (const [from, to] of [
-      [child.stdout, process.stdout],
-      [child.stderr, process.stderr],
-    ]) {
-      from.on("data", (bytes) => {
+    // Processes run side by side: the output of each is printed in one piece.
+    const output = [];
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on("data", (bytes) => {
         clearTimeout(silence);
         silence = startSilence();
-        to.write(bytes);
+        output.push(bytes);
       });
     }
     child.on("error", (error) => console.error(`${command}: ${error.message}`));
     child.on("close", (code) => {
       clearTimeout(silence);
       running.delete(child);
+      process.stdout.write(Buffer.concat(output));
       resolve(isSilent ? "silent" : code);
     });
   });
@@ -166,34 +225,41 @@ function readCounts(xml) {
     : null;
 }
 
-/** Makes sure that the programs are there; returns a sentence where they are not and cannot be brought. */
-function installPrograms() {
-  const programs = [...PROGRAMS.keys()].filter((program) => !isInstalled(program));
-  const missing = programs.map((program) => PROGRAMS.get(program));
-  if (missing.length === 0) return null;
-  const request = `the tests need ${programs.join(" and ")}: install with apt-get install ${missing.join(" ")}, or your system's way`;
-  if (process.getuid?.() !== 0 || !isInstalled("apt-get")) return request;
-  console.log(`Installing ${missing.join(", ")} for the tests.`);
-  const ownPolicy = !existsSync(SERVICE_POLICY);
-  if (ownPolicy) writeFileSync(SERVICE_POLICY, "#!/bin/sh\nexit 101\n", { mode: 0o755 });
-  try {
-    aptGet(["update"]);
-    aptGet(["install", "-y", "--no-install-recommends", ...missing]);
-  } finally {
-    if (ownPolicy) rmSync(SERVICE_POLICY, { force: true });
+/** Bun's `time` of a file includes its hooks. */
+function noteWallTimes(xml) {
+  for (const [, attributes] of xml.matchAll(/^ {2}<testsuite ([^>]*)>/gm)) {
+    const read = (name) => new RegExp(`\\b${name}="([^"]*)"`).exec(attributes)?.[1];
+    wallTimes.push({ file: read("file"), seconds: Number(read("time")) });
   }
-  return programs.every(isInstalled) ? null : request;
 }
 
-function aptGet(args) {
-  spawnSync("apt-get", args, {
-    stdio: ["ignore", "ignore", "inherit"],
-    env: { ...env, DEBIAN_FRONTEND: "noninteractive" },
-    timeout: 10 * 60_000,
-  });
+function printSlowest() {
+  if (args.length > 0) return;
+  wallTimes.sort((one, other) => other.seconds - one.seconds);
+  console.log("The slowest files:");
+  for (const { file, seconds } of wallTimes.slice(0, SLOWEST))
+    console.log(`${seconds.toFixed(1).padStart(7)} s  ${file}`);
 }
 
+/** Says which programs were missing, and how many tests that cost: each skipped test has left a line. */
+function printMissing() {
+  if (!existsSync(SKIPS)) return;
+  const lines = readFileSync(SKIPS, "utf8").trim().split("\n");
+  const programs = [...new Set(lines)].sort();
+  const costs = programs.map((program) => `${program} (${lines.filter((line) => line === program).length})`);
+  console.log(
+    `Skipped ${lines.length} tests whose program is not installed: ${costs.join(", ")}. ${howToInstall(programs)}`,
+  );
+}
+
+function howToInstall(programs) {
+  const packages = programs.map((program) => PACKAGES.test[program] ?? PACKAGES.interop[program]);
+  return `On Debian: apt-get install ${packages.join(" ")}`;
+}
+
+/** HUBWIRE_TEST_WITHOUT names programs that count as missing, for the tests of this script. */
 function isInstalled(program) {
+  if (process.env.HUBWIRE_TEST_WITHOUT?.split(",").includes(program)) return false;
   return path.split(delimiter).some((folder) => {
     try {
       accessSync(join(folder, program), constants.X_OK);
@@ -205,7 +271,7 @@ function isInstalled(program) {
 }
 
 function finish({ passed, failed, skipped }, reason) {
-  if (reason !== "") console.error(`npm test: ${reason}`);
+  if (reason !== "") console.error(`${name}: ${reason}`);
   console.log(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`);
   process.exit(failed > 0 ? 1 : 0);
 }

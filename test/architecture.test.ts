@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { costFaults, findFaults, listImports, type SourceFile } from "./support/architecture.ts";
+import { findUndeclared } from "./support/program-use.ts";
 import { listRegExps, superLinearFault } from "./support/regexp-cost.ts";
 import { findRepeatedLines } from "./support/repeated-lines.ts";
 
@@ -61,6 +62,23 @@ describe("the check of repeated lines", () => {
       ]),
     ).toEqual([]);
   });
+});
+
+test("tests that start a program skip where it is missing", () => {
+  const sources = ["src", "test"].flatMap((folder) =>
+    readSources(join(ROOT, folder)).map(({ path, text }) => ({ path: `${folder}/${path}`, text })),
+  );
+  expect(findUndeclared(sources)).toEqual([]);
+});
+
+test("a test file that starts a program through another file must say so", () => {
+  const start = { path: "test/support/a.ts", text: 'const child = spawn("nginx", []);\n' };
+  const direct = { path: "test/b.test.ts", text: 'import { a } from "./support/a.ts";\n' };
+  const typeOnly = { path: "test/c.test.ts", text: 'import type { A } from "./support/a.ts";\n' };
+  const declared = { path: "test/d.test.ts", text: `${direct.text}const { test } = needs("nginx");\n` };
+  expect(findUndeclared([start, direct, typeOnly, declared])).toEqual([
+    'test/b.test.ts starts nginx: take its tests from needs("nginx")',
+  ]);
 });
 
 test("examples read what they get in linear time", () => {

@@ -7,6 +7,9 @@ import { COMMANDS_TIMEOUT_MS, findFreePort, REPOSITORY, type RunningCommand, sta
 import { within } from "./support/deadline.ts";
 import { KEYS } from "./support/gateway.ts";
 import { NatsServer } from "./support/nats-server.ts";
+import { needs } from "./support/programs.ts";
+
+const nats = needs("nats-server");
 
 /** hubwire, started in a folder that somebody else has filled: its files must neither run nor stop hubwire. */
 setDefaultTimeout(COMMANDS_TIMEOUT_MS);
@@ -160,7 +163,7 @@ describe.each(ALL)("all that are %s", (_, files) => {
     expect(trap.hasRun).toBe(false);
   });
 
-  test("are not used by the processes of --processes", async () => {
+  nats.test("are not used by the processes of --processes", async () => {
     await using nats = await NatsServer.start();
     const trap = new Trap(files);
     const file = writeConfig({ listen: { port: await findFreePort() }, cluster: { nats: { servers: [nats.url] } } });

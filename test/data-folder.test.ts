@@ -20,9 +20,12 @@ import { within } from "./support/deadline.ts";
 import { KEYS } from "./support/gateway.ts";
 import { findManifest } from "./support/manifests.ts";
 import { NatsServer } from "./support/nats-server.ts";
+import { needs } from "./support/programs.ts";
 import { RawBackend } from "./support/raw-backend.ts";
 import { RawWebSocket } from "./support/raw-websocket.ts";
 import { secondsFromNow, signToken } from "./support/tokens.ts";
+
+const nats = needs("nats-server");
 
 /** A data folder that is there before hubwire, and open to others: as a Kubernetes volume is to the group of `fsGroup`. */
 setDefaultTimeout(COMMANDS_TIMEOUT_MS);
@@ -155,7 +158,7 @@ describe("a data folder that is open to others", () => {
     expect(modeOf(dataDir)).toBe(0o700);
   });
 
-  test("has folders of the owner alone for --processes, and is warned of once", async () => {
+  nats.test("has folders of the owner alone for --processes, and is warned of once", async () => {
     await using nats = await NatsServer.start();
     const cluster = { nats: { servers: [nats.url] } };
     const { dataDir, file } = makeVolume(VOLUME_MODE, {

@@ -1,4 +1,4 @@
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { once } from "node:events";
 import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -9,11 +9,14 @@ import { untilDone, within } from "./support/deadline.ts";
 import { KEYS, type LogLine } from "./support/gateway.ts";
 import { NatsServer } from "./support/nats-server.ts";
 import { childrenOf, countConnections, isAlive } from "./support/process-tree.ts";
+import { needs } from "./support/programs.ts";
 import { RawBackend } from "./support/raw-backend.ts";
 import { RawWebSocket } from "./support/raw-websocket.ts";
 import { RestClient } from "./support/rest-client.ts";
 import { expectDone } from "./support/rest-stage.ts";
 import { connectionIdOf } from "./support/stack.ts";
+
+const { describe, test } = needs("nats-server", "openssl");
 
 /** `hubwire start --processes N`, and what it stands on: several gateways on one port. */
 setDefaultTimeout(COMMANDS_TIMEOUT_MS);

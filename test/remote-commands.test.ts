@@ -1,12 +1,15 @@
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { makeCertificates } from "./support/certificates.ts";
 import { COMMANDS_TIMEOUT_MS, findFreePort, REPOSITORY } from "./support/command.ts";
 import { KEYS } from "./support/gateway.ts";
+import { needs } from "./support/programs.ts";
 import { got, type Member, RestStage } from "./support/rest-stage.ts";
 import { connectionIdOf } from "./support/stack.ts";
+
+const { afterAll, beforeAll, describe, test } = needs("openssl");
 
 setDefaultTimeout(COMMANDS_TIMEOUT_MS);
 

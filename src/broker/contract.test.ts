@@ -1,10 +1,13 @@
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { until } from "../../test/support/deadline.ts";
 import { NatsNode } from "../../test/support/nats-nodes.ts";
 import { NatsServer } from "../../test/support/nats-server.ts";
+import { needs } from "../../test/support/programs.ts";
 import type { Answer, Broker, BrokerHandler } from "../core/ports/broker.ts";
 import type { Envelope, Members, Question, Target } from "../protocol/envelope.ts";
 import { MemoryBroker } from "./memory.ts";
+
+const nats = needs("nats-server");
 
 /** A broker whose only node writes down what it gets. */
 interface Place extends AsyncDisposable {
@@ -16,10 +19,10 @@ interface Place extends AsyncDisposable {
 
 let server: NatsServer;
 let nodeCount = 0;
-beforeAll(async () => {
+nats.beforeAll(async () => {
   server = await NatsServer.start();
 });
-afterAll(() => server[Symbol.asyncDispose]());
+nats.afterAll(() => server[Symbol.asyncDispose]());
 
 function memoryPlace(): Place {
   const heard: (Envelope | Question)[] = [];
@@ -59,9 +62,9 @@ function message(frame: string | Uint8Array, target: Target = ADA): Envelope {
 
 /** What every broker keeps to. Source: `Broker` in core/ports/broker.ts. */
 describe.each([
-  ["memory", async () => memoryPlace()],
-  ["NATS", natsPlace],
-] as const)("the broker over %s", (_name, make) => {
+  ["memory", async () => memoryPlace(), test],
+  ["NATS", natsPlace, nats.test],
+] as const)("the broker over %s", (_name, make, test) => {
   /** A place with a member of everything that these tests send to. */
   async function open(...targets: readonly Target[]): Promise<Place> {
     const place = await make();

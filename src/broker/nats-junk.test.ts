@@ -1,8 +1,11 @@
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { NatsNode } from "../../test/support/nats-nodes.ts";
 import { NatsServer } from "../../test/support/nats-server.ts";
+import { needs } from "../../test/support/programs.ts";
 import { memberSubject, nodeSubject } from "../nats/subjects.ts";
 import { encodeEnvelope, encodeQuestion } from "../protocol/node-message.ts";
+
+const { afterEach, beforeEach, describe, test } = needs("nats-server");
 
 const HUB = { kind: "hub", hub: "chat" } as const;
 

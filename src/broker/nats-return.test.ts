@@ -1,10 +1,13 @@
-import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { until } from "../../test/support/deadline.ts";
 import { NatsNode } from "../../test/support/nats-nodes.ts";
 import { NatsProxy } from "../../test/support/nats-proxy.ts";
 import { freePort, NatsServer } from "../../test/support/nats-server.ts";
+import { needs } from "../../test/support/programs.ts";
 import type { Members } from "../protocol/envelope.ts";
+
+const { afterEach, describe, test } = needs("nats-server");
 
 /**
  * When NATS is back: nothing is answered before it is whole.

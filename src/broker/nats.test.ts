@@ -1,11 +1,14 @@
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { expect } from "bun:test";
 import fc from "fast-check";
 import { until } from "../../test/support/deadline.ts";
 import { NatsNode } from "../../test/support/nats-nodes.ts";
 import { NatsServer } from "../../test/support/nats-server.ts";
+import { needs } from "../../test/support/programs.ts";
 import { memberSubject, nodeSubject } from "../nats/subjects.ts";
 import type { Members, Question, Target } from "../protocol/envelope.ts";
 import { isName } from "../protocol/names.ts";
+
+const { afterEach, beforeEach, describe, test } = needs("nats-server");
 
 let server: NatsServer;
 let nodes: NatsNode[];

@@ -1,9 +1,12 @@
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { until } from "../../test/support/deadline.ts";
 import { FakeClock } from "../../test/support/fake-clock.ts";
 import { NatsServer } from "../../test/support/nats-server.ts";
+import { needs } from "../../test/support/programs.ts";
 import { NatsLink } from "../nats/link.ts";
 import { NodeTable } from "./node-table.ts";
+
+const { afterEach, beforeEach, describe, test } = needs("nats-server");
 
 const OPTIONS = { user: null, password: null, token: null, credsFile: null, tls: null };
 

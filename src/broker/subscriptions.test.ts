@@ -1,8 +1,11 @@
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { until, within } from "../../test/support/deadline.ts";
 import { NatsServer } from "../../test/support/nats-server.ts";
+import { needs } from "../../test/support/programs.ts";
 import { NatsLink } from "../nats/link.ts";
 import { Subscriptions } from "./subscriptions.ts";
+
+const { afterEach, beforeEach, describe, test } = needs("nats-server");
 
 const OPTIONS = { user: null, password: null, token: null, credsFile: null, tls: null };
 

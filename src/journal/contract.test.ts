@@ -1,9 +1,12 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { dueOf, factsOf, JOURNAL_KINDS, JournalMakers, NOW_MS } from "../../test/support/journal-kinds.ts";
+import { needs } from "../../test/support/programs.ts";
 import type { Journal } from "../core/ports/journal.ts";
+
+const { afterAll, afterEach, beforeAll, beforeEach, describe, test } = needs("nats-server");
 
 const others = '{"origin":"https://a.example","more":[1,{"é":null}]}';
 const END = { code: 1006, reason: "gateway restarted" };

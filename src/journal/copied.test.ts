@@ -1,14 +1,17 @@
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { within } from "../../test/support/deadline.ts";
 import { dueOf, factsOf, type LogNode, LogStage, refusalOf, statesOf } from "../../test/support/log-stage.ts";
+import { needs } from "../../test/support/programs.ts";
 import type { DueDisconnect, Journal } from "../core/ports/journal.ts";
 import { CopiedJournal } from "./copied.ts";
 import { MemoryJournal } from "./memory.ts";
 import { SqliteJournal } from "./sqlite.ts";
+
+const { afterEach, beforeEach, describe, test } = needs("nats-server");
 
 const END = { code: 1006, reason: "gateway restarted" };
 

@@ -1,13 +1,16 @@
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { dueOf, factsOf, type LogNode, LogStage, statesOf } from "../../test/support/log-stage.ts";
+import { needs } from "../../test/support/programs.ts";
 import type { DueDisconnect } from "../core/ports/journal.ts";
 import { CopiedJournal } from "./copied.ts";
 import { CopyWait } from "./copy-wait.ts";
 import { MemoryJournal } from "./memory.ts";
 import { SqliteJournal } from "./sqlite.ts";
+
+const { afterEach, beforeEach, describe, test } = needs("nats-server");
 
 let stage: LogStage;
 let folder: string;

@@ -1,8 +1,11 @@
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { within } from "../../test/support/deadline.ts";
 import { dueOf, factsOf, type LogNode, LogStage, refusalOf } from "../../test/support/log-stage.ts";
+import { needs } from "../../test/support/programs.ts";
+
+const { afterEach, beforeEach, describe, test } = needs("nats-server");
 
 let stage: LogStage;
 

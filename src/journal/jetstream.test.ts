@@ -1,5 +1,8 @@
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { dueOf, factsOf, idOf, type LogNode, LogStage, refusalOf } from "../../test/support/log-stage.ts";
+import { needs } from "../../test/support/programs.ts";
+
+const { afterEach, beforeEach, describe, test } = needs("nats-server");
 
 let stage: LogStage;
 

@@ -1,9 +1,12 @@
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { until, within } from "../../test/support/deadline.ts";
 import { dueOf, factsOf, idOf, LogStage, refusalOf, statesOf } from "../../test/support/log-stage.ts";
+import { needs } from "../../test/support/programs.ts";
 import { NewerForm } from "../protocol/forms.ts";
 import { formatEntry, formatMessage, formOf } from "./log-message.ts";
 import { NodeLogs } from "./node-logs.ts";
+
+const { afterEach, beforeEach, describe, test } = needs("nats-server");
 
 let stage: LogStage;
 

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
@@ -7,9 +7,12 @@ import { connect } from "@nats-io/transport-node";
 import { until } from "../../test/support/deadline.ts";
 import { FakeClock } from "../../test/support/fake-clock.ts";
 import { NatsServer } from "../../test/support/nats-server.ts";
+import { needs } from "../../test/support/programs.ts";
 import { NatsLink } from "../nats/link.ts";
 import { NEWEST_FORM } from "../protocol/forms.ts";
 import { KvLeases } from "./kv.ts";
+
+const { afterEach, beforeEach, describe, test } = needs("nats-server");
 
 const OPTIONS = { user: null, password: null, token: null, credsFile: null, tls: null };
 const SILENT = { up: () => {}, down: () => {}, refused: () => {} };

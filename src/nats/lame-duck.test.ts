@@ -1,8 +1,11 @@
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { until, within } from "../../test/support/deadline.ts";
 import { freePort, NatsServer } from "../../test/support/nats-server.ts";
+import { needs } from "../../test/support/programs.ts";
 import { NatsLink } from "./link.ts";
 import type { Passenger } from "./move.ts";
+
+const { test } = needs("nats-server");
 
 /** A server in lame-duck mode is left at once, long before it closes its connections. */
 setDefaultTimeout(60_000);

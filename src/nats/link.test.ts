@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { once } from "node:events";
 import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { type AddressInfo, createServer, type Socket } from "node:net";
@@ -8,9 +8,12 @@ import { type Certificates, makeCertificates } from "../../test/support/certific
 import { until } from "../../test/support/deadline.ts";
 import { makeNatsCredentials } from "../../test/support/nats-creds.ts";
 import { NatsServer } from "../../test/support/nats-server.ts";
+import { needs } from "../../test/support/programs.ts";
 import type { NatsOptions } from "./connect-options.ts";
 import { NatsLink } from "./link.ts";
 import { LoginFiles } from "./login-files.ts";
+
+const { afterAll, afterEach, beforeAll, describe, test } = needs("nats-server", "openssl");
 
 const NOTHING = { user: null, password: null, token: null, credsFile: null, tls: null } as const;
 

@@ -1,6 +1,9 @@
-import { describe, expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { NatsServer } from "../../test/support/nats-server.ts";
+import { needs } from "../../test/support/programs.ts";
 import { describeUnsafe, findUnsafeServers, isUnsafeVersion } from "./server-version.ts";
+
+const { describe, test } = needs("nats-server");
 
 describe("a NATS server's version", () => {
   test.each([

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { describe, expect } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -6,6 +6,7 @@ import fc from "fast-check";
 import { within } from "../../test/support/deadline.ts";
 import { MemoryRuleStore } from "../../test/support/memory-rule-store.ts";
 import { NatsServer } from "../../test/support/nats-server.ts";
+import { needs } from "../../test/support/programs.ts";
 import type { GroupRule, RuleChange, RuleKey, RuleStore, RuleWrite } from "../core/rule-store.ts";
 import { NatsLink } from "../nats/link.ts";
 import { isName } from "../protocol/names.ts";
@@ -20,23 +21,20 @@ interface Place {
   end(): Promise<void>;
 }
 
+const CREDENTIALS = { user: null, password: null, token: null, credsFile: null, tls: null };
+const optionsOf = (server: NatsServer) => ({ servers: [server.url], ...CREDENTIALS });
 const BUCKET = { prefix: "rules", replicas: 1, form: () => 2 };
 
 async function natsPlace(): Promise<Place> {
   const server = await NatsServer.start();
   const links: NatsLink[] = [];
   const report = { up: () => {}, down: () => {}, refused: (cause: string) => expect.unreachable(cause) };
-  const options = { servers: [server.url], user: null, password: null, token: null, credsFile: null, tls: null };
+  const silent = { onRemade: () => expect.unreachable(), onFailure: expect.unreachable };
   return {
     open: () => {
-      const link = NatsLink.start(options, report);
+      const link = NatsLink.start(optionsOf(server), report);
       links.push(link);
-      return new KvRuleStore({
-        link,
-        ...BUCKET,
-        onRemade: () => expect.unreachable(),
-        onFailure: expect.unreachable,
-      });
+      return new KvRuleStore({ link, ...BUCKET, ...silent });
     },
     end: async () => {
       for (const link of links) await link.stop();
@@ -127,6 +125,7 @@ function sorted(rules: readonly GroupRule[]): string[] {
 }
 
 describe.each(places)("%s", (name, make) => {
+  const { afterEach, beforeEach, test } = name === "KvRuleStore" ? needs("nats-server") : needs();
   let folder: string;
   let place: Place;
   let watched: Watched;
@@ -266,6 +265,7 @@ describe.each(places)("%s", (name, make) => {
 });
 
 describe("KvRuleStore of several nodes", () => {
+  const { afterEach, beforeEach, test } = needs("nats-server");
   let place: Place;
   let nodes: Watched[];
 
@@ -320,46 +320,48 @@ describe("KvRuleStore of several nodes", () => {
   });
 });
 
-test("KvRuleStore takes no rule from the bucket whose names are none or that never ends, and says so", async () => {
-  await using server = await NatsServer.start();
-  const faults: string[] = [];
-  const options = { servers: [server.url], user: null, password: null, token: null, credsFile: null, tls: null };
-  const link = NatsLink.start(options, { up: () => {}, down: () => {}, refused: () => {} });
-  const open = () =>
-    new KvRuleStore({
-      link,
-      ...BUCKET,
-      onRemade: () => {},
-      onFailure: (reason) => void faults.push(reason),
-    });
-  const node = await Watched.open({ open, end: async () => {} });
-  const bad = [
-    { ...RULE, hub: "no hub" },
-    { ...RULE, userId: " ann" },
-    { ...RULE, userId: "a\r\nb" },
-    { ...RULE, group: ".." },
-    { ...RULE, group: "g".repeat(513) },
-  ];
-  // A store that writes them is one that does not check.
-  for (const rule of bad) await node.store.put(rule);
-  const endless = await link.connection?.request(
-    "$KV.rules_rules.chat.ann.endless",
-    JSON.stringify({ ...RULE, group: "endless" }).replace(String(RULE.expiresAtMs), "1e999"),
-  );
-  expect(endless?.json<{ seq: number }>().seq).toBe(bad.length + 1);
-  await node.put(RULE);
-  expect(node.rules).toEqual(sorted([RULE]));
-  expect(faults).toHaveLength(bad.length + 1);
-  await node.store.close();
-  await link.stop();
-});
+needs("nats-server").test(
+  "KvRuleStore takes no rule from the bucket whose names are none or that never ends, and says so",
+  async () => {
+    await using server = await NatsServer.start();
+    const faults: string[] = [];
+    const link = NatsLink.start(optionsOf(server), { up: () => {}, down: () => {}, refused: () => {} });
+    const open = () =>
+      new KvRuleStore({
+        link,
+        ...BUCKET,
+        onRemade: () => {},
+        onFailure: (reason) => void faults.push(reason),
+      });
+    const node = await Watched.open({ open, end: async () => {} });
+    const bad = [
+      { ...RULE, hub: "no hub" },
+      { ...RULE, userId: " ann" },
+      { ...RULE, userId: "a\r\nb" },
+      { ...RULE, group: ".." },
+      { ...RULE, group: "g".repeat(513) },
+    ];
+    // A store that writes them is one that does not check.
+    for (const rule of bad) await node.store.put(rule);
+    const endless = await link.connection?.request(
+      "$KV.rules_rules.chat.ann.endless",
+      JSON.stringify({ ...RULE, group: "endless" }).replace(String(RULE.expiresAtMs), "1e999"),
+    );
+    expect(endless?.json<{ seq: number }>().seq).toBe(bad.length + 1);
+    await node.put(RULE);
+    expect(node.rules).toEqual(sorted([RULE]));
+    expect(faults).toHaveLength(bad.length + 1);
+    await node.store.close();
+    await link.stop();
+  },
+);
 
 describe("KvRuleStore without NATS", () => {
+  const { test } = needs("nats-server");
   test("answers unavailable, and goes on with what the bucket has when NATS is back", async () => {
     await using server = await NatsServer.start();
     const faults: string[] = [];
-    const options = { servers: [server.url], user: null, password: null, token: null, credsFile: null, tls: null };
-    const link = NatsLink.start(options, { up: () => {}, down: () => {}, refused: () => {} });
+    const link = NatsLink.start(optionsOf(server), { up: () => {}, down: () => {}, refused: () => {} });
     const place: Place = {
       open: () =>
         new KvRuleStore({

@@ -1,10 +1,13 @@
-import { expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { jetstreamManager } from "@nats-io/jetstream";
 import { until, within } from "../../test/support/deadline.ts";
 import { NatsServer } from "../../test/support/nats-server.ts";
+import { needs } from "../../test/support/programs.ts";
 import type { GroupRule } from "../core/rule-store.ts";
 import { NatsLink } from "../nats/link.ts";
 import { KvRuleStore } from "./kv.ts";
+
+const { test } = needs("nats-server");
 
 const RULE: GroupRule = { hub: "chat", userId: "ann", group: "red", expiresAtMs: 1_700_000_000_000 };
 

@@ -1,10 +1,13 @@
-import { afterEach, expect, setSystemTime, test } from "bun:test";
+import { expect, setSystemTime } from "bun:test";
 import { until, within } from "../../test/support/deadline.ts";
 import { NatsServer } from "../../test/support/nats-server.ts";
+import { needs } from "../../test/support/programs.ts";
 import { GroupRules } from "../core/group-rules.ts";
 import type { Clock } from "../core/ports/clock.ts";
 import { NatsLink } from "../nats/link.ts";
 import { KvRuleStore } from "./kv.ts";
+
+const { afterEach, test } = needs("nats-server");
 
 /** Nodes whose clocks are wrong, over one real bucket: the servers' clock decides. */
 

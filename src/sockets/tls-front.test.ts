@@ -1,4 +1,4 @@
-import { afterAll, afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { execFileSync } from "node:child_process";
 import { once } from "node:events";
 import { connect as connectTcp, type Socket } from "node:net";
@@ -7,12 +7,15 @@ import type { ServerWebSocket } from "bun";
 import { type Certificate, makeCertificates } from "../../test/support/certificates.ts";
 import { RecordingReport } from "../../test/support/core-stage.ts";
 import { within } from "../../test/support/deadline.ts";
+import { needs } from "../../test/support/programs.ts";
 import { RawWebSocket } from "../../test/support/raw-websocket.ts";
 import { startTlsFront, type TlsFront } from "./tls-front.ts";
 
+const { afterAll, afterEach, describe, test, setup } = needs("openssl");
+
 setDefaultTimeout(30_000);
 
-const made = makeCertificates();
+const made = setup(makeCertificates);
 afterAll(() => made.remove());
 
 /** The front with a listener behind it that tells whom it sees, echoes messages and, asked by `?send=n`, pushes n bytes. */

@@ -1,16 +1,16 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { type Certificates, makeCertificates } from "../../test/support/certificates.ts";
 import { within } from "../../test/support/deadline.ts";
 import { FakeClock } from "../../test/support/fake-clock.ts";
 import {
   CHUNKED_BYTES,
   type HttpServer,
-  hasNginx,
   LARGE_BODY,
   startBunServer,
   startNginx,
   startNodeServer,
 } from "../../test/support/http-servers.ts";
+import { isInstalled, needs } from "../../test/support/programs.ts";
 import { Relay } from "../../test/support/relay.ts";
 import {
   bodyOf,
@@ -27,6 +27,8 @@ import { HttpClient } from "./http-client.ts";
 import { formatRequest, type HttpRequest } from "./request-bytes.ts";
 import { parseOrigin } from "./url-template.ts";
 
+const { afterAll, beforeAll, describe, test } = needs("openssl");
+
 const SCHEMES = ["http", "https"] as const;
 type Scheme = (typeof SCHEMES)[number];
 
@@ -41,7 +43,7 @@ interface Kind {
 }
 
 const KINDS: readonly Kind[] = [
-  { name: "nginx", start: startNginx, isThere: hasNginx(), extras: ["until-close", "continue", "small"] },
+  { name: "nginx", start: startNginx, isThere: isInstalled("nginx"), extras: ["until-close", "continue", "small"] },
   {
     name: "Node",
     start: startNodeServer,
@@ -130,7 +132,7 @@ class Stand implements AsyncDisposable {
 
 for (const kind of KINDS) {
   for (const scheme of SCHEMES) {
-    describe.skipIf(!kind.isThere)(`${kind.name}, ${scheme}`, () => conforms(kind, scheme));
+    describe(`${kind.name}, ${scheme}`, () => conforms(kind, scheme));
   }
 }
 
@@ -154,6 +156,7 @@ test("a server may close its idle connections: the client notices, and no reques
 /** What the client must do with every kind of server. */
 function conforms(kind: Kind, scheme: Scheme): void {
   const { extras } = kind;
+  const { afterEach, beforeEach, test } = kind.name === "nginx" ? needs("nginx", "openssl") : needs("openssl");
   let stand: Stand;
 
   beforeEach(async () => {

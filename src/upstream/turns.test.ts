@@ -1,7 +1,8 @@
-import { afterEach, describe, expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { join } from "node:path";
 import { makeCertificates } from "../../test/support/certificates.ts";
 import { until, within } from "../../test/support/deadline.ts";
+import { needs } from "../../test/support/programs.ts";
 import { type BackendTls, RawBackend } from "../../test/support/raw-backend.ts";
 import { bodyOf, messageEvent, realClock, startUpstream, upstreamEntry } from "../../test/support/upstream/fixture.ts";
 import type { UpstreamOutcome } from "../core/ports/upstream.ts";
@@ -9,6 +10,8 @@ import { Destination, resolveBySystem } from "./destination.ts";
 import { Exchange } from "./exchange.ts";
 import { HttpSocket } from "./http-socket.ts";
 import { RequestRoom } from "./request-bytes.ts";
+
+const { afterEach, describe, test } = needs("openssl");
 
 /** Requests and answers of one turn of the event loop go together: none may be mixed with another. */
 

@@ -1,13 +1,16 @@
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { once } from "node:events";
 import { createServer, type Server } from "node:net";
 import { type Certificates, makeCertificates } from "../../test/support/certificates.ts";
 import { Gate, within } from "../../test/support/deadline.ts";
 import { FakeClock } from "../../test/support/fake-clock.ts";
+import { needs } from "../../test/support/programs.ts";
 import { RawBackend, unusedPort } from "../../test/support/raw-backend.ts";
 import { connectEvent, messageEvent, startUpstream, upstreamEntry } from "../../test/support/upstream/fixture.ts";
 import { ADDRESSES_KEPT_MS } from "./destination.ts";
 import { NEXT_ADDRESS_AFTER_MS } from "./dialer.ts";
+
+const { afterEach, beforeEach, describe, test } = needs("openssl");
 
 const METADATA = "169.254.169.254";
 

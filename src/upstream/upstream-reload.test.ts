@@ -1,9 +1,10 @@
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Certificates, makeCertificates } from "../../test/support/certificates.ts";
 import { within } from "../../test/support/deadline.ts";
+import { needs } from "../../test/support/programs.ts";
 import { type Exchange, RawBackend } from "../../test/support/raw-backend.ts";
 import {
   connectEvent,
@@ -13,6 +14,8 @@ import {
   upstreamEntry,
 } from "../../test/support/upstream/fixture.ts";
 import type { UpstreamEntry } from "../config/schema.ts";
+
+const { afterEach, beforeEach, describe, test } = needs("openssl");
 
 let first: RawBackend;
 let second: RawBackend;

@@ -1,8 +1,9 @@
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { type Certificates, makeCertificates } from "../../test/support/certificates.ts";
+import { needs } from "../../test/support/programs.ts";
 import { type BackendTls, RawBackend, type Script } from "../../test/support/raw-backend.ts";
 import {
   bodyOf,
@@ -13,6 +14,8 @@ import {
   upstreamEntry,
 } from "../../test/support/upstream/fixture.ts";
 import type { UpstreamTls } from "../config/schema.ts";
+
+const { afterAll, afterEach, beforeAll, describe, test } = needs("openssl");
 
 let certificates: Certificates;
 let elsewhere: { cert: string; key: string };

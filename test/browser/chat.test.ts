@@ -1,14 +1,17 @@
-import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type BrowserContext, chromium, type Frame, type Locator, type Page } from "playwright-core";
 import { type StartedExample, startExample } from "../support/chat-example.ts";
 import { COMMANDS_TIMEOUT_MS, REPOSITORY } from "../support/command.ts";
+import { needs } from "../support/programs.ts";
+
+const { afterAll, beforeAll, test } = needs("chromium");
 
 setDefaultTimeout(COMMANDS_TIMEOUT_MS);
 
-/** Debian's browser, which `npm test` installs where it is missing. */
+/** Debian's browser. */
 const CHROMIUM = Bun.which("chromium") ?? "/usr/bin/chromium";
 const FLAGS = [
   "--headless",

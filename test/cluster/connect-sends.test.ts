@@ -1,9 +1,12 @@
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { LedgerBackend, orderly } from "../reliability/support/ledger-backend.ts";
 import { Cluster, callNode } from "../support/cluster.ts";
 import { until, within } from "../support/deadline.ts";
 import { NatsProxy } from "../support/nats-proxy.ts";
+import { needs } from "../support/programs.ts";
 import { RawWebSocket } from "../support/raw-websocket.ts";
+
+const { test } = needs("nats-server");
 
 /** PROTOCOL.md, "Before the 101": what comes through another node while a connection has its 2xx and no WebSocket yet. */
 setDefaultTimeout(60_000);

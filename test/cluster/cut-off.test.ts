@@ -1,10 +1,13 @@
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { LedgerBackend, orderly } from "../reliability/support/ledger-backend.ts";
 import { Cluster, callNode, ready } from "../support/cluster.ts";
 import { CommandGateway } from "../support/command-gateway.ts";
 import { until } from "../support/deadline.ts";
 import { canMakeNetworks, Network } from "../support/network.ts";
+import { needs } from "../support/programs.ts";
 import { RawWebSocket } from "../support/raw-websocket.ts";
+
+const { describe, test } = needs("ip", "nats-server");
 
 /**
  * A node whose cable to NATS is cut, and healed, while its clients and the backend still reach it.

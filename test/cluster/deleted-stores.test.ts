@@ -1,10 +1,13 @@
-import { afterEach, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { jetstreamManager } from "@nats-io/jetstream";
 import { connect } from "@nats-io/transport-node";
 import { LedgerBackend, orderly } from "../reliability/support/ledger-backend.ts";
 import { Cluster, callNode, health } from "../support/cluster.ts";
 import { until, within } from "../support/deadline.ts";
+import { needs } from "../support/programs.ts";
 import { RawWebSocket } from "../support/raw-websocket.ts";
+
+const { afterEach, beforeEach, test } = needs("nats-server");
 
 /** Streams and buckets are deleted under a living NATS: they are made again in quiet, and a crash after that loses nothing. */
 setDefaultTimeout(180_000);

@@ -1,12 +1,15 @@
-import { afterEach, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { LedgerBackend, orderly } from "../reliability/support/ledger-backend.ts";
 import { callNode, health } from "../support/cluster.ts";
 import { CommandGateway } from "../support/command-gateway.ts";
 import { until } from "../support/deadline.ts";
 import { KEYS } from "../support/gateway.ts";
 import { freePort, NatsServer } from "../support/nats-server.ts";
+import { needs } from "../support/programs.ts";
 import { RawWebSocket } from "../support/raw-websocket.ts";
 import { RestClient } from "../support/rest-client.ts";
+
+const { afterEach, beforeEach, test } = needs("nats-server");
 
 /** A NATS server in lame-duck mode, as in every rolling restart of NATS: pushes go on while the nodes move to another one. */
 setDefaultTimeout(180_000);

@@ -1,10 +1,13 @@
-import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { rmSync } from "node:fs";
 import { IS_LONG, recordFigure } from "../reliability/support/form.ts";
 import { LedgerBackend, orderly } from "../reliability/support/ledger-backend.ts";
 import { Cluster } from "../support/cluster.ts";
 import { within } from "../support/deadline.ts";
+import { needs } from "../support/programs.ts";
 import { RawWebSocket } from "../support/raw-websocket.ts";
+
+const { afterEach, beforeEach, describe, test } = needs("nats-server");
 
 /**
  * kill -9 of a node in the middle of a storm of connects, and its folder deleted: another node sends every disconnect that is owed, those

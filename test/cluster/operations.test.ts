@@ -1,8 +1,11 @@
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { LedgerBackend, orderly } from "../reliability/support/ledger-backend.ts";
 import { Cluster, callNode } from "../support/cluster.ts";
+import { needs } from "../support/programs.ts";
 import { RawWebSocket } from "../support/raw-websocket.ts";
 import { audienceOf, RestClient, restToken } from "../support/rest-client.ts";
+
+const { afterAll, beforeAll, describe, test } = needs("nats-server");
 
 /**
  * Every operation of the REST API from every node to every node, the answer being all that the caller waits for.

@@ -1,9 +1,12 @@
-import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { LedgerBackend, orderly } from "../reliability/support/ledger-backend.ts";
 import { Cluster, callNode, health, ready } from "../support/cluster.ts";
 import { CommandGateway } from "../support/command-gateway.ts";
 import { until, within } from "../support/deadline.ts";
+import { needs } from "../support/programs.ts";
 import { RawWebSocket } from "../support/raw-websocket.ts";
+
+const { afterEach, beforeEach, describe, test } = needs("nats-server");
 
 /**
  * NATS goes away and comes back: clients do not notice, callers are told, and nothing is lost.

@@ -1,12 +1,15 @@
 import { Database } from "bun:sqlite";
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { join } from "node:path";
 import { Cluster } from "../support/cluster.ts";
 import type { CommandGateway } from "../support/command-gateway.ts";
 import { until, within } from "../support/deadline.ts";
+import { needs } from "../support/programs.ts";
 import { acceptAs, acknowledge, type Exchange, RawBackend } from "../support/raw-backend.ts";
 import { RawWebSocket } from "../support/raw-websocket.ts";
 import { connectionIdOf, ofConnection } from "../support/stack.ts";
+
+const { test } = needs("nats-server");
 
 /** What another node goes on with: refused disconnects and those behind a time-out. Source: decisions 0037 and 0038. */
 setDefaultTimeout(180_000);

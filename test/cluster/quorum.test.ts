@@ -1,11 +1,14 @@
-import { afterEach, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { LedgerBackend, orderly } from "../reliability/support/ledger-backend.ts";
 import { callNode, copied, health } from "../support/cluster.ts";
 import { CommandGateway } from "../support/command-gateway.ts";
 import { until, within } from "../support/deadline.ts";
 import { KEYS } from "../support/gateway.ts";
 import { freePort, NatsServer } from "../support/nats-server.ts";
+import { needs } from "../support/programs.ts";
 import { RawWebSocket } from "../support/raw-websocket.ts";
+
+const { afterEach, beforeEach, test } = needs("nats-server");
 
 /**
  * Three NATS servers, of which one or two go away: what is stored is stored three times.

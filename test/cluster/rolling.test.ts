@@ -1,11 +1,14 @@
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { inForm } from "../reliability/support/form.ts";
 import { LedgerBackend, orderly } from "../reliability/support/ledger-backend.ts";
 import { Cluster, health } from "../support/cluster.ts";
 import type { CommandGateway } from "../support/command-gateway.ts";
 import { within } from "../support/deadline.ts";
+import { needs } from "../support/programs.ts";
 import { RawWebSocket } from "../support/raw-websocket.ts";
 import { RestClient } from "../support/rest-client.ts";
+
+const { test } = needs("nats-server");
 
 /**
  * All nodes are restarted one after the other under traffic: no call of the REST API fails, no disconnect is lost or doubled.

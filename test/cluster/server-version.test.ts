@@ -1,8 +1,11 @@
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { isUnsafeVersion } from "../../src/nats/server-version.ts";
 import { Cluster } from "../support/cluster.ts";
 import { REPOSITORY, startCommand } from "../support/command.ts";
 import { within } from "../support/deadline.ts";
+import { needs } from "../support/programs.ts";
+
+const { test } = needs("nats-server");
 
 /** A NATS server that is known to lose acknowledged writes is told of, by the log and by `hubwire check`. */
 setDefaultTimeout(60_000);

@@ -1,11 +1,14 @@
-import { afterAll, afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { connect as connectToNats } from "@nats-io/transport-node";
 import { LedgerBackend, orderly } from "../reliability/support/ledger-backend.ts";
 import { Cluster, callNode, ready } from "../support/cluster.ts";
 import { CommandGateway } from "../support/command-gateway.ts";
 import { until, within } from "../support/deadline.ts";
 import { EarlierCheckout } from "../support/earlier-checkout.ts";
+import { needs } from "../support/programs.ts";
 import { RawWebSocket } from "../support/raw-websocket.ts";
+
+const { afterAll, afterEach, beforeEach, describe, test } = needs("nats-server");
 
 /** A node of 0.1 and one of this version, in one cluster: as during every rolling upgrade. */
 setDefaultTimeout(180_000);

@@ -1,11 +1,14 @@
-import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { startTestGateway, type TestGateway } from "../support/gateway.ts";
 import { readComposeFile } from "../support/manifests.ts";
 import { Nginx } from "../support/nginx.ts";
 import { spelledSends } from "../support/path-spellings.ts";
+import { needs } from "../support/programs.ts";
 import { acceptAs, RawBackend, unusedPort } from "../support/raw-backend.ts";
 import { RawWebSocket } from "../support/raw-websocket.ts";
 import { audienceOf, RestClient, restToken } from "../support/rest-client.ts";
+
+const { afterEach, beforeEach, describe, test } = needs("nginx");
 
 /** compose.yaml's nginx.conf in a real nginx, before three gateways: only addresses and folders are the test's. */
 setDefaultTimeout(60_000);

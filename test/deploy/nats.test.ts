@@ -1,10 +1,13 @@
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { jetstreamManager, StorageType } from "@nats-io/jetstream";
 import { type ConnectionOptions, connect, type NatsConnection } from "@nats-io/transport-node";
 import { untilDone, within } from "../support/deadline.ts";
 import { expandVariables, findManifest, readCompose, readComposeFile } from "../support/manifests.ts";
 import { NatsServer } from "../support/nats-server.ts";
+import { needs } from "../support/programs.ts";
 import { unusedPort } from "../support/raw-backend.ts";
+
+const { afterAll, beforeAll, describe, test } = needs("nats-server");
 
 /** NATS as the deployments configure it: the real server reads their files. */
 setDefaultTimeout(60_000);

@@ -1,13 +1,16 @@
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { DEPLOY } from "../support/manifests.ts";
 import { Nginx } from "../support/nginx.ts";
 import { spelledSends } from "../support/path-spellings.ts";
+import { needs } from "../support/programs.ts";
 import { unusedPort } from "../support/raw-backend.ts";
 import { RawWebSocket } from "../support/raw-websocket.ts";
 import { audienceOf, RestClient, restToken } from "../support/rest-client.ts";
 import { got, type Member, RestStage } from "../support/rest-stage.ts";
+
+const { afterAll, beforeAll, describe, test } = needs("nginx");
 
 /** The guide's path filter in a real nginx, before a gateway whose REST API shares the clients' listener. */
 setDefaultTimeout(60_000);

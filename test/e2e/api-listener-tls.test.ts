@@ -1,16 +1,19 @@
-import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { once } from "node:events";
 import { createServer } from "node:net";
 import { type Certificate, makeCertificates } from "../support/certificates.ts";
 import { startTestGateway } from "../support/gateway.ts";
+import { needs } from "../support/programs.ts";
 import { unusedPort } from "../support/raw-backend.ts";
 import { target } from "../support/rest-operations.ts";
 import { Stack } from "../support/stack.ts";
 
+const { afterAll, describe, test, setup } = needs("openssl");
+
 /** `listen.api` with `listen.tls`, over real TLS; and ports that another process has. */
 setDefaultTimeout(60_000);
 
-const made = makeCertificates();
+const made = setup(makeCertificates);
 afterAll(() => made.remove());
 
 function startStack(clientCert: "none" | "optional" | "require"): Promise<Stack> {

@@ -1,13 +1,16 @@
-import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import type { ConnectionOptions } from "node:tls";
 import { type Certificate, makeCertificates } from "../support/certificates.ts";
+import { needs } from "../support/programs.ts";
 import type { ClientOptions } from "../support/raw-websocket.ts";
 import { jsonError, Stack } from "../support/stack.ts";
+
+const { afterAll, describe, test, setup } = needs("openssl");
 
 /** Section 3, rule 3 (client certificates) and the rules of trusted proxies. Real certificates, real TLS. */
 setDefaultTimeout(60_000);
 
-const made = makeCertificates();
+const made = setup(makeCertificates);
 afterAll(() => made.remove());
 
 function tlsStack(clientCert: "none" | "optional" | "require"): Promise<Stack> {

@@ -1,11 +1,14 @@
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { makeCertificates } from "../support/certificates.ts";
 import { KEYS } from "../support/gateway.ts";
+import { needs } from "../support/programs.ts";
 import { acceptAs, RawBackend } from "../support/raw-backend.ts";
 import { statusOf } from "../support/raw-websocket.ts";
 import { audienceOf, RestClient, restToken } from "../support/rest-client.ts";
 import { connectionIdOf, jsonError, Stack, TEMPLATE_PATH } from "../support/stack.ts";
 import { expectedSignature, secondsFromNow, signToken } from "../support/tokens.ts";
+
+const { afterEach, beforeEach, describe, test } = needs("openssl");
 
 /** Issue "lifecycle guarantee", point 5: what a reload changes, without dropping a connection. */
 

@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import {
   copyFileSync,
   mkdirSync,
@@ -15,16 +15,19 @@ import { type ConnectionOptions, connect as connectTls } from "node:tls";
 import { type Certificate, makeCertificates } from "../support/certificates.ts";
 import { within } from "../support/deadline.ts";
 import { startTestGateway } from "../support/gateway.ts";
+import { needs } from "../support/programs.ts";
 import { acceptAs, unusedPort } from "../support/raw-backend.ts";
 import { RawWebSocket } from "../support/raw-websocket.ts";
 import { audienceOf, restToken } from "../support/rest-client.ts";
 import { target } from "../support/rest-operations.ts";
 import { connectionIdOf, Stack } from "../support/stack.ts";
 
+const { afterAll, afterEach, beforeEach, describe, test, setup } = needs("openssl");
+
 /** Certificates that are renewed while the gateway runs, decision 0041. Real certificates, real TLS, real files. */
 setDefaultTimeout(60_000);
 
-const made = makeCertificates();
+const made = setup(makeCertificates);
 afterAll(() => made.remove());
 
 const MODES = ["none", "optional", "require"] as const;

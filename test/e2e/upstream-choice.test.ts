@@ -1,9 +1,12 @@
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import { makeCertificates } from "../support/certificates.ts";
 import { KEYS, startTestGateway } from "../support/gateway.ts";
+import { needs } from "../support/programs.ts";
 import { RawBackend } from "../support/raw-backend.ts";
 import { RawWebSocket } from "../support/raw-websocket.ts";
 import { Stack } from "../support/stack.ts";
+
+const { describe, test } = needs("openssl");
 
 /** PROTOCOL.md, "Choosing the upstream" and "Calling the upstream". */
 setDefaultTimeout(60_000);

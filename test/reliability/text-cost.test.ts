@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { connect, type NatsConnection } from "@nats-io/transport-node";
 import { encodeQuestion } from "../../src/protocol/node-message.ts";
 import { NatsServer } from "../support/nats-server.ts";
+import { needs } from "../support/programs.ts";
 import { acceptAs, acknowledge, type Exchange, RawBackend } from "../support/raw-backend.ts";
 import { RawWebSocket } from "../support/raw-websocket.ts";
 import { IS_LONG, inForm, recordFigure } from "./support/form.ts";
@@ -156,6 +157,7 @@ describe("upstream answers", () => {
 });
 
 describe("messages of NATS", () => {
+  const { afterAll, beforeAll, test } = needs("nats-server");
   let nats: NatsServer;
   let node: ProbedGateway;
   let nodeId = "";

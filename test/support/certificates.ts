@@ -3,6 +3,7 @@ import { createHash, X509Certificate } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { requireProgram } from "./programs.ts";
 
 /** A certificate with its key, as PEM and as files. */
 export interface Certificate {
@@ -30,6 +31,7 @@ export interface Certificates {
 
 /** Makes them in a folder of their own; `remove` deletes it. */
 export function makeCertificates(): Certificates {
+  requireProgram("openssl");
   const folder = mkdtempSync(join(tmpdir(), "hubwire-certificates-"));
   const authority = makeAuthority(folder, "authority");
   const foreignAuthority = makeAuthority(folder, "foreign-authority");

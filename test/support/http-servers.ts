@@ -1,4 +1,4 @@
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Certificate } from "./certificates.ts";
 import { within } from "./deadline.ts";
+import { requireProgram } from "./programs.ts";
 import { unusedPort } from "./raw-backend.ts";
 
 /** The body of `/large`, 4 MB, counted; its first `CHUNKED_BYTES` are that of `/chunked`, in several chunks. */
@@ -130,18 +131,9 @@ function inPieces(bytes: Uint8Array): ReadableStream<Uint8Array> {
   });
 }
 
-/** Whether the command `nginx` is there. */
-export function hasNginx(): boolean {
-  try {
-    execFileSync("nginx", ["-v"], { stdio: "pipe" });
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 /** An nginx. Has `/small` besides, which refuses a body of more than a kilobyte with 413. */
 export async function startNginx({ certFile, keyFile }: Certificate): Promise<HttpServer> {
+  requireProgram("nginx");
   const folder = mkdtempSync(join(tmpdir(), "hubwire-nginx-"));
   const [port, tlsPort] = [await unusedPort(), await unusedPort()];
   writeFileSync(join(folder, "large"), LARGE_BODY);

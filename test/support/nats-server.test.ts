@@ -1,8 +1,11 @@
-import { expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { existsSync } from "node:fs";
 import { jetstreamManager } from "@nats-io/jetstream";
 import { connect } from "@nats-io/transport-node";
 import { NatsServer } from "./nats-server.ts";
+import { needs } from "./programs.ts";
+
+const { test } = needs("nats-server");
 
 test("streams outlive a kill and a restart on the same port", async () => {
   await using server = await NatsServer.start();

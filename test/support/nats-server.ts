@@ -5,6 +5,7 @@ import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { until, within } from "./deadline.ts";
+import { requireProgram } from "./programs.ts";
 
 /** The first port that is tried; below are those of well-known services. */
 const LOWEST_PORT = 10_000;
@@ -46,6 +47,7 @@ export class NatsServer {
 
   /** Starts one and waits until it takes connections. */
   static async start(options: NatsServerOptions = {}): Promise<NatsServer> {
+    requireProgram("nats-server");
     const server = new NatsServer(options);
     try {
       for (let tries = 1; server.#child === null; tries++) {

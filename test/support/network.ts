@@ -1,4 +1,5 @@
 import { spawnSync } from "node:child_process";
+import { requireProgram } from "./programs.ts";
 
 /** How many networks this process has made: their addresses must differ. */
 class Numbers {
@@ -33,6 +34,7 @@ export class Network implements Disposable {
   readonly #prefix: string;
 
   constructor() {
+    requireProgram("ip");
     const number = numbers.next();
     this.#name = `hubwire-${process.pid}-${number}`;
     this.#first = `hwa${number}`;

@@ -5,6 +5,7 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { untilDone, within } from "./deadline.ts";
+import { requireProgram } from "./programs.ts";
 
 const TEMPORARY = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
 
@@ -24,6 +25,7 @@ export class Nginx {
    * Shape: `text` has one block `http {`; its logs on /dev/stdout and /dev/stderr go into files.
    */
   static async start(text: string, port: number): Promise<Nginx> {
+    requireProgram("nginx");
     const folder = mkdtempSync(join(tmpdir(), "hubwire-nginx-"));
     // nginx's workers give up root.
     chmodSync(folder, 0o755);

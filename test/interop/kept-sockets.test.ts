@@ -1,14 +1,13 @@
-import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterEach, describe, expect, setDefaultTimeout } from "bun:test";
 import { within } from "../support/deadline.ts";
 import { ForeignBackend, PSGI, WSGI } from "../support/foreign-backend.ts";
 import { startTestGateway, type TestGateway } from "../support/gateway.ts";
+import { needs } from "../support/programs.ts";
 import { RawWebSocket } from "../support/raw-websocket.ts";
 
 /** Servers that backends run on, each as Debian packages it. Tests whose program is missing are skipped. */
 
 setDefaultTimeout(60_000);
-
-const isMissing = (program: string): boolean => Bun.which(program) === null;
 
 const clients: RawWebSocket[] = [];
 afterEach(() => {
@@ -45,7 +44,8 @@ async function chat(client: RawWebSocket, isOver: (count: number, worker: string
   }
 }
 
-describe.skipIf(isMissing("gunicorn"))("gunicorn with threads", () => {
+describe("gunicorn with threads", () => {
+  const { test } = needs("gunicorn");
   const command = (address: string) =>
     [
       "gunicorn",
@@ -74,7 +74,8 @@ describe.skipIf(isMissing("gunicorn"))("gunicorn with threads", () => {
   });
 });
 
-describe.skipIf(isMissing("uwsgi_python3"))("uWSGI with --http-socket", () => {
+describe("uWSGI with --http-socket", () => {
+  const { test } = needs("uwsgi_python3");
   const command = (address: string) =>
     [
       "uwsgi_python3",
@@ -98,7 +99,8 @@ describe.skipIf(isMissing("uwsgi_python3"))("uWSGI with --http-socket", () => {
   });
 });
 
-describe.skipIf(isMissing("starman"))("Starman with five workers", () => {
+describe("Starman with five workers", () => {
+  const { test } = needs("starman");
   const command = (address: string) =>
     ["starman", "--listen", address, "--workers", "5", "--keepalive-timeout", "60", "app.psgi"] as const;
 
