@@ -29,12 +29,11 @@ async function natsPlace(): Promise<Place> {
   const server = await NatsServer.start();
   const links: NatsLink[] = [];
   const report = { up: () => {}, down: () => {}, refused: (cause: string) => expect.unreachable(cause) };
-  const silent = { onRemade: () => expect.unreachable(), onFailure: expect.unreachable };
   return {
     open: () => {
       const link = NatsLink.start(optionsOf(server), report);
       links.push(link);
-      return new KvRuleStore({ link, ...BUCKET, ...silent });
+      return new KvRuleStore({ link, ...BUCKET, onRemade: () => expect.unreachable(), onFailure: expect.unreachable });
     },
     end: async () => {
       for (const link of links) await link.stop();
