@@ -16,7 +16,10 @@ if (!isReady) {
   console.error("npm ci failed.");
   sum.failed++;
 }
-for (const args of isReady ? [["test"], ["run", "test:interop"]] : []) add(await runCounted("npm", args), args);
+let stoppedBy = "";
+for (const args of isReady ? [["test"], ["run", "test:interop"]] : []) {
+  if (stoppedBy === "") add(await runCounted("npm", args), args);
+}
 console.log(`${sum.passed} passed, ${sum.failed} failed${sum.skipped > 0 ? `, ${sum.skipped} skipped` : ""}`);
 process.exit(sum.failed > 0 ? 1 : 0);
 
@@ -52,7 +55,10 @@ function aptGet(args) {
 function runCounted(command, args) {
   return new Promise((resolve) => {
     const child = spawn(command, args, { stdio: ["ignore", "pipe", "inherit"], env });
-    const pass = (signal) => child.kill(signal);
+    const pass = (signal) => {
+      stoppedBy = signal;
+      child.kill(signal);
+    };
     process.on("SIGTERM", pass).on("SIGINT", pass);
     let tail = "";
     child.stdout.on("data", (bytes) => {
