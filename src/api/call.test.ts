@@ -19,7 +19,7 @@ function userPath(encoded: string): string {
   return `/ws/api/hubs/chat/users/${encoded}/groups/red`;
 }
 
-test("what the path does not name is empty, what the query does not say is none", () => {
+test("a name absent from the path is empty, and a parameter absent from the query is null or empty", () => {
   const nothing = { excluded: [], ttlSeconds: null, reason: "" };
   expect(read(PATH)).toEqual({ hub: "chat", user: "ann", group: "red", connection: "", ...nothing });
   expect(read("/ws/api/connections/c1/groups/red")).toEqual({

@@ -65,7 +65,7 @@ describe("the frame of a message", () => {
   });
 
   test.each([
-    ["a byte that is none", [0xff]],
+    ["a byte that UTF-8 never uses", [0xff]],
     ["a character cut off", [0x61, 0xc3]],
     ["an overlong form", [0xc0, 0xaf]],
     ["half of a surrogate pair", [0xed, 0xa0, 0x80]],

@@ -86,7 +86,7 @@ describe("a connection in a group", () => {
     }
   });
 
-  test("past the bound is 409, and what it is in already is none past it", async () => {
+  test("one group past the limit is 409, and joining a group again does not count", async () => {
     stage.core.open({ connectionId: "c1", groups: ["a"] });
     expect(await stage.ask("PUT", `${HUB}/groups/b/connections/c1`)).toBe(200);
     const refused = await stage.call({ method: "PUT", target: `${HUB}/groups/c/connections/c1` });

@@ -9,7 +9,7 @@ const FORMS: readonly PathForm[] = ["ws", "plain", "v1"];
 /** The path that a request would have, routed. */
 function route(path: string, method = "POST"): Routed {
   const parsed = parseRestPath(path, "");
-  if (parsed === null) throw new Error(`${path} is none of the API's paths`);
+  if (parsed === null) throw new Error(`${path} is not a path of the REST API`);
   return routePath(parsed, method);
 }
 
@@ -78,7 +78,7 @@ test("the table holds every operation of PROTOCOL.md once, and no other", () => 
   expect(fromTable.sort()).toEqual(fromSpec.sort());
 });
 
-describe("a path that is none", () => {
+describe("a path outside the REST API", () => {
   test.each([
     "/ws/api",
     "/ws/api/hubs/chat",

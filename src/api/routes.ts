@@ -70,7 +70,7 @@ const RESOURCES: Readonly<Record<PathForm, ReadonlyMap<number, readonly Resource
   v1: buildResources("v1"),
 };
 
-/** The operation that a path and method ask for, or why there is none. */
+/** The operation that a path and method ask for, or why no operation fits them. */
 export type Routed =
   | { readonly kind: "route"; readonly operation: Operation; readonly names: ReadonlyMap<string, string | null> }
   | { readonly kind: "not-found" }

@@ -63,7 +63,7 @@ interface Seen {
  * Order:  every step is a write that expects the revision before it, so of two that try one fails. A lease is judged by this
  *         node's own monotonic clock, and only by a node whose own renewals have all succeeded for a lease's whole length: where
  *         JetStream takes no writes, the living look dead.
- * Errors: none are thrown by what runs by itself.
+ * Errors: the timers and the watch of the bucket throw no errors.
  */
 export class KvLeases implements Leases {
   readonly #options: KvLeasesOptions;

@@ -320,7 +320,7 @@ export class Bucket implements Passenger {
     });
     listener.serverTime(Date.parse(created) + (performance.now() - askedAtMs) / 2);
     manager.consumers.delete(stream, consumer).catch(() => {
-      // It ends by itself.
+      // The server removes an unused consumer after CONSUMER_LIFE_NS.
     });
   }
 

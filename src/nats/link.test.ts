@@ -88,7 +88,7 @@ describe("proving who asks", () => {
       expect(refused.said.join()).toMatch(/^down: .*Authorization Violation/i);
       expect(refused.said.join()).not.toContain(Object.values(wrong).at(-1) ?? "?");
       expect(refused.link.connection).toBeNull();
-      // Whoever runs the server changes its mind.
+      // The operator changes the configuration: a server on the same port accepts these credentials.
       await server.stop();
       const other = await NatsServer.start({ config: wrongConfig(config, wrong), port: server.port });
       open.push(other);

@@ -320,7 +320,7 @@ describe("KvRuleStore of several nodes", () => {
 });
 
 needs("nats-server").test(
-  "KvRuleStore takes no rule from the bucket whose names are none or that never ends, and says so",
+  "KvRuleStore reports and ignores rules in the bucket that have an invalid name or no end",
   async () => {
     await using server = await NatsServer.start();
     const faults: string[] = [];

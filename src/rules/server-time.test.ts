@@ -14,7 +14,7 @@ const { afterEach, test } = needs("nats-server");
 const HOUR_MS = 3_600_000;
 const DAYS_200_MS = 200 * 24 * HOUR_MS;
 
-/** The servers' time goes on by itself, so these nodes' does. */
+/** The servers' clock cannot be faked, so the nodes here use real time too. */
 const realClock: Clock = {
   now: () => performance.now(),
   after(delayMs, callback) {
