@@ -1,4 +1,6 @@
 import { z } from "zod";
+import { DIALECT_NAMES, FIRST_DIALECT } from "../protocol/dialect-names.ts";
+import { EVENT_CATEGORIES, EVENT_NAMES } from "../protocol/events.ts";
 import { HOP_BY_HOP_HEADERS } from "../protocol/headers.ts";
 import { absoluteUrlFault, isHeaderName, urlTemplateFault } from "./addresses.ts";
 import { optionDocs, refusing } from "./option-docs.ts";
@@ -98,11 +100,11 @@ export const upstreamSchema = z.strictObject({
     unit: "pattern",
     doc: "Which hubs: `*`, a name, a comma-separated list or a YAML list; case-insensitive. All places must spell a hub alike. A name that contains a comma needs the YAML list.",
   }),
-  categoryPattern: choicePatternSchema(["connections", "messages"]).default("*").register(optionDocs, {
+  categoryPattern: choicePatternSchema(EVENT_CATEGORIES).default("*").register(optionDocs, {
     unit: "pattern",
     doc: "Which categories: connections (connect, disconnect), messages (message), or `*`.",
   }),
-  eventPattern: choicePatternSchema(["connect", "message", "disconnect"]).default("*").register(optionDocs, {
+  eventPattern: choicePatternSchema(EVENT_NAMES).default("*").register(optionDocs, {
     unit: "pattern",
     doc: "Which events: connect, message, disconnect, or `*`.",
   }),
@@ -110,7 +112,7 @@ export const upstreamSchema = z.strictObject({
     unit: "URL",
     doc: "URL for the POST. `{hub}`, `{category}` and `{event}` in path and query are replaced, percent-encoded. The template's own query is kept.",
   }),
-  dialect: z.literal("asrs").default("asrs").register(optionDocs, {
+  dialect: z.enum(DIALECT_NAMES).default(FIRST_DIALECT).register(optionDocs, {
     unit: "",
     doc: "How events are written; cloudevents comes with a later version.",
   }),

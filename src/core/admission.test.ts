@@ -1,11 +1,10 @@
 import { describe, expect, test } from "bun:test";
 import { CoreStage, PATIENT, someFacts } from "../../test/support/core-stage.ts";
 import { settled } from "../../test/support/fake-clock.ts";
-import { answer, notSent, refused, UNROUTED, unknown } from "../../test/support/scripted-upstream.ts";
+import { answer, notSent, refused, type Scripted, UNROUTED, unknown } from "../../test/support/scripted-upstream.ts";
 import type { HeaderLine } from "../protocol/headers.ts";
 import type { Admitted } from "./admission.ts";
 import { GroupNames } from "./group-names.ts";
-import type { UpstreamOutcome } from "./ports/upstream.ts";
 
 const BOB: HeaderLine = ["X-ASRS-User-Id", "bob"];
 
@@ -148,7 +147,7 @@ describe("asking the upstream", () => {
   test("a refusal that answers a repeat is followed by a disconnect of unknown outcome", async () => {
     const stage = new CoreStage();
     stage.upstream.script = ({ name }) =>
-      name === "connect" ? ({ ...answer(403), wasRepeated: true } as UpstreamOutcome) : answer(204);
+      name === "connect" ? ({ ...answer(403), wasRepeated: true } as Scripted) : answer(204);
     expect(await ask(stage, "alice")).toMatchObject({ kind: "relay", status: 403 });
     await settled();
     expect(stage.upstream.of("disconnect").map(({ event }) => event)).toMatchObject([{ connectOutcomeUnknown: true }]);

@@ -1,4 +1,5 @@
 import { CLOSE } from "../protocol/close-causes.ts";
+import type { NamedUser } from "../protocol/dialect.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import { type ConnectionFacts, connectEventId } from "../protocol/events.ts";
 import { LATIN1_USER } from "../protocol/user-coding.ts";
@@ -15,7 +16,7 @@ import type { Frame } from "./ports/client-socket.ts";
 import type { Clock } from "./ports/clock.ts";
 import type { Journal } from "./ports/journal.ts";
 import type { Report } from "./ports/report.ts";
-import type { LateAnswer, Upstream, UpstreamOutcome, WaitingClient } from "./ports/upstream.ts";
+import type { ConnectOutcome, LateAnswer, Upstream, WaitingClient } from "./ports/upstream.ts";
 import type { Pressure } from "./pressure.ts";
 import { AddressRates } from "./rate.ts";
 import type { Registry } from "./registry.ts";
@@ -236,10 +237,10 @@ export class Admission {
   async #ask({ facts, client, subprotocols, certThumbprint }: ConnectRequest): Promise<ConnectDecision | "left"> {
     const eventId = connectEventId(facts.connectionId);
     const event = { name: "connect", eventId, facts, subprotocols, certThumbprint } as const;
-    const outcome = await this.#upstream.call(event, client);
+    const outcome = await this.#upstream.connect(event, client);
     if (outcome.kind === "not-sent" && client.hasLeft) return "left";
     const maxGroups = this.#options.maxGroupsPerConnection;
-    const decision = decideConnect(outcome, { userId: facts.userId, subprotocols, maxGroups });
+    const decision = decideConnect(outcome, { userId: facts.userId, maxGroups });
     if (decision.kind === "refuse") this.#reportUndelivered(facts, eventId, outcome);
     return decision;
   }
@@ -276,7 +277,7 @@ export class Admission {
   #reportUndelivered(
     { connectionId, hub, forwardedFor }: ConnectionFacts,
     eventId: string,
-    outcome: UpstreamOutcome,
+    outcome: ConnectOutcome,
   ): void {
     if (outcome.kind === "answer" || outcome.kind === "unrouted") return;
     const cause = describeOutcome(outcome);
@@ -294,7 +295,7 @@ export class Admission {
   }
 }
 
-function nameUser(connection: Connection, named: { readonly userId: string; readonly isLatin1User?: true }): void {
+function nameUser(connection: Connection, named: NamedUser): void {
   connection.userId = named.userId;
   if (named.isLatin1User === true) connection.others = LATIN1_USER;
 }

@@ -1,22 +1,36 @@
 import { describe, expect, test } from "bun:test";
-import { answer, notSent, refused, UNROUTED, unknown } from "../../test/support/scripted-upstream.ts";
+import {
+  answer,
+  connectOutcome,
+  notSent,
+  refused,
+  type Scripted,
+  UNROUTED,
+  unknown,
+} from "../../test/support/scripted-upstream.ts";
+import type { ConnectAsked } from "../protocol/dialect.ts";
 import type { HeaderLine } from "../protocol/headers.ts";
-import { type ConnectAsked, type DisconnectDue, decideConnect } from "./connect-decision.ts";
-import type { UpstreamOutcome } from "./ports/upstream.ts";
+import { type AdmissionAsked, type ConnectDecision, type DisconnectDue, decideConnect } from "./connect-decision.ts";
 
-const ANONYMOUS: ConnectAsked = { userId: "", subprotocols: "v1, v2", maxGroups: 2 };
-const ALICE: ConnectAsked = { ...ANONYMOUS, userId: "alice" };
+type Asked = ConnectAsked & AdmissionAsked;
+
+const ANONYMOUS: Asked = { userId: "", subprotocols: "v1, v2", maxGroups: 2 };
+const ALICE: Asked = { ...ANONYMOUS, userId: "alice" };
 const BOB: HeaderLine = ["X-ASRS-User-Id", "bob"];
 
 interface Refused {
   readonly what: string;
-  readonly outcome: UpstreamOutcome;
-  readonly asked?: ConnectAsked;
+  readonly outcome: Scripted;
+  readonly asked?: Asked;
   readonly status: number;
   readonly disconnect: DisconnectDue;
 }
 
-/** The outcomes of PROTOCOL.md, "Connect" that refuse the client, in its order. */
+function decide(outcome: Scripted, asked: Asked): ConnectDecision {
+  return decideConnect(connectOutcome(outcome, asked), asked);
+}
+
+/** The rows of spec section 5.1 that let nobody in, in its order. */
 const REFUSED: readonly Refused[] = [
   { what: "2xx, no user id anywhere", outcome: answer(200), status: 401, disconnect: "accepted" },
   {
@@ -93,7 +107,7 @@ const REFUSED: readonly Refused[] = [
 ];
 
 test.each(REFUSED)("$what: $status, disconnect $disconnect", ({ outcome, asked = ANONYMOUS, status, disconnect }) => {
-  const decision = decideConnect(outcome, asked);
+  const decision = decide(outcome, asked);
   if (decision.kind !== "refuse") throw new Error(`it is ${decision.kind}`);
   expect(decision.refusal.status).toBe(status);
   expect(decision.disconnect).toBe(disconnect);
@@ -102,19 +116,19 @@ test.each(REFUSED)("$what: $status, disconnect $disconnect", ({ outcome, asked =
 test.each(REFUSED.filter(({ status, disconnect }) => status >= 500 && disconnect === "none"))(
   "$what: a token's user changes nothing about it",
   ({ outcome, status, disconnect }) => {
-    expect(decideConnect(outcome, ALICE)).toMatchObject({ kind: "refuse", refusal: { status }, disconnect });
+    expect(decide(outcome, ALICE)).toMatchObject({ kind: "refuse", refusal: { status }, disconnect });
   },
 );
 
 test("503 says when to come back", () => {
-  expect(decideConnect(refused({ retryAfterSeconds: 9 }), ALICE)).toMatchObject({
+  expect(decide(refused({ retryAfterSeconds: 9 }), ALICE)).toMatchObject({
     refusal: { headers: { "Retry-After": "9" } },
   });
 });
 
 describe("an accepted connection", () => {
   test.each([200, 201, 204, 299])("comes of status %d with a user in the header", (status) => {
-    expect(decideConnect(answer(status, [BOB]), ANONYMOUS)).toEqual({
+    expect(decide(answer(status, [BOB]), ANONYMOUS)).toEqual({
       kind: "accept",
       userId: "bob",
       groups: [],
@@ -124,32 +138,32 @@ describe("an accepted connection", () => {
   });
 
   test("has the token's user where the answer names none, and the answer's where it does", () => {
-    expect(decideConnect(answer(200), ALICE)).toMatchObject({ kind: "accept", userId: "alice" });
-    expect(decideConnect(answer(200, [BOB]), ALICE)).toMatchObject({ kind: "accept", userId: "bob" });
+    expect(decide(answer(200), ALICE)).toMatchObject({ kind: "accept", userId: "alice" });
+    expect(decide(answer(200, [BOB]), ALICE)).toMatchObject({ kind: "accept", userId: "bob" });
   });
 
   test("has the groups, up to the limit, and the subprotocol", () => {
     const headers: HeaderLine[] = [BOB, ["X-ASRS-Connection-Group", "a, b"], ["Sec-WebSocket-Protocol", "v2"]];
-    expect(decideConnect(answer(200, headers), ANONYMOUS)).toMatchObject({ groups: ["a", "b"], subprotocol: "v2" });
+    expect(decide(answer(200, headers), ANONYMOUS)).toMatchObject({ groups: ["a", "b"], subprotocol: "v2" });
   });
 
   test("gets a body as its first message, typed like any other", () => {
-    expect(decideConnect(answer(200, [BOB], "hi"), ANONYMOUS)).toMatchObject({ firstFrame: "hi" });
+    expect(decide(answer(200, [BOB], "hi"), ANONYMOUS)).toMatchObject({ firstFrame: "hi" });
     const binary: HeaderLine[] = [BOB, ["Content-Type", "application/octet-stream"]];
-    expect(decideConnect(answer(200, binary, "hi"), ANONYMOUS)).toMatchObject({
+    expect(decide(answer(200, binary, "hi"), ANONYMOUS)).toMatchObject({
       firstFrame: new TextEncoder().encode("hi"),
     });
   });
 
   test("comes of no matching entry where the token gave a user", () => {
-    expect(decideConnect(UNROUTED, ALICE)).toMatchObject({ kind: "accept", userId: "alice", firstFrame: null });
+    expect(decide(UNROUTED, ALICE)).toMatchObject({ kind: "accept", userId: "alice", firstFrame: null });
   });
 });
 
 describe("a refused connection's disconnect", () => {
   test("names the user that the connection would have had", () => {
-    expect(decideConnect(answer(200, [["Sec-WebSocket-Protocol", ""]]), ALICE)).toMatchObject({ userId: "alice" });
-    expect(decideConnect(answer(200, [BOB, ["X-ASRS-Connection-Group", "a,b,c"]]), ALICE)).toMatchObject({
+    expect(decide(answer(200, [["Sec-WebSocket-Protocol", ""]]), ALICE)).toMatchObject({ userId: "alice" });
+    expect(decide(answer(200, [BOB, ["X-ASRS-Connection-Group", "a,b,c"]]), ALICE)).toMatchObject({
       userId: "bob",
     });
   });
@@ -163,7 +177,7 @@ describe("a 4xx answer", () => {
       ["Connection", "close"],
       ["Content-Length", "4"],
     ];
-    expect(decideConnect(answer(status, headers, "nope"), ALICE)).toEqual({
+    expect(decide(answer(status, headers, "nope"), ALICE)).toEqual({
       disconnect: "none",
       userId: "alice",
       kind: "relay",
@@ -178,7 +192,7 @@ describe("a 4xx answer", () => {
     "whose body did not come whole (%s) is the client's all the same, without the body",
     (cause) => {
       const headers: HeaderLine[] = [["WWW-Authenticate", "Basic"], BOB, ["Content-Length", "4"]];
-      expect(decideConnect(unknown({ cause, status: 401, headers, detail: "why" }), ALICE)).toEqual({
+      expect(decide(unknown({ cause, status: 401, headers, detail: "why" }), ALICE)).toEqual({
         disconnect: "none",
         userId: "alice",
         kind: "relay",
@@ -194,15 +208,15 @@ describe("a 4xx answer", () => {
 describe("a 2xx whose body did not come whole", () => {
   test("is followed by a disconnect with the user that its head names, else the token's", () => {
     const lost = { cause: "too-large", status: 200 } as const;
-    expect(decideConnect(unknown({ ...lost, headers: [BOB] }), ALICE)).toMatchObject({ userId: "bob" });
-    expect(decideConnect(unknown(lost), ALICE)).toMatchObject({ userId: "alice" });
+    expect(decide(unknown({ ...lost, headers: [BOB] }), ALICE)).toMatchObject({ userId: "bob" });
+    expect(decide(unknown(lost), ALICE)).toMatchObject({ userId: "alice" });
     const two: HeaderLine[] = [BOB, ["X-ASRS-User-Id", "eve"]];
-    expect(decideConnect(unknown({ ...lost, headers: two }), ALICE)).toMatchObject({ userId: "alice" });
+    expect(decide(unknown({ ...lost, headers: two }), ALICE)).toMatchObject({ userId: "alice" });
   });
 });
 
 describe("an answer to a repeat, whose first answer was lost", () => {
-  const repeated = (status: number) => ({ ...answer(status, [BOB]), wasRepeated: true }) as UpstreamOutcome;
+  const repeated = (status: number) => ({ ...answer(status, [BOB]), wasRepeated: true }) as Scripted;
 
   test.each([
     [401, "relay"],
@@ -211,7 +225,7 @@ describe("an answer to a repeat, whose first answer was lost", () => {
   ] as const)(
     "of status %d refuses the client, and a disconnect follows: the first may have been 2xx",
     (status, kind) => {
-      expect(decideConnect(repeated(status), ALICE)).toMatchObject({ kind, disconnect: "unknown", userId: "alice" });
+      expect(decide(repeated(status), ALICE)).toMatchObject({ kind, disconnect: "unknown", userId: "alice" });
     },
   );
 
@@ -221,10 +235,10 @@ describe("an answer to a repeat, whose first answer was lost", () => {
     [200, "refuse", "accepted"],
   ] as const)("of status %d that did not come whole: %s, and a disconnect follows", (status, kind, disconnect) => {
     const lost = unknown({ cause: "reset", status, wasRepeated: true });
-    expect(decideConnect(lost, ALICE)).toMatchObject({ kind, disconnect });
+    expect(decide(lost, ALICE)).toMatchObject({ kind, disconnect });
   });
 
   test("of status 200 lets the client in", () => {
-    expect(decideConnect(repeated(200), ALICE)).toMatchObject({ kind: "accept", userId: "bob" });
+    expect(decide(repeated(200), ALICE)).toMatchObject({ kind: "accept", userId: "bob" });
   });
 });

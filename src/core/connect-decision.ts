@@ -1,26 +1,22 @@
-import { type ConnectReply, parseConnectReply, parseSubprotocols } from "../protocol/connect-reply.ts";
+import type { NamedUser } from "../protocol/dialect.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
 import { relayedHeaders } from "../protocol/relayed-answer.ts";
-import { replyFrame } from "../protocol/reply-frame.ts";
 import type { Frame } from "./ports/client-socket.ts";
-import type { LateAnswer, UpstreamOutcome } from "./ports/upstream.ts";
+import type { ConnectOutcome, LateAnswer } from "./ports/upstream.ts";
 
 /** Whether a disconnect event follows a refused connect: `unknown` where the backend may have said 2xx. */
 export type DisconnectDue = "none" | "accepted" | "unknown";
 
-/** What a connect event's outcome means for the client. One for each outcome that PROTOCOL.md, "Connect" lists. */
+/** What a connect event's outcome means for the client. One row of the table in PROTOCOL.md, "Connect", each. */
 export type ConnectDecision =
-  | {
+  | (NamedUser & {
       readonly kind: "accept";
-      readonly userId: string;
-      /** The answer had the user id in bytes that are no UTF-8. */
-      readonly isLatin1User?: true;
       readonly groups: readonly string[];
       readonly subprotocol: string | null;
       readonly firstFrame: Frame | null;
-    }
-  | {
+    })
+  | (NamedUser & {
       readonly kind: "relay";
       readonly status: number;
       readonly headers: HeaderLines;
@@ -28,36 +24,34 @@ export type ConnectDecision =
       readonly body: Uint8Array | null;
       readonly bodyFault: string | null;
       readonly disconnect: DisconnectDue;
-      readonly userId: string;
-      readonly isLatin1User?: true;
-    }
-  | {
+    })
+  /** The user is the one that the disconnect event names. */
+  | (NamedUser & {
       readonly kind: "refuse";
       readonly refusal: Refusal;
       readonly disconnect: DisconnectDue;
-      /** The user id that the disconnect event carries. */
-      readonly userId: string;
-      readonly isLatin1User?: true;
       /** Where the event timed out: what comes of its answer after all. */
       readonly late?: Promise<LateAnswer>;
-    };
+    });
+
+type Refused = Extract<ConnectDecision, { kind: "refuse" }>;
+type Answer = Extract<ConnectOutcome, { kind: "answer" }>;
+type Unknown = Extract<ConnectOutcome, { kind: "unknown" }>;
 
 /** What the decision needs to know of the request. */
-export interface ConnectAsked {
+export interface AdmissionAsked {
   /** From the token; empty for an anonymous client. */
   readonly userId: string;
-  readonly subprotocols: string | null;
   readonly maxGroups: number;
 }
 
-/** Decides by the outcome of the connect event. Pure. Source: PROTOCOL.md, "Connect". */
-export function decideConnect(outcome: UpstreamOutcome, asked: ConnectAsked): ConnectDecision {
+/** Decides by the outcome of the connect event. Pure. Source: PROTOCOL.md, "Connect", the table row by row. */
+export function decideConnect(outcome: ConnectOutcome, asked: AdmissionAsked): ConnectDecision {
   switch (outcome.kind) {
     case "answer":
       return decideAnswer(outcome, asked);
     case "unrouted":
-      if (asked.userId === "") return refuse(noUser(), "none", asked);
-      return { kind: "accept", ...userOf(null, asked), groups: [], subprotocol: null, firstFrame: null };
+      return decideReply(outcome.reply, asked, "none");
     case "not-sent":
       return refuse(refusal("upstream_failed", "the upstream is out of reach", "upstream"), "none", asked);
     case "refused":
@@ -86,45 +80,49 @@ const REFUSED_TARGET = {
   "address-concurrency": "maxConcurrencyPerAddress",
 } as const;
 
-function decideAnswer(answer: Extract<UpstreamOutcome, { kind: "answer" }>, asked: ConnectAsked): ConnectDecision {
+function decideAnswer(answer: Answer, asked: AdmissionAsked): ConnectDecision {
   const { status, headers, body } = answer;
+  if (answer.reply !== null) return decideReply(answer.reply, asked, "accepted");
   // A lost answer to the same event may have been a 2xx, whatever its repeat was answered with.
   const disconnect = answer.wasRepeated === true ? "unknown" : "none";
   if (status >= 400 && status < 500) {
     const passed = { headers: relayedHeaders(headers), body, bodyFault: null };
-    return { kind: "relay", status, ...passed, disconnect, ...userOf(null, asked) };
+    return { kind: "relay", status, ...passed, disconnect, userId: asked.userId };
   }
-  if (status < 200 || status >= 300) {
-    const sentence = `the upstream answered with status ${status}`;
-    return refuse(refusal("upstream_failed", sentence, "upstream"), disconnect, asked);
+  return refuse(
+    refusal("upstream_failed", `the upstream answered with status ${status}`, "upstream"),
+    disconnect,
+    asked,
+  );
+}
+
+function decideReply(
+  reply: NonNullable<Answer["reply"]>,
+  { maxGroups }: AdmissionAsked,
+  disconnect: DisconnectDue,
+): ConnectDecision {
+  const user = userOf(reply);
+  if (reply.kind === "refuse") return refuse(reply.refusal, disconnect, user);
+  const { groups, subprotocol, payload } = reply;
+  if (groups.length > maxGroups) {
+    const sentence = `the upstream named more groups than limits.maxGroupsPerConnection (${maxGroups})`;
+    return refuse(refusal("upstream_failed", sentence, "maxGroupsPerConnection"), disconnect, user);
   }
-  const reply: ConnectReply = parseConnectReply(headers, parseSubprotocols(asked.subprotocols));
-  const user = userOf(reply, asked);
-  if (reply.kind === "malformed") {
-    return refuse(refusal("upstream_failed", reply.sentence, "upstream"), "accepted", user);
-  }
-  if (reply.groups.length > asked.maxGroups) {
-    const sentence = `the upstream named more groups than limits.maxGroupsPerConnection (${asked.maxGroups})`;
-    return refuse(refusal("upstream_failed", sentence, "maxGroupsPerConnection"), "accepted", user);
-  }
-  if (user.userId === "") return refuse(noUser(), "accepted", user);
-  const { groups, subprotocol } = reply;
-  return { kind: "accept", ...user, groups, subprotocol, firstFrame: replyFrame(answer) };
+  return { kind: "accept", ...user, groups, subprotocol, firstFrame: payload?.data ?? null };
 }
 
 /** A status that was seen before things went wrong settles whether the backend took the connection, and a 4xx is the client's. */
-function decideUnknown(outcome: Extract<UpstreamOutcome, { kind: "unknown" }>, asked: ConnectAsked): ConnectDecision {
-  const { status, headers = [], detail } = outcome;
-  const isAccepted = status !== null && status >= 200 && status < 300;
+function decideUnknown(outcome: Unknown, asked: AdmissionAsked): ConnectDecision {
+  const { status, headers = [], detail, reply } = outcome;
   // A lost answer to the same event may have been a 2xx.
   const isUnknown = status === null || outcome.wasRepeated === true;
-  const disconnect = isAccepted ? "accepted" : isUnknown ? "unknown" : "none";
+  const disconnect = reply !== null ? "accepted" : isUnknown ? "unknown" : "none";
   if (status !== null && status >= 400 && status < 500) {
     const passed = { headers: relayedHeaders(headers), body: null, bodyFault: detail };
-    return { kind: "relay", status, ...passed, disconnect, ...userOf(null, asked) };
+    return { kind: "relay", status, ...passed, disconnect, userId: asked.userId };
   }
-  const reply = isAccepted ? parseConnectReply(headers, parseSubprotocols(asked.subprotocols)) : null;
-  const refused = refuse(unknownRefusal(outcome.cause === "timeout"), disconnect, userOf(reply, asked));
+  const user = reply === null ? asked : userOf(reply);
+  const refused = refuse(unknownRefusal(outcome.cause === "timeout"), disconnect, user);
   return outcome.late === undefined ? refused : { ...refused, late: outcome.late };
 }
 
@@ -134,27 +132,10 @@ function unknownRefusal(timedOut: boolean): Refusal {
     : refusal("upstream_failed", "the upstream's answer could not be used", "upstream");
 }
 
-function noUser(): Refusal {
-  return refusal("user_required", "neither the token nor the upstream named a user", "X-ASRS-User-Id");
+function userOf({ userId, isLatin1User }: NamedUser): NamedUser {
+  return isLatin1User === true ? { userId, isLatin1User } : { userId };
 }
 
-/** Whom the answer names, else whom the token names. */
-interface NamedUser {
-  readonly userId: string;
-  readonly isLatin1User?: true;
-}
-
-function userOf(reply: ConnectReply | null, asked: ConnectAsked): NamedUser {
-  const named = reply?.userId ?? null;
-  if (reply === null || named === null) return { userId: asked.userId };
-  return reply.isLatin1User === true ? { userId: named, isLatin1User: true } : { userId: named };
-}
-
-function refuse(
-  refused: Refusal,
-  disconnect: DisconnectDue,
-  user: NamedUser,
-): Extract<ConnectDecision, { kind: "refuse" }> {
-  const { userId, isLatin1User } = user;
-  return { kind: "refuse", refusal: refused, disconnect, userId, ...(isLatin1User === true && { isLatin1User }) };
+function refuse(refused: Refusal, disconnect: DisconnectDue, user: NamedUser): Refused {
+  return { kind: "refuse", refusal: refused, disconnect, ...userOf(user) };
 }

@@ -115,7 +115,12 @@ test("the failure of an entry that was replaced meanwhile holds up nothing at th
   stage.upstream.script = () => null;
   void stage.departure.send(facts, END);
   await settled();
-  stage.upstream.lane = { label: "upstreams[1]", maxConcurrency: 8, isBreakerOpen: false };
+  stage.upstream.entry = {
+    label: "upstreams[1]",
+    maxConcurrency: 8,
+    isBreakerOpen: false,
+    onMessageFailure: "close",
+  };
   stage.upstream.settleFirst(answer(503, [["Retry-After", "600"]]));
   stage.upstream.script = () => answer(200);
   await stage.clock.advance(200);

@@ -96,13 +96,13 @@ export class Departure {
     this.#underWay.add(owed);
     try {
       const startedAtMs = this.#clock.now();
-      const lane = this.#upstream.laneFor(facts.hub);
+      const entry = this.#upstream.entryFor(facts);
       const outcome = await postDisconnect(this.#upstream, owed);
-      await this.#settle(owed, judgeDisconnect(outcome, this.#timeOfDayMs()), { lane, startedAtMs });
+      await this.#settle(owed, judgeDisconnect(outcome, this.#timeOfDayMs()), { entry, startedAtMs });
     } catch (error) {
       this.#report.fault("disconnect event", error);
       const failure = { cause: "a fault of the service", waitMs: FAULT_PAUSE_MS, tried: false, isRefusal: false };
-      const attempt = { lane: this.#upstream.laneFor(facts.hub), startedAtMs: this.#clock.now() };
+      const attempt = { entry: this.#upstream.entryFor(facts), startedAtMs: this.#clock.now() };
       await this.#keep(owed, { kind: "retry", ...failure }, attempt);
     } finally {
       this.#underWay.delete(owed);

@@ -2,7 +2,7 @@ import { type DisconnectEvent, disconnectEventId } from "../protocol/events.ts";
 import { answeredAtMs, headerValues } from "../protocol/headers.ts";
 import { describeOutcome } from "./outcome.ts";
 import type { OwedDisconnect } from "./ports/journal.ts";
-import type { Upstream, UpstreamOutcome } from "./ports/upstream.ts";
+import type { NotifyOutcome, Upstream } from "./ports/upstream.ts";
 
 /** The longest pause that a backend may ask for; one that asks for more is tried again after this. */
 const MAX_RETRY_AFTER_MS = 3_600_000;
@@ -55,12 +55,12 @@ export function disconnectEvent({ facts, end, connectOutcomeUnknown, nth }: Owed
  * Why:    a client chooses both. With a query that just fits into the connect event, the disconnect event would be too long, and lost.
  * Source: decision 0035.
  */
-export async function postDisconnect(upstream: Pick<Upstream, "call">, owed: OwedDisconnect): Promise<UpstreamOutcome> {
+export async function postDisconnect(upstream: Pick<Upstream, "notify">, owed: OwedDisconnect): Promise<NotifyOutcome> {
   const event = disconnectEvent(owed);
-  const outcome = await upstream.call(event);
+  const outcome = await upstream.notify(event);
   if (outcome.kind !== "answer" || !TOO_LONG_STATUSES.includes(outcome.status)) return outcome;
   if (owed.facts.clientQuery.length < LONG_QUERY_CHARS) return outcome;
-  return upstream.call({ ...event, facts: { ...owed.facts, clientQuery: "" }, closeReason: "" });
+  return upstream.notify({ ...event, facts: { ...owed.facts, clientQuery: "" }, closeReason: "" });
 }
 
 /**
@@ -69,7 +69,7 @@ export async function postDisconnect(upstream: Pick<Upstream, "call">, owed: Owe
  * Source: PROTOCOL.md, "Disconnect": any answer but 2xx and 4xx, or none, is tried again, and of 4xx those that may pass.
  *         Retry-After per RFC 9110, section 10.2.3.
  */
-export function judgeDisconnect(outcome: UpstreamOutcome, nowMs: number): DisconnectVerdict {
+export function judgeDisconnect(outcome: NotifyOutcome, nowMs: number): DisconnectVerdict {
   if (outcome.kind === "unrouted") return { kind: "done" };
   const cause = describeOutcome(outcome);
   if (outcome.kind === "refused") {

@@ -1,12 +1,12 @@
 import { CLOSE, type CloseCause } from "../protocol/close-causes.ts";
+import type { MessageReply } from "../protocol/dialect.ts";
 import { messageEventId } from "../protocol/events.ts";
-import { replyFrame } from "../protocol/reply-frame.ts";
 import type { Connection } from "./connection.ts";
 import { type InboundMessage, Inbox, MESSAGE_BYTES } from "./inbox.ts";
 import { describeOutcome } from "./outcome.ts";
 import type { Clock } from "./ports/clock.ts";
 import type { Report } from "./ports/report.ts";
-import type { Upstream, UpstreamOutcome } from "./ports/upstream.ts";
+import type { CallFailure, EntryView, Upstream } from "./ports/upstream.ts";
 import { type MessageOwner, PostedMessage } from "./posted-message.ts";
 import type { Pressure } from "./pressure.ts";
 
@@ -16,9 +16,6 @@ export interface DispatchOptions {
   readonly inboxPauseTimeoutMs: number;
   readonly inboxDrainTimeoutMs: number;
 }
-
-/** Pauses before a message that provably was not sent is posted again. Decision 0002 says why these. */
-const REPEAT_AFTER_MS = [100, 200, 400];
 
 /** How often paused connections are looked at; a pause ends at most this late. */
 const MAX_PAUSE_SWEEP_MS = 1000;
@@ -81,22 +78,26 @@ export class Dispatch implements MessageOwner {
     this.#send(posted);
   }
 
-  /** A message's call is over. */
-  onOutcome(message: PostedMessage, outcome: UpstreamOutcome): void {
-    if (outcome.kind === "not-sent" && this.#repeatLater(message, outcome)) return;
-    const connection = message.facts;
-    let next: InboundMessage | undefined;
+  onReply(message: PostedMessage, reply: MessageReply): void {
     try {
-      this.#pressure.holdMessage(connection, -message.payload.length - MESSAGE_BYTES);
-      const answered = this.#settle(message, outcome);
-      if (connection.closeAfterCall !== null) this.#close(connection, connection.closeAfterCall);
-      next = this.#mayGoOn(connection, answered) ? this.#next(connection) : undefined;
+      this.#letGo(message);
+      this.#reply(message.facts, reply);
     } catch (bug) {
       this.onFault(message, bug);
       return;
     }
-    if (next === undefined) this.#rest(connection);
-    else this.#send(this.#begin(connection, next));
+    this.#goOn(message, true);
+  }
+
+  onFailure(message: PostedMessage, failure: CallFailure, entry: EntryView | null): void {
+    try {
+      this.#letGo(message);
+      this.#fail(message, failure, entry);
+    } catch (bug) {
+      this.onFault(message, bug);
+      return;
+    }
+    this.#goOn(message, false);
   }
 
   /** A bug in hubwire ended a message's call: the connection's order cannot be kept. */
@@ -162,6 +163,25 @@ export class Dispatch implements MessageOwner {
     }
   }
 
+  /** A message's call is over, and what it meant is done: the next one follows. */
+  #goOn(message: PostedMessage, answered: boolean): void {
+    const connection = message.facts;
+    let next: InboundMessage | undefined;
+    try {
+      if (connection.closeAfterCall !== null) this.#close(connection, connection.closeAfterCall);
+      next = this.#mayGoOn(connection, answered) ? this.#next(connection) : undefined;
+    } catch (bug) {
+      this.onFault(message, bug);
+      return;
+    }
+    if (next === undefined) this.#rest(connection);
+    else this.#send(this.#begin(connection, next));
+  }
+
+  #letGo({ facts: connection, payload }: PostedMessage): void {
+    this.#pressure.holdMessage(connection, -payload.length - MESSAGE_BYTES);
+  }
+
   /** No call is under way for the connection any more. */
   #rest(connection: Connection): void {
     connection.inFlight = null;
@@ -170,44 +190,19 @@ export class Dispatch implements MessageOwner {
     if (connection.end !== null && connection.socket === null) this.#onDrained(connection);
   }
 
-  /** Posts a message that was not sent again after a pause; false where it has been often enough. */
-  #repeatLater(message: PostedMessage, outcome: UpstreamOutcome): boolean {
-    const delayMs = REPEAT_AFTER_MS[message.repeats];
-    if (delayMs === undefined || this.#abandoning) return false;
-    message.repeats++;
-    this.#clock.after(delayMs, () => {
-      if (!this.#abandoning) {
-        this.#send(message);
-        return;
-      }
-      // What is given up during the pause would no longer hear of a second `abandonMessages`.
-      message.repeats = REPEAT_AFTER_MS.length;
-      this.onOutcome(message, outcome);
-    });
-    return true;
-  }
-
-  /** Acts on an outcome; returns whether it was an answer. */
-  #settle(message: PostedMessage, outcome: UpstreamOutcome): boolean {
+  #fail(message: PostedMessage, failure: CallFailure, entry: EntryView | null): void {
     const connection = message.facts;
-    if (outcome.kind === "answer") {
-      this.#reply(connection, outcome);
-      return true;
-    }
-    this.#reportUndelivered(connection, message.eventId, describeOutcome(outcome), 1);
+    this.#reportUndelivered(connection, message.eventId, describeOutcome(failure), 1);
     const due = connection.closeAfterCall;
-    if (outcome.kind === "unrouted") this.#close(connection, due ?? CLOSE.noUpstreamForMessages);
-    else if (outcome.onMessageFailure === "close") this.#close(connection, due ?? causeOf(outcome));
-    return false;
+    if (entry === null) this.#close(connection, due ?? CLOSE.noUpstreamForMessages);
+    else if (entry.onMessageFailure === "close") this.#close(connection, due ?? causeOf(failure));
   }
 
-  #reply(connection: Connection, outcome: UpstreamOutcome & { kind: "answer" }): void {
-    // An answer after the client has left is dropped (PROTOCOL.md, "Message").
-    if (connection.socket === null) return;
-    const frame = replyFrame(outcome);
-    if (frame === null) return;
-    if (connection.socket.send(frame) === "full") this.#close(connection, CLOSE.slowConsumer);
-    this.#pressure.moved(frame.length);
+  #reply(connection: Connection, { payload }: MessageReply): void {
+    // An answer after the client has left is dropped: PROTOCOL.md, "Message".
+    if (connection.socket === null || payload === null) return;
+    if (connection.socket.send(payload.data) === "full") this.#close(connection, CLOSE.slowConsumer);
+    this.#pressure.moved(payload.data.length);
   }
 
   /** Whether the next waiting message may be posted: always while open; then until one fails or time is up. */
@@ -266,7 +261,7 @@ export class Dispatch implements MessageOwner {
 }
 
 /** With what a connection is closed whose message had no answer. */
-function causeOf(outcome: UpstreamOutcome): CloseCause {
-  const isAtShare = outcome.kind === "refused" && outcome.cause === "address-concurrency";
+function causeOf(failure: CallFailure): CloseCause {
+  const isAtShare = failure.kind === "refused" && failure.cause === "address-concurrency";
   return isAtShare ? CLOSE.addressConcurrency : CLOSE.upstreamUnavailable;
 }

@@ -1,4 +1,4 @@
-import type { RefusalCause, UpstreamOutcome } from "./ports/upstream.ts";
+import type { AnswerHead, CallFailure, RefusalCause } from "./ports/upstream.ts";
 
 /** Why an event was not tried, in words for the log. */
 const REFUSED: Readonly<Record<RefusalCause, string>> = {
@@ -9,7 +9,7 @@ const REFUSED: Readonly<Record<RefusalCause, string>> = {
 };
 
 /** An outcome in words for the log. Holds no secret: adapters keep URLs' queries and header values out of details. */
-export function describeOutcome(outcome: UpstreamOutcome): string {
+export function describeOutcome(outcome: Pick<AnswerHead, "kind" | "status"> | CallFailure): string {
   switch (outcome.kind) {
     case "answer":
       return `answered with status ${outcome.status}`;

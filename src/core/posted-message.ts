@@ -1,27 +1,27 @@
+import type { MessageReply } from "../protocol/dialect.ts";
 import { type MessageEvent, messageEventId } from "../protocol/events.ts";
 import type { Connection } from "./connection.ts";
 import type { InboundMessage } from "./inbox.ts";
 import type { MessageCall, MessageInFlight } from "./message-call.ts";
-import type { OutcomeListener, UpstreamOutcome } from "./ports/upstream.ts";
+import type { CallFailure, EntryView, ReplyListener } from "./ports/upstream.ts";
 
 const NO_BYTES = new Uint8Array();
 
-/** Who acts on what became of a message. */
+/** Acts on what became of a message. */
 export interface MessageOwner {
-  onOutcome(message: PostedMessage, outcome: UpstreamOutcome): void;
+  onReply(message: PostedMessage, reply: MessageReply): void;
+  onFailure(message: PostedMessage, failure: CallFailure, entry: EntryView | null): void;
   onFault(message: PostedMessage, bug: unknown): void;
 }
 
-/** A message of a client on its way to the upstream: its event, and the one who hears how it ended. */
-export class PostedMessage implements MessageEvent, OutcomeListener, MessageInFlight {
+/** A message of a client on its way to the upstream: its event, and the listener that hears how it ended. */
+export class PostedMessage implements MessageEvent, ReplyListener, MessageInFlight {
   readonly name = "message";
   readonly facts: Connection;
   readonly number: number;
   payload: Uint8Array;
   readonly binary: boolean;
-  /** How often it was posted again, since provably none of it was sent. Set by dispatch. */
-  repeats = 0;
-  /** The last call for it. Set by dispatch. */
+  /** Set by dispatch. */
   call: MessageCall | null = null;
   readonly #owner: MessageOwner;
 
@@ -49,8 +49,12 @@ export class PostedMessage implements MessageEvent, OutcomeListener, MessageInFl
     this.call?.abandon();
   }
 
-  onOutcome(outcome: UpstreamOutcome): void {
-    this.#owner.onOutcome(this, outcome);
+  onReply(reply: MessageReply): void {
+    this.#owner.onReply(this, reply);
+  }
+
+  onFailure(failure: CallFailure, entry: EntryView | null): void {
+    this.#owner.onFailure(this, failure, entry);
   }
 
   onFault(bug: unknown): void {

@@ -1,8 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { CoreStage, STAGE_BEGINS_MS } from "../../test/support/core-stage.ts";
 import { depart, due, END } from "../../test/support/disconnects.ts";
-import { answer, notSent } from "../../test/support/scripted-upstream.ts";
-import type { UpstreamOutcome } from "./ports/upstream.ts";
+import { answer, notSent, type Scripted } from "../../test/support/scripted-upstream.ts";
 
 const DAY_MS = 86_400_000;
 
@@ -16,7 +15,7 @@ afterEach(() => {
   stage.stop();
 });
 
-function always(outcome: UpstreamOutcome): void {
+function always(outcome: Scripted): void {
   stage.upstream.script = () => outcome;
 }
 
@@ -62,7 +61,7 @@ describe("after retryForSeconds", () => {
 
   test("those whose turn has not come are dead letters as well", async () => {
     stage.options.retryForSeconds = 60;
-    if (stage.upstream.lane !== null) stage.upstream.lane.isBreakerOpen = true;
+    if (stage.upstream.entry !== null) stage.upstream.entry.isBreakerOpen = true;
     always(answer(500));
     await depart(stage, ...Array.from({ length: 200 }, (_, index) => `c${index}`));
     await stage.clock.advance(75_000);

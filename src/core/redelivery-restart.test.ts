@@ -1,8 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { CoreStage } from "../../test/support/core-stage.ts";
 import { depart, due } from "../../test/support/disconnects.ts";
-import { answer } from "../../test/support/scripted-upstream.ts";
-import type { UpstreamOutcome } from "./ports/upstream.ts";
+import { answer, type Scripted } from "../../test/support/scripted-upstream.ts";
 
 let stage: CoreStage;
 
@@ -14,7 +13,7 @@ afterEach(() => {
   stage.stop();
 });
 
-function always(outcome: UpstreamOutcome): void {
+function always(outcome: Scripted): void {
   stage.upstream.script = () => outcome;
 }
 
@@ -136,7 +135,7 @@ describe("after a restart", () => {
       tried: true,
       isRefusal: false,
     } as const;
-    const attempt = { lane: stage.upstream.lane, startedAtMs: stage.clock.now() };
+    const attempt = { entry: stage.upstream.entry, startedAtMs: stage.clock.now() };
     const add = (index: number) => stage.redelivery.add(due(`c${index}`), failure, attempt);
     for (let index = 0; index < 100_000; index++) await add(index);
     expect(stage.redelivery.waitingCount).toBe(100_000);

@@ -2,8 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { CoreStage, STAGE_BEGINS_MS, someFacts } from "../../test/support/core-stage.ts";
 import { depart, due, END } from "../../test/support/disconnects.ts";
 import { settled } from "../../test/support/fake-clock.ts";
-import { answer, notSent, refused, UNROUTED, unknown } from "../../test/support/scripted-upstream.ts";
-import type { UpstreamOutcome } from "./ports/upstream.ts";
+import { answer, notSent, refused, type Scripted, UNROUTED, unknown } from "../../test/support/scripted-upstream.ts";
 
 let stage: CoreStage;
 
@@ -15,7 +14,7 @@ afterEach(() => {
   stage.stop();
 });
 
-function always(outcome: UpstreamOutcome): void {
+function always(outcome: Scripted): void {
   stage.upstream.script = () => outcome;
 }
 
@@ -89,13 +88,13 @@ describe("an event that was tried in vain", () => {
   test("is a dead letter where no entry takes disconnects any more: a reload that is wrong deletes nothing", async () => {
     always(answer(500));
     await depart(stage, "c1");
-    const { lane } = stage.upstream;
-    stage.upstream.lane = null;
+    const { entry } = stage.upstream;
+    stage.upstream.entry = null;
     stage.redelivery.reroute();
     await stage.clock.advance(1000);
     expect(stage.report.dead.map(({ cause }) => cause)).toEqual(["no entry of upstreams matches"]);
     expect(stage.redelivery.waitingCount).toBe(0);
-    stage.upstream.lane = lane;
+    stage.upstream.entry = entry;
     always(answer(200));
     expect(await stage.redelivery.retry(null)).toBe(1);
     await stage.clock.advance(1000);
@@ -169,7 +168,7 @@ describe("many that wait for one entry", () => {
   });
 
   test("use a quarter of its places, at least one, once it takes them again", async () => {
-    if (stage.upstream.lane !== null) stage.upstream.lane.maxConcurrency = 8;
+    if (stage.upstream.entry !== null) stage.upstream.entry.maxConcurrency = 8;
     always(answer(500));
     await depart(stage, ...Array.from({ length: 10 }, (_, index) => `c${index}`));
     stage.upstream.script = () => null;
@@ -180,7 +179,7 @@ describe("many that wait for one entry", () => {
     expect(stage.upstream.held).toHaveLength(2);
     await stage.clock.advance(1000);
     expect(stage.upstream.held).toHaveLength(2);
-    if (stage.upstream.lane !== null) stage.upstream.lane.maxConcurrency = 3;
+    if (stage.upstream.entry !== null) stage.upstream.entry.maxConcurrency = 3;
     stage.upstream.settleFirst(answer(200));
     await settled();
     expect(stage.upstream.held).toHaveLength(1);
@@ -218,7 +217,7 @@ describe("many that wait for one entry", () => {
 
   test("of an address that has its share of the places hold up no other", async () => {
     for (const id of ["c1", "c2", "c3", "c4"]) await stage.journal.due(due(id));
-    if (stage.upstream.lane !== null) stage.upstream.lane.maxConcurrency = 1;
+    if (stage.upstream.entry !== null) stage.upstream.entry.maxConcurrency = 1;
     stage.upstream.script = ({ facts }) =>
       facts.connectionId === "c4" ? answer(200) : refused({ cause: "address-concurrency" });
     stage.redelivery.start();
@@ -231,7 +230,7 @@ describe("many that wait for one entry", () => {
   });
 
   test("use no more than a quarter over reloads", async () => {
-    if (stage.upstream.lane !== null) stage.upstream.lane.maxConcurrency = 8;
+    if (stage.upstream.entry !== null) stage.upstream.entry.maxConcurrency = 8;
     for (let index = 0; index < 20; index++) await stage.journal.due(due(`c${index}`));
     stage.upstream.script = () => null;
     stage.redelivery.start();
@@ -269,7 +268,7 @@ describe("many that wait for one entry", () => {
 
 describe("while the breaker is open", () => {
   test("one waiting event a second is the probe, however long the entry has failed, and its success frees the others", async () => {
-    if (stage.upstream.lane !== null) stage.upstream.lane.isBreakerOpen = true;
+    if (stage.upstream.entry !== null) stage.upstream.entry.isBreakerOpen = true;
     always(answer(500));
     await depart(stage, ...Array.from({ length: 50 }, (_, index) => `c${index}`));
     const before = stage.upstream.calls.length;
@@ -278,7 +277,7 @@ describe("while the breaker is open", () => {
     expect(probes).toBeGreaterThanOrEqual(27);
     expect(probes).toBeLessThanOrEqual(30);
     stage.upstream.script = () => {
-      if (stage.upstream.lane !== null) stage.upstream.lane.isBreakerOpen = false;
+      if (stage.upstream.entry !== null) stage.upstream.entry.isBreakerOpen = false;
       return answer(200);
     };
     await stage.clock.advance(1100);
@@ -286,7 +285,7 @@ describe("while the breaker is open", () => {
   });
 
   test("the next probe comes a second after the end of the last one, as the breaker counts", async () => {
-    if (stage.upstream.lane !== null) stage.upstream.lane.isBreakerOpen = true;
+    if (stage.upstream.entry !== null) stage.upstream.entry.isBreakerOpen = true;
     always(answer(500));
     await depart(stage, "c1", "c2");
     stage.upstream.script = () => null;
@@ -304,12 +303,12 @@ describe("while the breaker is open", () => {
     always(answer(500));
     await depart(stage, "c1", "c2");
     await stage.clock.advance(60_000);
-    if (stage.upstream.lane !== null) stage.upstream.lane.isBreakerOpen = true;
+    if (stage.upstream.entry !== null) stage.upstream.entry.isBreakerOpen = true;
     const before = stage.upstream.calls.length;
     await stage.clock.advance(900);
     expect(stage.upstream.calls.length).toBe(before + 1);
     always(answer(200));
-    if (stage.upstream.lane !== null) stage.upstream.lane.isBreakerOpen = false;
+    if (stage.upstream.entry !== null) stage.upstream.entry.isBreakerOpen = false;
     await stage.clock.advance(200);
     expect(stage.redelivery.waitingCount).toBe(0);
   });

@@ -4,7 +4,7 @@ import { HeldDisconnect, type RetryLimits } from "./held-disconnect.ts";
 import type { Clock } from "./ports/clock.ts";
 import type { DeadLetter, DeadLetters, DueDisconnect, Journal, RetryAges, WaitingDisconnect } from "./ports/journal.ts";
 import type { Report } from "./ports/report.ts";
-import type { Upstream, UpstreamLane } from "./ports/upstream.ts";
+import type { EntryView, Upstream } from "./ports/upstream.ts";
 import { RetryLane } from "./retry-lane.ts";
 import type { SecondDisconnects } from "./second-disconnects.ts";
 
@@ -28,7 +28,7 @@ export interface RedeliveryParts {
 
 /** A first try: when it began, and the entry that was in force then. */
 export interface Attempt {
-  readonly lane: UpstreamLane | null;
+  readonly entry: EntryView | null;
   readonly startedAtMs: number;
 }
 
@@ -65,7 +65,7 @@ const FAULT_PAUSE_MS = 1000;
  */
 export class Redelivery implements DeadLetters {
   readonly #parts: RedeliveryParts;
-  readonly #lanes = new Map<UpstreamLane, RetryLane>();
+  readonly #lanes = new Map<EntryView, RetryLane>();
   /** What waits or is under way, by connection id. */
   readonly #held = new Map<string, HeldDisconnect>();
   /** The place behind which the journal may have some that are not held. */
@@ -107,7 +107,7 @@ export class Redelivery implements DeadLetters {
   async add(due: DueDisconnect, failure: Failure, attempt: Attempt): Promise<void> {
     const lane = this.#laneOf(due.facts.hub);
     // A reload meanwhile may have brought another entry, of which the failure says nothing.
-    const countsFor = lane !== null && lane.upstream === attempt.lane && !this.#stopped;
+    const countsFor = lane !== null && lane.upstream === attempt.entry && !this.#stopped;
     // A live event's refusal says nothing of those that wait: their own tries find out.
     if (countsFor && failure.tried) this.#failed(lane, failure, attempt.startedAtMs);
     const place = await this.#parts.journal.due(due);
@@ -225,7 +225,7 @@ export class Redelivery implements DeadLetters {
 
   #laneOf(hub: string): RetryLane | null {
     const { upstream, options, clock } = this.#parts;
-    const entry = upstream.laneFor(hub);
+    const entry = upstream.entryFor({ hub });
     if (entry === null) return null;
     let lane = this.#lanes.get(entry);
     if (lane === undefined) {

@@ -1,9 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { CoreStage } from "../../test/support/core-stage.ts";
 import { depart, due } from "../../test/support/disconnects.ts";
-import { answer, refused } from "../../test/support/scripted-upstream.ts";
+import { answer, refused, type Scripted } from "../../test/support/scripted-upstream.ts";
 import { HeldDisconnect } from "./held-disconnect.ts";
-import type { UpstreamOutcome } from "./ports/upstream.ts";
 import { RetryLane } from "./retry-lane.ts";
 
 /** Answers that a backend gives while it is deployed: PROTOCOL.md, "Disconnect", and decision 0037. */
@@ -19,7 +18,7 @@ afterEach(() => {
   stage.stop();
 });
 
-function always(outcome: UpstreamOutcome): void {
+function always(outcome: Scripted): void {
   stage.upstream.script = () => outcome;
 }
 
@@ -130,11 +129,11 @@ test("another outcome meanwhile ends the count of refusals, and one that was not
 test("an event that was refused, and waits for a breaker to close, has its turn first: only another refusal ends it", async () => {
   always(answer(404));
   await depart(stage, "c1");
-  if (stage.upstream.lane !== null) stage.upstream.lane.isBreakerOpen = true;
+  if (stage.upstream.entry !== null) stage.upstream.entry.isBreakerOpen = true;
   always(refused());
   await stage.clock.advance(400_000);
   expect(stage.report.dead).toEqual([]);
-  if (stage.upstream.lane !== null) stage.upstream.lane.isBreakerOpen = false;
+  if (stage.upstream.entry !== null) stage.upstream.entry.isBreakerOpen = false;
   always(answer(204));
   await stage.clock.advance(31_000);
   expect([stage.report.dead, stage.redelivery.waitingCount]).toEqual([[], 0]);
@@ -185,7 +184,11 @@ test("a reload tries refused events at once: it may have mended what was refused
 });
 
 test("a lane whose only event is at rest is not forgotten", () => {
-  const lane = new RetryLane({ label: "upstreams[0]", maxConcurrency: 8, isBreakerOpen: false }, 10, 0);
+  const lane = new RetryLane(
+    { label: "upstreams[0]", maxConcurrency: 8, isBreakerOpen: false, onMessageFailure: "close" },
+    10,
+    0,
+  );
   const one = new HeldDisconnect({ connectionId: "c1", hub: "chat" }, { triedForMs: 0, refusedForMs: 0 }, 0);
   lane.rest(one, 950);
   expect([lane.canBeForgotten(0), lane.take(900)]).toEqual([false, null]);

@@ -1,5 +1,5 @@
 import { backOffMs, type HeldDisconnect, MAX_BACK_OFF_MS } from "./held-disconnect.ts";
-import type { UpstreamLane } from "./ports/upstream.ts";
+import type { EntryView } from "./ports/upstream.ts";
 import { RateAllowance } from "./rate.ts";
 
 /** While the entry's breaker is open one waiting event is tried this often: it is the breaker's probe. */
@@ -23,8 +23,8 @@ const REST_STEP_MS = 100;
  * so it holds up nobody.
  */
 export class RetryLane {
-  readonly upstream: UpstreamLane;
-  /** Why the last try failed: the cause of events that are given up while they wait here. */
+  readonly upstream: EntryView;
+  /** Why the last try failed, for whoever waits here when time is up. */
   lastCause = "not tried";
   /** In the order of the next try. */
   readonly #waiting = new Set<HeldDisconnect>();
@@ -43,7 +43,7 @@ export class RetryLane {
   #sawBreakerOpen = false;
   #lastFailureAtMs = Number.NEGATIVE_INFINITY;
 
-  constructor(upstream: UpstreamLane, maxPerSecond: number, nowMs: number) {
+  constructor(upstream: EntryView, maxPerSecond: number, nowMs: number) {
     this.upstream = upstream;
     this.#maxPerSecond = maxPerSecond;
     this.#rate = new RateAllowance(maxPerSecond, nowMs);

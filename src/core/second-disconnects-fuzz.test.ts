@@ -2,8 +2,7 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { CoreStage, PATIENT, someFacts } from "../../test/support/core-stage.ts";
 import { settled } from "../../test/support/fake-clock.ts";
-import { answer, refused, unknown } from "../../test/support/scripted-upstream.ts";
-import type { LateAnswer, UpstreamOutcome } from "./ports/upstream.ts";
+import { answer, type LateHead, refused, type Scripted, unknown } from "../../test/support/scripted-upstream.ts";
 
 /** Time-outs, late answers, failing disconnects and restarts in any order: what holds for all of them. Source: decision 0038. */
 
@@ -16,7 +15,7 @@ const OUTCOMES = {
   breaker: () => refused(),
 } as const;
 
-const LATE: Readonly<Record<string, LateAnswer>> = {
+const LATE: Readonly<Record<string, LateHead>> = {
   accepted: { kind: "answer", status: 200, headers: [] },
   denied: { kind: "answer", status: 403, headers: [] },
   none: { kind: "none" },
@@ -62,7 +61,7 @@ function live(stage: CoreStage, plans: readonly Plan[], posted: Posted[]): Set<s
       endedAs: "under way",
     };
     posted.push(entry);
-    const end = (): UpstreamOutcome => {
+    const end = (): Scripted => {
       entry.endedAs = next.outcome;
       return OUTCOMES[next.outcome as keyof typeof OUTCOMES]();
     };
@@ -72,10 +71,10 @@ function live(stage: CoreStage, plans: readonly Plan[], posted: Posted[]): Set<s
   };
   const lateOf = (connectionId: string) => {
     const plan = plans[Number(connectionId.slice(1))] as Plan;
-    const { promise, resolve } = Promise.withResolvers<LateAnswer>();
+    const { promise, resolve } = Promise.withResolvers<LateHead>();
     stage.clock.after(plan.lateAfterMs, () => {
       if (plan.late === "accepted") accepted.add(connectionId);
-      resolve(LATE[plan.late] as LateAnswer);
+      resolve(LATE[plan.late] as LateHead);
     });
     return promise;
   };

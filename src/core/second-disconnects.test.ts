@@ -1,23 +1,22 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { CoreStage, PATIENT, someFacts } from "../../test/support/core-stage.ts";
 import { settled } from "../../test/support/fake-clock.ts";
-import { answer, unknown } from "../../test/support/scripted-upstream.ts";
+import { answer, type LateHead, type Scripted, unknown } from "../../test/support/scripted-upstream.ts";
 import { CLOSE } from "../protocol/close-causes.ts";
 import { LATIN1_USER } from "../protocol/user-coding.ts";
-import type { LateAnswer, UpstreamOutcome } from "./ports/upstream.ts";
 
 /** Connect timed out, its disconnect went out, and the backend answers connect after all. Source: decision 0038. */
 
-const ACCEPTED: LateAnswer = { kind: "answer", status: 200, headers: [["X-ASRS-User-Id", "ann"]] };
-const REFUSED: LateAnswer = { kind: "answer", status: 403, headers: [] };
-const NONE: LateAnswer = { kind: "none" };
+const ACCEPTED: LateHead = { kind: "answer", status: 200, headers: [["X-ASRS-User-Id", "ann"]] };
+const REFUSED: LateHead = { kind: "answer", status: 403, headers: [] };
+const NONE: LateHead = { kind: "none" };
 
 let stage: CoreStage;
-let late: PromiseWithResolvers<LateAnswer>;
+let late: PromiseWithResolvers<LateHead>;
 
 beforeEach(() => {
   stage = new CoreStage();
-  late = Promise.withResolvers<LateAnswer>();
+  late = Promise.withResolvers<LateHead>();
 });
 
 afterEach(() => {
@@ -25,7 +24,7 @@ afterEach(() => {
 });
 
 /** A client whose connect event times out; disconnect events are answered by the script, and held where it gives null. */
-async function timeOut(disconnects: () => UpstreamOutcome | null = () => answer(204)): Promise<void> {
+async function timeOut(disconnects: () => Scripted | null = () => answer(204)): Promise<void> {
   stage.upstream.script = ({ name }) => (name === "connect" ? unknown({ late: late.promise }) : disconnects());
   const facts = someFacts({ connectionId: "c1" });
   const admitted = await stage.admission.connect({ facts, client: PATIENT, subprotocols: null, certThumbprint: null });
@@ -33,7 +32,7 @@ async function timeOut(disconnects: () => UpstreamOutcome | null = () => answer(
   await settled();
 }
 
-async function lateIs(outcome: LateAnswer): Promise<void> {
+async function lateIs(outcome: LateHead): Promise<void> {
   late.resolve(outcome);
   await settled();
 }

@@ -1,4 +1,4 @@
-import { parseConnectReply } from "../protocol/connect-reply.ts";
+import type { NamedUser } from "../protocol/dialect.ts";
 import type { ConnectionFacts } from "../protocol/events.ts";
 import { LATIN1_USER } from "../protocol/user-coding.ts";
 import type { Journal, OwedDisconnect } from "./ports/journal.ts";
@@ -107,8 +107,7 @@ export class SecondDisconnects {
   answered(connectionId: string, answer: LateAnswer): OwedDisconnect | "followed" | null {
     const open = this.#open.get(connectionId);
     if (open === undefined) return null;
-    const isAccepted = answer.kind === "answer" && answer.status >= 200 && answer.status < 300;
-    if (!isAccepted) {
+    if (answer.kind !== "accepted") {
       this.#open.delete(connectionId);
       // Of a process that ends the next one sends what the journal has.
       if (open.stage === "ended" && answer.kind !== "stopped") void this.#journal.settled(connectionId);
@@ -116,7 +115,7 @@ export class SecondDisconnects {
     }
     this.#report.acceptedLate(open.owed.facts);
     const second: OwedDisconnect = {
-      facts: { ...copyOf(open.owed.facts), ...userOf(answer) },
+      facts: { ...copyOf(open.owed.facts), ...userOf(answer.reply) },
       end: open.owed.end,
       connectOutcomeUnknown: false,
       nth: "second",
@@ -143,10 +142,8 @@ export class SecondDisconnects {
   }
 }
 
-/** The user that the answer's head names, as for an answer that came in time. */
-function userOf({ headers }: Extract<LateAnswer, { kind: "answer" }>): Partial<ConnectionFacts> {
-  const { userId, isLatin1User } = parseConnectReply(headers, []);
-  if (userId === null) return {};
+/** The user of the connection, as for an answer that came in time. */
+function userOf({ userId, isLatin1User }: NamedUser): Partial<ConnectionFacts> {
   return isLatin1User === true ? { userId, others: LATIN1_USER } : { userId };
 }
 

@@ -20,7 +20,8 @@ import { Redelivery } from "../core/redelivery.ts";
 import { Registry } from "../core/registry.ts";
 import type { RuleStore } from "../core/rule-store.ts";
 import { SecondDisconnects } from "../core/second-disconnects.ts";
-import type { LogReport } from "../observe/log.ts";
+import { DIALECTS } from "../dialects/dialects.ts";
+import type { createLogReport } from "../observe/log.ts";
 import type { CloseCause } from "../protocol/close-causes.ts";
 import { findClient, type TrustedProxies } from "../sockets/addresses.ts";
 import type { Doors } from "../sockets/doors.ts";
@@ -144,6 +145,7 @@ export function buildCore(
 function buildUpstream(running: Running, pressure: Pressure, report: LogReport) {
   return createUpstream({
     entries: running.config.upstreams,
+    dialects: DIALECTS,
     allowedUpstreamHosts: running.config.allowedUpstreamHosts,
     hubSpellings: running.config.hubSpellings,
     clientOf: (forwardedFor) => findClient(forwardedFor, running.trustedProxies),

@@ -1,15 +1,25 @@
+import type { DialectName } from "./dialect-names.ts";
+
 /**
  * What the gateway tells the upstream: three events, each about one connection.
  *
- * These are facts, not headers; `asrs.ts` turns them into the seed's headers, a later dialect into others.
+ * These are facts, not headers: a dialect (`dialect.ts`) turns them into headers and a body.
  * Source: the seed, "Connect", "Send Messages", "Disconnect".
  */
-export type EventName = "connect" | "message" | "disconnect";
-export type EventCategory = "connections" | "messages";
+export const EVENT_NAMES = ["connect", "message", "disconnect"] as const;
+export type EventName = (typeof EVENT_NAMES)[number];
+export const EVENT_CATEGORIES = ["connections", "messages"] as const;
+export type EventCategory = (typeof EVENT_CATEGORIES)[number];
+
+const CATEGORIES: Readonly<Record<EventName, EventCategory>> = {
+  connect: "connections",
+  message: "messages",
+  disconnect: "connections",
+};
 
 /** The category that an event belongs to, as the seed's URL parameters name it. */
 export function categoryOf(name: EventName): EventCategory {
-  return name === "message" ? "messages" : "connections";
+  return CATEGORIES[name];
 }
 
 /** What every event says of its connection. Strings are decoded Unicode; empty means "no value". */
@@ -30,6 +40,8 @@ export interface ConnectionFacts {
    * does not know. They are stored and handed on unchanged. Absent without such facts. See `user-coding.ts`.
    */
   readonly others?: string;
+  /** In which its events are written, from its handshake on; absent for the first dialect. Source: `dialectOf`. */
+  readonly dialect?: DialectName;
 }
 
 export interface ConnectEvent {

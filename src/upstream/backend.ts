@@ -4,7 +4,8 @@ import type { UpstreamEntry } from "../config/schema.ts";
 import type { TlsFiles } from "../config/tls-files.ts";
 import type { EntryReport } from "../core/ports/adapter-reports.ts";
 import type { Clock } from "../core/ports/clock.ts";
-import type { UpstreamLane } from "../core/ports/upstream.ts";
+import type { EntryView, MessageFailurePolicy } from "../core/ports/upstream.ts";
+import type { Dialect, Dialects } from "../protocol/dialect.ts";
 import type { Authorizer } from "./authorization.ts";
 import { Breaker, type Verdict } from "./breaker.ts";
 import type { ClientBlocks } from "./client-blocks.ts";
@@ -24,6 +25,7 @@ import { parseUrlTemplate, type UrlTemplate } from "./url-template.ts";
 /** What all entries share. */
 export interface BackendContext {
   readonly keys: () => AccessKeys;
+  readonly dialects: Dialects;
   /** How a hub's name is written in URL and headers, by the configuration in force. */
   readonly spellHub: (hub: string) => string;
   /** The addresses that count as a connection's client. */
@@ -56,7 +58,7 @@ export interface BackendParts {
 }
 
 /** One entry of `upstreams` at work: its places, its breaker, its sockets and its token. */
-export class Backend implements UpstreamLane {
+export class Backend implements EntryView {
   readonly entry: UpstreamEntry;
   readonly tls: TlsFiles;
   readonly context: BackendContext;
@@ -64,6 +66,7 @@ export class Backend implements UpstreamLane {
   position: number;
   /** Calls that have come and not ended; `Entries` counts them. */
   callCount = 0;
+  readonly dialect: Dialect;
   readonly patterns: EventPatterns;
   readonly template: UrlTemplate;
   readonly limiter: Limiter;
@@ -83,7 +86,8 @@ export class Backend implements UpstreamLane {
     this.tls = tls;
     this.context = context;
     this.position = position;
-    this.patterns = normalisePatterns(entry);
+    this.dialect = context.dialects[entry.dialect];
+    this.patterns = normalisePatterns(entry, this.dialect.events);
     this.template = parseUrlTemplate(entry.urlTemplate);
     this.limiter = new Limiter({ places: entry.maxConcurrency, placesPerAddress: placesPerAddress(entry) });
     this.breaker = new Breaker(entry.breaker);
@@ -95,7 +99,8 @@ export class Backend implements UpstreamLane {
     const maxIdleSockets = entry.maxIdleSockets ?? maxConcurrency;
     const isLast = keepAliveMs === 0 || maxIdleSockets === 0;
     this.opening = formatOpening(origin.host, context.userAgent, { isLast });
-    this.messageStarts = new MessageStarts(this.template, this.opening, context.spellHub);
+    const { template, opening, dialect } = this;
+    this.messageStarts = new MessageStarts({ template, opening, dialect, spellHub: context.spellHub });
     this.lateAnswers = new LateAnswers({
       deadlines: context.deadlines,
       maxWaiting: maxConcurrency,
@@ -114,6 +119,10 @@ export class Backend implements UpstreamLane {
 
   get maxConcurrency(): number {
     return this.entry.maxConcurrency;
+  }
+
+  get onMessageFailure(): MessageFailurePolicy {
+    return this.entry.onMessageFailure;
   }
 
   get isBreakerOpen(): boolean {

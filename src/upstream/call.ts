@@ -1,17 +1,24 @@
 import { formatSignature } from "../auth/access-keys.ts";
 import type { MessageCall } from "../core/message-call.ts";
-import type { OutcomeListener, RefusalCause, UpstreamOutcome, WaitingClient } from "../core/ports/upstream.ts";
-import { formatAsrsHeaders } from "../protocol/asrs.ts";
+import type {
+  AnswerHead,
+  NotSent,
+  RefusalCause,
+  RefusedCall,
+  UnknownOutcome,
+  WaitingClient,
+} from "../core/ports/upstream.ts";
+import type { AnswerContent } from "../protocol/dialect.ts";
 import type { MessageEvent, UpstreamEvent } from "../protocol/events.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
 import type { AuthorizationFault } from "./authorization.ts";
 import type { Backend } from "./backend.ts";
 import type { Verdict } from "./breaker.ts";
-import { copyOf, NO_BYTES } from "./byte-gatherer.ts";
+import { copyOf } from "./byte-gatherer.ts";
 import type { Waiting } from "./deadlines.ts";
 import { isEventId } from "./event-id.ts";
 import { Exchange, type ExchangeOwner, type HttpAnswer, type HttpOutcome, lostAnswer } from "./exchange.ts";
-import { MAX_GRACE_MS } from "./late-answers.ts";
+import { type LateHead, MAX_GRACE_MS } from "./late-answers.ts";
 import { formatRequest } from "./request-bytes.ts";
 import { fillUrlTemplate } from "./url-template.ts";
 import type { AddressShare, PlaceSeeker } from "./waiting-line.ts";
@@ -21,6 +28,23 @@ const RETRY_AFTER_SECONDS = 1;
 const NO_DEADLINE = Number.POSITIVE_INFINITY;
 /** A deadline that every sweep finds passed. */
 const EACH_SWEEP = Number.NEGATIVE_INFINITY;
+
+/** How a call ended. */
+export type CallOutcome =
+  | (AnswerHead & AnswerContent)
+  | NotSent
+  /** `late`: of a connect event that timed out, what comes of its answer after all. */
+  | (UnknownOutcome & { readonly late?: Promise<LateHead> })
+  | RefusedCall;
+
+/** Hears how a call ended, once. */
+export interface CallListener {
+  onOutcome(outcome: CallOutcome, entry: Backend): void;
+  /** A bug in hubwire ended it. */
+  onFault(bug: unknown): void;
+  /** Of a connect event, the client that must still be there when it is sent. */
+  readonly client?: WaitingClient | null;
+}
 
 /**
  * One event's way through its entry.
@@ -44,7 +68,7 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
   share: AddressShare | null = null;
   readonly event: UpstreamEvent;
   readonly #backend: Backend;
-  readonly #listener: OutcomeListener;
+  readonly #listener: CallListener;
   readonly #leave: (backend: Backend) => void;
   #isStarting = false;
   #stage: "waiting" | "placed" | "authorizing" | "sending" | "settled" = "waiting";
@@ -54,7 +78,7 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
   #authorization: HeaderLines = [];
   #exchange: Exchange | null = null;
 
-  constructor(backend: Backend, event: UpstreamEvent, listener: OutcomeListener, leave: (backend: Backend) => void) {
+  constructor(backend: Backend, event: UpstreamEvent, listener: CallListener, leave: (backend: Backend) => void) {
     this.#backend = backend;
     this.event = event;
     this.#listener = listener;
@@ -146,16 +170,16 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
     const answered = lateAnswers.wait(exchange, nowMs + Math.min(entry.timeoutMs, MAX_GRACE_MS));
     if (answered === null) return false;
     this.#giveBack("failure", nowMs);
-    this.#listener.onOutcome({
+    const outcome: CallOutcome = {
       kind: "unknown",
       cause: "timeout",
       status: null,
       detail: lateDetail(entry.timeoutMs),
       ...(exchange.repeated ? { wasRepeated: true } : {}),
-      onMessageFailure: entry.onMessageFailure,
       // An entry that a reload has replaced keeps its sockets until then.
       late: answered.finally(() => this.#leave(this.#backend)),
-    });
+    };
+    this.#listener.onOutcome(outcome, this.#backend);
     return true;
   }
 
@@ -186,18 +210,16 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
       const formed = this.#formMessage(event);
       return copyOf(formed.bytes, formed.start, formed.end);
     }
-    const { context, entry, opening, template, date } = this.#backend;
-    const keys = context.keys();
+    const { context, entry, dialect, opening, template, date } = this.#backend;
     const hub = context.spellHub(event.facts.hub);
-    const headers = formatAsrsHeaders(event, {
+    const { headers, body } = dialect.form(event, {
       hub,
-      signature: formatSignature(event.facts.connectionId, keys),
+      signature: formatSignature(event.facts.connectionId, context.keys()),
       date: date.now(),
       connectEventName: entry.connectEventName,
     });
     const target = fillUrlTemplate(template, hub, event.name);
-    const all = [...this.#authorization, ...headers];
-    return formatRequest({ method: "POST", target, headers: all, body: NO_BYTES }, opening);
+    return formatRequest({ method: "POST", target, headers: [...this.#authorization, ...headers], body }, opening);
   }
 
   onExchangeEnd(outcome: HttpOutcome, nowMs?: number): void {
@@ -206,9 +228,7 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
     if (outcome.kind === "answer") {
       this.#settle(wasRepeated ? asRepeated(outcome) : outcome, nowMs);
     } else {
-      const { onMessageFailure } = this.#backend.entry;
-      const ended = { ...outcome, onMessageFailure };
-      this.#settle(wasRepeated && ended.kind === "unknown" ? { ...ended, wasRepeated } : ended);
+      this.#settle(wasRepeated && outcome.kind === "unknown" ? { ...outcome, wasRepeated } : outcome);
     }
   }
 
@@ -245,9 +265,9 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
   }
 
   #formMessage(event: MessageEvent): Exchange {
-    const { context, messageStarts, date, client } = this.#backend;
+    const { context, dialect, messageStarts, date, client } = this.#backend;
     const start = messageStarts.startOf(event, context.keys(), this.#authorization, date.now());
-    return client.room.form(this, start, event.number, event.payload);
+    return client.room.form(this, start, event, dialect.tail(event));
   }
 
   get #boundOnPlaces(): RefusalCause {
@@ -255,23 +275,21 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
   }
 
   #refuse(cause: RefusalCause): void {
-    const { onMessageFailure } = this.#backend.entry;
-    this.#settle({ kind: "refused", cause, retryAfterSeconds: RETRY_AFTER_SECONDS, onMessageFailure });
+    this.#settle({ kind: "refused", cause, retryAfterSeconds: RETRY_AFTER_SECONDS });
   }
 
   /** Nobody waits for the answer, and nothing was written, so it says nothing of the upstream. */
   #withdraw(): void {
     this.#exchange?.cut();
-    const { onMessageFailure } = this.#backend.entry;
-    this.#settle({ kind: "not-sent", detail: "the client has left", onMessageFailure }, undefined, "none");
+    this.#settle({ kind: "not-sent", detail: "the client has left" }, undefined, "none");
   }
 
-  #settle(outcome: UpstreamOutcome, nowMs?: number, verdict = verdictOf(outcome)): void {
+  #settle(outcome: CallOutcome, nowMs?: number, verdict = verdictOf(outcome)): void {
     if (this.#stage === "settled") return;
     this.#giveBack(verdict, nowMs);
     this.#leave(this.#backend);
-    if (this.#isStarting) queueMicrotask(() => this.#listener.onOutcome(outcome));
-    else this.#listener.onOutcome(outcome);
+    if (this.#isStarting) queueMicrotask(() => this.#listener.onOutcome(outcome, this.#backend));
+    else this.#listener.onOutcome(outcome, this.#backend);
   }
 
   #fault(bug: unknown): void {
@@ -298,12 +316,12 @@ function lateDetail(timeoutMs: number): string {
   return `no whole answer within ${timeoutMs} ms`;
 }
 
-function asRepeated({ kind, status, headers, contentType, body, text }: HttpAnswer): UpstreamOutcome {
+function asRepeated({ kind, status, headers, contentType, body, text }: HttpAnswer): CallOutcome {
   return { kind, status, headers, contentType, body, text, wasRepeated: true };
 }
 
-/** What an outcome says of the upstream's health. Source: PROTOCOL.md, "Breaker". */
-function verdictOf(outcome: UpstreamOutcome): Verdict {
+/** What an outcome says of the upstream's health. Source: spec section 5.1, the breaker's row. */
+function verdictOf(outcome: CallOutcome): Verdict {
   if (outcome.kind === "answer") return outcome.status >= 500 ? "failure" : "success";
   return outcome.kind === "unknown" && outcome.cause === "abandoned" ? "none" : "failure";
 }

@@ -5,6 +5,7 @@ import { FakeClock } from "../../test/support/fake-clock.ts";
 import { RawBackend } from "../../test/support/raw-backend.ts";
 import {
   bodyOf,
+  type CallEnd,
   connectEvent,
   disconnectEvent,
   messageEvent,
@@ -12,7 +13,6 @@ import {
   type TestUpstream,
   upstreamEntry,
 } from "../../test/support/upstream/fixture.ts";
-import type { UpstreamOutcome } from "../core/ports/upstream.ts";
 import type { UpstreamEvent } from "../protocol/events.ts";
 import { SWEEP_INTERVAL_MS } from "./deadlines.ts";
 
@@ -61,7 +61,7 @@ interface Coded {
 }
 
 /** The outcome of an event that is answered with such a body. */
-function answeredWith({ coding, body, status = 200, event = messageEvent() }: Coded): Promise<UpstreamOutcome> {
+function answeredWith({ coding, body, status = 200, event = messageEvent() }: Coded): Promise<CallEnd> {
   backend.onConnect = (x) => x.reply(status, [`Content-Encoding: ${coding}`, "Content-Type: text/x-own"], body);
   backend.onMessage = backend.onConnect;
   backend.onDisconnect = backend.onConnect;
@@ -92,7 +92,8 @@ describe("an answer that hubwire reads is decoded", () => {
       [connectEvent(), 200],
     ] as const) {
       const outcome = await answeredWith({ coding, body, status, event });
-      expect(outcome).toMatchObject({ kind: "answer", status, contentType: "text/x-own", text });
+      const own = event.name === "message" ? { contentType: "text/x-own", text } : {};
+      expect(outcome).toMatchObject({ kind: "answer", status, ...own });
       expect(bodyOf(outcome).toString()).toBe(text);
     }
     expect(held).toBe(0);
@@ -254,7 +255,7 @@ describe("while an answer is decoded", () => {
   });
 
   test("other calls get their answers", async () => {
-    const other = Promise.withResolvers<UpstreamOutcome>();
+    const other = Promise.withResolvers<CallEnd>();
     whenDecoding(() => {
       backend.onMessage = (x) => x.reply(204);
       void upstream.call(messageEvent("another")).then(other.resolve);

@@ -1,9 +1,10 @@
-import type { UnknownCause, UpstreamAnswer } from "../core/ports/upstream.ts";
+import type { AnswerHead, NotSent, UnknownCause, UnknownOutcome } from "../core/ports/upstream.ts";
+import type { AnswerContent } from "../protocol/dialect.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
 import { copyOf, NO_BYTES } from "./byte-gatherer.ts";
 
 /** A whole answer. Whether it answers a repeat its exchange knows. */
-export interface HttpAnswer extends Omit<UpstreamAnswer, "wasRepeated"> {
+export interface HttpAnswer extends Omit<AnswerHead, "wasRepeated">, AnswerContent {
   /** How its body is coded, in the order in which the codings were applied; lower case, without `identity`. */
   readonly contentCodings: readonly string[];
 }
@@ -16,17 +17,7 @@ export interface SeenHead {
 }
 
 /** How one exchange ended: the port's outcomes, as far as HTTP knows them. */
-export type HttpOutcome =
-  | HttpAnswer
-  | { readonly kind: "not-sent"; readonly detail: string }
-  | {
-      readonly kind: "unknown";
-      readonly cause: UnknownCause;
-      readonly status: number | null;
-      /** Those of the answer's head, where it came whole. */
-      readonly headers?: HeaderLines;
-      readonly detail: string;
-    };
+export type HttpOutcome = HttpAnswer | NotSent | Omit<UnknownOutcome, "wasRepeated">;
 
 /** The outcome of an exchange that was sent and got no whole answer. */
 export function lostAnswer(cause: UnknownCause, seen: SeenHead | null, detail: string): HttpOutcome {

@@ -1,6 +1,12 @@
-import type { LateAnswer } from "../core/ports/upstream.ts";
+import type { HeaderLines } from "../protocol/headers.ts";
 import type { Deadlines, Waiting } from "./deadlines.ts";
 import type { Exchange, ExchangeOwner, HttpOutcome } from "./exchange.ts";
+
+/** What came of an answer after its time was over: its head, nothing, or the process ended before. */
+export type LateHead =
+  | { readonly kind: "answer"; readonly status: number; readonly headers: HeaderLines }
+  | { readonly kind: "none" }
+  | { readonly kind: "stopped" };
 
 /** The longest time for which a late answer is waited for. */
 export const MAX_GRACE_MS = 30_000;
@@ -33,7 +39,7 @@ export class LateAnswers {
    * Waits for the answer of an exchange that has timed out; resolves when it came or the time is over. Null where none can come: the
    * request was not written whole, or its socket is gone.
    */
-  wait(exchange: Exchange, deadlineMs: number): Promise<LateAnswer> | null {
+  wait(exchange: Exchange, deadlineMs: number): Promise<LateHead> | null {
     const wait = new LateWait(exchange, deadlineMs, this.#options.deadlines);
     if (!exchange.linger(wait)) return null;
     wait.begin();
@@ -53,13 +59,13 @@ class LateWait implements Waiting, ExchangeOwner {
   readonly mayRepeat = false;
   readonly deadlineMs: number;
   deadlineSlot = -1;
-  readonly answered: Promise<LateAnswer>;
-  readonly #resolve: (answer: LateAnswer) => void;
+  readonly answered: Promise<LateHead>;
+  readonly #resolve: (answer: LateHead) => void;
   readonly #exchange: Exchange;
   readonly #deadlines: Deadlines;
 
   constructor(exchange: Exchange, deadlineMs: number, deadlines: Deadlines) {
-    const { promise, resolve } = Promise.withResolvers<LateAnswer>();
+    const { promise, resolve } = Promise.withResolvers<LateHead>();
     this.answered = promise;
     this.#resolve = resolve;
     this.#exchange = exchange;
@@ -103,6 +109,7 @@ class LateWait implements Waiting, ExchangeOwner {
   giveUp(): void {
     this.#deadlines.remove(this);
     const { seen } = this.#exchange.cut();
-    this.#resolve(seen === null ? { kind: "none" } : { kind: "answer", ...seen });
+    // Not spread: an answer's headers are made when they are asked for.
+    this.#resolve(seen === null ? { kind: "none" } : { kind: "answer", status: seen.status, headers: seen.headers });
   }
 }

@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import { someFacts } from "../../test/support/core-stage.ts";
 import { until } from "../../test/support/deadline.ts";
+import { DIALECT } from "../../test/support/upstream/fixture.ts";
 import { type MessageEvent, messageEventId } from "../protocol/events.ts";
 import { MessageStarts } from "./message-starts.ts";
 import { formatOpening } from "./request-bytes.ts";
@@ -18,7 +19,8 @@ function message(connectionId: string, binary = false): MessageEvent {
 
 function starts(spellHub = (hub: string) => hub): MessageStarts {
   const opening = formatOpening("host", "hubwire/1");
-  return new MessageStarts(parseUrlTemplate("http://host/{hub}/{event}"), opening, spellHub);
+  const template = parseUrlTemplate("http://host/{hub}/{event}");
+  return new MessageStarts({ template, opening, dialect: DIALECT, spellHub });
 }
 
 test("the start of a connection's requests is formed once, while keys and authorization are the same objects", () => {

@@ -1,6 +1,6 @@
 import type { AccessKeys } from "../auth/access-keys.ts";
 import { formatSignature } from "../auth/access-keys.ts";
-import { formatLastingHeaders, formatMessageLines, MESSAGE_DATE_AT } from "../protocol/asrs.ts";
+import type { Dialect } from "../protocol/dialect.ts";
 import type { ConnectionFacts, MessageEvent } from "../protocol/events.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
 import { formatRequestStart } from "./request-bytes.ts";
@@ -8,7 +8,7 @@ import { fillUrlTemplate, type UrlTemplate } from "./url-template.ts";
 
 /**
  * How many connections' are kept at least, as long as these live; at most twice as many. Each is about 800 bytes, twice that where
- * the connection sends text and bytes.
+ * the connection sends text and bytes. A connection has two starts at most: a third shape takes the place of the one asked for longest ago.
  */
 const KEPT = 8192;
 
@@ -34,33 +34,46 @@ class DatedBytes {
   }
 }
 
-/** What a connection's starts were formed from, and those that were asked for. */
+/** A start, the shape of the messages that have it, and the one that was asked for before it. */
+interface Start {
+  readonly shape: string;
+  readonly bytes: DatedBytes;
+  other: Start | null;
+}
+
+/** What a connection's starts were formed from, and the one that was asked for last. */
 interface Starts {
   readonly keys: AccessKeys;
   readonly authorization: HeaderLines;
-  text: DatedBytes | null;
-  binary: DatedBytes | null;
+  last: Start | null;
 }
 
 /**
- * The first part of message requests, which but for the date is the same for all messages of a connection that are text, or bytes:
- * it is formed once for each that talks.
+ * The first part of message requests, which but for the date is the same for all messages of a connection that have one shape. It is formed
+ * once for each shape in which a connection sends.
  *
  * Cost: those that have ended, or not talked for long, are forgotten. Where more talk in turns than are kept, each is formed anew.
  */
 export class MessageStarts {
   readonly #template: UrlTemplate;
   readonly #opening: string;
+  readonly #dialect: Dialect;
   readonly #spellHub: (hub: string) => string;
   /** They keep no connection alive. */
   #recent = new WeakMap<ConnectionFacts, Starts>();
   #older = new WeakMap<ConnectionFacts, Starts>();
   #recentCount = 0;
 
-  constructor(template: UrlTemplate, opening: string, spellHub: (hub: string) => string) {
-    this.#template = template;
-    this.#opening = opening;
-    this.#spellHub = spellHub;
+  constructor(parts: {
+    template: UrlTemplate;
+    opening: string;
+    dialect: Dialect;
+    spellHub: (hub: string) => string;
+  }) {
+    this.#template = parts.template;
+    this.#opening = parts.opening;
+    this.#dialect = parts.dialect;
+    this.#spellHub = parts.spellHub;
   }
 
   /** Forms all of them anew when they are next asked for: hubs are written in another way from now on. */
@@ -76,33 +89,43 @@ export class MessageStarts {
    * Order: the bytes are to be copied before the next call, which may change the date in them.
    */
   startOf(event: MessageEvent, keys: AccessKeys, authorization: HeaderLines, date: string): Uint8Array {
-    const { facts, binary } = event;
+    const { facts } = event;
     const recent = this.#recent.get(facts);
     let starts = recent ?? this.#older.get(facts);
     if (starts === undefined || starts.keys !== keys || starts.authorization !== authorization) {
-      starts = { keys, authorization, text: null, binary: null };
+      starts = { keys, authorization, last: null };
       this.#keep(facts, starts);
     } else if (recent === undefined) {
       // A connection that is asked for again stays recent, at the cost of one write in each generation.
       this.#keep(facts, starts);
     }
-    if (binary) {
-      starts.binary ??= this.#form(event, starts, date);
-      return starts.binary.at(date);
-    }
-    starts.text ??= this.#form(event, starts, date);
-    return starts.text.at(date);
+    return this.#startOf(event, starts, date).at(date);
+  }
+
+  #startOf(event: MessageEvent, starts: Starts, date: string): DatedBytes {
+    const shape = this.#dialect.shapeOf(event);
+    const { last } = starts;
+    if (last?.shape === shape) return last.bytes;
+    const { other = null } = last ?? {};
+    const next: Start = other?.shape === shape ? other : { shape, bytes: this.#form(event, starts, date), other: null };
+    if (last !== null) last.other = null;
+    next.other = last;
+    starts.last = next;
+    return next.bytes;
   }
 
   #form(event: MessageEvent, { keys, authorization }: Starts, date: string): DatedBytes {
     const signature = formatSignature(event.facts.connectionId, keys);
     const hub = this.#spellHub(event.facts.hub);
-    const lasting = formatLastingHeaders(event, { hub, signature, connectEventName: "handshake" });
+    const start = this.#dialect.start(event, { hub, signature, date, connectEventName: "handshake" });
     const target = fillUrlTemplate(this.#template, hub, event.name);
-    const headers = [...authorization, ...lasting];
+    const headers = [...authorization, ...start.headers];
     const first = formatRequestStart({ method: "POST", target, headers }, this.#opening);
-    const bytes = Buffer.concat([first, Buffer.from(formatMessageLines(event, date), "latin1")]);
-    return new DatedBytes(bytes, first.length + MESSAGE_DATE_AT, date);
+    return new DatedBytes(
+      Buffer.concat([first, Buffer.from(start.lines, "latin1")]),
+      first.length + start.dateAt,
+      date,
+    );
   }
 
   #keep(facts: ConnectionFacts, starts: Starts): void {

@@ -55,7 +55,7 @@ test.each([
   const body = Buffer.alloc(length, "body ");
   const head = `${START}${number}\r\nContent-Length: ${length}\r\n\r\n`;
   for (let turn = 0; turn < 3; turn++) {
-    const { bytes, start, end } = room.form(OWNER, START, number, body);
+    const { bytes, start, end } = room.form(OWNER, START, { number, payload: body }, "");
     expect(Buffer.compare(bytes.subarray(start, end), Buffer.concat([Buffer.from(head), body]))).toBe(0);
     expect(bytes === room.bytes).toBe(length < room.bytes.length);
   }
@@ -64,7 +64,9 @@ test.each([
 test("requests of one turn stand beside each other, and what no longer fits has bytes of its own", () => {
   const room = new RequestRoom();
   const body = Buffer.alloc(60_000, "b");
-  const formed = Array.from({ length: 6 }, (_empty, index) => room.form(OWNER, START, index, body));
+  const formed = Array.from({ length: 6 }, (_empty, index) =>
+    room.form(OWNER, START, { number: index, payload: body }, ""),
+  );
   expect(formed.map(({ bytes }) => bytes === room.bytes)).toEqual([true, true, true, true, false, false]);
   for (const [index, { bytes, start, end }] of formed.entries()) {
     const text = Buffer.from(bytes.subarray(start, end)).toString();
@@ -72,5 +74,16 @@ test("requests of one turn stand beside each other, and what no longer fits has 
     expect(text).toEndWith(`\r\n\r\n${"b".repeat(60_000)}`);
   }
   room.clear();
-  expect(room.form(OWNER, START, 1, body).bytes).toBe(room.bytes);
+  expect(room.form(OWNER, START, { number: 1, payload: body }, "").bytes).toBe(room.bytes);
+});
+
+test("what a dialect has follow the number is in the head, before the length", () => {
+  const { bytes, start, end } = new RequestRoom().form(
+    OWNER,
+    START,
+    { number: 7, payload: Buffer.from("b") },
+    "\r\nX-Type: a",
+  );
+  const head = `${START}7\r\nX-Type: a\r\nContent-Length: 1\r\n\r\n`;
+  expect(Buffer.from(bytes.subarray(start, end)).toString()).toBe(`${head}b`);
 });

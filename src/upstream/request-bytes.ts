@@ -1,3 +1,4 @@
+import type { MessageEvent } from "../protocol/events.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
 import { Exchange, type ExchangeOwner } from "./exchange.ts";
 
@@ -60,24 +61,30 @@ export class RequestRoom {
   /**
    * Forms a message's POST here, or where there is no room in bytes of its own.
    *
-   * Shape: `start` is everything up to the number that ends the last of the message's own headers.
+   * Shape: `start` is everything up to the message's number, `tail` what follows the number in the head, in ASCII.
    */
-  form(owner: ExchangeOwner, start: Uint8Array, number: number, body: Uint8Array): Exchange {
+  form(
+    owner: ExchangeOwner,
+    start: Uint8Array,
+    { number, payload }: Pick<MessageEvent, "number" | "payload">,
+    tail: string,
+  ): Exchange {
     const numberDigits = digitCount(number);
-    const lengthDigits = digitCount(body.length);
-    const headLength = start.length + numberDigits + LENGTH_LINE.length + lengthDigits + HEAD_END.length;
-    const length = headLength + body.length;
+    const lengthDigits = digitCount(payload.length);
+    const headLength = start.length + numberDigits + tail.length + LENGTH_LINE.length + lengthDigits + HEAD_END.length;
+    const length = headLength + payload.length;
     const place = this.#take(length);
     const bytes = place === -1 ? Buffer.allocUnsafe(length) : this.bytes;
     const from = Math.max(0, place);
     bytes.set(start, from);
     let at = from + start.length + numberDigits;
     writeDecimal(bytes, at, number);
+    if (tail !== "") at += bytes.write(tail, at, "latin1");
     bytes.set(LENGTH_LINE, at);
     at += LENGTH_LINE.length + lengthDigits;
-    writeDecimal(bytes, at, body.length);
+    writeDecimal(bytes, at, payload.length);
     bytes.set(HEAD_END, at);
-    bytes.set(body, from + headLength);
+    bytes.set(payload, from + headLength);
     return new Exchange(owner, bytes, from, from + length);
   }
 

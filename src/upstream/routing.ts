@@ -1,4 +1,4 @@
-import { categoryOf, type EventName } from "../protocol/events.ts";
+import { type ConnectionFacts, categoryOf, EVENT_NAMES, type EventName } from "../protocol/events.ts";
 import { hubKey } from "../protocol/names.ts";
 
 /** One pattern of an entry: everything, or these names. */
@@ -11,23 +11,28 @@ export interface EventPatterns {
   readonly eventPattern: Pattern;
 }
 
-/** Patterns whose hub names are in the form that hubs are compared in. */
-export function normalisePatterns(patterns: EventPatterns): EventPatterns {
+/** Patterns whose hub names are in the form that hubs are compared in, and whose events are those of the entry's dialect. */
+export function normalisePatterns(patterns: EventPatterns, events: ReadonlySet<EventName>): EventPatterns {
   const { hubPattern, categoryPattern, eventPattern } = patterns;
-  return { hubPattern: hubPattern === "*" ? "*" : hubPattern.map(hubKey), categoryPattern, eventPattern };
+  const known = EVENT_NAMES.filter((name) => events.has(name) && matches(eventPattern, name));
+  return {
+    hubPattern: hubPattern === "*" ? "*" : hubPattern.map(hubKey),
+    categoryPattern,
+    eventPattern: known.length === EVENT_NAMES.length ? "*" : known,
+  };
 }
 
 /**
  * Whether an entry takes an event.
  *
- * Shape:  `patterns` come from `normalisePatterns`: hub names compare case-insensitively.
- * Source: PROTOCOL.md, "Choosing the upstream"; the connect event's name is `connect`, whatever `X-ASRS-Event` says of it.
+ * Shape:  `patterns` come from `normalisePatterns`: hub names are compared without case.
+ * Source: PROTOCOL.md, "Choosing the upstream". The connect event's name is `connect`, however a dialect writes it.
  */
-export function matchesEvent(patterns: EventPatterns, hub: string, event: EventName): boolean {
+export function matchesEvent(patterns: EventPatterns, facts: Pick<ConnectionFacts, "hub">, event: EventName): boolean {
   return (
     matches(patterns.eventPattern, event) &&
     matches(patterns.categoryPattern, categoryOf(event)) &&
-    (patterns.hubPattern === "*" || patterns.hubPattern.includes(hubKey(hub)))
+    (patterns.hubPattern === "*" || patterns.hubPattern.includes(hubKey(facts.hub)))
   );
 }
 

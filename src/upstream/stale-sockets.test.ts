@@ -60,13 +60,12 @@ describe("a pooled socket that dies without a byte of answer", () => {
 
     test(`leaves a message unknown with repeatOnStaleSocket: false, since it may have been acted on (${death})`, async () => {
       dieAt(2, (exchange) => exchange[death]());
-      await using upstream = startUpstream([entryOf({ onMessageFailure: "ignore", repeatOnStaleSocket: false })]);
+      await using upstream = startUpstream([entryOf({ repeatOnStaleSocket: false })]);
       await upstream.call(messageEvent());
       expect(await upstream.call(messageEvent())).toMatchObject({
         kind: "unknown",
         cause: "reset",
         status: null,
-        onMessageFailure: "ignore",
       });
       expect(seen()).toEqual([`0 ${MESSAGE_ID}`, `0 ${MESSAGE_ID}`]);
     });
@@ -104,7 +103,6 @@ describe("a pooled socket that dies without a byte of answer", () => {
       cause: "reset",
       status: null,
       detail: "the connection broke: ECONNRESET",
-      onMessageFailure: "close",
     });
   });
 });

@@ -4,8 +4,14 @@ import { makeCertificates } from "../../test/support/certificates.ts";
 import { until, within } from "../../test/support/deadline.ts";
 import { needs } from "../../test/support/programs.ts";
 import { type BackendTls, RawBackend } from "../../test/support/raw-backend.ts";
-import { bodyOf, messageEvent, realClock, startUpstream, upstreamEntry } from "../../test/support/upstream/fixture.ts";
-import type { UpstreamOutcome } from "../core/ports/upstream.ts";
+import {
+  bodyOf,
+  type CallEnd,
+  messageEvent,
+  realClock,
+  startUpstream,
+  upstreamEntry,
+} from "../../test/support/upstream/fixture.ts";
 import { Destination, resolveBySystem } from "./destination.ts";
 import { Exchange } from "./exchange.ts";
 import { HttpSocket } from "./http-socket.ts";
@@ -69,7 +75,7 @@ test("a message that waits for its connection is not written over by the next tu
   await using upstream = startUpstream([upstreamEntry(`${backend.url}/{event}`, { tls })]);
   await upstream.call(messageEvent("a socket that is kept"));
   const bodies = [bytesOf(1, 1000), bytesOf(2, 1000), bytesOf(3, 50_000)];
-  const outcomes: Promise<UpstreamOutcome>[] = [];
+  const outcomes: Promise<CallEnd>[] = [];
   for (const body of bodies) {
     outcomes.push(upstream.call(messageEvent(body)));
     // The first goes out over the kept socket with this turn's end; the second has none yet, and the third comes after it.
@@ -142,17 +148,20 @@ describe("the end of a posted message", () => {
     const kinds: string[] = [];
     const post = (hub: string) => {
       let hasReturned = false;
-      const onOutcome = ({ kind }: UpstreamOutcome) => void kinds.push(`${hub} ${kind} ${hasReturned}`);
-      upstream.post(messageEvent("x", { hub }), { onOutcome, onFault: (bug) => void kinds.push(String(bug)) });
+      upstream.post(messageEvent("x", { hub }), {
+        onReply: () => void kinds.push(`${hub} answer ${hasReturned}`),
+        onFailure: ({ kind }, entry) => void kinds.push(`${hub} ${kind} ${hasReturned} ${entry?.label ?? "no entry"}`),
+        onFault: (bug) => void kinds.push(String(bug)),
+      });
       hasReturned = true;
     };
     for (const hub of ["Chat", "full", "full", "nowhere"]) post(hub);
     await until(() => kinds.length === 4, "all ends");
     expect(kinds.sort()).toEqual([
       "Chat answer true",
-      "full not-sent true",
-      "full refused true",
-      "nowhere unrouted true",
+      "full not-sent true upstreams[1] http://127.0.0.1:1/",
+      "full refused true upstreams[1] http://127.0.0.1:1/",
+      "nowhere unrouted true no entry",
     ]);
   });
 
@@ -161,13 +170,15 @@ describe("the end of a posted message", () => {
     const upstream = startUpstream([upstreamEntry(`${backend.url}/{event}`)], { clock: realClock });
     stack.push(() => upstream.stop());
     const told: string[] = [];
+    const tell = (end: string) => {
+      told.push(end);
+      // The first to be told of its answer gives up all others, whose answers may have come too.
+      upstream.abandonMessages();
+    };
     const post = (name: string) =>
       upstream.post(messageEvent(name), {
-        onOutcome: (outcome) => {
-          told.push(outcome.kind === "unknown" ? outcome.cause : outcome.kind);
-          // The first to be told of its answer gives up all others, whose answers may have come too.
-          upstream.abandonMessages();
-        },
+        onReply: () => tell("answer"),
+        onFailure: (failure) => tell(failure.kind === "unknown" ? failure.cause : failure.kind),
         onFault: (bug) => void told.push(String(bug)),
       });
     for (let index = 0; index < 30; index++) post(`message ${index}`);
@@ -192,13 +203,13 @@ test("a bug in the handling of one answer of a turn does not affect the others",
     const upstream = startUpstream([upstreamEntry("http://127.0.0.1:" + server.port + "/{event}")]);
     let told = 0;
     for (let number = 0; number < COUNT; number++) {
-      const onOutcome = () => {
+      const onReply = () => {
         told++;
         if (told === COUNT) setImmediate(() => process.exit(0));
         if (told === 3) throw new Error("a bug");
         console.log("told");
       };
-      upstream.post(messageEvent(), { onOutcome, onFault: () => console.log("fault") });
+      upstream.post(messageEvent(), { onReply, onFailure: () => console.log("failure"), onFault: () => console.log("fault") });
     }
     setTimeout(() => process.exit(1), 10_000);
   `;

@@ -4,7 +4,8 @@ import { createServer, type Socket } from "node:net";
 import { Gate, until, within } from "../../test/support/deadline.ts";
 import { RawBackend } from "../../test/support/raw-backend.ts";
 import { messageEvent, startUpstream, upstreamEntry } from "../../test/support/upstream/fixture.ts";
-import type { UpstreamOutcome } from "../core/ports/upstream.ts";
+import type { CallFailure } from "../core/ports/upstream.ts";
+import type { MessageReply } from "../protocol/dialect.ts";
 
 /** What a message keeps of the process's memory until it is answered. */
 
@@ -16,8 +17,8 @@ afterEach(async () => {
 
 /** Posts a message; its call, and what becomes of it. */
 function post(upstream: ReturnType<typeof startUpstream>, payload: string | Uint8Array) {
-  const { promise, resolve, reject } = Promise.withResolvers<UpstreamOutcome>();
-  const call = upstream.post(messageEvent(payload), { onOutcome: resolve, onFault: reject });
+  const { promise, resolve, reject } = Promise.withResolvers<CallFailure | MessageReply>();
+  const call = upstream.post(messageEvent(payload), { onReply: resolve, onFailure: resolve, onFault: reject });
   if (call === null) throw new Error("no entry takes it");
   return { call, outcome: within(promise, "the message's outcome") };
 }

@@ -3,12 +3,12 @@ import { within } from "../../test/support/deadline.ts";
 import { type Exchange, RawBackend, unusedPort } from "../../test/support/raw-backend.ts";
 import {
   bodyOf,
+  type CallEnd,
   messageEvent,
   startUpstream,
   type TestUpstream,
   upstreamEntry,
 } from "../../test/support/upstream/fixture.ts";
-import type { UpstreamOutcome } from "../core/ports/upstream.ts";
 
 const MAX_BODY = 100_000;
 
@@ -30,7 +30,7 @@ function start(url: string): TestUpstream {
 }
 
 /** Posts a message that the backend answers by this script. */
-function answeredBy(script: (exchange: Exchange) => void): Promise<UpstreamOutcome> {
+function answeredBy(script: (exchange: Exchange) => void): Promise<CallEnd> {
   backend.onMessage = script;
   return within(upstream.call(messageEvent()), "the outcome");
 }
@@ -64,7 +64,6 @@ describe("a call", () => {
     expect(await dead.call(messageEvent())).toEqual({
       kind: "not-sent",
       detail: "connecting failed: ECONNREFUSED",
-      onMessageFailure: "close",
     });
   });
 
@@ -121,7 +120,7 @@ describe("a call", () => {
 
 describe("an answer", () => {
   test("is the caller's own: a later one does not write over its body", async () => {
-    const answers: UpstreamOutcome[] = [];
+    const answers: CallEnd[] = [];
     for (const text of ["a", "b", "c"]) {
       answers.push(await answeredBy((exchange) => exchange.reply(200, [], text.repeat(100))));
     }

@@ -2,8 +2,13 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { within } from "../../test/support/deadline.ts";
 import { FakeClock } from "../../test/support/fake-clock.ts";
 import { type Exchange, never, RawBackend } from "../../test/support/raw-backend.ts";
-import { messageEvent, startUpstream, type TestUpstream, upstreamEntry } from "../../test/support/upstream/fixture.ts";
-import type { UpstreamOutcome } from "../core/ports/upstream.ts";
+import {
+  type CallEnd,
+  messageEvent,
+  startUpstream,
+  type TestUpstream,
+  upstreamEntry,
+} from "../../test/support/upstream/fixture.ts";
 import { SWEEP_INTERVAL_MS } from "./deadlines.ts";
 import { MAX_HEAD_BYTES, MAX_HEADER_LINES } from "./response-head.ts";
 
@@ -27,13 +32,13 @@ afterEach(async () => {
   await backend.stop();
 });
 
-function answeredBy(script: (exchange: Exchange) => void): Promise<UpstreamOutcome> {
+function answeredBy(script: (exchange: Exchange) => void): Promise<CallEnd> {
   backend.onMessage = script;
   return within(upstream.call(messageEvent()), "the outcome");
 }
 
 /** Answers with these bytes, and leaves the connection open. */
-function answeredWith(bytes: string): Promise<UpstreamOutcome> {
+function answeredWith(bytes: string): Promise<CallEnd> {
   return answeredBy((exchange) => exchange.raw(bytes));
 }
 

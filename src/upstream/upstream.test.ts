@@ -189,7 +189,7 @@ describe("timeoutMs", () => {
 
 describe("maxConcurrency", () => {
   const entryOf = (maxWaitMs: number) => upstreamEntry(`${backend.url}/{event}`, { maxConcurrency: 1, maxWaitMs });
-  const refused = { kind: "refused", cause: "concurrency", retryAfterSeconds: 1, onMessageFailure: "close" } as const;
+  const refused = { kind: "refused", cause: "concurrency", retryAfterSeconds: 1 } as const;
 
   test("lets calls wait for a place, first come, first served", async () => {
     const gate = new Gate();
@@ -262,7 +262,7 @@ describe("maxConcurrency", () => {
 
 describe("the breaker", () => {
   const breaker = { failureRatio: 0.5, minCalls: 2, windowMs: 10_000 };
-  const refused = { kind: "refused", cause: "breaker", retryAfterSeconds: 1, onMessageFailure: "close" } as const;
+  const refused = { kind: "refused", cause: "breaker", retryAfterSeconds: 1 } as const;
   const start = (url = backend.url) =>
     startUpstream([upstreamEntry(`${url}/{hub}/{event}?code=s3cret`, { breaker, maxConcurrency: 2 })], { clock });
 
@@ -329,7 +329,7 @@ describe("abandonMessages", () => {
     await backend.next("message");
     upstream.abandonMessages();
     for (const outcome of await Promise.all(messages)) {
-      expect(outcome).toMatchObject({ kind: "unknown", cause: "abandoned", status: null, onMessageFailure: "close" });
+      expect(outcome).toMatchObject({ kind: "unknown", cause: "abandoned", status: null });
     }
     expect(await disconnect).toMatchObject({ kind: "answer" });
     expect(backend.of("message")).toHaveLength(1);

@@ -1,10 +1,9 @@
 import type { UpstreamEntry } from "../config/schema.ts";
 import type { Renewal } from "../config/tls-files.ts";
-import type { OutcomeListener, Upstream, UpstreamLane, WaitingClient } from "../core/ports/upstream.ts";
-import type { UpstreamEvent } from "../protocol/events.ts";
+import type { Upstream } from "../core/ports/upstream.ts";
 import { type HubSpellings, spellHub } from "../protocol/names.ts";
-import type { Backend, BackendContext } from "./backend.ts";
-import { Call } from "./call.ts";
+import type { BackendContext } from "./backend.ts";
+import { Calls } from "./calls.ts";
 import { ClientBlocks } from "./client-blocks.ts";
 import { Deadlines } from "./deadlines.ts";
 import { type ResolveHost, resolveBySystem } from "./destination.ts";
@@ -31,6 +30,8 @@ export interface UpstreamOptions
   readonly resolve?: ResolveHost;
   /** Names the client of a whole `X-Forwarded-For`; left out: the value is its address. */
   readonly clientOf?: (forwardedFor: string) => string;
+  /** Source: `CallsOptions`. */
+  readonly repeatAfterMs?: readonly number[];
 }
 
 /** The upstream port, and what only its owner does with it. */
@@ -65,24 +66,13 @@ export function createUpstream(options: UpstreamOptions): RunningUpstream {
   const entries = new Entries(options, { ...options, ...live, deadlines, files, resolve, clientBlocks });
   entries.replace(options.entries, allowedUpstreamHosts);
   files.resize(countFiles(options.entries));
-  const leave = (backend: Backend) => entries.leave(backend);
-  const begin = (event: UpstreamEvent, listener: OutcomeListener): Call | null => {
-    const backend = entries.find(event.facts.hub, event.name);
-    if (backend === null) {
-      queueMicrotask(() => listener.onOutcome({ kind: "unrouted" }));
-      return null;
-    }
-    entries.enter(backend);
-    const call = new Call(backend, event, listener, leave);
-    call.start();
-    return call;
-  };
+  const calls = new Calls({ ...options, entries, deadlines });
   return {
-    call: (event: UpstreamEvent, client: WaitingClient | null = null) =>
-      new Promise((resolve, reject) => begin(event, { onOutcome: resolve, onFault: reject, client })),
-    post: begin,
-    laneFor: (hub: string): UpstreamLane | null => entries.find(hub, "disconnect"),
-    abandonMessages: () => abandonMessages(deadlines),
+    connect: (event, client) => calls.connect(event, client),
+    post: (event, listener) => calls.post(event, listener),
+    notify: (event) => calls.notify(event),
+    abandonMessages: () => calls.abandonMessages(),
+    entryFor: (facts) => entries.find(facts, "disconnect"),
     reload(next: readonly UpstreamEntry[], limits: Partial<UpstreamLimits> = {}): void {
       const allowed = limits.allowedUpstreamHosts ?? allowedUpstreamHosts;
       entries.replace(next, allowed);
@@ -100,16 +90,6 @@ export function createUpstream(options: UpstreamOptions): RunningUpstream {
       deadlines.stop();
     },
   };
-}
-
-function abandonMessages(deadlines: Deadlines): void {
-  const messages = deadlines
-    .all()
-    .filter((waiting) => waiting instanceof Call)
-    .filter((call) => call.event.name === "message");
-  // Those that wait first: a place that another gives back would send them, only to be abandoned too.
-  for (const call of messages) if (call.isWaiting) call.abandon();
-  for (const call of messages) call.abandon();
 }
 
 /** A call has a socket, and may leave one behind for an answer that comes late. Source: decisions 0030 and 0038. */

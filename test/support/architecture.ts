@@ -30,13 +30,14 @@ interface Reach {
 const REACH: ReadonlyMap<string, Reach> = new Map<string, Reach>([
   ["protocol", { areas: [], outside: false }],
   ["core", { areas: ["protocol"], outside: false }],
+  ["dialects", { areas: ["protocol"], outside: false }],
   ["config", { areas: ["protocol"], outside: true }],
   ["auth", { areas: ["protocol"], outside: true }],
   ["nats", { areas: ["protocol", "config"], outside: true }],
   ["storage", { areas: ["protocol", "auth"], outside: true }],
   ...ADAPTERS.map((area): [string, Reach] => [area, { areas: ADAPTER_REACH, outside: true }]),
-  ["gateway", { areas: [...ADAPTER_REACH, ...ADAPTERS], outside: true }],
-  ["command", { areas: ["protocol", "core", "auth", "config", "admin"], outside: true }],
+  ["gateway", { areas: [...ADAPTER_REACH, ...ADAPTERS, "dialects"], outside: true }],
+  ["command", { areas: ["protocol", "core", "auth", "config", "control"], outside: true }],
   ["main.ts", { areas: [...ADAPTER_REACH, ...ADAPTERS, "gateway", "command"], outside: true }],
 ]);
 
@@ -58,11 +59,11 @@ export function findFaults(files: readonly SourceFile[], packages: readonly stri
   ];
 }
 
-/** Upstreams see a hub in one spelling: what forms their requests reads its name only for `spellHub` and to find an entry. */
+/** Upstreams see a hub in one spelling: what forms their requests reads its name only for `spellHub` and for `hubKey`. */
 function spellingFaults({ path, text }: SourceFile): string[] {
-  if (isTest(path) || !(path.startsWith("upstream/") || path === "protocol/asrs.ts")) return [];
+  if (isTest(path) || !(path.startsWith("upstream/") || path.startsWith("dialects/"))) return [];
   const reads = text.split("\n").filter((line) => /\bfacts\??\.hub\b|\bhub\b[^{}]*\} = [^;]*\bfacts\b/.test(line));
-  const others = reads.filter((line) => !/\b#?(?:spellHub|find)\([\w.]*facts\.hub\b/.test(line));
+  const others = reads.filter((line) => !/\b#?(?:spellHub|hubKey)\([\w.]*facts\.hub\b/.test(line));
   return others.map((line) => `${path}: \`${line.trim()}\` reads the hub of an event without spellHub`);
 }
 

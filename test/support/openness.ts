@@ -1,6 +1,7 @@
 import { AllowedHosts } from "../../src/config/allowed-hosts.ts";
 import { hubConfig } from "../../src/config/hub-config.ts";
 import type { Config, UpstreamEntry } from "../../src/config/schema.ts";
+import { DIALECTS } from "../../src/dialects/dialects.ts";
 import { spellHub } from "../../src/protocol/names.ts";
 import { TrustedProxies } from "../../src/sockets/addresses.ts";
 import { matchesEvent, normalisePatterns } from "../../src/upstream/routing.ts";
@@ -44,7 +45,9 @@ export function listBounds(config: Config): Map<string, number> {
 function openHub(config: Config, hub: string, { origins }: Probes): string[] {
   const { anonymous, allowedOrigins } = hubConfig(config, hub);
   const events = (["connect", "message", "disconnect"] as const).map((event) => {
-    const entry = config.upstreams.find((one) => matchesEvent(normalisePatterns(one), hub, event));
+    const entry = config.upstreams.find((one) =>
+      matchesEvent(normalisePatterns(one, DIALECTS[one.dialect].events), { hub }, event),
+    );
     return `${hub}: ${event} goes to ${entry === undefined ? "no backend" : describeEntry(entry)}`;
   });
   return [

@@ -1,8 +1,25 @@
 import type { MessageCall } from "../../src/core/message-call.ts";
-import type { OutcomeListener, Upstream, UpstreamLane, UpstreamOutcome } from "../../src/core/ports/upstream.ts";
-import type { MessageEvent, UpstreamEvent } from "../../src/protocol/events.ts";
+import type {
+  ConnectOutcome,
+  EntryView,
+  MessageFailurePolicy,
+  NotifyOutcome,
+  ReplyListener,
+  Unrouted,
+  Upstream,
+} from "../../src/core/ports/upstream.ts";
+import { asrs } from "../../src/dialects/asrs/asrs.ts";
+import type { ConnectAsked } from "../../src/protocol/dialect.ts";
+import type { ConnectEvent, DisconnectEvent, MessageEvent, UpstreamEvent } from "../../src/protocol/events.ts";
 import { type HeaderLines, headerValues } from "../../src/protocol/headers.ts";
 import { strictText } from "../../src/protocol/strict-text.ts";
+import type { CallOutcome } from "../../src/upstream/call.ts";
+import { readConnectOutcome } from "../../src/upstream/connect-outcome.ts";
+
+export type { LateHead } from "../../src/upstream/late-answers.ts";
+
+/** What a test says became of a call, as HTTP has it: the dialect reads it as for a real backend. */
+export type Scripted = CallOutcome | Unrouted;
 
 /** A call as it was made; what is live in the event (user, facts) is kept as it was then. */
 export interface Call {
@@ -12,7 +29,7 @@ export interface Call {
   readonly connectionId: string;
   readonly userId: string;
   /** Ends a call that is being held. */
-  readonly settle: (outcome: UpstreamOutcome) => void;
+  readonly settle: (outcome: Scripted) => void;
 }
 
 /**
@@ -24,19 +41,19 @@ export interface Call {
 export class ScriptedUpstream implements Upstream {
   readonly calls: Call[] = [];
   readonly overlaps: string[] = [];
-  script: (event: UpstreamEvent) => UpstreamOutcome | null = () => answer(204);
+  script: (event: UpstreamEvent) => Scripted | null = () => answer(204);
   abandonedTimes = 0;
-  readonly #held = new Map<Call, (outcome: UpstreamOutcome) => void>();
+  readonly #held = new Map<Call, (outcome: Scripted) => void>();
 
   /** Whether messages whose calls are held have been written whole. */
   isWritten = true;
   forgoneTimes = 0;
 
-  call(event: UpstreamEvent): Promise<UpstreamOutcome> {
-    const { promise, resolve } = Promise.withResolvers<UpstreamOutcome>();
+  #call(event: UpstreamEvent): Promise<Scripted> {
+    const { promise, resolve } = Promise.withResolvers<Scripted>();
     const { connectionId, userId } = event.facts;
     if (this.held.some((other) => other.connectionId === connectionId)) this.overlaps.push(event.eventId);
-    const settle = (outcome: UpstreamOutcome): void => {
+    const settle = (outcome: Scripted): void => {
       this.#held.delete(call);
       resolve(outcome);
     };
@@ -49,11 +66,21 @@ export class ScriptedUpstream implements Upstream {
     return promise;
   }
 
-  post(event: MessageEvent, listener: OutcomeListener): MessageCall {
-    this.call(event).then(
-      (outcome) => listener.onOutcome(outcome),
-      (bug) => listener.onFault(bug),
-    );
+  async connect(event: ConnectEvent): Promise<ConnectOutcome> {
+    const asked = { userId: event.facts.userId, subprotocols: event.subprotocols };
+    return connectOutcome(await this.#call(event), asked);
+  }
+
+  notify(event: DisconnectEvent): Promise<NotifyOutcome> {
+    return this.#call(event);
+  }
+
+  post(event: MessageEvent, listener: ReplyListener): MessageCall {
+    const tell = (outcome: Scripted): void => {
+      if (outcome.kind === "answer") listener.onReply(asrs.readReply(outcome));
+      else listener.onFailure(outcome, outcome.kind === "unrouted" ? null : this.entry);
+    };
+    this.#call(event).then(tell, (bug) => listener.onFault(bug));
     const call = this.calls.at(-1);
     const isHeld = () => call !== undefined && this.#held.has(call);
     return {
@@ -65,20 +92,21 @@ export class ScriptedUpstream implements Upstream {
       abandon: () => {
         if (!isHeld() || call === undefined) return;
         this.#held.delete(call);
-        listener.onOutcome(unknown({ cause: "abandoned" }));
+        tell(unknown({ cause: "abandoned" }));
       },
     };
   }
 
-  /** The lane of every hub; a test changes its fields. */
-  lane: { label: string; maxConcurrency: number; isBreakerOpen: boolean } | null = {
-    label: "upstreams[0]",
-    maxConcurrency: 8,
-    isBreakerOpen: false,
-  };
+  /** The entry of every hub; a test changes its fields. */
+  entry: {
+    label: string;
+    maxConcurrency: number;
+    isBreakerOpen: boolean;
+    onMessageFailure: MessageFailurePolicy;
+  } | null = { label: "upstreams[0]", maxConcurrency: 8, isBreakerOpen: false, onMessageFailure: "close" };
 
-  laneFor(): UpstreamLane | null {
-    return this.lane;
+  entryFor(): EntryView | null {
+    return this.entry;
   }
 
   abandonMessages(): void {
@@ -103,29 +131,35 @@ export class ScriptedUpstream implements Upstream {
   }
 
   /** Ends the call that has been held longest. */
-  settleFirst(outcome: UpstreamOutcome): void {
+  settleFirst(outcome: Scripted): void {
     const [first] = this.held;
     if (first === undefined) throw new Error("no call is being held");
     first.settle(outcome);
   }
 }
 
-export function answer(status: number, headers: HeaderLines = [], body: string | Uint8Array = ""): UpstreamOutcome {
+export function answer(status: number, headers: HeaderLines = [], body: string | Uint8Array = ""): Scripted {
   const bytes = typeof body === "string" ? new TextEncoder().encode(body) : body;
   const [contentType = ""] = headerValues(headers, "content-type");
   return { kind: "answer", status, headers, contentType, body: bytes, text: strictText(bytes) };
 }
 
-export function notSent(onMessageFailure: "close" | "ignore" = "close"): UpstreamOutcome {
-  return { kind: "not-sent", detail: "ECONNREFUSED", onMessageFailure };
+export function notSent(): Scripted {
+  return { kind: "not-sent", detail: "ECONNREFUSED" };
 }
 
-export function unknown(over: Partial<Extract<UpstreamOutcome, { kind: "unknown" }>> = {}): UpstreamOutcome {
-  return { kind: "unknown", cause: "timeout", status: null, detail: "no answer", onMessageFailure: "close", ...over };
+export function unknown(over: Partial<Extract<Scripted, { kind: "unknown" }>> = {}): Scripted {
+  return { kind: "unknown", cause: "timeout", status: null, detail: "no answer", ...over };
 }
 
-export function refused(over: Partial<Extract<UpstreamOutcome, { kind: "refused" }>> = {}): UpstreamOutcome {
-  return { kind: "refused", cause: "breaker", retryAfterSeconds: 7, onMessageFailure: "close", ...over };
+export function refused(over: Partial<Extract<Scripted, { kind: "refused" }>> = {}): Scripted {
+  return { kind: "refused", cause: "breaker", retryAfterSeconds: 7, ...over };
 }
 
-export const UNROUTED: UpstreamOutcome = { kind: "unrouted" };
+export const UNROUTED: Scripted = { kind: "unrouted" };
+
+/** What the core gets of a connect event that ended so. */
+export function connectOutcome(outcome: Scripted, asked: ConnectAsked): ConnectOutcome {
+  if (outcome.kind === "unrouted") return { kind: "unrouted", reply: asrs.readConnect(null, asked) };
+  return readConnectOutcome(outcome, asrs, asked);
+}

@@ -1,4 +1,5 @@
-import type { MessageEvent, UpstreamEvent } from "../../protocol/events.ts";
+import type { ConnectReply, MessageReply } from "../../protocol/dialect.ts";
+import type { ConnectEvent, ConnectionFacts, DisconnectEvent, MessageEvent } from "../../protocol/events.ts";
 import type { HeaderLines } from "../../protocol/headers.ts";
 import type { MessageCall } from "../message-call.ts";
 
@@ -15,52 +16,67 @@ export type UnknownCause = "timeout" | "reset" | "malformed" | "too-large" | "ab
 /** Why an event was not tried: the breaker is open, or no place came free within `maxWaitMs`, of all or of the client's address. */
 export type RefusalCause = "breaker" | "concurrency" | "address-concurrency";
 
-/** A whole HTTP answer, whatever its status; interim 1xx answers are skipped, a final 101 is an answer. */
-export interface UpstreamAnswer {
+/** Provably no byte of the request was written: safe to repeat. `detail` is for the log and holds no secret. */
+export interface NotSent {
+  readonly kind: "not-sent";
+  readonly detail: string;
+}
+
+/** Sent, but without a whole answer. */
+export interface UnknownOutcome {
+  readonly kind: "unknown";
+  readonly cause: UnknownCause;
+  /** Null where no status line was seen before it went wrong. */
+  readonly status: number | null;
+  /** Those of the answer's head, where it arrived whole. */
+  readonly headers?: HeaderLines;
+  /** For the log; holds no secret. */
+  readonly detail: string;
+  /** Set where it was sent twice: the first request may have been acted on. */
+  readonly wasRepeated?: true;
+}
+
+export interface RefusedCall {
+  readonly kind: "refused";
+  readonly cause: RefusalCause;
+  readonly retryAfterSeconds: number;
+}
+
+/** No entry of `upstreams` takes the event. */
+export interface Unrouted {
+  readonly kind: "unrouted";
+}
+
+/** Why an event has no answer. */
+export type CallFailure = NotSent | UnknownOutcome | RefusedCall | Unrouted;
+
+/** The status and headers of a whole answer; interim 1xx answers are skipped, a final 101 is an answer. */
+export interface AnswerHead {
   readonly kind: "answer";
   readonly status: number;
-  /** Values as they arrived, one char a byte: those of a refusal go to the client unchanged, and a reader of one decodes it. */
+  /** Values as they arrived, one char a byte: a refusal's go to the client unchanged, and each reader decodes what it needs. */
   readonly headers: HeaderLines;
-  /** The first `Content-Type` among them, empty without such a header; of a message's answer no other header is read. */
-  readonly contentType: string;
-  /** Decoded where hubwire reads it: an answer to a message, a 2xx to connect. Else as it came. */
-  readonly body: Uint8Array;
-  /** The body as text; null where it is no UTF-8. */
-  readonly text: string | null;
   /** Set where this answers a repeat: the first request may have been acted on, and its answer was lost. */
   readonly wasRepeated?: true;
 }
 
-export type UpstreamOutcome =
-  | UpstreamAnswer
-  /** Provably no byte of the request was written: safe to repeat. `detail` is for the log and holds no secret. */
-  | { readonly kind: "not-sent"; readonly detail: string; readonly onMessageFailure: MessageFailurePolicy }
-  /** Sent, but no whole answer. `status` is set where a status line was seen before it went wrong. */
-  | {
-      readonly kind: "unknown";
-      readonly cause: UnknownCause;
-      readonly status: number | null;
-      /** Those of the answer's head, where it came whole. */
-      readonly headers?: HeaderLines;
-      readonly detail: string;
-      /** Set where it was sent twice: the first request may have been acted on. */
-      readonly wasRepeated?: true;
-      /** Of a connect event that timed out: what comes of its answer after all. */
-      readonly late?: Promise<LateAnswer>;
-      readonly onMessageFailure: MessageFailurePolicy;
-    }
-  | {
-      readonly kind: "refused";
-      readonly cause: RefusalCause;
-      readonly retryAfterSeconds: number;
-      readonly onMessageFailure: MessageFailurePolicy;
-    }
-  /** No entry of `upstreams` matches the event. */
-  | { readonly kind: "unrouted" };
+/** What became of a connect event. */
+export type ConnectOutcome =
+  /** `reply` is what a 2xx means, null for any other status, whose `body` is as it arrived. */
+  | (AnswerHead & { readonly reply: ConnectReply | null; readonly body: Uint8Array })
+  | NotSent
+  /** `reply`: what the head of a 2xx means whose body did not arrive. `late`: what comes of an answer that is not there in time. */
+  | (UnknownOutcome & { readonly reply: ConnectReply | null; readonly late?: Promise<LateAnswer> })
+  | RefusedCall
+  /** `reply` is what the client's token alone means. */
+  | (Unrouted & { readonly reply: ConnectReply });
 
-/** What came of an answer that nobody waits for any more: its head, nothing in time, or the process ended before. */
+/** What became of a disconnect event. */
+export type NotifyOutcome = AnswerHead | CallFailure;
+
+/** What came of an answer after its time was over: a 2xx, none (no answer, or another status), or the process ended before. */
 export type LateAnswer =
-  | { readonly kind: "answer"; readonly status: number; readonly headers: HeaderLines }
+  | { readonly kind: "accepted"; readonly reply: ConnectReply }
   | { readonly kind: "none" }
   | { readonly kind: "stopped" };
 
@@ -70,44 +86,46 @@ export interface WaitingClient {
   readonly hasLeft: boolean;
 }
 
-/** Who waits for what becomes of an event. */
-export interface OutcomeListener {
-  onOutcome(outcome: UpstreamOutcome): void;
-  /** A bug in hubwire ended it. */
+/** Hears what becomes of a message, once. */
+export interface ReplyListener {
+  onReply(reply: MessageReply): void;
+  /** `entry` is the one that took it; null where none did. */
+  onFailure(failure: CallFailure, entry: EntryView | null): void;
+  /** A bug in hubwire ended the call. */
   onFault(bug: unknown): void;
-  /** Of a connect event, the client that must still be there when it is sent. */
-  readonly client?: WaitingClient | null;
 }
 
 /**
- * Posts events to the user's backend.
+ * Tells the user's backend of events.
  *
  * Errors: never throws or rejects for a remote fault; that is an outcome. Rejects only for a bug in hubwire.
  * Order:  calls may run side by side; the core never starts two for one connection.
- * Repeat: one `call` is one event. A pooled socket that the server closed before a byte of answer came may be
- *         retried inside for connect and disconnect, never for message.
+ * Repeat: an event that provably was not sent may be sent again inside, and so may one that went to a kept socket which the backend
+ *         had closed; a message only where its entry allows that (decisions 0002 and 0029).
  */
 export interface Upstream {
   /**
-   * `client` is who waits for a connect event's answer. Once it has left, what has not been sent is given up: the outcome is
-   * `not-sent`. What has been sent goes on.
+   * Asks whether a client may connect. `client` is the one that waits for the answer. Once it has left, a call that has not been sent is
+   * given up with `not-sent`; one that has been sent goes on.
    */
-  call(event: UpstreamEvent, client?: WaitingClient): Promise<UpstreamOutcome>;
+  connect(event: ConnectEvent, client: WaitingClient | null): Promise<ConnectOutcome>;
+  /** Without a promise, since there are many. Null where no entry takes it. The listener never hears before this returns. */
+  post(event: MessageEvent, listener: ReplyListener): MessageCall | null;
+  notify(event: DisconnectEvent): Promise<NotifyOutcome>;
   /**
-   * The same without a promise, for messages, of which there are many: null where no entry takes it. The listener hears of one end,
-   * never before this returns.
+   * Ends every message call with `unknown`, cause `abandoned`, and those that wait for a repeat with `not-sent`; from now on none is
+   * repeated. Shutdown uses it so that disconnects still go out.
    */
-  post(event: MessageEvent, listener: OutcomeListener): MessageCall | null;
-  /** Ends every message call in flight with `unknown`, cause `abandoned`. Shutdown uses it so that disconnects still go out. */
   abandonMessages(): void;
-  /** The entry that a hub's disconnect events go to as things stand; null where none takes them. */
-  laneFor(hub: string): UpstreamLane | null;
+  /** The entry that takes a connection's disconnect event by the configuration in force; null where none does. */
+  entryFor(facts: Pick<ConnectionFacts, "hub" | "dialect">): EntryView | null;
 }
 
-/** One entry of `upstreams` as those see it who wait for it. The same object for as long as the entry is in force. */
-export interface UpstreamLane {
+/** An entry of `upstreams`. The same object for as long as the entry is in force. */
+export interface EntryView {
   /** For the log; holds no secret. */
   readonly label: string;
   readonly maxConcurrency: number;
   readonly isBreakerOpen: boolean;
+  readonly onMessageFailure: MessageFailurePolicy;
 }

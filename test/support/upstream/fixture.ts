@@ -1,14 +1,23 @@
 import type { UpstreamEntry } from "../../../src/config/schema.ts";
 import type { Clock } from "../../../src/core/ports/clock.ts";
+import type { ConnectOutcome, NotifyOutcome, Upstream, WaitingClient } from "../../../src/core/ports/upstream.ts";
+import { asrs } from "../../../src/dialects/asrs/asrs.ts";
+import { DIALECTS } from "../../../src/dialects/dialects.ts";
 import { systemClock } from "../../../src/gateway/system-clock.ts";
+import type { Dialect, Dialects, MessageReply } from "../../../src/protocol/dialect.ts";
 import {
   type ConnectEvent,
   type ConnectionFacts,
   type DisconnectEvent,
   type MessageEvent,
   messageEventId,
+  type UpstreamEvent,
 } from "../../../src/protocol/events.ts";
+import type { CallOutcome } from "../../../src/upstream/call.ts";
 import { createUpstream, type RunningUpstream, type UpstreamOptions } from "../../../src/upstream/upstream.ts";
+
+/** A real dialect, for tests that need one and not what it writes. */
+export const DIALECT: Dialect = asrs;
 
 /** Real time, for tests that wait for real sockets. */
 export const realClock: Clock = systemClock;
@@ -83,8 +92,10 @@ export function upstreamEntry(urlTemplate: string, overrides: Partial<UpstreamEn
   };
 }
 
-/** An upstream port under test; leaving the scope stops it. */
+/** An upstream port under test, which repeats no message unless it is told to; leaving the scope stops it. */
 export interface TestUpstream extends RunningUpstream, AsyncDisposable {
+  /** Tells the upstream of an event by the method for it, and brings what became of it, in one form for all. */
+  call(event: UpstreamEvent, client?: WaitingClient): Promise<CallEnd>;
   /** What it reported, one line each. */
   readonly reported: readonly string[];
 }
@@ -96,6 +107,8 @@ export function startUpstream(
   const reported: string[] = [];
   const upstream = createUpstream({
     entries,
+    dialects: RECORDING,
+    repeatAfterMs: [],
     keys: () => ({ primary: "primary-key", secondary: null }),
     maxResponseBytes: 1_048_576,
     hubSpellings: { chat: "Chat" },
@@ -110,5 +123,37 @@ export function startUpstream(
     },
     ...overrides,
   });
-  return { ...upstream, reported, [Symbol.asyncDispose]: () => upstream.stop() };
+  const call = (event: UpstreamEvent, client: WaitingClient | null = null) => callOf(upstream, event, client);
+  return { ...upstream, call, reported, [Symbol.asyncDispose]: () => upstream.stop() };
+}
+
+/** What became of an event; of a message that was answered, the answer itself. */
+export type CallEnd = ConnectOutcome | CallOutcome | NotifyOutcome;
+
+type MessageAnswer = Extract<CallOutcome, { kind: "answer" }>;
+
+/** A message's reply with the answer in which the dialect read it. */
+interface RecordedReply extends MessageReply {
+  readonly answer: MessageAnswer;
+}
+
+/** The dialects of the product, with replies that have their answers. */
+const RECORDING: Dialects = {
+  ...DIALECTS,
+  asrs: {
+    ...DIALECTS.asrs,
+    readReply: (content): RecordedReply => ({ ...asrs.readReply(content), answer: content as MessageAnswer }),
+  },
+};
+
+function callOf(upstream: Upstream, event: UpstreamEvent, client: WaitingClient | null): Promise<CallEnd> {
+  if (event.name === "connect") return upstream.connect(event, client);
+  if (event.name === "disconnect") return upstream.notify(event);
+  return new Promise((resolve, reject) => {
+    upstream.post(event, {
+      onReply: (reply) => resolve((reply as RecordedReply).answer),
+      onFailure: resolve,
+      onFault: reject,
+    });
+  });
 }

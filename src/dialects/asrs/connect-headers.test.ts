@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { parseConnectReply, parseSubprotocols } from "./connect-reply.ts";
-import type { HeaderLine } from "./headers.ts";
-import { isName } from "./names.ts";
+import type { HeaderLine } from "../../protocol/headers.ts";
+import { isName } from "../../protocol/names.ts";
+import { parseConnectHeaders, parseSubprotocols } from "./connect-headers.ts";
 
 describe("parseSubprotocols", () => {
   test.each([
@@ -14,7 +14,7 @@ describe("parseSubprotocols", () => {
 });
 
 function reply(...headers: HeaderLine[]) {
-  return parseConnectReply(headers, ["v1", "v2"]);
+  return parseConnectHeaders(headers, ["v1", "v2"]);
 }
 
 function malformedBy(word: string, ...headers: HeaderLine[]): void {
@@ -90,7 +90,7 @@ test("never throws; what it takes are names and an offered subprotocol", () => {
   const value = fc.oneof(fc.string({ unit: "binary" }), fc.constantFrom("v1", "a,b", "a"));
   fc.assert(
     fc.property(fc.array(fc.tuple(name, value), { maxLength: 4 }), (headers) => {
-      const read = parseConnectReply(headers, ["v1", "v2"]);
+      const read = parseConnectHeaders(headers, ["v1", "v2"]);
       if (read.kind === "malformed") return;
       expect(read.groups.every(isName)).toBe(true);
       expect(read.userId === null || isName(read.userId)).toBe(true);
@@ -101,9 +101,9 @@ test("never throws; what it takes are names and an offered subprotocol", () => {
 });
 
 test("a space that no header parser trims is not trimmed away: it would make another user or group of it", () => {
-  expect(parseConnectReply([["X-ASRS-User-Id", "\u00a0admin"]], []).kind).toBe("malformed");
-  expect(parseConnectReply([["X-ASRS-User-Id", "admin\u3000"]], []).kind).toBe("malformed");
-  expect(parseConnectReply([["X-ASRS-Connection-Group", "\u00a0admins"]], []).kind).toBe("malformed");
+  expect(parseConnectHeaders([["X-ASRS-User-Id", "\u00a0admin"]], []).kind).toBe("malformed");
+  expect(parseConnectHeaders([["X-ASRS-User-Id", "admin\u3000"]], []).kind).toBe("malformed");
+  expect(parseConnectHeaders([["X-ASRS-Connection-Group", "\u00a0admins"]], []).kind).toBe("malformed");
 });
 
 test("what is wrong elsewhere leaves the user that the answer names, for the disconnect", () => {
@@ -111,5 +111,5 @@ test("what is wrong elsewhere leaves the user that the answer names, for the dis
     ["X-ASRS-User-Id", "bob"],
     ["Sec-WebSocket-Protocol", "not-offered"],
   ] as const;
-  expect(parseConnectReply(lines, ["v1"])).toMatchObject({ kind: "malformed", userId: "bob" });
+  expect(parseConnectHeaders(lines, ["v1"])).toMatchObject({ kind: "malformed", userId: "bob" });
 });

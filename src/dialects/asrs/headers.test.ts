@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
-import { formatAsrsHeaders, formatLastingHeaders, formatMessageLines, MESSAGE_DATE_AT } from "./asrs.ts";
-import type { ConnectionFacts, UpstreamEvent } from "./events.ts";
-import type { HeaderLine } from "./headers.ts";
+import type { ConnectionFacts, UpstreamEvent } from "../../protocol/events.ts";
+import type { HeaderLine } from "../../protocol/headers.ts";
+import { formatHeaders, formatStart } from "./headers.ts";
 
 const FACTS: ConnectionFacts = {
   connectionId: "id-1",
@@ -17,10 +17,10 @@ const CONTEXT = { hub: "Chat", signature: "sha256=aa,sha256=bb", date: "Fri, 10 
 function format(event: UpstreamEvent, connectEventName: "handshake" | "connect" = "handshake"): string[] {
   const asLines = (headers: readonly HeaderLine[]) => headers.map(([name, value]) => `${name}: ${value}`);
   const context = { ...CONTEXT, connectEventName };
-  if (event.name !== "message") return asLines(formatAsrsHeaders(event, context));
-  const own = formatMessageLines(event, CONTEXT.date);
-  expect(own.slice(MESSAGE_DATE_AT)).toStartWith(`${CONTEXT.date}\r\n`);
-  return [...asLines(formatLastingHeaders(event, context)), ...own.split("\r\n")];
+  if (event.name !== "message") return asLines(formatHeaders(event, context));
+  const { headers, lines, dateAt } = formatStart(event, context);
+  expect(lines.slice(dateAt)).toStartWith(`${CONTEXT.date}\r\n`);
+  return [...asLines(headers), ...lines.split("\r\n")];
 }
 
 function connect(over: Partial<Extract<UpstreamEvent, { name: "connect" }>> = {}): UpstreamEvent {
@@ -32,7 +32,7 @@ function disconnect(over: Partial<Extract<UpstreamEvent, { name: "disconnect" }>
   return { name: "disconnect", eventId: "e-3", facts: FACTS, ...event, ...over };
 }
 
-describe("formatAsrsHeaders", () => {
+describe("formatHeaders", () => {
   test("gives connect the seed's headers in the seed's order", () => {
     expect(format(connect())).toEqual([
       "Sec-WebSocket-Protocol: v2, v1",

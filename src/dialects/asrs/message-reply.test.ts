@@ -1,19 +1,24 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { replyFrame } from "./reply-frame.ts";
-import { strictText } from "./strict-text.ts";
+import { strictText } from "../../protocol/strict-text.ts";
+import { readPayload } from "./message-reply.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
-const frameOf = (contentType: string, body: Uint8Array) => replyFrame({ contentType, body, text: strictText(body) });
+/** The data of the payload; its type is the one of the data. */
+function dataOf(contentType: string, body: Uint8Array): string | Uint8Array | null {
+  const payload = readPayload({ contentType, body, text: strictText(body) });
+  if (payload !== null) expect(payload.type).toBe(typeof payload.data === "string" ? "text" : "binary");
+  return payload?.data ?? null;
+}
 
-describe("replyFrame", () => {
+describe("readPayload", () => {
   test("an empty body is no message, whatever its type", () => {
-    expect(frameOf("", new Uint8Array())).toBeNull();
-    expect(frameOf("application/octet-stream", new Uint8Array())).toBeNull();
+    expect(dataOf("", new Uint8Array())).toBeNull();
+    expect(dataOf("application/octet-stream", new Uint8Array())).toBeNull();
   });
 
   test.each(["", "text/plain", "application/json"])("UTF-8 under %j is text", (type) =>
-    expect(frameOf(type, bytes("hällo"))).toBe("hällo"),
+    expect(dataOf(type, bytes("hällo"))).toBe("hällo"),
   );
 
   test.each([
@@ -24,11 +29,11 @@ describe("replyFrame", () => {
     "application/octet-stream ;x",
   ])("%j is binary", (type) => {
     const body = bytes("hello");
-    expect(frameOf(type, body)).toBe(body);
+    expect(dataOf(type, body)).toBe(body);
   });
 
   test("a type that only begins alike is text", () => {
-    expect(frameOf("application/octet-streams", bytes("a"))).toBe("a");
+    expect(dataOf("application/octet-streams", bytes("a"))).toBe("a");
   });
 
   test.each([
@@ -38,20 +43,20 @@ describe("replyFrame", () => {
     ["a surrogate", [0xed, 0xa0, 0x80]],
   ])("%s makes it binary, since a text frame must be UTF-8", (_what, octets) => {
     const body = Uint8Array.from(octets);
-    expect(frameOf("text/plain", body)).toBe(body);
+    expect(dataOf("text/plain", body)).toBe(body);
   });
 
   test("a byte order mark and NUL stay", () => {
-    expect(frameOf("", bytes("\ufeffa\0b"))).toBe("\ufeffa\0b");
-    expect(frameOf("", bytes("\ufeff"))).toBe("\ufeff");
-    expect(frameOf("", bytes("\0"))).toBe("\0");
+    expect(dataOf("", bytes("\ufeffa\0b"))).toBe("\ufeffa\0b");
+    expect(dataOf("", bytes("\ufeff"))).toBe("\ufeff");
+    expect(dataOf("", bytes("\0"))).toBe("\0");
   });
 
   test("never changes a byte", () => {
     fc.assert(
       fc.property(fc.uint8Array({ minLength: 1 }), fc.string(), (body, type) => {
-        const frame = frameOf(type, body);
-        expect(typeof frame === "string" ? bytes(frame) : frame).toEqual(body);
+        const data = dataOf(type, body);
+        expect(typeof data === "string" ? bytes(data) : data).toEqual(body);
       }),
     );
   });

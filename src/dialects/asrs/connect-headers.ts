@@ -1,9 +1,16 @@
-import { decodeHeaderValue, type HeaderLines, headerValues, isAscii, splitList, trimOptionalSpace } from "./headers.ts";
-import { isName } from "./names.ts";
-import { ownCopy } from "./own-copy.ts";
+import {
+  decodeHeaderValue,
+  type HeaderLines,
+  headerValues,
+  isAscii,
+  splitList,
+  trimOptionalSpace,
+} from "../../protocol/headers.ts";
+import { isName } from "../../protocol/names.ts";
+import { ownCopy } from "../../protocol/own-copy.ts";
 
-/** What a 2xx answer to the connect event says, or what is wrong with it in a sentence. */
-export type ConnectReply =
+/** What the headers of a 2xx answer to the connect event say, or what is wrong with them in a sentence. */
+export type ConnectHeaders =
   | {
       readonly kind: "reply";
       /** Null where the answer names no user; then the token's counts. */
@@ -35,7 +42,7 @@ export function parseSubprotocols(header: string | null): string[] {
  * Shape:  header values have one char a byte. `offered` is what the client offered.
  * Source: the seed, "Connect", "Response Headers".
  */
-export function parseConnectReply(headers: HeaderLines, offered: readonly string[]): ConnectReply {
+export function parseConnectHeaders(headers: HeaderLines, offered: readonly string[]): ConnectHeaders {
   const userIds = new Set(values(headers, "x-asrs-user-id").filter((id) => id !== ""));
   if (userIds.size > 1) return malformed("the upstream answered with two different X-ASRS-User-Id");
   const [userId = null] = userIds;
@@ -75,6 +82,6 @@ const NOBODY = { userId: null };
 function malformed(
   sentence: string,
   user: { readonly userId: string | null; readonly isLatin1User?: true } = NOBODY,
-): ConnectReply {
+): ConnectHeaders {
   return { kind: "malformed", sentence, ...user };
 }
