@@ -1,12 +1,21 @@
 import { describe, expect, test } from "bun:test";
 import { CoreStage, PATIENT, someFacts } from "../../test/support/core-stage.ts";
 import { settled } from "../../test/support/fake-clock.ts";
-import { answer, notSent, refused, type Scripted, UNROUTED, unknown } from "../../test/support/scripted-upstream.ts";
+import {
+  answer,
+  groupsHeader,
+  notSent,
+  refused,
+  type Scripted,
+  UNROUTED,
+  unknown,
+  userHeader,
+} from "../../test/support/scripted-upstream.ts";
 import type { HeaderLine } from "../protocol/headers.ts";
 import type { Admitted } from "./admission.ts";
 import { GroupNames } from "./group-names.ts";
 
-const BOB: HeaderLine = ["X-ASRS-User-Id", "bob"];
+const BOB = userHeader("bob");
 
 function ask(stage: CoreStage, userId = "", connectionId = "c1", client = PATIENT): Promise<Admitted> {
   return stage.admission.connect({
@@ -36,7 +45,7 @@ describe("asking the upstream", () => {
 
   test("an accepted connection has user, groups, subprotocol and first message, and stays outstanding", async () => {
     const stage = new CoreStage();
-    const headers: HeaderLine[] = [BOB, ["X-ASRS-Connection-Group", "g"], ["Sec-WebSocket-Protocol", "v1"]];
+    const headers: HeaderLine[] = [BOB, groupsHeader("g"), ["Sec-WebSocket-Protocol", "v1"]];
     stage.upstream.script = () => answer(200, headers, "hi");
     const { connection, subprotocol, firstFrame } = accepted(await ask(stage, "alice"));
     expect([connection.userId, connection.groups, subprotocol, firstFrame]).toEqual([

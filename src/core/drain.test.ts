@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { CoreStage, PATIENT, someFacts } from "../../test/support/core-stage.ts";
 import { settled } from "../../test/support/fake-clock.ts";
-import { answer } from "../../test/support/scripted-upstream.ts";
+import { answer, userHeader } from "../../test/support/scripted-upstream.ts";
 
 function heldStage(...names: readonly string[]): CoreStage {
   const stage = new CoreStage({ inboxDrainTimeoutMs: 60_000 });
@@ -98,7 +98,7 @@ describe("drain", () => {
     const state = stage.drain();
     await stage.clock.advance(5000);
     expect(state.left).toBeNull();
-    stage.upstream.settleFirst(answer(200, [["X-ASRS-User-Id", "bob"]]));
+    stage.upstream.settleFirst(answer(200, [userHeader("bob")]));
     expect((await asked).kind).toBe("refuse");
     await settled();
     expect([stage.upstream.labels, state.left]).toEqual([["connect", "disconnect"], 0]);

@@ -75,7 +75,7 @@ describe("after retryForSeconds", () => {
     await depart(stage, "c1", "c2", "c3");
     // Others are taken, so the entry is not failing.
     stage.upstream.script = ({ facts }) => {
-      if (facts.connectionId === "c1") throw new Error("the value of X-ASRS-Hub would end its header line");
+      if (facts.connectionId === "c1") throw new Error("the value of a header would end its line");
       return answer(200);
     };
     const read = stage.journal.read.bind(stage.journal);

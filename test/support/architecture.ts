@@ -52,6 +52,7 @@ export function findFaults(files: readonly SourceFile[], packages: readonly stri
       ...processFaults(file),
       ...outputFaults(file),
       ...spellingFaults(file),
+      ...dialectFaults(file),
       ...costFaults(file),
       ...fileFaults(file),
     ]),
@@ -65,6 +66,12 @@ function spellingFaults({ path, text }: SourceFile): string[] {
   const reads = text.split("\n").filter((line) => /\bfacts\??\.hub\b|\bhub\b[^{}]*\} = [^;]*\bfacts\b/.test(line));
   const others = reads.filter((line) => !/\b#?(?:spellHub|hubKey)\([\w.]*facts\.hub\b/.test(line));
   return others.map((line) => `${path}: \`${line.trim()}\` reads the hub of an event without spellHub`);
+}
+
+/** Only a dialect knows what its protocol is called: for the core all are alike. */
+function dialectFaults({ path, text }: SourceFile): string[] {
+  if (!path.startsWith("core/")) return [];
+  return /asrs/i.test(text) ? [`${path}: names the dialect asrs, which only src/dialects/asrs may know`] : [];
 }
 
 /** What a file imports or re-exports, types and `import(…)` too. */

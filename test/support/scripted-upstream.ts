@@ -11,7 +11,7 @@ import type {
 import { asrs } from "../../src/dialects/asrs/asrs.ts";
 import type { ConnectAsked } from "../../src/protocol/dialect.ts";
 import type { ConnectEvent, DisconnectEvent, MessageEvent, UpstreamEvent } from "../../src/protocol/events.ts";
-import { type HeaderLines, headerValues } from "../../src/protocol/headers.ts";
+import { type HeaderLine, type HeaderLines, headerValues } from "../../src/protocol/headers.ts";
 import { strictText } from "../../src/protocol/strict-text.ts";
 import type { CallOutcome } from "../../src/upstream/call.ts";
 import { readConnectOutcome } from "../../src/upstream/connect-outcome.ts";
@@ -142,6 +142,16 @@ export function answer(status: number, headers: HeaderLines = [], body: string |
   const bytes = typeof body === "string" ? new TextEncoder().encode(body) : body;
   const [contentType = ""] = headerValues(headers, "content-type");
   return { kind: "answer", status, headers, contentType, body: bytes, text: strictText(bytes) };
+}
+
+/** The header with which an answer to connect names the user. */
+export function userHeader(userId: string): HeaderLine {
+  return ["X-ASRS-User-Id", userId];
+}
+
+/** The header with which an answer to connect names groups. */
+export function groupsHeader(...groups: readonly string[]): HeaderLine {
+  return ["X-ASRS-Connection-Group", groups.join(",")];
 }
 
 export function notSent(): Scripted {

@@ -1,5 +1,13 @@
 import { describe, expect, test } from "bun:test";
 import {
+  type AdmissionAsked,
+  type ConnectDecision,
+  type DisconnectDue,
+  decideConnect,
+} from "../src/core/connect-decision.ts";
+import type { ConnectAsked } from "../src/protocol/dialect.ts";
+import type { HeaderLine } from "../src/protocol/headers.ts";
+import {
   answer,
   connectOutcome,
   notSent,
@@ -7,10 +15,7 @@ import {
   type Scripted,
   UNROUTED,
   unknown,
-} from "../../test/support/scripted-upstream.ts";
-import type { ConnectAsked } from "../protocol/dialect.ts";
-import type { HeaderLine } from "../protocol/headers.ts";
-import { type AdmissionAsked, type ConnectDecision, type DisconnectDue, decideConnect } from "./connect-decision.ts";
+} from "./support/scripted-upstream.ts";
 
 type Asked = ConnectAsked & AdmissionAsked;
 
