@@ -299,7 +299,7 @@ describe("the checker itself", () => {
     ["a let inside a function", "core/x.ts", "function f() {\n  let a = 0;\n  return a;\n}"],
     ["Bun with its own flags", "command/x.ts", 'Bun.spawn([process.execPath, ...process.execArgv, "a.ts"]);'],
     ["a hub that is spelled", "upstream/x.ts", "  const hub = this.#spellHub(event.facts.hub);"],
-    ["a hub that finds an entry", "upstream/x.ts", "  const hub = hubKey(event.facts.hub);"],
+    ["a hub that finds an entry", "upstream/x.ts", "  const backend = entries.find(event.facts.hub, event.name);"],
     ["400 lines", "api/x.ts", lines(400, "//")],
     ["a function of 50 lines", "api/x.ts", `function f(): void {\n${lines(48, "  a();")}}\n`],
     ["a long class of short methods", "api/x.ts", `class A {\n${lines(30, "  f(): void {\n  }")}}\n`],

@@ -1,8 +1,8 @@
 import { CLOSE } from "../protocol/close-causes.ts";
 import type { NamedUser } from "../protocol/dialect.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
-import { type ConnectionFacts, connectEventId } from "../protocol/events.ts";
-import { LATIN1_USER } from "../protocol/user-coding.ts";
+import { connectEventId } from "../protocol/events.ts";
+import type { ConnectionFacts } from "../protocol/facts.ts";
 import type { Arrivals } from "./arrivals.ts";
 import { type ConnectDecision, decideConnect } from "./connect-decision.ts";
 import { Connection } from "./connection.ts";
@@ -257,7 +257,7 @@ export class Admission {
     this.#arrivals.accept(connection);
     const known = this.#membership.prepare(connection);
     // With what has become known of it; where this write fails, the next does.
-    if (connection.others !== undefined) void this.#isWritten(this.#journal.connecting(connection));
+    if (decision.isLatin1User === true) void this.#isWritten(this.#journal.connecting(connection));
     const written = await this.#isWritten(this.#journal.connected(connection.connectionId, userId));
     if (written && !this.#closing) await known;
     const refused = this.#findRefusal(connection, written);
@@ -297,7 +297,7 @@ export class Admission {
 
 function nameUser(connection: Connection, named: NamedUser): void {
   connection.userId = named.userId;
-  if (named.isLatin1User === true) connection.others = LATIN1_USER;
+  if (named.isLatin1User === true) connection.rare = { ...connection.rare, userIdCoding: "latin1" };
 }
 
 function shuttingDown(): Refusal {

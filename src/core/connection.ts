@@ -1,5 +1,5 @@
 import type { CloseCause } from "../protocol/close-causes.ts";
-import type { ConnectionFacts } from "../protocol/events.ts";
+import type { ConnectionFacts, RareFacts } from "../protocol/facts.ts";
 import type { GroupNames } from "./group-names.ts";
 import type { HeldFrames } from "./held-frames.ts";
 import type { Inbox } from "./inbox.ts";
@@ -27,7 +27,7 @@ export class Connection implements ConnectionFacts {
   /** Set by admission from the token, then from the connect answer. */
   userId: string;
   /** Absent but for few, whose records have one field more. Set by admission, with `userId`. */
-  declare others?: string;
+  declare rare?: RareFacts;
   /** Null while it is in none. Set by admission before the connection is registered, then by the registry. */
   groups: GroupNames | null = null;
 
@@ -78,5 +78,6 @@ export class Connection implements ConnectionFacts {
     this.claims = facts.claims;
     this.clientQuery = facts.clientQuery;
     this.forwardedFor = facts.forwardedFor;
+    if (facts.rare !== undefined) this.rare = facts.rare;
   }
 }

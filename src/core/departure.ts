@@ -1,5 +1,6 @@
 import type { CloseCause } from "../protocol/close-causes.ts";
-import type { ConnectionFacts } from "../protocol/events.ts";
+import { dialectOf } from "../protocol/dialect-names.ts";
+import type { ConnectionFacts } from "../protocol/facts.ts";
 import { type DisconnectVerdict, disconnectEvent, judgeDisconnect, postDisconnect } from "./disconnect-outcome.ts";
 import type { Outstanding } from "./outstanding.ts";
 import type { Clock } from "./ports/clock.ts";
@@ -96,13 +97,13 @@ export class Departure {
     this.#underWay.add(owed);
     try {
       const startedAtMs = this.#clock.now();
-      const entry = this.#upstream.entryFor(facts);
+      const entry = this.#upstream.entryFor(facts.hub, dialectOf(facts));
       const outcome = await postDisconnect(this.#upstream, owed);
       await this.#settle(owed, judgeDisconnect(outcome, this.#timeOfDayMs()), { entry, startedAtMs });
     } catch (error) {
       this.#report.fault("disconnect event", error);
       const failure = { cause: "a fault of the service", waitMs: FAULT_PAUSE_MS, tried: false, isRefusal: false };
-      const attempt = { entry: this.#upstream.entryFor(facts), startedAtMs: this.#clock.now() };
+      const attempt = { entry: this.#upstream.entryFor(facts.hub, dialectOf(facts)), startedAtMs: this.#clock.now() };
       await this.#keep(owed, { kind: "retry", ...failure }, attempt);
     } finally {
       this.#underWay.delete(owed);

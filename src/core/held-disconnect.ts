@@ -1,3 +1,5 @@
+import { type DialectName, dialectOf } from "../protocol/dialect-names.ts";
+import type { ConnectionFacts } from "../protocol/facts.ts";
 import type { RetryAges } from "./ports/journal.ts";
 
 /** Pauses between failures in a row: this, doubled each time, up to the next. Source: PROTOCOL.md, "When it is tried again". */
@@ -21,6 +23,17 @@ export function backOffMs(failuresInRow: number, random: number): number {
   return fullMs * (JITTER_FLOOR + (1 - JITTER_FLOOR) * random);
 }
 
+/** Whose event it is, and what chooses the entry that takes it. */
+export interface HeldNames {
+  readonly connectionId: string;
+  readonly hub: string;
+  readonly dialect: DialectName;
+}
+
+export function namesOf(facts: ConnectionFacts): HeldNames {
+  return { connectionId: facts.connectionId, hub: facts.hub, dialect: dialectOf(facts) };
+}
+
 /**
  * A waiting disconnect as it is held in memory.
  *
@@ -29,6 +42,7 @@ export function backOffMs(failuresInRow: number, random: number): number {
 export class HeldDisconnect {
   readonly connectionId: string;
   readonly hub: string;
+  readonly dialect: DialectName;
   /** Whether connect was answered with 2xx after this event began to wait, so that a second one follows. */
   isFollowed = false;
   /** When its retries began, had all of them been made by this process: so it may lie before the process's start. */
@@ -38,9 +52,10 @@ export class HeldDisconnect {
   /** How many of its last tries were refused, in this process. */
   #refusedCount = 0;
 
-  constructor(names: { readonly connectionId: string; readonly hub: string }, ages: RetryAges, nowMs: number) {
+  constructor(names: HeldNames, ages: RetryAges, nowMs: number) {
     this.connectionId = names.connectionId;
     this.hub = names.hub;
+    this.dialect = names.dialect;
     this.#triedSinceMs = nowMs - ages.triedForMs;
     this.#refusedSinceMs = ages.refusedForMs === 0 ? null : nowMs - ages.refusedForMs;
   }

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { CoreStage } from "../../test/support/core-stage.ts";
 import { depart, due } from "../../test/support/disconnects.ts";
 import { answer, type Scripted } from "../../test/support/scripted-upstream.ts";
+import { FIRST_DIALECT } from "../protocol/dialect-names.ts";
 
 let stage: CoreStage;
 
@@ -107,6 +108,7 @@ describe("after a restart", () => {
     const dueAt = (place: number) => ({
       connectionId: `c${place}`,
       hub: "chat",
+      dialect: FIRST_DIALECT,
       place,
       triedForMs: 0,
       refusedForMs: 0,

@@ -1,6 +1,6 @@
 import { Burial, describeUndelivered } from "./burial.ts";
 import { type DisconnectVerdict, judgeDisconnect, postDisconnect } from "./disconnect-outcome.ts";
-import { HeldDisconnect, type RetryLimits } from "./held-disconnect.ts";
+import { HeldDisconnect, type HeldNames, namesOf, type RetryLimits } from "./held-disconnect.ts";
 import type { Clock } from "./ports/clock.ts";
 import type { DeadLetter, DeadLetters, DueDisconnect, Journal, RetryAges, WaitingDisconnect } from "./ports/journal.ts";
 import type { Report } from "./ports/report.ts";
@@ -105,13 +105,13 @@ export class Redelivery implements DeadLetters {
 
   /** An event was tried in vain for the first time. Resolves once that would survive a crash. */
   async add(due: DueDisconnect, failure: Failure, attempt: Attempt): Promise<void> {
-    const lane = this.#laneOf(due.facts.hub);
+    const lane = this.#laneOf(namesOf(due.facts));
     // A reload meanwhile may have brought another entry, of which the failure says nothing.
     const countsFor = lane !== null && lane.upstream === attempt.entry && !this.#stopped;
     // A live event's refusal says nothing of those that wait: their own tries find out.
     if (countsFor && failure.tried) this.#failed(lane, failure, attempt.startedAtMs);
     const place = await this.#parts.journal.due(due);
-    const one = this.#toHeld(due.facts, due);
+    const one = this.#toHeld(namesOf(due.facts), due);
     this.#noteFailure(lane, one, failure);
     if (failure.tried && this.#isTimeUp(one, failure.isRefusal)) {
       await this.#bury(one, failure.cause);
@@ -207,12 +207,12 @@ export class Redelivery implements DeadLetters {
     this.#enqueue(one, restMs);
   }
 
-  #toHeld(names: { readonly connectionId: string; readonly hub: string }, ages: RetryAges): HeldDisconnect {
+  #toHeld(names: HeldNames, ages: RetryAges): HeldDisconnect {
     return new HeldDisconnect(names, ages, this.#parts.clock.now());
   }
 
   #enqueue(one: HeldDisconnect, restMs = 0): void {
-    const lane = this.#laneOf(one.hub);
+    const lane = this.#laneOf(one);
     if (lane === null) {
       // Not settled: if the entry was removed by mistake, `hubwire dead-letters retry` brings its events back.
       void this.#bury(one, "no entry of upstreams matches");
@@ -223,9 +223,9 @@ export class Redelivery implements DeadLetters {
     this.#ensureTick();
   }
 
-  #laneOf(hub: string): RetryLane | null {
+  #laneOf({ hub, dialect }: Pick<HeldNames, "hub" | "dialect">): RetryLane | null {
     const { upstream, options, clock } = this.#parts;
-    const entry = upstream.entryFor({ hub });
+    const entry = upstream.entryFor(hub, dialect);
     if (entry === null) return null;
     let lane = this.#lanes.get(entry);
     if (lane === undefined) {
@@ -348,7 +348,7 @@ export class Redelivery implements DeadLetters {
     if (end === "settle") void journal.settled(one.connectionId);
     if (end === "settle" || end === "keep") return;
     const second = { ...end, dueSinceMs: timeOfDayMs(), triedForMs: 0, refusedForMs: 0 };
-    this.#holdNew(await journal.due(second), this.#toHeld(second.facts, second));
+    this.#holdNew(await journal.due(second), this.#toHeld(namesOf(second.facts), second));
   }
 
   #bury(one: HeldDisconnect, cause: string): Promise<void> {

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { CoreStage } from "../../test/support/core-stage.ts";
 import { depart, due } from "../../test/support/disconnects.ts";
 import { answer, refused, type Scripted } from "../../test/support/scripted-upstream.ts";
+import { FIRST_DIALECT } from "../protocol/dialect-names.ts";
 import { HeldDisconnect } from "./held-disconnect.ts";
 import { RetryLane } from "./retry-lane.ts";
 
@@ -189,7 +190,11 @@ test("a lane whose only event is at rest is not forgotten", () => {
     10,
     0,
   );
-  const one = new HeldDisconnect({ connectionId: "c1", hub: "chat" }, { triedForMs: 0, refusedForMs: 0 }, 0);
+  const one = new HeldDisconnect(
+    { connectionId: "c1", hub: "chat", dialect: FIRST_DIALECT },
+    { triedForMs: 0, refusedForMs: 0 },
+    0,
+  );
   lane.rest(one, 950);
   expect([lane.canBeForgotten(0), lane.take(900)]).toEqual([false, null]);
   expect(lane.take(1000)).toBe(one);

@@ -1,7 +1,7 @@
 import { heapStats } from "bun:jsc";
 import { describe, expect, test } from "bun:test";
 import { someFacts } from "../../test/support/core-stage.ts";
-import type { ConnectionFacts } from "../protocol/events.ts";
+import type { ConnectionFacts } from "../protocol/facts.ts";
 import { Connection } from "./connection.ts";
 import { GroupNames } from "./group-names.ts";
 import { Registry } from "./registry.ts";

@@ -3,7 +3,6 @@ import { CoreStage, PATIENT, someFacts } from "../../test/support/core-stage.ts"
 import { settled } from "../../test/support/fake-clock.ts";
 import { answer, type LateHead, type Scripted, unknown, userHeader } from "../../test/support/scripted-upstream.ts";
 import { CLOSE } from "../protocol/close-causes.ts";
-import { LATIN1_USER } from "../protocol/user-coding.ts";
 
 /** Connect timed out, its disconnect went out, and the backend answers connect after all. Source: decision 0038. */
 
@@ -71,7 +70,10 @@ describe("a connect event that timed out", () => {
   test("and is answered with a user in Latin-1: the second event has the same bytes", async () => {
     await timeOut();
     await lateIs({ kind: "answer", status: 200, headers: [userHeader("j\xf6rg")] });
-    expect(stage.upstream.calls.at(-1)?.event.facts).toMatchObject({ userId: "jörg", others: LATIN1_USER });
+    expect(stage.upstream.calls.at(-1)?.event.facts).toMatchObject({
+      userId: "jörg",
+      rare: { userIdCoding: "latin1" },
+    });
   });
 
   test.each([

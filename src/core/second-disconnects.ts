@@ -1,6 +1,5 @@
 import type { NamedUser } from "../protocol/dialect.ts";
-import type { ConnectionFacts } from "../protocol/events.ts";
-import { LATIN1_USER } from "../protocol/user-coding.ts";
+import { type ConnectionFacts, copyFacts } from "../protocol/facts.ts";
 import type { Journal, OwedDisconnect } from "./ports/journal.ts";
 import type { Report } from "./ports/report.ts";
 import type { LateAnswer } from "./ports/upstream.ts";
@@ -115,7 +114,7 @@ export class SecondDisconnects {
     }
     this.#report.acceptedLate(open.owed.facts);
     const second: OwedDisconnect = {
-      facts: { ...copyOf(open.owed.facts), ...userOf(answer.reply) },
+      facts: withUser(copyFacts(open.owed.facts), answer.reply),
       end: open.owed.end,
       connectOutcomeUnknown: false,
       nth: "second",
@@ -142,13 +141,9 @@ export class SecondDisconnects {
   }
 }
 
-/** The user of the connection, as for an answer that came in time. */
-function userOf({ userId, isLatin1User }: NamedUser): Partial<ConnectionFacts> {
-  return isLatin1User === true ? { userId, others: LATIN1_USER } : { userId };
-}
-
-/** A connection is the facts of its own events; a copy holds nothing else of it. */
-function copyOf({ connectionId, hub, userId, claims, clientQuery, forwardedFor, others }: ConnectionFacts) {
-  const copy: ConnectionFacts = { connectionId, hub, userId, claims, clientQuery, forwardedFor };
-  return others === undefined ? copy : { ...copy, others };
+/** The facts with the user that a late answer names, as for one that came in time. */
+function withUser(facts: ConnectionFacts, { userId, isLatin1User }: NamedUser): ConnectionFacts {
+  return isLatin1User === true
+    ? { ...facts, userId, rare: { ...facts.rare, userIdCoding: "latin1" } }
+    : { ...facts, userId };
 }

@@ -5,10 +5,10 @@ import { join } from "node:path";
 import { dueOf, factsOf, JOURNAL_KINDS, JournalMakers, NOW_MS } from "../../test/support/journal-kinds.ts";
 import { needs } from "../../test/support/programs.ts";
 import type { Journal } from "../core/ports/journal.ts";
+import type { DialectName } from "../protocol/dialect-names.ts";
 
-const { afterAll, afterEach, beforeAll, beforeEach, describe, test } = needs("nats-server");
-
-const others = '{"origin":"https://a.example","more":[1,{"é":null}]}';
+/** Facts that only a newer version knows. */
+const rare = { news: "https://a.example", more: [1, { é: null }], dialect: "newer" as unknown as DialectName };
 const END = { code: 1006, reason: "gateway restarted" };
 
 let makers: JournalMakers;
@@ -70,10 +70,10 @@ describe.each(JOURNAL_KINDS)("%s", (_name, create) => {
   });
 
   test("makes a connection due that was connected, with the user that the upstream named", async () => {
-    await journal.connecting(factsOf("c1", { userId: "of the token", others }));
+    await journal.connecting(factsOf("c1", { userId: "of the token", rare }));
     await journal.connected("c1", "of the answer");
     expect(await journal.recover(END, NOW_MS)).toBe(1);
-    const facts = factsOf("c1", { userId: "of the answer", others });
+    const facts = factsOf("c1", { userId: "of the answer", rare });
     expect(await journal.read("c1")).toEqual({
       facts,
       end: END,
@@ -134,7 +134,7 @@ describe.each(JOURNAL_KINDS)("%s", (_name, create) => {
 
   test("keeps every fact of a due disconnect, and gives it back once only", async () => {
     const due = dueOf("c1", {
-      facts: factsOf("c1", { others }),
+      facts: factsOf("c1", { rare }),
       end: { code: 4321, reason: "bye" },
       connectOutcomeUnknown: true,
       dueSinceMs: 1.5,
@@ -146,7 +146,9 @@ describe.each(JOURNAL_KINDS)("%s", (_name, create) => {
     const place = await journal.due(due);
     expect(await journal.read("c1")).toEqual(due);
     const ages = { triedForMs: 2.5, refusedForMs: 1.5 };
-    expect(await journal.waiting(0, 10)).toEqual([{ connectionId: "c1", hub: "Chat", place, ...ages }]);
+    expect(await journal.waiting(0, 10)).toEqual([
+      { connectionId: "c1", hub: "Chat", dialect: rare.dialect, place, ...ages },
+    ]);
     expect(await journal.recover(END, NOW_MS)).toBe(0);
   });
 

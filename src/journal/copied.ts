@@ -1,8 +1,8 @@
 import type { DeadLetter, Death, DueDisconnect, Journal, RetryAges, WaitingDisconnect } from "../core/ports/journal.ts";
 import type { CloseCause } from "../protocol/close-causes.ts";
-import type { ConnectionFacts } from "../protocol/events.ts";
+import { type ConnectionFacts, copyFacts } from "../protocol/facts.ts";
 import type { CopyWait } from "./copy-wait.ts";
-import { copyDue, copyFacts, type JournalEntries } from "./entries.ts";
+import { copyDue, type JournalEntries } from "./entries.ts";
 import type { JetstreamJournal } from "./jetstream.ts";
 
 /** How many entries the copy is told of at once when it starts. */

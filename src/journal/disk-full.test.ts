@@ -5,7 +5,7 @@ import { DEADLINE_MS, within } from "../../test/support/deadline.ts";
 import { JournalThreads } from "../../test/support/journal-threads.ts";
 import { canMount, SmallDisk } from "../../test/support/small-disk.ts";
 import type { DueDisconnect } from "../core/ports/journal.ts";
-import type { ConnectionFacts } from "../protocol/events.ts";
+import type { ConnectionFacts } from "../protocol/facts.ts";
 import { SqliteJournal } from "./sqlite.ts";
 
 const NOW_MS = 1_700_000_000_000;

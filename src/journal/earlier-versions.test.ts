@@ -113,6 +113,15 @@ test("a journal of version 3 has how long each event was refused, and each is th
   expect(await journal.read("due-1")).not.toHaveProperty("nth");
 });
 
+test("a journal of version 4 has the facts that a newer version stored, and the second of two events", async () => {
+  using earlier = new EarlierDataDir("version-4", "killed");
+  const journal = await open(earlier.dataDir);
+  expect(await journal.read("due-1")).toMatchObject({
+    facts: { claims: "sub: ann; ", forwardedFor: "10.0.0.1", rare: { userIdCoding: "latin1", news: [1, { a: null }] } },
+    nth: "second",
+  });
+});
+
 describe("a journal of a newer version", () => {
   test.each(ENDINGS)("%s: stops the start and keeps every byte of the folder", async (ending) => {
     using earlier = new EarlierDataDir("version-1", "closed");

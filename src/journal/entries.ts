@@ -7,7 +7,8 @@ import type {
   WaitingDisconnect,
 } from "../core/ports/journal.ts";
 import type { CloseCause } from "../protocol/close-causes.ts";
-import type { ConnectionFacts } from "../protocol/events.ts";
+import { dialectOf } from "../protocol/dialect-names.ts";
+import { type ConnectionFacts, copyFacts } from "../protocol/facts.ts";
 
 /**
  * What the log between nodes has of a connection: surely nothing, perhaps something, or surely an entry. Kept here, since a
@@ -133,7 +134,7 @@ export class JournalEntries {
       if (entry.state !== "due" || place <= afterPlace) continue;
       const { facts, triedForMs, refusedForMs } = entry.due;
       const { connectionId, hub } = facts;
-      waiting.push({ connectionId, hub, place, triedForMs, refusedForMs });
+      waiting.push({ connectionId, hub, dialect: dialectOf(facts), place, triedForMs, refusedForMs });
     }
     return waiting;
   }
@@ -214,13 +215,6 @@ export class JournalEntries {
     for (const { facts } of letters) this.settled(facts.connectionId);
     return letters.length;
   }
-}
-
-/** A connection's facts change while it lives; what is kept must not. */
-export function copyFacts(facts: ConnectionFacts): ConnectionFacts {
-  const { connectionId, hub, userId, claims, clientQuery, forwardedFor, others } = facts;
-  const copy = { connectionId, hub, userId, claims, clientQuery, forwardedFor };
-  return others === undefined ? copy : { ...copy, others };
 }
 
 /** A due disconnect that later changes of its connection leave as it is. */

@@ -1,5 +1,5 @@
-import type { ConnectionFacts } from "../protocol/events.ts";
-import { type Operation, toFactsRow, withAges } from "./operation.ts";
+import { type ConnectionFacts, toFactsRow } from "../protocol/facts.ts";
+import { type Operation, withAges } from "./operation.ts";
 
 /** How many bytes of waiting disconnects are mirrored; those beyond are in the file alone. */
 const MAX_DUE_BYTES = 16 * 1024 * 1024;

@@ -1,7 +1,7 @@
 import type { DeadLetter, Death, DueDisconnect, Journal, RetryAges, WaitingDisconnect } from "../core/ports/journal.ts";
 import type { CloseCause } from "../protocol/close-causes.ts";
-import type { ConnectionFacts } from "../protocol/events.ts";
-import { copyDue, copyFacts, type JournalEntries } from "./entries.ts";
+import { type ConnectionFacts, copyFacts } from "../protocol/facts.ts";
+import { copyDue, type JournalEntries } from "./entries.ts";
 import { LogWriter, type LogWriterOptions } from "./log-writer.ts";
 
 /**

@@ -1,7 +1,9 @@
 import { constants, Database } from "bun:sqlite";
 import { existsSync } from "node:fs";
 import { makeFolder } from "../auth/private-files.ts";
-import type { DeadLetter, DueDisconnect } from "../core/ports/journal.ts";
+import type { DeadLetter, DueDisconnect, WaitingDisconnect } from "../core/ports/journal.ts";
+import { dialectOf } from "../protocol/dialect-names.ts";
+import { fromFactsRow, parseFacts } from "../protocol/facts.ts";
 import {
   COMPANIONS,
   checkWhole,
@@ -13,10 +15,15 @@ import {
 } from "../storage/database-file.ts";
 import { migrate, refuseNewer } from "../storage/migrations.ts";
 import { MIGRATIONS } from "./journal-schema.ts";
-import { type DeadRow, type DueRow, type JournalStatements, prepareStatements } from "./journal-statements.ts";
+import {
+  type DeadRow,
+  type DueRow,
+  type JournalStatements,
+  prepareStatements,
+  type WaitingRow,
+} from "./journal-statements.ts";
 import {
   type BatchOutcome,
-  fromFactsRow,
   fromNthCode,
   journalPath,
   type Operation,
@@ -194,7 +201,7 @@ export class JournalFile {
         return statements.died.run(place, connectionId, diedAtMs, cause, keptForMs).changes;
       }
       case "waiting":
-        return statements.waiting.all(operation[1], operation[2]);
+        return statements.waiting.all(operation[1], operation[2]).map(toWaiting);
       case "read": {
         const row = statements.read.get(operation[1]);
         return row === null ? null : toDue(row);
@@ -295,9 +302,9 @@ function wholeOnly(results: Result[] | null, operations: readonly Operation[]): 
 }
 
 function toDue(row: DueRow): DueDisconnect {
-  const { id, hub, userId, claims, clientQuery, forwardedFor, otherFacts, dueSinceMs } = row;
+  const { id, hub, userId, facts, dueSinceMs } = row;
   return {
-    facts: fromFactsRow([id, hub, userId, claims, clientQuery, forwardedFor, otherFacts]),
+    facts: fromFactsRow([id, hub, userId, facts]),
     end: { code: row.closeCode, reason: row.closeReason },
     connectOutcomeUnknown: row.connectUnknown === 1,
     dueSinceMs,
@@ -305,6 +312,10 @@ function toDue(row: DueRow): DueDisconnect {
     refusedForMs: row.refusedForMs,
     ...fromNthCode(row.nthCode),
   };
+}
+
+function toWaiting({ facts, ...waiting }: WaitingRow): WaitingDisconnect {
+  return { ...waiting, dialect: dialectOf(parseFacts(facts)) };
 }
 
 function toDeadLetter(row: DeadRow): DeadLetter {

@@ -1,4 +1,4 @@
-import type { ConnectionFacts } from "../protocol/events.ts";
+import type { ConnectionFacts } from "../protocol/facts.ts";
 import { watchFiles } from "../storage/database-file.ts";
 import type { FileWatch } from "../storage/file-watch.ts";
 import { Checkpointer } from "./checkpointer.ts";

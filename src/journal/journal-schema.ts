@@ -50,6 +50,25 @@ const REFUSED_FOR = "ALTER TABLE connections ADD COLUMN refused_for_ms REAL NOT 
 const NTH = "ALTER TABLE connections ADD COLUMN nth INTEGER NOT NULL DEFAULT 0";
 
 /**
+ * `facts` takes the place of `claims`, `client_query`, `forwarded_for` and `other_facts`, which are empty from here on. They stay, since
+ * columns keep their positions: see below.
+ */
+const ONE_FACTS = "ALTER TABLE connections ADD COLUMN facts TEXT NOT NULL DEFAULT ''";
+
+/**
+ * Brings the facts of rows that an earlier version wrote into `facts`. Rows of this version stay as they are.
+ *
+ * Shape: as `formatFacts` writes them, the rare ones byte for byte as they were. Damaged text in `other_facts` is left out.
+ */
+export const GATHER_FACTS = `
+  UPDATE connections SET
+    facts = rtrim(json_object('claims', claims, 'clientQuery', client_query, 'forwardedFor', forwarded_for), '}')
+      || CASE WHEN json_valid(other_facts) AND other_facts LIKE '{"%' THEN ',' || substr(other_facts, 2) ELSE '}' END,
+    claims = '', client_query = '', forwarded_for = '', other_facts = ''
+  WHERE facts = ''
+`;
+
+/**
  * The journal's tables, version by version. A released migration never changes.
  *
  * A new column goes to the end of its table, with a default, and a new table behind the others. So the pages at which the tables
@@ -64,4 +83,8 @@ export const MIGRATIONS: readonly Migration[] = [
   (database) => void database.run(AGES_AND_OTHER_FACTS),
   (database) => void database.run(REFUSED_FOR),
   (database) => void database.run(NTH),
+  (database) => {
+    database.run(ONE_FACTS);
+    database.run(GATHER_FACTS);
+  },
 ];

@@ -1,8 +1,7 @@
 import type { Database, Statement } from "bun:sqlite";
 import { STATE } from "./journal-schema.ts";
 
-const DUE_COLUMNS = `id, hub, user_id AS userId, claims, client_query AS clientQuery, forwarded_for AS forwardedFor,
-  other_facts AS otherFacts, close_code AS closeCode, close_reason AS closeReason, connect_unknown AS connectUnknown,
+const DUE_COLUMNS = `id, hub, user_id AS userId, facts, close_code AS closeCode, close_reason AS closeReason, connect_unknown AS connectUnknown,
   due_since_ms AS dueSinceMs, tried_for_ms AS triedForMs, refused_for_ms AS refusedForMs,
   nth AS nthCode`;
 
@@ -11,10 +10,7 @@ export interface DueRow {
   readonly id: string;
   readonly hub: string;
   readonly userId: string;
-  readonly claims: string;
-  readonly clientQuery: string;
-  readonly forwardedFor: string;
-  readonly otherFacts: string;
+  readonly facts: string;
   readonly closeCode: number;
   readonly closeReason: string;
   readonly connectUnknown: number;
@@ -32,17 +28,18 @@ export interface DeadRow extends DueRow {
   readonly place: number;
 }
 
-/** A waiting disconnect as a row, which is just what the port asks for. */
+/** A waiting disconnect as a row. */
 export interface WaitingRow {
   readonly connectionId: string;
   readonly hub: string;
+  readonly facts: string;
   readonly place: number;
   readonly triedForMs: number;
   readonly refusedForMs: number;
 }
 
 /** Facts in the order of `FactsRow`. */
-type FactsColumns = [string, string, string, string, string, string, string];
+type FactsColumns = [string, string, string, string];
 
 /** Close code and reason, whether the connect outcome is unknown, due since, tried for, refused for, nth, place. */
 type DueColumns = [...FactsColumns, number, string, number, number, number, number, number, number];
@@ -81,16 +78,16 @@ function prepareWrites(database: Database) {
     begin: database.prepare<unknown, []>("BEGIN"),
     commit: database.prepare<unknown, []>("COMMIT"),
     connecting: database.prepare<unknown, FactsColumns>(
-      `INSERT OR REPLACE INTO connections (id, hub, user_id, claims, client_query, forwarded_for, other_facts, state)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ${STATE.connecting})`,
+      `INSERT OR REPLACE INTO connections (id, hub, user_id, facts, state, claims, client_query, forwarded_for)
+       VALUES (?, ?, ?, ?, ${STATE.connecting}, '', '', '')`,
     ),
     connected: database.prepare<unknown, [string, string]>(
       `UPDATE connections SET state = ${STATE.connected}, user_id = ?2 WHERE id = ?1 AND state <= ${STATE.connected}`,
     ),
     due: database.prepare<unknown, DueColumns>(
-      `INSERT OR REPLACE INTO connections (id, hub, user_id, claims, client_query, forwarded_for, other_facts,
-         close_code, close_reason, connect_unknown, due_since_ms, tried_for_ms, refused_for_ms, nth, place, state)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ${STATE.due})`,
+      `INSERT OR REPLACE INTO connections (id, hub, user_id, facts,
+         close_code, close_reason, connect_unknown, due_since_ms, tried_for_ms, refused_for_ms, nth, place, state, claims, client_query, forwarded_for)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ${STATE.due}, '', '', '')`,
     ),
     tried: database.prepare<unknown, [string, number, number]>(
       `UPDATE connections SET tried_for_ms = ?2, refused_for_ms = ?3 WHERE id = ?1 AND state = ${STATE.due}`,
@@ -139,7 +136,7 @@ function prepareOperatorWrites(database: Database) {
 function prepareReads(database: Database) {
   return {
     waiting: database.prepare<WaitingRow, [number, number]>(
-      `SELECT id AS connectionId, hub, place, tried_for_ms AS triedForMs, refused_for_ms AS refusedForMs FROM connections
+      `SELECT id AS connectionId, hub, facts, place, tried_for_ms AS triedForMs, refused_for_ms AS refusedForMs FROM connections
        WHERE state = ${STATE.due} AND place > ? ORDER BY place LIMIT ?`,
     ),
     read: database.prepare<DueRow, [string]>(

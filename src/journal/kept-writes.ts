@@ -1,14 +1,7 @@
 import type { DeadLetter, DueDisconnect, WaitingDisconnect } from "../core/ports/journal.ts";
-import {
-  fromFactsRow,
-  fromNthCode,
-  type KeepableWrite,
-  type Operation,
-  toAgesRow,
-  toFactsRow,
-  toNthCode,
-  withAges,
-} from "./operation.ts";
+import { dialectOf } from "../protocol/dialect-names.ts";
+import { fromFactsRow, toFactsRow } from "../protocol/facts.ts";
+import { fromNthCode, type KeepableWrite, type Operation, toAgesRow, toNthCode, withAges } from "./operation.ts";
 
 type Recover = Extract<KeepableWrite, readonly ["recover", ...unknown[]]>;
 type Tried = Extract<KeepableWrite, readonly ["tried", ...unknown[]]>;
@@ -195,8 +188,9 @@ function idOf(write: OneWrite): string {
   }
 }
 
-function toWaiting([, place, [connectionId, hub], [, , , , triedForMs, refusedForMs]]: Due): WaitingDisconnect {
-  return { connectionId, hub, place, triedForMs, refusedForMs };
+function toWaiting([, place, facts, [, , , , triedForMs, refusedForMs]]: Due): WaitingDisconnect {
+  const [connectionId, hub] = facts;
+  return { connectionId, hub, dialect: dialectOf(fromFactsRow(facts)), place, triedForMs, refusedForMs };
 }
 
 function toDue([, , facts, row]: Due): DueDisconnect {

@@ -178,7 +178,7 @@ describe("what the log has not heard yet", () => {
   });
 
   test("counts as copied what was acked in the whole, in a batch or a snapshot", () => {
-    const { changes } = changesWith({ fullBytes: 160, maxBytes: 2000 });
+    const { changes } = changesWith({ fullBytes: 260, maxBytes: 2000 });
     const log = new Log(changes);
     for (const id of ["c1", "c2", "c3"]) changes.entries.connecting(factsOf(id));
     expect(log.write("acked", () => {})).toBe(false);

@@ -1,4 +1,4 @@
-import type { ConnectionFacts } from "../protocol/events.ts";
+import type { ConnectionFacts } from "../protocol/facts.ts";
 import { factsOf, type HeldEntry, JournalEntries } from "./entries.ts";
 import { formatEntry, formatNamed, formatSettled } from "./log-message.ts";
 

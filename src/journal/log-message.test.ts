@@ -25,7 +25,7 @@ const FACTS = fc.record({
 /** With facts that only a newer version knows, too. */
 const ALL_FACTS = fc.oneof(
   FACTS,
-  fc.tuple(FACTS, TEXT).map(([facts, text]) => ({ ...facts, others: JSON.stringify({ text }) })),
+  fc.tuple(FACTS, TEXT).map(([facts, text]) => ({ ...facts, rare: { text } })),
 );
 const NTH = fc.constantFrom<Pick<DueDisconnect, "nth">>({}, { nth: "first" }, { nth: "second" });
 const DUE = fc
@@ -80,7 +80,7 @@ describe("a message of a log", () => {
       claims: "sub: ann; ",
       clientQuery: "room=%C3%A4",
       forwardedFor: "10.0.0.1",
-      others: '{"origin":"https://a.example"}',
+      rare: { origin: "https://a.example" },
     });
     const due = (id: string) => {
       const end = { code: 4001, reason: "bye" };
@@ -143,6 +143,17 @@ describe("a message of a log", () => {
     const [only] = parseMessage(later)?.records.map(({ change }) => change) ?? [];
     expect(only).toMatchObject({ due: { triedForMs: 5000, refusedForMs: 3000 } });
     expect(JSON.stringify([due, dead, only])).not.toContain("nth");
+  });
+
+  test("of form 2 with facts as seven texts, as earlier ones write it, has all of them", () => {
+    const [snapshot = new Uint8Array()] = logOf("version-4");
+    const changes = parseMessage(snapshot)?.records.map(({ change }) => change) ?? [];
+    const facts = { hub: "Chat", claims: "sub: ann; ", clientQuery: "room=%C3%A4", forwardedFor: "10.0.0.1" };
+    const rare = { userIdCoding: "latin1", news: [1, { a: null }] } as const;
+    expect(changes as unknown[]).toEqual([
+      { state: "connecting", facts: { connectionId: "connecting-1", userId: "user of connecting-1", ...facts } },
+      { state: "connected", facts: { connectionId: "connected-1", userId: "ann", ...facts, rare } },
+    ]);
   });
 
   test("brings every entry through as it was, whatever its strings hold", () => {

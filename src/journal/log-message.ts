@@ -1,8 +1,15 @@
 import type { DueDisconnect, JournalEntry } from "../core/ports/journal.ts";
 import type { CloseCause } from "../protocol/close-causes.ts";
-import type { ConnectionFacts } from "../protocol/events.ts";
+import {
+  type ConnectionFacts,
+  type FactsRow,
+  fromEarlierRow,
+  fromFactsRow,
+  toFactsRow,
+  toFirstFormRow,
+} from "../protocol/facts.ts";
 import { NEWEST_FORM, OLDEST_FORM } from "../protocol/forms.ts";
-import { type FactsRow, fromFactsRow, fromNthCode, toFactsRow, toNthCode } from "./operation.ts";
+import { fromNthCode, toNthCode } from "./operation.ts";
 
 /** What a message of a node's log is. After a fence its node writes no more. */
 export type LogMessageKind = "batch" | "snapshot" | "fence";
@@ -42,13 +49,13 @@ export interface EntryForm {
 /**
  * A record as text.
  *
- * Shape:  JSON: code and facts row; code, facts row and end; code, id and user; code and id. Form 2 adds at their ends: to facts what
- *         only newer versions know, to a due or dead entry for how long it was retried, to a dead one for how long it was kept, and
- *         to both for how long it had been refused and which of two events it is. The last two may be absent: earlier versions
- *         of form 2 do not write them.
+ * Shape:  JSON: code and facts row; code, facts row and end; code, id and user; code and id. In form 2 a facts row is that of
+ *         `toFactsRow`, and the earlier one of seven texts is read too. Form 2 adds at the end of a due or dead entry for how long it was
+ *         retried, of a dead one for how long it was kept, and of both for how long it had been refused and which of two events it is.
+ *         The last two may be absent: the first builds of form 2 did not write them.
  */
 export function formatEntry(entry: JournalEntry, { form, keptForMs }: EntryForm): string {
-  const rowOf = form === OLDEST_FORM ? toOldRow : toFactsRow;
+  const rowOf = form === OLDEST_FORM ? toFirstFormRow : toFactsRow;
   switch (entry.state) {
     case "connecting":
     case "connected":
@@ -119,10 +126,6 @@ export function parseMessage(bytes: Uint8Array): LogMessage | null {
   return { kind, author, number, part, isLast, records };
 }
 
-function toOldRow(facts: ConnectionFacts): readonly string[] {
-  return toFactsRow(facts).slice(0, 6);
-}
-
 function addedIn(form: number, ...added: readonly number[]): readonly number[] {
   return form === OLDEST_FORM ? [] : added;
 }
@@ -172,9 +175,9 @@ function readEntry(facts: ConnectionFacts, row: readonly unknown[], form: number
 }
 
 function readFacts(row: unknown, form: number): ConnectionFacts | null {
-  const length = form === OLDEST_FORM ? 6 : 7;
-  if (!Array.isArray(row) || row.length !== length || !row.every((field) => typeof field === "string")) return null;
-  const [connectionId, hub, userId, claims, clientQuery, forwardedFor, others = ""] =
-    row as readonly string[] as FactsRow;
-  return fromFactsRow([connectionId, hub, userId, claims, clientQuery, forwardedFor, others]);
+  if (!Array.isArray(row) || !row.every((field) => typeof field === "string")) return null;
+  const texts: readonly string[] = row;
+  if (form === OLDEST_FORM) return texts.length === 6 ? fromEarlierRow(texts) : null;
+  if (texts.length === 7) return fromEarlierRow(texts);
+  return texts.length === 4 ? fromFactsRow(texts as readonly string[] as FactsRow) : null;
 }

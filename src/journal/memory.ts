@@ -1,7 +1,7 @@
 import type { DeadLetter, Death, DueDisconnect, Journal, RetryAges, WaitingDisconnect } from "../core/ports/journal.ts";
 import type { CloseCause } from "../protocol/close-causes.ts";
-import type { ConnectionFacts } from "../protocol/events.ts";
-import { copyDue, copyFacts, JournalEntries } from "./entries.ts";
+import { type ConnectionFacts, copyFacts } from "../protocol/facts.ts";
+import { copyDue, JournalEntries } from "./entries.ts";
 
 /** The journal in memory: the contract without its promise. What is in it ends with the process. */
 export class MemoryJournal implements Journal {

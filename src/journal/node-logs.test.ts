@@ -108,11 +108,11 @@ describe("the logs of other nodes", () => {
   test("hold what a node of 0.1 reads, from the moment that one is there", async () => {
     const node = await stage.startNode();
     const { journal } = node;
-    const others = '{"origin":"https://a.example"}';
-    await journal.connecting(factsOf("c1", { others }));
+    const rare = { news: "https://a.example" };
+    await journal.connecting(factsOf("c1", { rare }));
     const ages = { triedForMs: 5000, refusedForMs: 3000 };
     await journal.due(dueOf("c2", ages));
-    expect(await node.readLog()).toMatchObject([{ facts: { others } }, { due: ages }]);
+    expect(await node.readLog()).toMatchObject([{ facts: { rare } }, { due: ages }]);
     node.form = 1;
     journal.formChanged();
     const forms = async () => {

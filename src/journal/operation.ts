@@ -7,10 +7,7 @@ import type {
   RetryAges,
   WaitingDisconnect,
 } from "../core/ports/journal.ts";
-import type { ConnectionFacts } from "../protocol/events.ts";
-
-/** A connection's facts as a row of strings: id, hub, user id, claims, query, forwarded-for, others. */
-export type FactsRow = readonly [string, string, string, string, string, string, string];
+import type { FactsRow } from "../protocol/facts.ts";
 
 /** What a waiting disconnect is beside its facts. */
 export type DueEnd = readonly [
@@ -127,15 +124,4 @@ export function fromNthCode(code: number): Pick<OwedDisconnect, "nth"> {
 
 export function toAgesRow({ triedForMs, refusedForMs }: RetryAges): AgesRow {
   return [triedForMs, refusedForMs];
-}
-
-export function toFactsRow(facts: ConnectionFacts): FactsRow {
-  const { connectionId, hub, userId, claims, clientQuery, forwardedFor, others = "" } = facts;
-  return [connectionId, hub, userId, claims, clientQuery, forwardedFor, others];
-}
-
-export function fromFactsRow(row: FactsRow): ConnectionFacts {
-  const [connectionId, hub, userId, claims, clientQuery, forwardedFor, others] = row;
-  const facts = { connectionId, hub, userId, claims, clientQuery, forwardedFor };
-  return others === "" ? facts : { ...facts, others };
 }

@@ -13,7 +13,7 @@ import {
 import { closeToOthers, makePrivateFile, removeFile } from "../auth/private-files.ts";
 import { COMPANIONS, codeOf, moveAside } from "../storage/database-file.ts";
 import { migrate } from "../storage/migrations.ts";
-import { MIGRATIONS, STATE } from "./journal-schema.ts";
+import { GATHER_FACTS, MIGRATIONS, STATE } from "./journal-schema.ts";
 
 /** What a row is made of. The file of an earlier version lacks some of them. */
 const COLUMNS = [
@@ -36,6 +36,7 @@ const COLUMNS = [
   "other_facts",
   "refused_for_ms",
   "nth",
+  "facts",
 ];
 
 /** The places of a file that holds more connections than there will ever be; beyond, numbers lose their last digits. */
@@ -179,6 +180,7 @@ function copyRows(damaged: Database, into: Database, firstPlace: number): number
   }
   insert.finalize();
   into.run("UPDATE journal SET places = MAX(places, ?)", [places]);
+  into.run(GATHER_FACTS);
   // The damaged file's own may be lost. Letters are then kept for longer, never shorter.
   into.run("UPDATE journal SET kept_ms = (SELECT COALESCE(MAX(kept_from_ms), 0) FROM connections)");
   return count;

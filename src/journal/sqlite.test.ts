@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { within } from "../../test/support/deadline.ts";
 import type { DueDisconnect, WaitingDisconnect } from "../core/ports/journal.ts";
-import type { ConnectionFacts } from "../protocol/events.ts";
+import type { ConnectionFacts } from "../protocol/facts.ts";
 import { JournalFile } from "./journal-file.ts";
 import { SqliteJournal } from "./sqlite.ts";
 

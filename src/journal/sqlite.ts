@@ -1,9 +1,9 @@
 import type { DeadLetter, Death, DueDisconnect, Journal, RetryAges, WaitingDisconnect } from "../core/ports/journal.ts";
 import type { CloseCause } from "../protocol/close-causes.ts";
-import type { ConnectionFacts } from "../protocol/events.ts";
+import { type ConnectionFacts, toFactsRow } from "../protocol/facts.ts";
 import { JournalQueue } from "./journal-queue.ts";
 import { dueWrite, readPages } from "./kept-writes.ts";
-import { PLACES_AT_ONCE, toAgesRow, toFactsRow } from "./operation.ts";
+import { PLACES_AT_ONCE, toAgesRow } from "./operation.ts";
 import type { SqliteJournalOptions } from "./sqlite-options.ts";
 
 /** The journal in `journal.sqlite`: each call of the port as an operation on the file, corrected by what the disk did not take. */

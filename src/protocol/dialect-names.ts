@@ -6,6 +6,6 @@ export type DialectName = (typeof DIALECT_NAMES)[number];
 export const FIRST_DIALECT: DialectName = DIALECT_NAMES[0];
 
 /** The dialect in which all events of a connection are written. */
-export function dialectOf({ dialect }: { readonly dialect?: DialectName }): DialectName {
-  return dialect ?? FIRST_DIALECT;
+export function dialectOf({ rare }: { readonly rare?: { readonly dialect?: DialectName } }): DialectName {
+  return rare?.dialect ?? FIRST_DIALECT;
 }

@@ -1,4 +1,4 @@
-import type { DialectName } from "./dialect-names.ts";
+import type { ConnectionFacts } from "./facts.ts";
 
 /**
  * What the gateway tells the upstream: three events, each about one connection.
@@ -20,28 +20,6 @@ const CATEGORIES: Readonly<Record<EventName, EventCategory>> = {
 /** The category that an event belongs to, as the seed's URL parameters name it. */
 export function categoryOf(name: EventName): EventCategory {
   return CATEGORIES[name];
-}
-
-/** What every event says of its connection. Strings are decoded Unicode; empty means "no value". */
-export interface ConnectionFacts {
-  readonly connectionId: string;
-  /** In the form of `hubKey`, but for what an earlier version wrote to a journal; `spellHub` says how upstreams see it. */
-  readonly hub: string;
-  /** Empty until the connect answer or the token has named a user. */
-  readonly userId: string;
-  /** The token's claims, formatted for `X-ASRS-User-Claims` (`claims.ts`). */
-  readonly claims: string;
-  /** The raw query string without `?` and without the access token. */
-  readonly clientQuery: string;
-  /** The whole `X-Forwarded-For` value, one char a byte. */
-  readonly forwardedFor: string;
-  /**
-   * Facts that few connections have, as the JSON text of an object, those included that a newer version of hubwire stored and this one
-   * does not know. They are stored and handed on unchanged. Absent without such facts. See `user-coding.ts`.
-   */
-  readonly others?: string;
-  /** In which its events are written, from its handshake on; absent for the first dialect. Source: `dialectOf`. */
-  readonly dialect?: DialectName;
 }
 
 export interface ConnectEvent {

@@ -73,7 +73,7 @@ export class Calls implements PostContext {
   }
 
   begin(event: UpstreamEvent, listener: CallListener): Call | null {
-    const backend = this.#entries.find(event.facts, event.name);
+    const backend = this.#entries.find(event.facts.hub, dialectOf(event.facts), event.name);
     if (backend === null) return null;
     this.#entries.enter(backend);
     const call = new Call(backend, event, listener, this.#leave);

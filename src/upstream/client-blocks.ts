@@ -1,5 +1,5 @@
 import { addressBlock } from "../config/ip-address.ts";
-import type { ConnectionFacts } from "../protocol/events.ts";
+import type { ConnectionFacts } from "../protocol/facts.ts";
 
 /** Longest `X-Forwarded-For` that can be an IPv4 address alone: that is its own block. */
 const IPV4_CHARS = 15;

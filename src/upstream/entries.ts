@@ -2,8 +2,8 @@ import { isDeepStrictEqual } from "node:util";
 import { AllowedHosts } from "../config/allowed-hosts.ts";
 import type { UpstreamEntry } from "../config/schema.ts";
 import { type Renewal, readTlsFiles, type TlsFiles } from "../config/tls-files.ts";
-import { dialectOf } from "../protocol/dialect-names.ts";
-import type { ConnectionFacts, EventName } from "../protocol/events.ts";
+import type { DialectName } from "../protocol/dialect-names.ts";
+import type { EventName } from "../protocol/events.ts";
 import { type AuthorizerOptions, createAuthorizer } from "./authorizers.ts";
 import { Backend, type BackendContext } from "./backend.ts";
 import { matchesEvent } from "./routing.ts";
@@ -37,10 +37,9 @@ export class Entries {
   }
 
   /** The first entry that takes an event of a connection; null where none does. */
-  find(facts: Pick<ConnectionFacts, "hub" | "dialect">, event: EventName): Backend | null {
-    const dialect = dialectOf(facts);
+  find(hub: string, dialect: DialectName, event: EventName): Backend | null {
     for (const backend of this.#inForce) {
-      if (backend.entry.dialect === dialect && matchesEvent(backend.patterns, facts, event)) return backend;
+      if (backend.entry.dialect === dialect && matchesEvent(backend.patterns, hub, event)) return backend;
     }
     return null;
   }

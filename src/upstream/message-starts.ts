@@ -1,7 +1,8 @@
 import type { AccessKeys } from "../auth/access-keys.ts";
 import { formatSignature } from "../auth/access-keys.ts";
 import type { Dialect } from "../protocol/dialect.ts";
-import type { ConnectionFacts, MessageEvent } from "../protocol/events.ts";
+import type { MessageEvent } from "../protocol/events.ts";
+import type { ConnectionFacts } from "../protocol/facts.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
 import { formatRequestStart } from "./request-bytes.ts";
 import { fillUrlTemplate, type UrlTemplate } from "./url-template.ts";

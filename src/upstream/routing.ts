@@ -1,4 +1,4 @@
-import { type ConnectionFacts, categoryOf, EVENT_NAMES, type EventName } from "../protocol/events.ts";
+import { categoryOf, EVENT_NAMES, type EventName } from "../protocol/events.ts";
 import { hubKey } from "../protocol/names.ts";
 
 /** One pattern of an entry: everything, or these names. */
@@ -28,11 +28,11 @@ export function normalisePatterns(patterns: EventPatterns, events: ReadonlySet<E
  * Shape:  `patterns` come from `normalisePatterns`: hub names are compared without case.
  * Source: PROTOCOL.md, "Choosing the upstream". The connect event's name is `connect`, however a dialect writes it.
  */
-export function matchesEvent(patterns: EventPatterns, facts: Pick<ConnectionFacts, "hub">, event: EventName): boolean {
+export function matchesEvent(patterns: EventPatterns, hub: string, event: EventName): boolean {
   return (
     matches(patterns.eventPattern, event) &&
     matches(patterns.categoryPattern, categoryOf(event)) &&
-    (patterns.hubPattern === "*" || patterns.hubPattern.includes(hubKey(facts.hub)))
+    (patterns.hubPattern === "*" || patterns.hubPattern.includes(hubKey(hub)))
   );
 }
 

@@ -159,12 +159,12 @@ describe("an entry that a reload leaves as it was", () => {
     const kept = () => entryTo(first, { eventPattern: ["message", "disconnect"] });
     await using upstream = startUpstream([kept(), entryTo(second)]);
     await upstream.call(messageEvent());
-    const entry = upstream.entryFor({ hub: "chat" });
+    const entry = upstream.entryFor("chat", "asrs");
     upstream.reload([entryTo(second, { hubPattern: ["other"] }), kept()]);
     await upstream.call(messageEvent());
     upstream.reload([kept()], { maxResponseBytes: 7 });
     await upstream.call(messageEvent());
-    expect(upstream.entryFor({ hub: "chat" })).toBe(entry);
+    expect(upstream.entryFor("chat", "asrs")).toBe(entry);
     expect(entry?.label).toBe(`upstreams[0] ${first.url}/{event}`);
     expect([first.requests.length, first.connectionCount]).toEqual([3, 1]);
   });
@@ -221,12 +221,12 @@ describe("an entry that a reload leaves as it was", () => {
       entryTo(first, { ...single, hubPattern: ["a"] }),
     ];
     await using upstream = startUpstream(twins());
-    const entry = upstream.entryFor({ hub: "a" });
+    const entry = upstream.entryFor("a", "asrs");
     upstream.reload(twins());
-    expect(upstream.entryFor({ hub: "a" })).toBe(entry);
+    expect(upstream.entryFor("a", "asrs")).toBe(entry);
     expect(entry?.label).toStartWith("upstreams[0] ");
     upstream.reload(twins().slice(1));
-    expect(upstream.entryFor({ hub: "a" })).toBe(entry);
+    expect(upstream.entryFor("a", "asrs")).toBe(entry);
   });
 });
 
@@ -234,7 +234,7 @@ describe("a reload that fails", () => {
   test("changes nothing, though only the last entry is at fault", async () => {
     await using upstream = startUpstream([entryTo(first)]);
     await upstream.call(messageEvent());
-    const entry = upstream.entryFor({ hub: "chat" });
+    const entry = upstream.entryFor("chat", "asrs");
     const missing = { caFile: "/nonexistent/ca.pem", certFile: null, keyFile: null };
     const good = entryTo(second);
     const limits = { maxResponseBytes: 1, allowedUpstreamHosts: ["127.0.0.1"] };
@@ -246,7 +246,7 @@ describe("a reload that fails", () => {
     );
     expect(() => upstream.reload([good], { allowedUpstreamHosts: ["backend.example"] })).toThrow(/^upstreams\[0\]/);
     expect(await upstream.call(messageEvent("more than a byte"))).toMatchObject({ kind: "answer", status: 200 });
-    expect(upstream.entryFor({ hub: "chat" })).toBe(entry);
+    expect(upstream.entryFor("chat", "asrs")).toBe(entry);
     expect([first.requests.length, first.connectionCount, second.connectionCount]).toEqual([2, 1, 0]);
   });
 });

@@ -72,7 +72,7 @@ export function createUpstream(options: UpstreamOptions): RunningUpstream {
     post: (event, listener) => calls.post(event, listener),
     notify: (event) => calls.notify(event),
     abandonMessages: () => calls.abandonMessages(),
-    entryFor: (facts) => entries.find(facts, "disconnect"),
+    entryFor: (hub, dialect) => entries.find(hub, dialect, "disconnect"),
     reload(next: readonly UpstreamEntry[], limits: Partial<UpstreamLimits> = {}): void {
       const allowed = limits.allowedUpstreamHosts ?? allowedUpstreamHosts;
       entries.replace(next, allowed);

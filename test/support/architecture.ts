@@ -60,11 +60,11 @@ export function findFaults(files: readonly SourceFile[], packages: readonly stri
   ];
 }
 
-/** Upstreams see a hub in one spelling: what forms their requests reads its name only for `spellHub` and for `hubKey`. */
+/** Upstreams see a hub in one spelling: what forms their requests reads its name only for `spellHub` and to find an entry. */
 function spellingFaults({ path, text }: SourceFile): string[] {
   if (isTest(path) || !(path.startsWith("upstream/") || path.startsWith("dialects/"))) return [];
   const reads = text.split("\n").filter((line) => /\bfacts\??\.hub\b|\bhub\b[^{}]*\} = [^;]*\bfacts\b/.test(line));
-  const others = reads.filter((line) => !/\b#?(?:spellHub|hubKey)\([\w.]*facts\.hub\b/.test(line));
+  const others = reads.filter((line) => !/\b#?(?:spellHub|find)\([\w.]*facts\.hub\b/.test(line));
   return others.map((line) => `${path}: \`${line.trim()}\` reads the hub of an event without spellHub`);
 }
 

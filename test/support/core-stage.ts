@@ -18,7 +18,7 @@ import { SecondDisconnects } from "../../src/core/second-disconnects.ts";
 import { MemoryJournal } from "../../src/journal/memory.ts";
 import type { CloseCause } from "../../src/protocol/close-causes.ts";
 import { subjectOf, type Target } from "../../src/protocol/envelope.ts";
-import type { ConnectionFacts } from "../../src/protocol/events.ts";
+import type { ConnectionFacts } from "../../src/protocol/facts.ts";
 import { FakeClock, settled } from "./fake-clock.ts";
 import { ScriptedUpstream } from "./scripted-upstream.ts";
 

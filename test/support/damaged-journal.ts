@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { DueDisconnect } from "../../src/core/ports/journal.ts";
 import { SqliteJournal } from "../../src/journal/sqlite.ts";
-import type { ConnectionFacts } from "../../src/protocol/events.ts";
+import type { ConnectionFacts } from "../../src/protocol/facts.ts";
 
 /** More than a journal will hold in a test. */
 export const ALL = 1_000_000;

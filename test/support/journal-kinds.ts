@@ -7,7 +7,7 @@ import { MemoryJournal } from "../../src/journal/memory.ts";
 import { SqliteJournal } from "../../src/journal/sqlite.ts";
 import { NatsLink } from "../../src/nats/link.ts";
 import { CLOSE } from "../../src/protocol/close-causes.ts";
-import type { ConnectionFacts } from "../../src/protocol/events.ts";
+import type { ConnectionFacts } from "../../src/protocol/facts.ts";
 import { within } from "./deadline.ts";
 import { NatsServer } from "./nats-server.ts";
 

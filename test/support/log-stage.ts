@@ -6,7 +6,7 @@ import { LogReplay } from "../../src/journal/log-replay.ts";
 import { LogStream } from "../../src/journal/log-stream.ts";
 import { NodeLogs } from "../../src/journal/node-logs.ts";
 import { NatsLink } from "../../src/nats/link.ts";
-import type { ConnectionFacts } from "../../src/protocol/events.ts";
+import type { ConnectionFacts } from "../../src/protocol/facts.ts";
 import { NEWEST_FORM } from "../../src/protocol/forms.ts";
 import { within } from "./deadline.ts";
 import { NatsProxy } from "./nats-proxy.ts";

@@ -46,7 +46,7 @@ function openHub(config: Config, hub: string, { origins }: Probes): string[] {
   const { anonymous, allowedOrigins } = hubConfig(config, hub);
   const events = (["connect", "message", "disconnect"] as const).map((event) => {
     const entry = config.upstreams.find((one) =>
-      matchesEvent(normalisePatterns(one, DIALECTS[one.dialect].events), { hub }, event),
+      matchesEvent(normalisePatterns(one, DIALECTS[one.dialect].events), hub, event),
     );
     return `${hub}: ${event} goes to ${entry === undefined ? "no backend" : describeEntry(entry)}`;
   });

@@ -1,5 +1,6 @@
 import type { CloseCause } from "../../protocol/close-causes.ts";
-import type { ConnectionFacts } from "../../protocol/events.ts";
+import type { DialectName } from "../../protocol/dialect-names.ts";
+import type { ConnectionFacts } from "../../protocol/facts.ts";
 
 /** A disconnect event that is owed. */
 export interface OwedDisconnect {
@@ -29,6 +30,7 @@ export interface DueDisconnect extends OwedDisconnect, RetryAges {
 export interface WaitingDisconnect extends RetryAges {
   readonly connectionId: string;
   readonly hub: string;
+  readonly dialect: DialectName;
   /** Its place in the queue: later ones are larger, and none is used twice. */
   readonly place: number;
 }

@@ -1,5 +1,5 @@
 import type { CloseCause } from "../../protocol/close-causes.ts";
-import type { ConnectionFacts } from "../../protocol/events.ts";
+import type { ConnectionFacts } from "../../protocol/facts.ts";
 
 /** Why an event could not be delivered, in words for the log: cause and detail of the outcome. */
 export interface Undelivered {

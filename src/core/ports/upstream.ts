@@ -1,5 +1,6 @@
 import type { ConnectReply, MessageReply } from "../../protocol/dialect.ts";
-import type { ConnectEvent, ConnectionFacts, DisconnectEvent, MessageEvent } from "../../protocol/events.ts";
+import type { DialectName } from "../../protocol/dialect-names.ts";
+import type { ConnectEvent, DisconnectEvent, MessageEvent } from "../../protocol/events.ts";
 import type { HeaderLines } from "../../protocol/headers.ts";
 import type { MessageCall } from "../message-call.ts";
 
@@ -117,8 +118,8 @@ export interface Upstream {
    * repeated. Shutdown uses it so that disconnects still go out.
    */
   abandonMessages(): void;
-  /** The entry that takes a connection's disconnect event by the configuration in force; null where none does. */
-  entryFor(facts: Pick<ConnectionFacts, "hub" | "dialect">): EntryView | null;
+  /** The entry that takes disconnect events of connections of a hub and a dialect by the configuration in force; null where none does. */
+  entryFor(hub: string, dialect: DialectName): EntryView | null;
 }
 
 /** An entry of `upstreams`. The same object for as long as the entry is in force. */

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import type { ConnectionFacts, UpstreamEvent } from "../../protocol/events.ts";
+import type { UpstreamEvent } from "../../protocol/events.ts";
+import type { ConnectionFacts } from "../../protocol/facts.ts";
 import type { HeaderLine } from "../../protocol/headers.ts";
 import { formatHeaders, formatStart } from "./headers.ts";
 

@@ -7,12 +7,12 @@ import { systemClock } from "../../../src/gateway/system-clock.ts";
 import type { Dialect, Dialects, MessageReply } from "../../../src/protocol/dialect.ts";
 import {
   type ConnectEvent,
-  type ConnectionFacts,
   type DisconnectEvent,
   type MessageEvent,
   messageEventId,
   type UpstreamEvent,
 } from "../../../src/protocol/events.ts";
+import type { ConnectionFacts } from "../../../src/protocol/facts.ts";
 import type { CallOutcome } from "../../../src/upstream/call.ts";
 import { createUpstream, type RunningUpstream, type UpstreamOptions } from "../../../src/upstream/upstream.ts";
 
