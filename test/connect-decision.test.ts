@@ -35,7 +35,7 @@ function decide(outcome: Scripted, asked: Asked): ConnectDecision {
   return decideConnect(connectOutcome(outcome, asked), asked);
 }
 
-/** The rows of spec section 5.1 that let nobody in, in its order. */
+/** The outcomes of PROTOCOL.md, "Connect", that let nobody in. */
 const REFUSED: readonly Refused[] = [
   { what: "2xx, no user id anywhere", outcome: answer(200), status: 401, disconnect: "accepted" },
   {

@@ -8,7 +8,7 @@ import type { ConnectOutcome, LateAnswer } from "./ports/upstream.ts";
 /** Whether a disconnect event follows a refused connect: `unknown` where the backend may have said 2xx. */
 export type DisconnectDue = "none" | "accepted" | "unknown";
 
-/** What a connect event's outcome means for the client. One row of the table in PROTOCOL.md, "Connect", each. */
+/** What a connect event's outcome means for the client. One for each outcome that PROTOCOL.md, "Connect" lists. */
 export type ConnectDecision =
   | (NamedUser & {
       readonly kind: "accept";
@@ -45,7 +45,7 @@ export interface AdmissionAsked {
   readonly maxGroups: number;
 }
 
-/** Decides by the outcome of the connect event. Pure. Source: PROTOCOL.md, "Connect", the table row by row. */
+/** Decides by the outcome of the connect event. Pure. Source: PROTOCOL.md, "Connect". */
 export function decideConnect(outcome: ConnectOutcome, asked: AdmissionAsked): ConnectDecision {
   switch (outcome.kind) {
     case "answer":

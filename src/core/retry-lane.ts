@@ -24,7 +24,7 @@ const REST_STEP_MS = 100;
  */
 export class RetryLane {
   readonly upstream: EntryView;
-  /** Why the last try failed, for whoever waits here when time is up. */
+  /** Why the last try failed: the cause of events that are given up while they wait here. */
   lastCause = "not tried";
   /** In the order of the next try. */
   readonly #waiting = new Set<HeldDisconnect>();

@@ -18,7 +18,7 @@ export interface CallContext {
 
 /** The content of a backend's answer. Each form is made when it is asked for. */
 export interface AnswerContent {
-  /** The first `Content-Type` as it arrived; empty where there is none. */
+  /** The first `Content-Type` as it arrived; empty without such a header. */
   readonly contentType: string;
   readonly body: Uint8Array;
   /** The body as text; null where it is not UTF-8. */

@@ -320,7 +320,7 @@ function asRepeated({ kind, status, headers, contentType, body, text }: HttpAnsw
   return { kind, status, headers, contentType, body, text, wasRepeated: true };
 }
 
-/** What an outcome says of the upstream's health. Source: spec section 5.1, the breaker's row. */
+/** What an outcome says of the upstream's health. Source: PROTOCOL.md, "Breaker". */
 function verdictOf(outcome: CallOutcome): Verdict {
   if (outcome.kind === "answer") return outcome.status >= 500 ? "failure" : "success";
   return outcome.kind === "unknown" && outcome.cause === "abandoned" ? "none" : "failure";

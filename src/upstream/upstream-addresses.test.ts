@@ -78,7 +78,7 @@ describe("a name", () => {
       kind: "not-sent",
       detail:
         "refused: the host's address 169.254.169.254 is a link-local address, where clouds keep their metadata " +
-        "(169.254.0.0/16); allowedUpstreamHosts must list it by itself",
+        "(169.254.0.0/16); allowedUpstreamHosts must list it explicitly",
     });
     expect(backend.connectionCount).toBe(2);
   });
