@@ -21,7 +21,7 @@ import { Registry } from "../core/registry.ts";
 import type { RuleStore } from "../core/rule-store.ts";
 import { SecondDisconnects } from "../core/second-disconnects.ts";
 import { DIALECTS } from "../dialects/dialects.ts";
-import type { createLogReport } from "../observe/log.ts";
+import type { LogReport } from "../observe/log.ts";
 import type { CloseCause } from "../protocol/close-causes.ts";
 import { findClient, type TrustedProxies } from "../sockets/addresses.ts";
 import type { Doors } from "../sockets/doors.ts";

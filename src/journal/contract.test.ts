@@ -7,6 +7,8 @@ import { needs } from "../../test/support/programs.ts";
 import type { Journal } from "../core/ports/journal.ts";
 import type { DialectName } from "../protocol/dialect-names.ts";
 
+const { afterAll, afterEach, beforeAll, beforeEach, describe, test } = needs("nats-server");
+
 /** Facts that only a newer version knows. */
 const rare = { news: "https://a.example", more: [1, { é: null }], dialect: "newer" as unknown as DialectName };
 const END = { code: 1006, reason: "gateway restarted" };

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import type { ConnectionFacts } from "../protocol/facts.ts";
+import type { CopyReport } from "../core/ports/adapter-reports.ts";
 import { CopyWaiters, refusedWait } from "./copy-waiters.ts";
 import { GatherPause } from "./gather-pause.ts";
 import { LogChanges, type Records } from "./log-changes.ts";

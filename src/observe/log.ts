@@ -11,7 +11,7 @@ import type {
   StreamReport,
 } from "../core/ports/adapter-reports.ts";
 import type { Report, Undelivered } from "../core/ports/report.ts";
-import type { ConnectionFacts } from "../protocol/facts.ts";
+import type { NatsReport } from "../nats/link.ts";
 import type { Line, LineFacts, LineSums } from "./line-sums.ts";
 
 /** Every fact that the log writes. Each is declared once: by the core, or in `adapter-reports.ts` and `nats/link.ts`. */

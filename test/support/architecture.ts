@@ -37,7 +37,7 @@ const REACH: ReadonlyMap<string, Reach> = new Map<string, Reach>([
   ["storage", { areas: ["protocol", "auth"], outside: true }],
   ...ADAPTERS.map((area): [string, Reach] => [area, { areas: ADAPTER_REACH, outside: true }]),
   ["gateway", { areas: [...ADAPTER_REACH, ...ADAPTERS, "dialects"], outside: true }],
-  ["command", { areas: ["protocol", "core", "auth", "config", "control"], outside: true }],
+  ["command", { areas: ["protocol", "core", "auth", "config", "admin"], outside: true }],
   ["main.ts", { areas: [...ADAPTER_REACH, ...ADAPTERS, "gateway", "command"], outside: true }],
 ]);
 

@@ -1,4 +1,4 @@
-import type { ConnectionFacts } from "../../protocol/events.ts";
+import type { ConnectionFacts } from "../../protocol/facts.ts";
 
 /** What happens to an entry of `upstreams`. `entry` names it without any secret. */
 export interface EntryReport {
