@@ -107,7 +107,7 @@ async function startProcesses(command: Start, count: number): Promise<void> {
   if (unused.length > 0) {
     log.warn(
       { dataDir, unused },
-      "data of an earlier run that no process works with: disconnect events may wait there",
+      "data of an earlier run is not used by any process: it may hold owed disconnect events",
     );
   }
   const program = [process.execPath, ...process.execArgv, Bun.main];
@@ -245,7 +245,7 @@ async function printToken({ configFile, hub, user, ttlSeconds }: Extract<Command
   const key = config.accessKeys.primary ?? readOrMakeKeys(config.dataDir).keys.primary;
   const url = clientsUrl(config);
   if (url === null) {
-    throw new UsageError("listen.port is 0, so nobody can tell where clients connect: set publicUrls");
+    throw new UsageError("listen.port is 0, so the URL for clients is unknown: set publicUrls");
   }
   const endpoint = `${url}/ws/client/hubs/${encodeURIComponent(hub)}`;
   const { makeClientToken } = await import("./auth/make-token.ts");
@@ -306,7 +306,7 @@ function findApi(config: Config): ApiAddress {
   const { api } = config.listen;
   const advice = api === null ? "set publicUrls" : "give --connection-string";
   throw new UsageError(
-    `${api === null ? "listen.port" : "listen.api.port"} is 0, so nobody can tell where the REST API is: ${advice}`,
+    `${api === null ? "listen.port" : "listen.api.port"} is 0, so the URL of the REST API is unknown: ${advice}`,
   );
 }
 

@@ -178,7 +178,7 @@ describe("which gateway is called", () => {
 
   test("a bad connection string is told by its source, without its text, and exits with 2", async () => {
     const bad = `Endpoint=http://127.0.0.1;AcessKey=${KEYS.primary}`;
-    const sentence = "has something else than Endpoint, AccessKey, Version, Port in field 2.\n";
+    const sentence = "has an unknown name in field 2: use Endpoint, AccessKey, Version, Port.\n";
     expect(await run(ask, { HUBWIRE_CONNECTION_STRING: bad })).toEqual({
       code: 2,
       stdout: "",
@@ -281,9 +281,13 @@ describe("what goes wrong at the other end exits with 1 and a sentence", () => {
     [
       "a redirect, which is not followed",
       () => Response.redirect("http://127.0.0.1:1/", 307),
-      "answered 307, this is not",
+      "answered 307, the answer does not",
     ],
-    ["another server's 404, also to exists", () => new Response("no", { status: 404 }), "answered 404, this is not"],
+    [
+      "another server's 404, also to exists",
+      () => new Response("no", { status: 404 }),
+      "answered 404, the answer does not",
+    ],
     [
       "a sentence that would steer the terminal",
       () => Response.json({ code: "a\u001b[2J", message: "b\r\nc" }, { status: 404 }),

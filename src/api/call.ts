@@ -30,7 +30,8 @@ export function readNames(
   query: string,
 ): CallNames | { readonly refusal: Refusal } {
   if (path.hubRepeated) return { refusal: refusal("bad_hub", "the query names more than one hub", "hub") };
-  if (path.hub === null || !isHubName(path.hub)) return { refusal: refusal("bad_hub", "this is no hub's name", "hub") };
+  if (path.hub === null || !isHubName(path.hub))
+    return { refusal: refusal("bad_hub", "the hub name is invalid", "hub") };
   for (const [target, name] of names) {
     if (name === null || !isName(name))
       return { refusal: refusal("bad_name", `a ${target}'s name is ${NAME_RULE}`, target) };

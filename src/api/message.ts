@@ -30,6 +30,6 @@ export function messageFrame(
   try {
     return { frame: strictUtf8.decode(bytes) };
   } catch {
-    return { refusal: refusal("bad_text", "the body is to be sent as text and is not UTF-8", "body") };
+    return { refusal: refusal("bad_text", "the body of a text message must be UTF-8", "body") };
   }
 }

@@ -60,7 +60,7 @@ export class RestApi {
   async #handle(call: PlainRequest, path: RestPath): Promise<Response> {
     const { method } = call.request;
     const routed = routePath(path, method);
-    if (routed.kind === "not-found") return answer(method, refusal("not_found", "there is nothing here", "path"));
+    if (routed.kind === "not-found") return answer(method, refusal("not_found", "this path does not exist", "path"));
     if (routed.kind === "method") {
       const sentence = `this path takes ${routed.allow}`;
       return answer(method, refusal("method_not_allowed", sentence, "method", { Allow: routed.allow }));

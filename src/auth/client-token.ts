@@ -43,7 +43,10 @@ export function verifyClientToken(
 function identify(claims: readonly Claim[], userId: unknown): ClientTokenResult {
   if (typeof userId !== "string") return refused("token_claims");
   if (userId !== "" && !isName(userId)) {
-    return { kind: "refused", refusal: refusal("bad_user", `the access token names no user id: ${NAME_RULE}`, "sub") };
+    return {
+      kind: "refused",
+      refusal: refusal("bad_user", `the user id in the access token is invalid; it must be ${NAME_RULE}`, "sub"),
+    };
   }
   const formatted = formatClaims(claims);
   if (formatted === null) {

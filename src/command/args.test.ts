@@ -74,7 +74,7 @@ describe("--processes", () => {
 
   test("runs no example, but a file behind npm start", () => {
     const words = ["start", "--example", "chat", "--processes", "2"];
-    expect(usageOf(...words)).toBe("--processes runs no example: give --config, or leave out --example.");
+    expect(usageOf(...words)).toBe("--processes cannot run an example: give --config, or leave out --example.");
     expect(parseArgs([...words, "--config", "a.yaml"])).toMatchObject({ example: null, processes: 2 });
   });
 
@@ -278,7 +278,7 @@ describe("what cannot be understood", () => {
     [["send", "--hub", "a", "two", "words"], "hubwire send takes one TEXT: put it in quotes if it has spaces."],
     [["send", "--hub", "a", "--binary=true", "x"], "--binary takes no value."],
     [["send", "--hub", "a", "--binary", "--binary", "x"], "--binary is given twice."],
-    [["send", "--hub", "a", "--user=b", "--group=c", "x"], "--user and --group exclude each other."],
+    [["send", "--hub", "a", "--user=b", "--group=c", "x"], "--user and --group cannot be combined."],
     [["send", "--hub", "a", "--user=", "x"], "hubwire send needs --user. See hubwire send --help."],
     [
       ["send", "--hub", "a", "--grup=c", "x"],

@@ -149,7 +149,7 @@ function buildCommand(words: Words): Command {
       const example = configFile === null ? (texts.get("example") ?? null) : null;
       const processes = parseProcesses(texts.get("processes"));
       if (example !== null && processes !== null) {
-        throw new UsageError("--processes runs no example: give --config, or leave out --example.");
+        throw new UsageError("--processes cannot run an example: give --config, or leave out --example.");
       }
       return { name: command, configFile, example, processes, flags };
     }
@@ -190,7 +190,7 @@ function buildRemoteCommand(name: RemoteCommand["name"], words: Words, gateway: 
     };
   }
   const [kind, other] = MEMBERS.filter((flag) => texts.has(flag));
-  if (other !== undefined) throw new UsageError(`--${kind} and --${other} exclude each other.`);
+  if (other !== undefined) throw new UsageError(`--${kind} and --${other} cannot be combined.`);
   if (kind === undefined && name === "exists") {
     throw new UsageError(`hubwire exists needs --user, --group or --connection. See hubwire exists --help.`);
   }

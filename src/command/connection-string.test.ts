@@ -38,13 +38,13 @@ describe("parseConnectionString", () => {
     [`Endpoint=http://a/b;AccessKey=${KEY}`, "has an Endpoint with more than scheme, host and port"],
     [`Endpoint=http://a?b;AccessKey=${KEY}`, "has an Endpoint with more than scheme, host and port"],
     [`Endpoint=http://${KEY}@a;AccessKey=${KEY}`, "has an Endpoint with more than scheme, host and port"],
-    [`Endpoint=http://a;AccessKey=${KEY};Version=2.0`, "has another Version than 1.0"],
+    [`Endpoint=http://a;AccessKey=${KEY};Version=2.0`, "has a Version other than 1.0"],
     [`Endpoint=http://a;AccessKey=${KEY};Port=0`, "has a Port that is not 1 to 65535"],
     [`Endpoint=http://a;AccessKey=${KEY};Port=65536`, "has a Port that is not 1 to 65535"],
     [`Endpoint=http://a;AccessKey=${KEY};Port=`, "has a Port that is not 1 to 65535"],
     [`Endpoint=http://a;AccessKey=${KEY};accessKey=${KEY}`, "has the name of field 3 twice"],
-    [`Endpoint=http://a;AcessKey=${KEY}`, "has something else than Endpoint, AccessKey, Version, Port in field 2"],
-    [`Endpoint=http://a;${KEY}`, "has something else than Endpoint, AccessKey, Version, Port in field 2"],
+    [`Endpoint=http://a;AcessKey=${KEY}`, "has an unknown name in field 2: use Endpoint, AccessKey, Version, Port"],
+    [`Endpoint=http://a;${KEY}`, "has an unknown name in field 2: use Endpoint, AccessKey, Version, Port"],
   ] as const) {
     test(`refuses ${text.replaceAll(KEY, "…") || "an empty one"} with a sentence without the key`, () => {
       expect(parseConnectionString(text)).toEqual({ fault });

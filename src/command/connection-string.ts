@@ -24,7 +24,7 @@ export function parseConnectionString(text: string): GatewayAccess | { readonly 
   const { values } = fields;
   const accessKey = values.get("accesskey") ?? "";
   if (accessKey === "") return { fault: "has no AccessKey=…" };
-  if ((values.get("version") ?? VERSION) !== VERSION) return { fault: `has another Version than ${VERSION}` };
+  if ((values.get("version") ?? VERSION) !== VERSION) return { fault: `has a Version other than ${VERSION}` };
   const endpoint = parseEndpoint(values.get("endpoint") ?? "", values.get("port"));
   return "fault" in endpoint ? endpoint : { endpoint: endpoint.origin, accessKey };
 }
@@ -37,7 +37,7 @@ function readFields(text: string): { readonly values: ReadonlyMap<string, string
     const equals = part.indexOf("=");
     const name = part.slice(0, Math.max(equals, 0)).trim().toLowerCase();
     if (!FIELDS.has(name))
-      return { fault: `has something else than Endpoint, AccessKey, Version, Port in field ${index + 1}` };
+      return { fault: `has an unknown name in field ${index + 1}: use Endpoint, AccessKey, Version, Port` };
     if (values.has(name)) return { fault: `has the name of field ${index + 1} twice` };
     values.set(name, part.slice(equals + 1).trim());
   }

@@ -47,7 +47,7 @@ export async function runRemote(command: RemoteCommand, access: GatewayAccess): 
   if (status >= 200 && status < 300) return { kind: "done" };
   const { code, message } = await readError(response);
   if (command.name === "exists" && status === 404 && NO_CODES.includes(code)) return { kind: "no" };
-  const said = message === "" ? "this is not what hubwire answers" : `${code}: ${message}`;
+  const said = message === "" ? "the answer does not come from hubwire" : `${code}: ${message}`;
   return { kind: "failed", sentence: printable(`${access.endpoint} answered ${status}, ${said}`) };
 }
 

@@ -23,7 +23,7 @@ describe("urlTemplate", () => {
     test(`takes ${good}`, () => expect(urlTemplateFault(good)).toBeNull());
   }
 
-  const PLACE = "a parameter may stand in the path and the query only, not in the scheme, user name, host or port";
+  const PLACE = "a parameter is allowed in the path and the query only, not in the scheme, user name, host or port";
   for (const [bad, sentence] of [
     ["http://{hub}.example/", PLACE],
     ["http://h{event}/", PLACE],
@@ -32,18 +32,18 @@ describe("urlTemplate", () => {
     ["{hub}://h/", PLACE],
     ["http://{hub}@h/", PLACE],
     ["http://u:{event}@h/", PLACE],
-    ["http://h\\{hub}/", "must not hold spaces, control characters or backslashes"],
-    ["http://h/{user}", "the parameters are {hub}, {category} and {event}; there is no other"],
-    ["http://h/{Hub}", "the parameters are {hub}, {category} and {event}; there is no other"],
-    ["http://h/{}", "the parameters are {hub}, {category} and {event}; there is no other"],
-    ["http://h/{hub", "holds a brace without its partner"],
-    ["http://h/hub}", "holds a brace without its partner"],
-    ["http://h/{{hub}}", "holds a brace without its partner"],
-    ["http://u:p@h/", "must not hold a user name or password"],
-    ["http://u@h/", "must not hold a user name or password"],
-    ["http://h/#a", "must not hold a fragment (#)"],
-    ["http://h/a b", "must not hold spaces, control characters or backslashes"],
-    ["http://h/\r\nX: 1", "must not hold spaces, control characters or backslashes"],
+    ["http://h\\{hub}/", "must not contain spaces, control characters or backslashes"],
+    ["http://h/{user}", "has an unknown parameter: use {hub}, {category} or {event}"],
+    ["http://h/{Hub}", "has an unknown parameter: use {hub}, {category} or {event}"],
+    ["http://h/{}", "has an unknown parameter: use {hub}, {category} or {event}"],
+    ["http://h/{hub", "has an unpaired { or }"],
+    ["http://h/hub}", "has an unpaired { or }"],
+    ["http://h/{{hub}}", "has an unpaired { or }"],
+    ["http://u:p@h/", "must not contain a user name or password"],
+    ["http://u@h/", "must not contain a user name or password"],
+    ["http://h/#a", "must not contain a fragment (#)"],
+    ["http://h/a b", "must not contain spaces, control characters or backslashes"],
+    ["http://h/\r\nX: 1", "must not contain spaces, control characters or backslashes"],
     ["http://h:99999/", "must be a URL with a valid host and port"],
     ["http:///path", "must be a URL with a valid host and port"],
     ["ftp://h/", "must be an absolute URL that starts with http://, https://"],
@@ -131,9 +131,9 @@ describe("NATS servers", () => {
   }
 
   const HOST =
-    "must be a host name, an IPv4 address or an IPv6 address in brackets, with or without a port, and nothing behind it";
-  const SCHEME = "must be `host`, `host:port`, or one of them behind nats:// or tls://";
-  const SECRET = "must not hold a user name, password or token: there are options for them";
+    "must be a host name, an IPv4 address or an IPv6 address in brackets, with or without a port, and nothing after it";
+  const SCHEME = "must be `host`, `host:port`, or one of these after nats:// or tls://";
+  const SECRET = "must not contain a user name, password or token: there are options for them";
   for (const [bad, sentence] of [
     ["", HOST],
     ["nats://", HOST],

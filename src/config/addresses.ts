@@ -41,9 +41,9 @@ export function absoluteUrlFault(text: string, schemes: readonly string[]): stri
   if (match === null || !schemes.includes((match[1] ?? "").toLowerCase())) {
     return `must be an absolute URL that starts with ${allowed}`;
   }
-  if (/[\s\\\u0000-\u001f\u007f]/.test(text)) return "must not hold spaces, control characters or backslashes";
-  if ((match[2] ?? "").includes("@")) return "must not hold a user name or password";
-  if (text.includes("#")) return "must not hold a fragment (#)";
+  if (/[\s\\\u0000-\u001f\u007f]/.test(text)) return "must not contain spaces, control characters or backslashes";
+  if ((match[2] ?? "").includes("@")) return "must not contain a user name or password";
+  if (text.includes("#")) return "must not contain a fragment (#)";
   return URL.canParse(text) ? null : "must be a URL with a valid host and port";
 }
 
@@ -54,14 +54,14 @@ export function absoluteUrlFault(text: string, schemes: readonly string[]): stri
  */
 export function natsServerFault(text: string): string | null {
   const [, scheme, rest = ""] = /^(?:([^:/]*):\/\/)?(.*)$/s.exec(text) ?? [];
-  if (rest.includes("@")) return "must not hold a user name, password or token: there are options for them";
+  if (rest.includes("@")) return "must not contain a user name, password or token: there are options for them";
   if (scheme !== undefined && scheme !== "nats" && scheme !== "tls") {
-    return "must be `host`, `host:port`, or one of them behind nats:// or tls://";
+    return "must be `host`, `host:port`, or one of these after nats:// or tls://";
   }
   const [, host, port] = /^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(\d{1,5}))?$/.exec(rest) ?? [];
   const isPort = port === undefined || (Number(port) >= 1 && Number(port) <= 65_535);
   if (host !== undefined && isPort && URL.canParse(`http://${host}/`)) return null;
-  return "must be a host name, an IPv4 address or an IPv6 address in brackets, with or without a port, and nothing behind it";
+  return "must be a host name, an IPv4 address or an IPv6 address in brackets, with or without a port, and nothing after it";
 }
 
 /**
@@ -73,13 +73,13 @@ export function natsServerFault(text: string): string | null {
 export function urlTemplateFault(text: string): string | null {
   const authority = /^([^:/?#]*):\/\/([^/?#\\]*)/.exec(text);
   if (authority !== null && /[{}]/.test(authority[0])) {
-    return "a parameter may stand in the path and the query only, not in the scheme, user name, host or port";
+    return "a parameter is allowed in the path and the query only, not in the scheme, user name, host or port";
   }
   const parameters = text.match(PARAMETER) ?? [];
   if (!parameters.every((parameter) => KNOWN_PARAMETERS.has(parameter))) {
-    return "the parameters are {hub}, {category} and {event}; there is no other";
+    return "has an unknown parameter: use {hub}, {category} or {event}";
   }
-  if (/[{}]/.test(text.replace(PARAMETER, ""))) return "holds a brace without its partner";
+  if (/[{}]/.test(text.replace(PARAMETER, ""))) return "has an unpaired { or }";
   return absoluteUrlFault(text.replace(PARAMETER, "x"), ["http", "https"]);
 }
 

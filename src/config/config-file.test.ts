@@ -63,7 +63,7 @@ for (const [what, name, text, message, where] of [
   ["a tab", "a.yaml", "a:\n\tb: 1\n", "a tab stands where only spaces may indent", "line 2, column 1"],
   ["an unknown alias", "a.yaml", "a: *SECRET\n", "an alias (*name) has no anchor (&name) above it", null],
   ["a tag without meaning", "a.yaml", "a: !SECRET b\n", "this tag (!name) has no meaning here", "line 1, column 4"],
-  ["YAML in a JSON file", "a.json", "a: SECRET\n", "this is no valid JSON", null],
+  ["YAML in a JSON file", "a.json", "a: SECRET\n", "this is not valid JSON", null],
 ] as const) {
   test(`says where it cannot go on: ${what}`, () => {
     expect(problemsOf(name, text)).toEqual([{ message, where }]);

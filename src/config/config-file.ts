@@ -33,7 +33,7 @@ function parseJson(text: string): ConfigFile | UnreadableFile {
   } catch {
     const asYaml = parseYaml(text);
     const where = "problems" in asYaml ? (asYaml.problems[0]?.where ?? null) : null;
-    return { problems: [{ message: "this is no valid JSON", where }] };
+    return { problems: [{ message: "this is not valid JSON", where }] };
   }
   if (countWrittenKeys(text) > countKeys(value)) return parseYaml(text);
   return {

@@ -95,7 +95,7 @@ test("a wrong clientCert is one fault, not two", () => {
 });
 
 test("clientCertHeader needs trusted proxies, since anyone could send it otherwise", () => {
-  const fault = ["clientCertHeader: needs trustedProxies: nobody else may set this header"];
+  const fault = ["clientCertHeader: needs trustedProxies: only trusted proxies may set this header"];
   expect(faultsOf({ clientCertHeader: "X-Cert" })).toEqual(fault);
   expect(faultsOf({ clientCertHeader: "X-Cert", trustedProxies: [] })).toEqual(fault);
   expect(faultsOf({ clientCertHeader: "X-Cert", trustedProxies: ["10.0.0.1"] })).toEqual([]);
@@ -105,7 +105,7 @@ test("clientCertHeader needs trusted proxies, since anyone could send it otherwi
 });
 
 test("a secondary key needs a primary one", () => {
-  const fault = ["accessKeys.secondary: needs accessKeys.primary beside it"];
+  const fault = ["accessKeys.secondary: needs accessKeys.primary too"];
   expect(faultsOf({ accessKeys: { secondary: "b" } })).toEqual(fault);
   expect(faultsOf({ accessKeys: { secondary: "b", primary: null } })).toEqual(fault);
   expect(faultsOf({ accessKeys: { secondary: "b", primary: "a" } })).toEqual([]);
@@ -114,7 +114,7 @@ test("a secondary key needs a primary one", () => {
 
 describe("hubs", () => {
   test("two names that differ in case only are one hub twice", () => {
-    const fault = ["hubs.CHAT: stands twice: hub names compare without case"];
+    const fault = ["hubs.CHAT: is given twice: hub names are case-insensitive"];
     expect(faultsOf({ hubs: { chat: {}, CHAT: {} } })).toEqual(fault);
   });
 
@@ -153,7 +153,7 @@ describe("hubs", () => {
 
   test("names must be hub names", () => {
     for (const name of ["1chat", "a b", "", "a-b", "*"]) {
-      expect(faultsOf({ hubs: { [name]: {} } })).toEqual([expect.stringContaining("is no hub name")]);
+      expect(faultsOf({ hubs: { [name]: {} } })).toEqual([expect.stringContaining("is not a valid hub name")]);
     }
     for (const name of ["_default", "a.b,c[0]", "A"]) expect(faultsOf({ hubs: { [name]: {} } })).toEqual([]);
   });
@@ -229,7 +229,7 @@ describe("upstreams", () => {
     expect(faults({ "A B": "v" })).toEqual(['upstreams[0].auth.headers["A B"]: is not a valid header name']);
     for (const value of ["a\r\nb", "a\nb", "a\rb", "a\0b", "\x7f"]) {
       expect(faults({ A: value })).toEqual([
-        "upstreams[0].auth.headers.A: must not hold CR, LF or other control characters",
+        "upstreams[0].auth.headers.A: must not contain CR, LF or other control characters",
       ]);
     }
     expect(faults({ "X-A": "1", "x-a": "2" })).toEqual([
@@ -276,8 +276,7 @@ describe("a cluster", () => {
 
   test("needs keys, since every node must have the same", () => {
     const { cluster } = tree({});
-    const fault =
-      "accessKeys.primary: is required in a cluster: every node must have the same, so none can make its own";
+    const fault = "accessKeys.primary: is required in a cluster: every node needs the same key";
     expect(faultsOf({ cluster })).toEqual([fault]);
     expect(faultsOf({ cluster, accessKeys: { primary: null } })).toEqual([fault]);
     expect(faultsOf({ cluster: null })).toEqual([]);
@@ -286,7 +285,7 @@ describe("a cluster", () => {
   test("logs in one way", () => {
     const faults = (nats: object) => faultsOf(tree(nats));
     const both = (name: string, first: string) =>
-      `cluster.nats.${name}: does not go together with ${first}: there is one way to log in`;
+      `cluster.nats.${name}: cannot be combined with ${first}: choose one way to log in`;
     expect(faults({ user: "u", password: "p" })).toEqual([]);
     expect(faults({ token: "t" })).toEqual([]);
     expect(faults({ credsFile: "f" })).toEqual([]);
@@ -342,7 +341,7 @@ describe("templates, the hosted service's name for upstreams", () => {
 
   test("cannot stand beside upstreams", () => {
     expect(faultsOf({ templates: [], upstreams: [] })).toEqual([
-      "templates: stands in the place of upstreams; only one of the two may be given",
+      "templates: is another name for upstreams: give only one of them",
     ]);
   });
 });

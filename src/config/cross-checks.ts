@@ -55,7 +55,10 @@ function listenFaults(tree: object): TreeFault[] {
   const proxies = valueAt(tree, ["trustedProxies"]);
   const hasProxies = isGiven(proxies) && !(Array.isArray(proxies) && proxies.length === 0);
   if (isGiven(valueAt(tree, ["clientCertHeader"])) && !hasProxies) {
-    faults.push({ path: ["clientCertHeader"], message: "needs trustedProxies: nobody else may set this header" });
+    faults.push({
+      path: ["clientCertHeader"],
+      message: "needs trustedProxies: only trusted proxies may set this header",
+    });
   }
   return faults;
 }
@@ -63,7 +66,7 @@ function listenFaults(tree: object): TreeFault[] {
 function keyFaults(tree: object): TreeFault[] {
   const isAlone =
     isGiven(valueAt(tree, ["accessKeys", "secondary"])) && !isGiven(valueAt(tree, ["accessKeys", "primary"]));
-  return isAlone ? [{ path: ["accessKeys", "secondary"], message: "needs accessKeys.primary beside it" }] : [];
+  return isAlone ? [{ path: ["accessKeys", "secondary"], message: "needs accessKeys.primary too" }] : [];
 }
 
 function hubFaults(tree: object): TreeFault[] {
@@ -75,10 +78,11 @@ function hubFaults(tree: object): TreeFault[] {
     if (!isHubName(name)) {
       faults.push({
         path: ["hubs", name],
-        message: "is no hub name: `_default`, or a letter followed by at most 127 of A-Z a-z 0-9 _ . , [ ]",
+        message:
+          "is not a valid hub name: use `_default`, or a letter followed by at most 127 of A-Z a-z 0-9 _ . , [ ]",
       });
     } else if (seen.has(hubKey(name))) {
-      faults.push({ path: ["hubs", name], message: "stands twice: hub names compare without case" });
+      faults.push({ path: ["hubs", name], message: "is given twice: hub names are case-insensitive" });
     }
     seen.add(hubKey(name));
   }
@@ -113,7 +117,7 @@ function clusterFaults(tree: object): TreeFault[] {
     ...loginFaults(tree, nats),
   ];
   if (!isGiven(valueAt(tree, ["accessKeys", "primary"]))) {
-    const message = "is required in a cluster: every node must have the same, so none can make its own";
+    const message = "is required in a cluster: every node needs the same key";
     faults.push({ path: ["accessKeys", "primary"], message });
   }
   return faults;
@@ -126,6 +130,6 @@ function loginFaults(tree: object, nats: Path): TreeFault[] {
   const [first, ...others] = [login, "token", "credsFile"].filter(isThere);
   return others.map((name) => ({
     path: [...nats, name],
-    message: `does not go together with ${first}: there is one way to log in`,
+    message: `cannot be combined with ${first}: choose one way to log in`,
   }));
 }

@@ -23,7 +23,7 @@ export function startDraft(raw: unknown): Draft {
   if (!Object.hasOwn(copy, "templates")) return { tree: copy, faults, isTemplates: false };
   const { templates, ...tree } = copy;
   if (!Object.hasOwn(tree, "upstreams")) return { tree: { ...tree, upstreams: templates }, faults, isTemplates: true };
-  faults.push({ path: ["templates"], message: "stands in the place of upstreams; only one of the two may be given" });
+  faults.push({ path: ["templates"], message: "is another name for upstreams: give only one of them" });
   return { tree, faults, isTemplates: false };
 }
 

@@ -90,7 +90,7 @@ function issueMessage(issue: z.core.$ZodIssue, value: unknown): string {
     case "invalid_value":
       return `must be ${formatChoices(issue.values)}`;
     case "invalid_key":
-      return issue.issues[0]?.message ?? "is no valid key";
+      return issue.issues[0]?.message ?? "is not a valid key";
     case "invalid_union": {
       // Set for a union that a key decides (`auth.type`), though zod's type does not say so.
       const options: unknown = Reflect.get(issue, "options");

@@ -244,7 +244,7 @@ describe("an entry of upstreams", () => {
     expect(opened({ upstreams: [chat, admin] }, { upstreams: [chat] })).toEqual(["upstreams[1]"]);
     expect(opened({ templates: [chat, admin] }, { templates: [admin] })).toEqual(["templates[0]"]);
     expect(messageOf({ upstreams: [chat, admin] }, { upstreams: [chat] })).toBe(
-      "is gone, and no entry takes its events any more: connect, message, disconnect",
+      "was removed, and no other entry takes its events: connect, message, disconnect",
     );
   });
 
@@ -262,7 +262,7 @@ describe("an entry of upstreams", () => {
   test("that takes fewer events is named with those that are lost", () => {
     const only = (eventPattern: string) => ({ upstreams: [{ ...chat, eventPattern }] });
     expect(messageOf(only("connect,message"), only("message"))).toBe(
-      "is gone, and no entry takes its events any more: connect",
+      "was removed, and no other entry takes its events: connect",
     );
     expect(opened({ upstreams: [entry()] }, { upstreams: [chat] })).toEqual(["upstreams[0]"]);
   });

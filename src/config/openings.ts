@@ -179,7 +179,7 @@ function findLostEntries({ before, after }: Change): Fault[] {
     }),
   );
   const lost = [...findLostEvents(old, next)].map(([position, events]) => {
-    const message = `is gone, and no entry takes its events any more: ${events.join(", ")}`;
+    const message = `was removed, and no other entry takes its events: ${events.join(", ")}`;
     return faultAt(before.written, ["upstreams", position], message);
   });
   return [...inEntries, ...lost];

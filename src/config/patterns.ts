@@ -26,7 +26,7 @@ export function choicePatternSchema(choices: readonly string[]) {
 export function hubPatternSchema() {
   return patternSchema(
     isHubName,
-    'each name must be "_default" or a letter followed by at most 127 of A-Z a-z 0-9 _ . , [ ]; or "*" for all hubs ("*" cannot stand for a part of a name)',
+    'each name must be "_default" or a letter followed by at most 127 of A-Z a-z 0-9 _ . , [ ]; or "*" for all hubs ("*" cannot match a part of a name)',
   );
 }
 

@@ -29,7 +29,7 @@ export const SYSTEM_TLS: TlsFiles = { ca: null, cert: null, key: null };
 /**
  * Reads certificate, key and authorities, and checks that TLS can use them.
  *
- * Errors: throws where a file cannot be read, is cut, or is no PEM file, or where the key belongs to another certificate: such a file may be
+ * Errors: throws where a file cannot be read, is incomplete, or not a PEM file, or where the key belongs to another certificate: such a file may be
  *         half written. The message names the option and the file, never what the file holds.
  */
 export function readTlsFiles(paths: TlsPaths): TlsFiles {
@@ -55,7 +55,7 @@ function readPem(path: string | null, option: string): string | null {
     throw new Error(`${option}: ${path} cannot be read (${errorCode(error)})`);
   }
   // OpenSSL passes over a last block that is cut, and takes an empty file for none.
-  if (!isWhole(text)) throw new Error(`${option}: ${path} is cut, or is no PEM file`);
+  if (!isWhole(text)) throw new Error(`${option}: ${path} is incomplete, or not a PEM file`);
   return text;
 }
 
@@ -73,7 +73,7 @@ function countOf(text: string, part: string): number {
 
 function describeMisfit(code: string): string {
   if (code === "ERR_OSSL_X509_KEY_VALUES_MISMATCH") return "the key in keyFile belongs to another certificate";
-  return `the files hold no certificate and key that fit (${code})`;
+  return `the files contain no matching certificate and key (${code})`;
 }
 
 function errorCode(error: unknown): string {

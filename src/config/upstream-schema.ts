@@ -25,7 +25,9 @@ function headersFault(headers: Readonly<Record<string, string>>): string | null 
 }
 
 function headerValueFault(value: string): string | null {
-  return /[\u0000-\u0008\u000a-\u001f\u007f]/.test(value) ? "must not hold CR, LF or other control characters" : null;
+  return /[\u0000-\u0008\u000a-\u001f\u007f]/.test(value)
+    ? "must not contain CR, LF or other control characters"
+    : null;
 }
 
 const text = () => z.string().min(1);

@@ -40,7 +40,7 @@ export function parseYaml(text: string): ConfigFile | UnreadableFile {
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
   const problems = [...document.errors, ...document.warnings].map((problem) => ({
-    message: SYNTAX_PROBLEMS[problem.code] ?? `this is no valid YAML (${problem.code})`,
+    message: SYNTAX_PROBLEMS[problem.code] ?? `this is not valid YAML (${problem.code})`,
     where: formatPlace(lines, problem.pos[0]),
   }));
   if (problems.length > 0) return { problems };

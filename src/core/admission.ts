@@ -126,7 +126,7 @@ export class Admission {
       return refusal("pending_upgrade_rate", sentence, "maxPendingUpgradesPerAddress", { "Retry-After": "1" });
     }
     if (!this.#addresses.take(block, this.#clock.now())) {
-      const sentence = `limits.connectsPerSecondPerAddress (${connectsPerSecondPerAddress}) is passed`;
+      const sentence = `limits.connectsPerSecondPerAddress (${connectsPerSecondPerAddress}) is exceeded`;
       return refusal("connect_rate", sentence, "connectsPerSecondPerAddress", { "Retry-After": "1" });
     }
     this.#pending.add(block);
@@ -301,7 +301,7 @@ function nameUser(connection: Connection, named: NamedUser): void {
 }
 
 function shuttingDown(): Refusal {
-  return refusal("shutting_down", "the service is stopping", "service", { "Retry-After": "1" });
+  return refusal("shutting_down", "the gateway is shutting down", "service", { "Retry-After": "1" });
 }
 
 function leaseLost(): Refusal {

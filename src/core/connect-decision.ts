@@ -53,7 +53,7 @@ export function decideConnect(outcome: ConnectOutcome, asked: AdmissionAsked): C
     case "unrouted":
       return decideReply(outcome.reply, asked, "none");
     case "not-sent":
-      return refuse(refusal("upstream_failed", "the upstream is out of reach", "upstream"), "none", asked);
+      return refuse(refusal("upstream_failed", "the upstream cannot be reached", "upstream"), "none", asked);
     case "refused":
       return refuse(
         refusal("upstream_refused", REFUSED_SENTENCE[outcome.cause], REFUSED_TARGET[outcome.cause], {

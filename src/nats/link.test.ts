@@ -205,7 +205,7 @@ describe("TLS", () => {
     const started = startLink({ servers: [server.url], tls: { caFile, certFile, keyFile } });
     await works(started);
     writeFileSync(certFile, foreignClient.cert.slice(0, 100));
-    const cut = `tls.certFile: ${certFile} is cut, or is no PEM file`;
+    const cut = `tls.certFile: ${certFile} is incomplete, or not a PEM file`;
     expect(started.link.renewCertificates()).toEqual([{ where: "cluster.nats.tls", fault: cut }]);
     await server.stop("SIGKILL");
     await until(() => !started.link.isUp, "the loss");

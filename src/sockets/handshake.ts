@@ -37,7 +37,7 @@ export function checkHandshake(method: string, headers: Headers): Refusal | null
     );
   }
   if (headers.get("sec-websocket-version") !== "13") {
-    return refusal("upgrade_required", "only WebSocket version 13 is spoken here", "Sec-WebSocket-Version", EXPECTED);
+    return refusal("upgrade_required", "only WebSocket version 13 is supported", "Sec-WebSocket-Version", EXPECTED);
   }
   if (!WEBSOCKET_KEY.test(headers.get("sec-websocket-key") ?? "")) {
     return refusal("bad_request", "Sec-WebSocket-Key must be 16 bytes in base64", "Sec-WebSocket-Key");

@@ -162,7 +162,7 @@ function openServer(
     fetch: (request: Request) => answer(request, answering),
     error: (error: Error) => {
       report.fault("request", error);
-      return refusalResponse(refusal("internal_error", "a fault of the service", "service"));
+      return refusalResponse(refusal("internal_error", "internal error; the log has the details", "service"));
     },
     websocket: websocketHandlers(shared, lifecycle, report),
   });
@@ -200,7 +200,11 @@ function answer(request: Request, answering: Answering): Response | Promise<Resp
   const { peerBehind, parts, server, keepAlive, targets } = answering;
   const target = isOneHost(request.headers.get("host")) ? targets.read(request.url) : null;
   if (target === null)
-    return refuse(request, answering, refusal("bad_request", "a request names one host in one Host header", "Host"));
+    return refuse(
+      request,
+      answering,
+      refusal("bad_request", "the request must have exactly one valid Host header", "Host"),
+    );
   const { path, query } = target;
   if (peerBehind !== null && peerOf(server.requestIP(request), peerBehind) === null) {
     return refuse(request, answering, NO_PEER);
@@ -217,7 +221,7 @@ function answer(request: Request, answering: Answering): Response | Promise<Resp
   };
   const routed = parts.route({ request, path, query, holdOpen });
   if (routed instanceof Promise) return routed.then((response) => finish(request, response, answering));
-  const response = routed ?? refusalResponse(refusal("not_found", "there is nothing here", "path"));
+  const response = routed ?? refusalResponse(refusal("not_found", "this path does not exist", "path"));
   return finish(request, response, answering);
 }
 

@@ -151,10 +151,14 @@ export class Upgrade {
     const [token] = tokens;
     if (token === undefined) {
       if (this.#options.hubConfig(hub).anonymous === "allow") return { value: { userId: "", claims: "" } };
-      return { refusal: refusal("token_required", "this hub admits no anonymous clients", "access_token") };
+      return {
+        refusal: refusal("token_required", "this hub does not admit anonymous clients: send a token", "access_token"),
+      };
     }
     if (tokens.length > 1) {
-      return { refusal: refusal("token_repeated", "the request brings more than one access token", "access_token") };
+      return {
+        refusal: refusal("token_repeated", "the request has more than one access token: send one", "access_token"),
+      };
     }
     const requestHost = hostOf(request.headers.get("host") ?? "");
     const hosts = this.#options.publicHosts ?? (requestHost === null ? [] : [requestHost]);

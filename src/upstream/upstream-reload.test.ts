@@ -341,7 +341,7 @@ describe("TLS files", () => {
       writeFileSync(caFiles[1] ?? "", "-----BEGIN CERTIFICATE-----");
       expect(upstream.renewCertificates()).toEqual([
         { where: "upstreams[0].tls", fault: null },
-        { where: "upstreams[1].tls", fault: `tls.caFile: ${caFiles[1]} is cut, or is no PEM file` },
+        { where: "upstreams[1].tls", fault: `tls.caFile: ${caFiles[1]} is incomplete, or not a PEM file` },
       ]);
       expect(await call("a")).toMatchObject({ kind: "not-sent", detail: "TLS: UNABLE_TO_VERIFY_LEAF_SIGNATURE" });
       expect(await call("b")).toMatchObject({ kind: "answer" });

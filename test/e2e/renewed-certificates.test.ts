@@ -137,7 +137,7 @@ describe.each(MODES)("with clientCert: %s", (clientCert) => {
     writeFileSync(files.certFile, readFileSync(made.renewedServer.certFile).subarray(0, 200));
     const cut = await stack.gateway.logged("certificate files refused: those before go on");
     expect(cut).toMatchObject({ level: 50, where: "listen.tls" });
-    expect(String(cut["reason"])).toContain(`${files.certFile} is cut, or is no PEM file`);
+    expect(String(cut["reason"])).toContain(`${files.certFile} is incomplete, or not a PEM file`);
     expect(await shown(stack.port)).toBe("server");
     const health = await RawWebSocket.request({ port: stack.port, path: "/api/health", ...over() });
     expect((await health.answer()).status).toBe(200);
