@@ -92,8 +92,8 @@ export interface RequestStart {
  *       and `readReply` are called for each message.
  */
 export interface Dialect {
-  /** The events that a backend of this dialect is told. */
-  readonly events: ReadonlySet<EventName>;
+  /** Whether a backend of this dialect is told of an event. */
+  readonly events: Readonly<Record<EventName, boolean>>;
   form(event: ConnectEvent | DisconnectEvent, context: CallContext): EventRequest;
   /** Messages of a connection whose requests have the same start have the same shape. */
   shapeOf(event: MessageEvent): string;

@@ -1,14 +1,24 @@
 import { describe, expect, test } from "bun:test";
-import { EVENT_NAMES } from "../protocol/events.ts";
+import type { Dialect } from "../protocol/dialect.ts";
 import { type EventPatterns, matchesEvent, normalisePatterns } from "./routing.ts";
 
-function patterns(over: Partial<EventPatterns>): EventPatterns {
-  return normalisePatterns({ hubPattern: "*", categoryPattern: "*", eventPattern: "*", ...over }, new Set(EVENT_NAMES));
+const ALL_EVENTS: Dialect["events"] = { connect: true, message: true, disconnect: true };
+
+function patterns(over: Partial<EventPatterns>, events = ALL_EVENTS): EventPatterns {
+  return normalisePatterns({ hubPattern: "*", categoryPattern: "*", eventPattern: "*", ...over }, events);
 }
 
 describe("matchesEvent", () => {
   test("takes everything where all patterns are *", () => {
     expect(matchesEvent(patterns({}), "chat", "message")).toBe(true);
+  });
+
+  test("takes no event that its dialect does not have, whatever its pattern", () => {
+    const events = { ...ALL_EVENTS, message: false };
+    for (const eventPattern of ["*", ["message", "disconnect"]] as const) {
+      expect(matchesEvent(patterns({ eventPattern }, events), "chat", "message")).toBe(false);
+      expect(matchesEvent(patterns({ eventPattern }, events), "chat", "disconnect")).toBe(true);
+    }
   });
 
   test("compares hubs without case, on both sides", () => {

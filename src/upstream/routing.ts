@@ -1,3 +1,4 @@
+import type { Dialect } from "../protocol/dialect.ts";
 import { categoryOf, EVENT_NAMES, type EventName } from "../protocol/events.ts";
 import { hubKey } from "../protocol/names.ts";
 
@@ -12,9 +13,9 @@ export interface EventPatterns {
 }
 
 /** Patterns whose hub names are in the form that hubs are compared in, and whose events are those of the entry's dialect. */
-export function normalisePatterns(patterns: EventPatterns, events: ReadonlySet<EventName>): EventPatterns {
+export function normalisePatterns(patterns: EventPatterns, events: Dialect["events"]): EventPatterns {
   const { hubPattern, categoryPattern, eventPattern } = patterns;
-  const known = EVENT_NAMES.filter((name) => events.has(name) && matches(eventPattern, name));
+  const known = EVENT_NAMES.filter((name) => events[name] && matches(eventPattern, name));
   return {
     hubPattern: hubPattern === "*" ? "*" : hubPattern.map(hubKey),
     categoryPattern,

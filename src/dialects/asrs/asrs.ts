@@ -1,6 +1,5 @@
 import type { ConnectAnswer, ConnectAsked, ConnectReply, Dialect, NamedUser } from "../../protocol/dialect.ts";
 import { refusal } from "../../protocol/error-codes.ts";
-import { EVENT_NAMES } from "../../protocol/events.ts";
 import { type ConnectHeaders, parseConnectHeaders, parseSubprotocols } from "./connect-headers.ts";
 import { formatHeaders, formatStart } from "./headers.ts";
 import { readPayload } from "./message-reply.ts";
@@ -9,7 +8,7 @@ const NO_BYTES = new Uint8Array();
 
 /** The protocol of Azure SignalR Service's serverless WebSockets of 2020. Source: the seed. */
 export const asrs: Dialect = {
-  events: new Set(EVENT_NAMES),
+  events: { connect: true, message: true, disconnect: true },
   form: (event, context) => ({ headers: formatHeaders(event, context), body: NO_BYTES }),
   shapeOf: ({ binary }) => (binary ? "binary" : "text"),
   start: formatStart,
