@@ -173,7 +173,7 @@ describe("TLS files", () => {
     expect(() => startUpstream([entryOf({ caFile: missing })])).toThrow(/^upstreams\[0\]: tls\.caFile: .*ENOENT/);
     expect(() => startUpstream([entryOf({ certFile, keyFile })])).toThrow(/^upstreams\[0\]: tls: /);
     expect(() => startUpstream([entryOf({ certFile: text, keyFile })])).toThrow(
-      /^upstreams\[0\]: tls\.certFile: .*no PEM/,
+      /^upstreams\[0\]: tls\.certFile: .*not a PEM file/,
     );
   });
 });
