@@ -9,16 +9,27 @@ const SERVICE_POLICY = "/usr/sbin/policy-rc.d";
 const PACKAGES = JSON.parse(readFileSync(new URL("programs.json", import.meta.url), "utf8"));
 const env = { ...process.env, HUBWIRE_TEST_REQUIRE: "all" };
 
-installPackages();
-const sum = { passed: 0, failed: 0, skipped: 0 };
-const isReady = spawnSync("npm", ["ci"], { stdio: "inherit" }).status === 0;
-if (!isReady) {
-  console.error("npm ci failed.");
-  sum.failed++;
-}
+// From the start: a signal during apt-get waits for its end, so that nothing of the installation is left behind.
 let stoppedBy = "";
+let running = null;
+for (const signal of ["SIGTERM", "SIGINT"]) {
+  process.on(signal, () => {
+    stoppedBy = signal;
+    running?.kill(signal);
+  });
+}
+
+installPackages();
+// Gives a signal that came meanwhile its turn.
+await new Promise((resolve) => setImmediate(resolve));
+const sum = { passed: 0, failed: 0, skipped: 0 };
+const isReady = stoppedBy === "" && (await runCounted("npm", ["ci"])).code === 0;
 for (const args of isReady ? [["test"], ["run", "test:interop"]] : []) {
   if (stoppedBy === "") add(await runCounted("npm", args), args);
+}
+if (!isReady || stoppedBy !== "") {
+  console.error(stoppedBy === "" ? "npm ci failed." : `Stopped by ${stoppedBy}.`);
+  sum.failed = Math.max(1, sum.failed);
 }
 console.log(`${sum.passed} passed, ${sum.failed} failed${sum.skipped > 0 ? `, ${sum.skipped} skipped` : ""}`);
 process.exit(sum.failed > 0 ? 1 : 0);
@@ -55,11 +66,7 @@ function aptGet(args) {
 function runCounted(command, args) {
   return new Promise((resolve) => {
     const child = spawn(command, args, { stdio: ["ignore", "pipe", "inherit"], env });
-    const pass = (signal) => {
-      stoppedBy = signal;
-      child.kill(signal);
-    };
-    process.on("SIGTERM", pass).on("SIGINT", pass);
+    running = child;
     let tail = "";
     child.stdout.on("data", (bytes) => {
       process.stdout.write(bytes);

@@ -86,7 +86,12 @@ export class Departure {
   }
 
   async #awaitLate(connectionId: string, late: Promise<LateAnswer>): Promise<void> {
-    const second = this.#seconds.answered(connectionId, await late);
+    const answer = await late.catch((bug: unknown): LateAnswer => {
+      this.#report.fault("late answer", bug);
+      // It may have been a 2xx: what the journal has stays, and is sent by the next process.
+      return { kind: "stopped" };
+    });
+    const second = this.#seconds.answered(connectionId, answer);
     if (second === "followed") this.#redelivery.follow(connectionId);
     else if (second !== null) await this.#deliver(second);
     this.#outstanding.end();

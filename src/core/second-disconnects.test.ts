@@ -251,3 +251,12 @@ test("a shutdown waits for the answer, and keeps what is owed where it does not 
   expect(state.left).toBe(1);
   expect(await owed()).toEqual(["c1 second "]);
 });
+
+test("a late answer that meets a bug is reported; nothing is outstanding any more, and the second event is still owed", async () => {
+  await timeOut();
+  late.reject(new Error("a bug in the dialect"));
+  await settled();
+  expect(stage.report.faults.map(String)).toEqual(["Error: a bug in the dialect"]);
+  expect(stage.outstanding.count).toBe(0);
+  expect(await owed()).toEqual(["c1 second "]);
+});

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { logOf, VERSIONS } from "../../test/support/earlier-versions.ts";
+import { ANY_TEXT, COMMON_FACTS } from "../../test/support/facts.ts";
 import { dueOf, factsOf, statesOf } from "../../test/support/log-stage.ts";
 import type { DueDisconnect, JournalEntry } from "../core/ports/journal.ts";
 import {
@@ -13,19 +14,10 @@ import {
 } from "./log-message.ts";
 import { LogReplay } from "./log-replay.ts";
 
-const TEXT = fc.string({ unit: "binary" });
-const FACTS = fc.record({
-  connectionId: TEXT,
-  hub: TEXT,
-  userId: TEXT,
-  claims: TEXT,
-  clientQuery: TEXT,
-  forwardedFor: TEXT,
-});
 /** With facts that only a newer version knows, too. */
 const ALL_FACTS = fc.oneof(
-  FACTS,
-  fc.tuple(FACTS, TEXT).map(([facts, text]) => ({ ...facts, rare: { text } })),
+  COMMON_FACTS,
+  fc.tuple(COMMON_FACTS, ANY_TEXT).map(([facts, text]) => ({ ...facts, rare: { text } })),
 );
 const NTH = fc.constantFrom<Pick<DueDisconnect, "nth">>({}, { nth: "first" }, { nth: "second" });
 const DUE = fc
@@ -33,7 +25,7 @@ const DUE = fc
     NTH,
     fc.record({
       facts: ALL_FACTS,
-      end: fc.record({ code: fc.nat(), reason: TEXT }),
+      end: fc.record({ code: fc.nat(), reason: ANY_TEXT }),
       connectOutcomeUnknown: fc.boolean(),
       dueSinceMs: fc.double({ noNaN: true, noDefaultInfinity: true }).filter((time) => !Object.is(time, -0)),
       triedForMs: fc.nat(),
@@ -47,7 +39,7 @@ const ENTRY: fc.Arbitrary<JournalEntry> = fc.oneof(
   fc.record({
     state: fc.constant("dead" as const),
     letter: fc
-      .tuple(DUE, fc.nat(), TEXT, fc.nat())
+      .tuple(DUE, fc.nat(), ANY_TEXT, fc.nat())
       .map(([due, diedAtMs, cause, keptForMs]) => ({ ...due, diedAtMs, keptForMs, cause })),
   }),
 );

@@ -43,7 +43,13 @@ export class Calls implements PostContext {
     const dialect = this.#dialects[dialectOf(event.facts)];
     const asked = { userId: event.facts.userId, subprotocols: event.subprotocols };
     return new Promise((resolve, reject) => {
-      const onOutcome = (outcome: CallOutcome) => resolve(readConnectOutcome(outcome, dialect, asked));
+      const onOutcome = (outcome: CallOutcome) => {
+        try {
+          resolve(readConnectOutcome(outcome, dialect, asked));
+        } catch (bug) {
+          reject(bug);
+        }
+      };
       const call = this.begin(event, { client, onOutcome, onFault: reject });
       if (call === null) resolve({ kind: "unrouted", reply: dialect.readConnect(null, asked) });
     });

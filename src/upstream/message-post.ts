@@ -1,5 +1,6 @@
 import type { MessageCall } from "../core/message-call.ts";
 import type { NotSent, ReplyListener } from "../core/ports/upstream.ts";
+import type { AnswerContent, MessageReply } from "../protocol/dialect.ts";
 import type { MessageEvent } from "../protocol/events.ts";
 import type { Backend } from "./backend.ts";
 import type { Call, CallListener, CallOutcome } from "./call.ts";
@@ -64,7 +65,7 @@ export class MessagePost implements CallListener, MessageCall, Waiting {
   }
 
   onOutcome(outcome: CallOutcome, entry: Backend): void {
-    if (outcome.kind === "answer") this.#listener.onReply(entry.dialect.readReply(outcome));
+    if (outcome.kind === "answer") this.#read(outcome, entry);
     else if (outcome.kind !== "not-sent" || !this.#pause(outcome, entry)) this.#listener.onFailure(outcome, entry);
   }
 
@@ -76,6 +77,17 @@ export class MessagePost implements CallListener, MessageCall, Waiting {
   expire(): void {
     this.#endPause();
     if (!this.start()) this.#listener.onFailure({ kind: "unrouted" }, null);
+  }
+
+  #read(answer: AnswerContent, { dialect }: Backend): void {
+    let reply: MessageReply;
+    try {
+      reply = dialect.readReply(answer);
+    } catch (bug) {
+      this.onFault(bug);
+      return;
+    }
+    this.#listener.onReply(reply);
   }
 
   #pause(failure: NotSent, entry: Backend): boolean {

@@ -1,0 +1,26 @@
+import fc from "fast-check";
+import type { ConnectionFacts } from "../../src/protocol/facts.ts";
+
+/** Every fact of a connection. The type makes it complete: `tsc` asks for a fact that is added, so that tests find out where it is lost. */
+export const EVERY_FACT: Required<ConnectionFacts> = {
+  connectionId: "c1",
+  hub: "chat",
+  userId: "ann",
+  claims: "sub: ann",
+  clientQuery: "a=b",
+  forwardedFor: "10.0.0.1",
+  rare: { userIdCoding: "latin1", dialect: "asrs", news: [1, { é: null }] },
+};
+
+/** Any text that a JavaScript string can hold. */
+export const ANY_TEXT: fc.Arbitrary<string> = fc.string({ unit: "binary" });
+
+/** Facts of any text, without rare ones. */
+export const COMMON_FACTS: fc.Arbitrary<Omit<ConnectionFacts, "rare">> = fc.record({
+  connectionId: ANY_TEXT,
+  hub: ANY_TEXT,
+  userId: ANY_TEXT,
+  claims: ANY_TEXT,
+  clientQuery: ANY_TEXT,
+  forwardedFor: ANY_TEXT,
+});
