@@ -1,4 +1,4 @@
-import type { Answer, Broker } from "../core/ports/broker.ts";
+import type { Broker, Verdict } from "../core/ports/broker.ts";
 import type { Frame } from "../core/ports/client-socket.ts";
 import type { Report } from "../core/ports/report.ts";
 import type { RuleWrite } from "../core/rule-store.ts";
@@ -76,7 +76,7 @@ export class Operations {
     return (await this.#broker.publish(envelope)) === "sent" ? 202 : brokerUnavailable();
   }
 
-  #changeConnection(verb: "join" | "leave", target: Members, group: string): Promise<Answer | "unavailable"> {
+  #changeConnection(verb: "join" | "leave", target: Members, group: string): Promise<Verdict | "unavailable"> {
     return this.#broker.ask({ verb, target, group, afterRules: 0 }, "first-yes");
   }
 
@@ -142,11 +142,11 @@ function members(kind: Members["kind"], names: CallNames): Members {
   return { kind, hub: names.hub, name: names[kind] };
 }
 
-function membershipOutcome(answer: Answer | "unavailable"): Outcome {
+function membershipOutcome(answer: Verdict | "unavailable"): Outcome {
   return answer === "limit" ? groupLimit() : yesOr(noConnection, answer);
 }
 
-function yesOr(otherwise: () => Refusal, answer: Answer | "unavailable"): Outcome {
+function yesOr(otherwise: () => Refusal, answer: Verdict | "unavailable"): Outcome {
   if (answer === "unavailable") return brokerUnavailable();
   return answer === "yes" ? 200 : otherwise();
 }

@@ -3,7 +3,7 @@ import { until } from "../../test/support/deadline.ts";
 import { NatsNode } from "../../test/support/nats-nodes.ts";
 import { NatsServer } from "../../test/support/nats-server.ts";
 import { needs } from "../../test/support/programs.ts";
-import type { Answer, Broker, BrokerHandler } from "../core/ports/broker.ts";
+import type { Broker, BrokerHandler, Verdict } from "../core/ports/broker.ts";
 import type { Envelope, Members, Question, Target } from "../protocol/envelope.ts";
 import { MemoryBroker } from "./memory.ts";
 
@@ -14,7 +14,7 @@ interface Place extends AsyncDisposable {
   readonly broker: Broker;
   readonly heard: (Envelope | Question)[];
   /** What it says to questions. */
-  says: Answer | Error;
+  says: Verdict | Error;
 }
 
 let server: NatsServer;

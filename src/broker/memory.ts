@@ -1,4 +1,4 @@
-import type { Answer, AnswerScope, Broker, BrokerHandler } from "../core/ports/broker.ts";
+import type { Broker, BrokerHandler, Verdict, VerdictScope } from "../core/ports/broker.ts";
 import type { Envelope, Question } from "../protocol/envelope.ts";
 
 /**
@@ -18,7 +18,7 @@ export class MemoryBroker implements Broker {
     return "sent";
   }
 
-  async ask(question: Question, _scope: AnswerScope): Promise<Answer> {
+  async ask(question: Question, _scope: VerdictScope): Promise<Verdict> {
     return await this.#handler.answer(question);
   }
 

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { type Msg, RequestError } from "@nats-io/transport-node";
 import type { BrokerReport } from "../core/ports/adapter-reports.ts";
-import type { Answer, AnswerScope, Broker, BrokerHandler } from "../core/ports/broker.ts";
+import type { Broker, BrokerHandler, Verdict, VerdictScope } from "../core/ports/broker.ts";
 import type { Clock } from "../core/ports/clock.ts";
 import type { Report } from "../core/ports/report.ts";
 import type { NatsLink } from "../nats/link.ts";
@@ -57,7 +57,7 @@ const STRONGEST = {
 } as const;
 
 /** What came of one question to one subject. */
-type Reply = Answer | "fault" | "nobody" | "silent";
+type Reply = Verdict | "fault" | "nobody" | "silent";
 
 /**
  * The broker between nodes, over core NATS.
@@ -149,7 +149,7 @@ export class NatsBroker implements Broker {
     return "sent";
   }
 
-  async ask(question: Question, scope: AnswerScope): Promise<Answer | "unavailable"> {
+  async ask(question: Question, scope: VerdictScope): Promise<Verdict | "unavailable"> {
     if (!this.isReady) return "unavailable";
     const bytes = encodeQuestion(question, this.#options.form());
     const { target } = question;
@@ -209,7 +209,7 @@ export class NatsBroker implements Broker {
     return nodeId === null ? null : nodeSubject(prefix, nodeId);
   }
 
-  async #askItsNode(connectionId: string, bytes: Uint8Array): Promise<Answer | "unavailable"> {
+  async #askItsNode(connectionId: string, bytes: Uint8Array): Promise<Verdict | "unavailable"> {
     const nodeId = nodeOf(connectionId);
     if (nodeId === null) return "no";
     const reply = await this.#askNode(nodeId, bytes);
@@ -217,7 +217,7 @@ export class NatsBroker implements Broker {
     return reply;
   }
 
-  async #askAll(bytes: Uint8Array, scope: AnswerScope): Promise<Answer | "unavailable"> {
+  async #askAll(bytes: Uint8Array, scope: VerdictScope): Promise<Verdict | "unavailable"> {
     const asked = this.#table.all().map((nodeId) => this.#askNode(nodeId, bytes));
     // One yes is enough there, whatever is wrong with the others.
     const replies = await (scope === "first-yes"
@@ -228,7 +228,7 @@ export class NatsBroker implements Broker {
     return strongest;
   }
 
-  async #askNode(nodeId: string, bytes: Uint8Array): Promise<Answer | "fault" | "unavailable"> {
+  async #askNode(nodeId: string, bytes: Uint8Array): Promise<Verdict | "fault" | "unavailable"> {
     const wasKnown = this.#table.isKnown(nodeId);
     const reply = await this.#request(nodeSubject(this.#options.prefix, nodeId), bytes);
     if (reply !== "nobody" && reply !== "silent") return reply;
@@ -284,7 +284,7 @@ export class NatsBroker implements Broker {
   }
 
   async #answer(message: Msg, question: Question): Promise<void> {
-    let word: Answer | typeof FAULT;
+    let word: Verdict | typeof FAULT;
     try {
       word = await this.#options.handler.answer(question);
     } catch (error) {

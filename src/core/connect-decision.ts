@@ -35,7 +35,7 @@ export type ConnectDecision =
     });
 
 type Refused = Extract<ConnectDecision, { kind: "refuse" }>;
-type Answer = Extract<ConnectOutcome, { kind: "answer" }>;
+type AnsweredConnect = Extract<ConnectOutcome, { kind: "answer" }>;
 type Unknown = Extract<ConnectOutcome, { kind: "unknown" }>;
 
 /** What the decision needs to know of the request. */
@@ -80,7 +80,7 @@ const REFUSED_TARGET = {
   "address-concurrency": "maxConcurrencyPerAddress",
 } as const;
 
-function decideAnswer(answer: Answer, asked: AdmissionAsked): ConnectDecision {
+function decideAnswer(answer: AnsweredConnect, asked: AdmissionAsked): ConnectDecision {
   const { status, headers, body } = answer;
   if (answer.reply !== null) return decideReply(answer.reply, asked, "accepted");
   // A lost answer to the same event may have been a 2xx, whatever its repeat was answered with.
@@ -97,7 +97,7 @@ function decideAnswer(answer: Answer, asked: AdmissionAsked): ConnectDecision {
 }
 
 function decideReply(
-  reply: NonNullable<Answer["reply"]>,
+  reply: NonNullable<AnsweredConnect["reply"]>,
   { maxGroups }: AdmissionAsked,
   disconnect: DisconnectDue,
 ): ConnectDecision {

@@ -3,7 +3,7 @@ import { type Envelope, type Members, type Question, subjectOf, type Target } fr
 import type { Arrivals } from "./arrivals.ts";
 import type { Connection } from "./connection.ts";
 import type { Membership } from "./membership.ts";
-import type { Answer, BrokerHandler } from "./ports/broker.ts";
+import type { BrokerHandler, Verdict } from "./ports/broker.ts";
 import type { Fanout, Frame } from "./ports/client-socket.ts";
 import type { Pressure } from "./pressure.ts";
 import type { Registry } from "./registry.ts";
@@ -58,7 +58,7 @@ export class Deliver implements BrokerHandler {
   }
 
   /** What it changes has changed before the first `await`, unless it waits for rules. */
-  async answer(question: Question): Promise<Answer> {
+  async answer(question: Question): Promise<Verdict> {
     switch (question.verb) {
       case "exists":
         return this.#members(question.target).length > 0 ? "yes" : "no";
@@ -80,13 +80,13 @@ export class Deliver implements BrokerHandler {
   }
 
   /** Takes members here out of a group, or of all; yes if there was one. */
-  leave({ target, group }: { readonly target: Members; readonly group: string | null }): Answer {
+  leave({ target, group }: { readonly target: Members; readonly group: string | null }): Verdict {
     const members = this.#members(target);
     for (const connection of members) this.#membership.leave(connection, group);
     return members.length > 0 ? "yes" : "no";
   }
 
-  async #join(target: Members, group: string): Promise<Answer> {
+  async #join(target: Members, group: string): Promise<Verdict> {
     const joined = this.#members(target).map((connection) => this.#membership.join(connection, group));
     await Promise.all(joined);
     if (joined.includes("limit")) return "limit";

@@ -1,7 +1,7 @@
 import type { CloseCause } from "../protocol/close-causes.ts";
 import { dialectOf } from "../protocol/dialect-names.ts";
 import type { ConnectionFacts } from "../protocol/facts.ts";
-import { type DisconnectVerdict, disconnectEvent, judgeDisconnect, postDisconnect } from "./disconnect-outcome.ts";
+import { type DisconnectResult, disconnectEvent, judgeDisconnect, postDisconnect } from "./disconnect-outcome.ts";
 import type { Outstanding } from "./outstanding.ts";
 import type { Clock } from "./ports/clock.ts";
 import type { DueDisconnect, Journal, OwedDisconnect } from "./ports/journal.ts";
@@ -129,15 +129,15 @@ export class Departure {
     return { ...this.#seconds.asWaiting(owed), dueSinceMs: this.#timeOfDayMs(), triedForMs: 0, refusedForMs: 0 };
   }
 
-  async #settle(owed: OwedDisconnect, verdict: DisconnectVerdict, attempt: Attempt): Promise<void> {
+  async #settle(owed: OwedDisconnect, result: DisconnectResult, attempt: Attempt): Promise<void> {
     const { connectionId, hub, forwardedFor } = owed.facts;
-    if (verdict.kind === "retry") {
-      await this.#keep(owed, verdict, attempt);
+    if (result.kind === "retry") {
+      await this.#keep(owed, result, attempt);
       return;
     }
-    if (verdict.kind === "ended") {
+    if (result.kind === "ended") {
       const eventId = disconnectEvent(owed).eventId;
-      const { cause } = verdict;
+      const { cause } = result;
       this.#report.undelivered({ connectionId, hub, forwardedFor, event: "disconnect", eventId, cause, count: 1 });
     }
     const end = this.#seconds.ended(owed);

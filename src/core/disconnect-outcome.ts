@@ -20,7 +20,7 @@ const PASSING_REFUSALS: readonly number[] = [401, 403, 404, 405, 407, 410, 421];
 const LONG_QUERY_CHARS = 1024;
 
 /** What the outcome of a disconnect event means for it. */
-export type DisconnectVerdict =
+export type DisconnectResult =
   /** The upstream has it, or no entry wants it. */
   | { readonly kind: "done" }
   /** The upstream does not want it; trying again would change nothing. */
@@ -69,7 +69,7 @@ export async function postDisconnect(upstream: Pick<Upstream, "notify">, owed: O
  * Source: PROTOCOL.md, "Disconnect": any answer but 2xx and 4xx, or none, is tried again, and of 4xx those that may pass.
  *         Retry-After per RFC 9110, section 10.2.3.
  */
-export function judgeDisconnect(outcome: NotifyOutcome, nowMs: number): DisconnectVerdict {
+export function judgeDisconnect(outcome: NotifyOutcome, nowMs: number): DisconnectResult {
   if (outcome.kind === "unrouted") return { kind: "done" };
   const cause = describeOutcome(outcome);
   if (outcome.kind === "refused") {

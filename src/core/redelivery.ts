@@ -1,5 +1,5 @@
 import { Burial, describeUndelivered } from "./burial.ts";
-import { type DisconnectVerdict, judgeDisconnect, postDisconnect } from "./disconnect-outcome.ts";
+import { type DisconnectResult, judgeDisconnect, postDisconnect } from "./disconnect-outcome.ts";
 import { HeldDisconnect, type HeldNames, namesOf, type RetryLimits } from "./held-disconnect.ts";
 import type { Clock } from "./ports/clock.ts";
 import type { DeadLetter, DeadLetters, DueDisconnect, Journal, RetryAges, WaitingDisconnect } from "./ports/journal.ts";
@@ -32,8 +32,8 @@ export interface Attempt {
   readonly startedAtMs: number;
 }
 
-/** A verdict that asks for another try. */
-export type Failure = Extract<DisconnectVerdict, { kind: "retry" }>;
+/** A result that asks for another try. */
+export type Failure = Extract<DisconnectResult, { kind: "retry" }>;
 
 /** Waiting events that are held here, about 200 bytes each; more wait in the journal until half of these are gone. */
 const MAX_HELD = 100_000;
@@ -284,27 +284,27 @@ export class Redelivery implements DeadLetters {
   async #settle(
     lane: RetryLane,
     one: HeldDisconnect,
-    verdict: DisconnectVerdict,
+    result: DisconnectResult,
     { startedAtMs, due }: { readonly startedAtMs: number; readonly due: DueDisconnect },
   ): Promise<void> {
-    if (verdict.kind !== "retry") {
+    if (result.kind !== "retry") {
       if (lane.isFailing) this.#parts.report.disconnectsFlowing(lane.upstream.label);
       lane.succeeded();
-      if (verdict.kind === "ended") this.#parts.report.undelivered(describeUndelivered(one, verdict.cause, due));
+      if (result.kind === "ended") this.#parts.report.undelivered(describeUndelivered(one, result.cause, due));
       await this.#finish(one, due);
       return;
     }
     // What shutdown cut off says nothing of the upstream.
     if (this.#stopped) return;
-    this.#failed(lane, verdict, startedAtMs);
-    this.#noteFailure(lane, one, verdict);
-    if (verdict.tried && this.#isTimeUp(one, verdict.isRefusal)) {
-      await this.#bury(one, verdict.cause);
+    this.#failed(lane, result, startedAtMs);
+    this.#noteFailure(lane, one, result);
+    if (result.tried && this.#isTimeUp(one, result.isRefusal)) {
+      await this.#bury(one, result.cause);
       return;
     }
     // Stored with each try: the next process goes on counting from here.
-    if (verdict.tried) void this.#parts.journal.tried(one.connectionId, one.agesAt(this.#parts.clock.now()));
-    this.#enqueue(one, this.#restMs(one, verdict));
+    if (result.tried) void this.#parts.journal.tried(one.connectionId, one.agesAt(this.#parts.clock.now()));
+    this.#enqueue(one, this.#restMs(one, result));
   }
 
   #failed(lane: RetryLane, { cause, waitMs, tried, isRefusal }: Failure, startedAtMs: number): void {

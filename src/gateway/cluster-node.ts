@@ -6,11 +6,11 @@ import type { Renewal } from "../config/tls-files.ts";
 import { endOldConnections } from "../core/drain.ts";
 import type { Broker, BrokerHandler } from "../core/ports/broker.ts";
 import { listKnown, Takeover } from "../core/takeover.ts";
-import { CopiedJournal } from "../journal/copied.ts";
-import { CopyWait } from "../journal/copy-wait.ts";
 import { JetstreamJournal } from "../journal/jetstream.ts";
-import { LogStream } from "../journal/log-stream.ts";
-import { NodeLogs } from "../journal/node-logs.ts";
+import { ReplicaStream } from "../journal/replica-stream.ts";
+import { ReplicaWait } from "../journal/replica-wait.ts";
+import { Replicas } from "../journal/replicas.ts";
+import { ReplicatedJournal } from "../journal/replicated.ts";
 import type { SqliteJournal } from "../journal/sqlite.ts";
 import { KvLeases } from "../leases/kv.ts";
 import { readNodeId, writeNodeId } from "../leases/node-id-file.ts";
@@ -81,12 +81,12 @@ class ClusterNode implements NodeParts {
   readonly #replicas: number;
   readonly #link: NatsLink;
   readonly #copy: JetstreamJournal;
-  readonly #logs: NodeLogs;
+  readonly #logs: Replicas;
   readonly ruleStore: KvRuleStore;
   /** The name of the process before this one in the folder. */
   readonly #nameBefore: string | null;
   #nodeId = randomBytes(NODE_ID_BYTES).toString("base64url");
-  #openJournal: CopiedJournal | null = null;
+  #openJournal: ReplicatedJournal | null = null;
   #localJournal: SqliteJournal | null = null;
   #broker: NatsBroker | null = null;
   #leases: KvLeases | null = null;
@@ -107,7 +107,7 @@ class ClusterNode implements NodeParts {
     this.#nameBefore = readNodeId(running.config.dataDir);
     this.#keepName();
     const common = { link, prefix: this.#prefix, replicas: this.#replicas };
-    const stream = new LogStream({ ...common, differs: report.copy.differs });
+    const stream = new ReplicaStream({ ...common, differs: report.copy.differs });
     const form = () => this.#form();
     this.#copy = new JetstreamJournal({
       nodeId: this.#nodeId,
@@ -116,11 +116,11 @@ class ClusterNode implements NodeParts {
       report: report.copy,
       onFenced: () => this.#leaseLost(),
     });
-    const whenCopied = async () => {
+    const whenReplicated = async () => {
       await this.#openJournal?.whenFollowed();
-      await this.#copy.whenCopied();
+      await this.#copy.whenReplicated();
     };
-    this.#logs = new NodeLogs({ stream, whenCopied, skipped: report.copy.skipped });
+    this.#logs = new Replicas({ stream, whenReplicated, skipped: report.copy.skipped });
     this.ruleStore = new KvRuleStore({
       ...common,
       form,
@@ -138,18 +138,18 @@ class ClusterNode implements NodeParts {
       onWritable: () => this.#core?.redelivery.start(),
     });
     this.#localJournal = local;
-    const journal = new CopiedJournal(local, this.#copy, this.#makeWait());
+    const journal = new ReplicatedJournal(local, this.#copy, this.#makeWait());
     this.#openJournal = journal;
     stack.push(() => journal.close());
   }
 
-  #makeWait(): CopyWait | null {
+  #makeWait(): ReplicaWait | null {
     const { running, report } = this.#around;
     if (running.config.cluster?.journalCopy !== "wait") return null;
-    return new CopyWait({ copy: this.#copy, whenLeased: () => this.#leasing?.promise, report: report.copy });
+    return new ReplicaWait({ copy: this.#copy, whenLeased: () => this.#leasing?.promise, report: report.copy });
   }
 
-  get journal(): CopiedJournal {
+  get journal(): ReplicatedJournal {
     return opened(this.#openJournal);
   }
 
@@ -283,13 +283,13 @@ class ClusterNode implements NodeParts {
     await this.journal.whenFollowed();
     const late = Promise.withResolvers<false>();
     const cancel = systemClock.after(LEAVE_LIMIT_MS, () => late.resolve(false));
-    const copied = this.#copy.whenCopied().then(
+    const copied = this.#copy.whenReplicated().then(
       () => true,
       () => false,
     );
-    const isCopied = await Promise.race([copied, late.promise]);
+    const isReplicated = await Promise.race([copied, late.promise]);
     cancel();
-    await this.#leases?.stop({ release: isCopied && this.#copy.entries.size === 0 });
+    await this.#leases?.stop({ release: isReplicated && this.#copy.entries.size === 0 });
   }
 }
 

@@ -9,9 +9,9 @@ import { successorOf } from "./salvage.ts";
  * Says what a folder lacks that was used before: its journal, or all that the journal's file held. Null where nothing is amiss. To
  * be called before the journal is opened.
  *
- * A log whose file has no bytes is moved aside: SQLite would delete it.
+ * A WAL whose file has no bytes is moved aside: SQLite would delete it.
  *
- * Errors: throws `NewerFile` where a newer version wrote that log.
+ * Errors: throws `NewerFile` where a newer version wrote that WAL.
  */
 export function findAbsence(dataDir: string, wasUsed: boolean): string | null {
   const path = journalPath(dataDir);
@@ -19,7 +19,7 @@ export function findAbsence(dataDir: string, wasUsed: boolean): string | null {
   if ((size !== null && size > 0) || existsSync(successorOf(path))) return null;
   if (isEmptied(path)) {
     refuseNewer(path, MIGRATIONS.length);
-    const state = size === null ? "is missing and its log is there" : "has no bytes and its log has some";
+    const state = size === null ? "is missing and its WAL is there" : "has no bytes and its WAL has some";
     return `journal.sqlite ${state}: moved to ${moveAside(path)}`;
   }
   if (!wasUsed) return null;

@@ -1,14 +1,14 @@
 import { JournalThread } from "./journal-thread.ts";
 
-/** How many writes of rows the log takes before it is played into the file; each is about two pages of 4 kB. */
+/** How many writes of rows the WAL takes before it is played into the file; each is about two pages of 4 kB. */
 const WRITES_PER_CHECKPOINT = 4000;
 
 /**
- * Has the log of writes played into the file, in a second thread: the commits need not wait for that.
+ * Has the WAL played into the file, in a second thread: the commits need not wait for that.
  *
  *     writes ─▶ enough ─▶ the thread plays what is there ─▶ the next batch plays the few that came meanwhile
  *
- * Why both: the log can be begun anew only when all of it has been played, and under load only the writer can say when.
+ * Why both: the WAL can be begun anew only when all of it has been played, and under load only the writer can say when.
  * It waits a few milliseconds for the disk then; with all 16 MB it took 25 to 50. The thread is started when first needed.
  */
 export class Checkpointer {
@@ -26,7 +26,7 @@ export class Checkpointer {
     this.#writeCount += writeCount;
     if (this.#writeCount < WRITES_PER_CHECKPOINT || this.#underWay !== null || this.#isFinishDue) return;
     this.#underWay = this.#ask()
-      // A thread that died did no harm: the writer plays the log itself when it has grown to twice its size.
+      // A thread that died did no harm: the writer plays the WAL itself when it has grown to twice its size.
       .catch(() => null)
       .then(() => {
         this.#underWay = null;

@@ -11,7 +11,7 @@ import { dialectOf } from "../protocol/dialect-names.ts";
 import { type ConnectionFacts, copyFacts } from "../protocol/facts.ts";
 
 /**
- * What the log between nodes has of a connection: surely nothing, perhaps something, or surely an entry. Kept here, since a
+ * What the replica between nodes has of a connection: surely nothing, perhaps something, or surely an entry. Kept here, since a
  * set beside the entries would cost more than they do.
  */
 export type Trace = "none" | "perhaps" | "copied";

@@ -2,7 +2,7 @@
 const GATHER_MS = 20;
 
 /**
- * The pause before a message of the log, in which further changes join it.
+ * The pause before a message of the replica, in which further changes join it.
  *
  * Order: `endSoon` ends it behind the current turn of the event loop, so that all changes of one turn are in one message.
  */

@@ -2,19 +2,19 @@ import { expect } from "bun:test";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { within } from "../../test/support/deadline.ts";
-import { dueOf, factsOf, type LogNode, LogStage, refusalOf } from "../../test/support/log-stage.ts";
 import { needs } from "../../test/support/programs.ts";
+import { dueOf, factsOf, type ReplicaNode, ReplicaStage, refusalOf } from "../../test/support/replica-stage.ts";
 
 const { afterEach, beforeEach, describe, test } = needs("nats-server");
 
-let stage: LogStage;
+let stage: ReplicaStage;
 
 beforeEach(async () => {
-  stage = await LogStage.start();
+  stage = await ReplicaStage.start();
 });
 afterEach(() => stage[Symbol.asyncDispose]());
 
-function connect({ journal }: LogNode, count: number, name = "c"): void {
+function connect({ journal }: ReplicaNode, count: number, name = "c"): void {
   for (let index = 0; index < count; index++) journal.entries.connecting(factsOf(`${name}${index}`));
 }
 function connected(count: number, name = "c"): string[] {
@@ -63,11 +63,11 @@ describe("faults of NATS", () => {
     const node = await stage.startNode();
     const { journal, reports } = node;
     connect(node, 3);
-    await journal.whenCopied();
+    await journal.whenReplicated();
     await stage.server.stop();
     await reports.heard("stopped");
     expect(journal.isCopying).toBe(false);
-    expect(await refusalOf(journal.whenCopied())).toContain("not being copied");
+    expect(await refusalOf(journal.whenReplicated())).toContain("not being copied");
     expect(await refusalOf(journal.connecting(factsOf("refused")))).toContain("not being copied");
     await journal.settled("c0");
     journal.entries.connected("c1", "bob");
@@ -84,7 +84,7 @@ describe("faults of NATS", () => {
     const node = await stage.startNode({ url: proxy.url });
     proxy.passes = (text) => !isAck(text);
     connect(node, 1);
-    const refusal = refusalOf(node.journal.whenCopied());
+    const refusal = refusalOf(node.journal.whenReplicated());
     await within(published(node), "the message");
     proxy.cut();
     expect(await refusal).toContain("lost");
@@ -94,7 +94,7 @@ describe("faults of NATS", () => {
     const node = await stage.startNode();
     const { journal, reports } = node;
     connect(node, 3);
-    await journal.whenCopied();
+    await journal.whenReplicated();
     await stage.server.stop();
     rmSync(join(stage.server.folder, "jetstream"), { recursive: true });
     await stage.server.restart();
@@ -107,7 +107,7 @@ describe("faults of NATS", () => {
     const node = await stage.startNode({ url: proxy.url });
     const { journal } = node;
     connect(node, 3);
-    await journal.whenCopied();
+    await journal.whenReplicated();
     await stage.server.stop();
     rmSync(join(stage.server.folder, "jetstream"), { recursive: true });
     // The stream is made anew, and then nothing is acked any more.
@@ -125,7 +125,7 @@ describe("faults of NATS", () => {
     const node = await stage.startNode();
     const { journal, reports } = node;
     connect(node, 3);
-    await journal.whenCopied();
+    await journal.whenReplicated();
     await node.deleteStream();
     connect(node, 1, "new");
     await reports.heard("stopped");
@@ -138,7 +138,7 @@ describe("faults of NATS", () => {
     const node = await stage.startNode({ url: proxy.url });
     const { journal, reports } = node;
     connect(node, 1, "before");
-    await journal.whenCopied();
+    await journal.whenReplicated();
     let dropped = 0;
     proxy.passes = (text) => {
       if (!isAck(text) || dropped > 0) return true;
@@ -146,9 +146,9 @@ describe("faults of NATS", () => {
       return false;
     };
     connect(node, 1, "lost");
-    await journal.whenCopied();
+    await journal.whenReplicated();
     connect(node, 1, "behind");
-    await journal.whenCopied();
+    await journal.whenReplicated();
     expect(dropped).toBe(1);
     // It was found to be there: no new snapshot was needed.
     expect(reports.told.filter((words) => words !== "up")).toEqual(["copied 0"]);
@@ -167,7 +167,7 @@ describe("faults of NATS", () => {
     proxy.cut();
     await reports.heard("copied 2");
     connect(node, 1, "behind");
-    await journal.whenCopied();
+    await journal.whenReplicated();
     expect(await node.streamState()).toMatchObject({ messages: 2 });
     expect(await stage.seize(journal.nodeId)).toEqual([...connected(2), "behind0 connecting"]);
   });
@@ -178,7 +178,7 @@ describe("faults of NATS", () => {
     const { journal, reports } = node;
     for (let round = 0; round < 4; round++) {
       connect(node, 1000, `r${round}c`);
-      await journal.whenCopied();
+      await journal.whenReplicated();
     }
     proxy.cut();
     await reports.heard("stopped");
@@ -203,7 +203,7 @@ describe("faults of NATS", () => {
     const node = await stage.startNode({ url: proxy.url });
     const { journal, reports } = node;
     connect(node, 4000);
-    await journal.whenCopied();
+    await journal.whenReplicated();
     let acks = 0;
     proxy.passes = (text) => {
       if (!isAck(text)) return true;
@@ -266,7 +266,7 @@ describe("the stream", () => {
   });
 
   test("cannot be had where the account has no JetStream: that is said once, and tried again", async () => {
-    await using bare = await LogStage.start({
+    await using bare = await ReplicaStage.start({
       config: 'accounts { A { users: [{ user: "a", password: "b" }] } }\nno_auth_user: "a"\n',
     });
     const node = bare.node();
@@ -277,7 +277,7 @@ describe("the stream", () => {
 });
 
 /** Resolves when the server has a message of the node's log. Asked through another link: the node's own is silent. */
-async function published({ journal }: LogNode): Promise<void> {
+async function published({ journal }: ReplicaNode): Promise<void> {
   const watcher = await stage.startNode();
   while ((await watcher.stream.last(journal.nodeId)) === null) await new Promise(setImmediate);
 }
@@ -288,8 +288,8 @@ describe("a log that nobody writes to", () => {
     const second = await stage.startNode();
     connect(first, 3, "first");
     connect(second, 2, "second");
-    await first.journal.whenCopied();
-    await second.journal.whenCopied();
+    await first.journal.whenReplicated();
+    await second.journal.whenReplicated();
     await first.deleteStream();
     for (const { reports } of [first, second]) await reports.heard("copied", 2);
     for (const [node, count, name] of [

@@ -1,21 +1,21 @@
 import { expect } from "bun:test";
-import { dueOf, factsOf, idOf, type LogNode, LogStage, refusalOf } from "../../test/support/log-stage.ts";
 import { needs } from "../../test/support/programs.ts";
+import { dueOf, factsOf, idOf, type ReplicaNode, ReplicaStage, refusalOf } from "../../test/support/replica-stage.ts";
 
 const { afterEach, beforeEach, describe, test } = needs("nats-server");
 
-let stage: LogStage;
+let stage: ReplicaStage;
 
 beforeEach(async () => {
-  stage = await LogStage.start();
+  stage = await ReplicaStage.start();
 });
 afterEach(() => stage[Symbol.asyncDispose]());
 
-function connect({ journal }: LogNode, count: number, name = "c"): void {
+function connect({ journal }: ReplicaNode, count: number, name = "c"): void {
   for (let index = 0; index < count; index++) journal.entries.connecting(factsOf(`${name}${index}`));
 }
 
-function isUnderWay({ journal }: LogNode, id: string): boolean {
+function isUnderWay({ journal }: ReplicaNode, id: string): boolean {
   return journal.entries.find(id)?.trace === "perhaps";
 }
 
@@ -71,10 +71,10 @@ describe("the copy in JetStream", () => {
       journal.entries.connecting(factsOf(`gone${index}`));
       journal.entries.settled(`gone${index}`);
     }
-    await journal.whenCopied();
+    await journal.whenReplicated();
     expect(await node.streamState()).toMatchObject({ messages: 1 });
     journal.entries.connecting(factsOf("gone"));
-    const copied = journal.whenCopied();
+    const copied = journal.whenReplicated();
     journal.entries.settled("gone");
     await copied;
     expect(await node.streamState()).toMatchObject({ messages: 1 });
@@ -85,15 +85,15 @@ describe("the copy in JetStream", () => {
     const node = await stage.startNode();
     const { journal } = node;
     connect(node, 1);
-    const first = journal.whenCopied();
+    const first = journal.whenReplicated();
     for (let index = 0; index < 30; index++) {
       await new Promise(setImmediate);
       journal.entries.connecting(factsOf("gone"));
-      void journal.whenCopied();
+      void journal.whenReplicated();
       journal.entries.settled("gone");
     }
     await first;
-    await journal.whenCopied();
+    await journal.whenReplicated();
     expect(await stage.seize(journal.nodeId)).toEqual(["c0 connecting"]);
   });
 
@@ -105,7 +105,7 @@ describe("the copy in JetStream", () => {
     // Both do not fit into one message.
     while (!isUnderWay(node, "c1")) await new Promise(setImmediate);
     journal.entries.settled("c2");
-    await journal.whenCopied();
+    await journal.whenReplicated();
     expect(journal.entries.find("c1")?.trace).toBe("copied");
   });
 
@@ -114,7 +114,7 @@ describe("the copy in JetStream", () => {
     journal.entries.connecting(factsOf("c1"));
     journal.entries.connecting(factsOf("huge", { claims: "x".repeat(1024 * 1024) }));
     journal.entries.connecting(factsOf("c2", { claims: "x".repeat(900 * 1024) }));
-    await journal.whenCopied();
+    await journal.whenReplicated();
     expect(reports.told).toContain("too large huge");
     expect(await stage.seize(journal.nodeId)).toEqual(["c1 connecting", "c2 connecting"]);
   });
@@ -126,9 +126,9 @@ describe("the copy in JetStream", () => {
     let mostMessages = 0;
     for (let round = 0; round < 50; round++) {
       connect(node, 1000, `r${round}c`);
-      await journal.whenCopied();
+      await journal.whenReplicated();
       for (let index = 0; index < 1000; index++) journal.entries.settled(`r${round}c${index}`);
-      await journal.whenCopied();
+      await journal.whenReplicated();
       const { messages, bytes } = await node.streamState();
       mostMessages = Math.max(mostMessages, messages);
       // One megabyte past twice a snapshot, and the message that took it there.
@@ -145,7 +145,7 @@ describe("the copy in JetStream", () => {
     for (let round = 0; round < 8; round++) {
       connect(node, 2000, `r${round}c`);
       for (let index = 0; index < 2000; index += 2) journal.entries.connected(`r${round}c${index}`, `user ${index}`);
-      await journal.whenCopied();
+      await journal.whenReplicated();
     }
     await journal.due(dueOf("r0c5"));
     expect((await node.streamState()).messages).toBeLessThan(20);
@@ -177,7 +177,7 @@ describe("a node whose log was seized", () => {
     const other = await stage.startNode();
     await other.logs.seize(journal.nodeId);
     expect(await refusalOf(journal.connecting(factsOf("c2")))).toContain("taken over");
-    expect(await refusalOf(journal.whenCopied())).toContain("taken over");
+    expect(await refusalOf(journal.whenReplicated())).toContain("taken over");
     journal.entries.settled("c1");
     expect(reports.told.filter((words) => words !== "up")).toEqual([
       "copied 0",
@@ -225,10 +225,10 @@ describe("a node whose log was seized", () => {
     const { journal } = node;
     await journal.connecting(factsOf("c1"));
     connect(node, 2, "unacked");
-    const copied = refusalOf(journal.whenCopied());
+    const copied = refusalOf(journal.whenReplicated());
     expect(journal.moveTo("node-new")).toEqual(["c1"]);
     expect(await copied).toContain("another id");
-    await journal.whenCopied();
+    await journal.whenReplicated();
     expect(await stage.seize("node-new")).toEqual(["unacked0 connecting", "unacked1 connecting"]);
   });
 

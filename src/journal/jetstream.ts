@@ -2,22 +2,22 @@ import type { DeadLetter, Death, DueDisconnect, Journal, RetryAges, WaitingDisco
 import type { CloseCause } from "../protocol/close-causes.ts";
 import { type ConnectionFacts, copyFacts } from "../protocol/facts.ts";
 import { copyDue, type JournalEntries } from "./entries.ts";
-import { LogWriter, type LogWriterOptions } from "./log-writer.ts";
+import { ReplicaWriter, type ReplicaWriterOptions } from "./replica-writer.ts";
 
 /**
- * A journal whose disk is NATS: a log in JetStream, from which another node can take over. The state is in memory too.
+ * A journal whose disk is NATS: a replica in JetStream, from which another node can take over. The state is in memory too.
  *
- * Promise: what was resolved is in the log.
- * Errors:  while NATS is away, or another node has taken over the log, `connecting` and `connected` reject; the other writes
- *          resolve and are kept in memory. All that is in memory is in the log again soon after NATS is back.
+ * Promise: what was resolved is in the replica.
+ * Errors:  while NATS is away, or another node has taken over the replica, `connecting` and `connected` reject; the other writes
+ *          resolve and are kept in memory. All that is in memory is in the replica again soon after NATS is back.
  * Source:  decision 0012.
  */
 export class JetstreamJournal implements Journal {
-  readonly #writer: LogWriter;
+  readonly #writer: ReplicaWriter;
 
   /** Begins to copy as soon as NATS can be reached. */
-  constructor(options: LogWriterOptions) {
-    this.#writer = new LogWriter(options);
+  constructor(options: ReplicaWriterOptions) {
+    this.#writer = new ReplicaWriter(options);
   }
 
   /** For callers that do not wait: changes made here are copied as soon as possible. */
@@ -30,22 +30,22 @@ export class JetstreamJournal implements Journal {
     this.#writer.formChanged();
   }
 
-  /** Whose log it writes. */
+  /** Whose replica it writes. */
   get nodeId(): string {
     return this.#writer.nodeId;
   }
 
-  /** Whether NATS takes the log, or has not failed to since it can be reached. */
+  /** Whether NATS takes the replica, or has not failed to since it can be reached. */
   get isExpected(): boolean {
     return this.#writer.isExpected;
   }
 
-  /** How many entries the log is not known to have. Cost: looks at each entry. */
+  /** How many entries the replica is not known to have. Cost: looks at each entry. */
   countUncopied(): number {
     return this.#writer.changes.countUncopied();
   }
 
-  /** True where all but the last changes is in the log. */
+  /** True where all but the last changes is in the replica. */
   get isCopying(): boolean {
     return this.#writer.isCopying;
   }
@@ -55,18 +55,18 @@ export class JetstreamJournal implements Journal {
   }
 
   /**
-   * Resolves when all that was called so far is in the log.
+   * Resolves when all that was called so far is in the replica.
    *
-   * Errors: rejects where NATS is away or goes away, and where the log was taken over. Need not be listened to.
+   * Errors: rejects where NATS is away or goes away, and where the replica was taken over. Need not be listened to.
    */
-  whenCopied(): Promise<void> {
-    return this.#writer.whenCopied();
+  whenReplicated(): Promise<void> {
+    return this.#writer.whenReplicated();
   }
 
   /**
-   * Gives up the log, which another node takes over or may have taken over, and goes on in a new one under another id.
+   * Gives up the replica, which another node takes over or may have taken over, and goes on in a new one under another id.
    *
-   * Returns the connections whose entry was in the old log when last heard of: they are the other node's business, and are
+   * Returns the connections whose entry was in the old replica when last heard of: they are the other node's business, and are
    * forgotten here. What was written but not acked counts as not copied, so of a connection both may send the disconnect,
    * and never neither.
    */
@@ -78,7 +78,7 @@ export class JetstreamJournal implements Journal {
     this.entries.connecting(copyFacts(facts));
     const held = this.entries.find(facts.connectionId);
     try {
-      await this.whenCopied();
+      await this.whenReplicated();
     } catch (error) {
       if (this.entries.find(facts.connectionId) === held) this.entries.settled(facts.connectionId);
       throw error;
@@ -87,7 +87,7 @@ export class JetstreamJournal implements Journal {
 
   async connected(connectionId: string, userId: string): Promise<void> {
     if (!this.entries.connected(connectionId, userId)) throw new Error(`the journal has no connection ${connectionId}`);
-    await this.whenCopied();
+    await this.whenReplicated();
   }
 
   async due(disconnect: DueDisconnect): Promise<number> {
@@ -134,13 +134,13 @@ export class JetstreamJournal implements Journal {
     return this.#keep(this.entries.ageDeadLetters(elapsedMs, maxMs));
   }
 
-  /** Waits at most two seconds for NATS. A log in which nothing is owed is removed. */
+  /** Waits at most two seconds for NATS. A replica in which nothing is owed is removed. */
   close(): Promise<void> {
     return this.#writer.close();
   }
 
   async #keep<T>(result: T): Promise<T> {
-    await this.whenCopied().catch(() => null);
+    await this.whenReplicated().catch(() => null);
     return result;
   }
 }

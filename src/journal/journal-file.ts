@@ -36,14 +36,14 @@ import { finishSalvage, putSuccessor, salvage } from "./salvage.ts";
 /** How long another process may hold the file, as a tool of an operator's does. Connects wait meanwhile. */
 const BUSY_TIMEOUT_MS = 1000;
 
-/** The writer itself plays the log into the file when it has this many pages of 4 kB: only where the checkpointer is late. */
+/** The writer itself plays the WAL into the file when it has this many pages of 4 kB: only where the checkpointer is late. */
 const LATE_CHECKPOINT_PAGES = 16_000;
 
 /** The checkpointer leaves the writer about this many pages; both syncs of so few take two milliseconds or three. */
 const FEW_PAGES = 32;
 const MAX_CHECKPOINT_ROUNDS = 8;
 
-/** A log that grew larger, by one large batch, is cut back to this. */
+/** A WAL that grew larger, by one large batch, is cut back to this. */
 const MAX_IDLE_LOG_BYTES = 32 * 1024 * 1024;
 
 /** What the file needs of the journal. */
@@ -63,7 +63,7 @@ interface OpenFile {
 /**
  * `journal.sqlite`: carries out operations, a batch in one transaction. It blocks, and so belongs into a thread of its own.
  *
- * Shape:  file 0600, folder 0700 where it is missing. What is deleted is overwritten in the file; the log beside it has it a while longer.
+ * Shape:  file 0600, folder 0700 where it is missing. What is deleted is overwritten in the file; the WAL beside it has it a while longer.
  * Errors: `open` throws where there can be no file; a batch says itself why it failed. A damaged file, also one found so
  *         while at work, is moved aside with its companions; what can still be read of it goes to a new one, and so does the
  *         batch. What remains lost then: see `salvage`.
@@ -113,7 +113,7 @@ export class JournalFile {
     }
   }
 
-  /** Plays what is left of the log into the file, so that the next write begins it anew. */
+  /** Plays what is left of the WAL into the file, so that the next write begins it anew. */
   finishCheckpoint(): void {
     try {
       this.#file?.database.run("PRAGMA wal_checkpoint(PASSIVE)");
@@ -143,7 +143,7 @@ export class JournalFile {
   /** `lost`: the open file, where its path leads elsewhere. */
   #replace(reason: string, lost: Database | null = null): void {
     const count = salvage(this.#path, this.#reservedPlaces, lost);
-    // Moved first: closing would delete the log, which may be the better half of it.
+    // Moved first: closing would delete the WAL, which may be the better half of it.
     const movedTo = moveAside(this.#path);
     // Deleted by name, it could be the new file's.
     lost?.fileControl(constants.SQLITE_FCNTL_PERSIST_WAL, 1);
@@ -249,7 +249,7 @@ export class JournalFile {
   }
 }
 
-/** Plays the log of a file that another thread has open. Errors: none; a log that was not played is played later. */
+/** Plays the WAL of a file that another thread has open. Errors: none; a WAL that was not played is played later. */
 export function checkpointFile(path: string): void {
   let database: Database | null = null;
   try {

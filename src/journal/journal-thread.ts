@@ -7,7 +7,7 @@ export interface JournalThreadEvents {
   died(reason: string): void;
 }
 
-type Answer = Exclude<Reply, readonly ["damaged", ...unknown[]]>;
+type ThreadResult = Exclude<Reply, readonly ["damaged", ...unknown[]]>;
 
 /**
  * The thread that does the journal's disk work, as the event loop sees it: requests in, answers out.
@@ -17,7 +17,7 @@ type Answer = Exclude<Reply, readonly ["damaged", ...unknown[]]>;
 export class JournalThread {
   readonly #worker: Worker;
   readonly #events: JournalThreadEvents;
-  #asked: { resolve(answer: Answer): void; reject(error: Error): void } | null = null;
+  #asked: { resolve(answer: ThreadResult): void; reject(error: Error): void } | null = null;
   #ended = false;
 
   constructor(events: JournalThreadEvents) {
@@ -33,9 +33,9 @@ export class JournalThread {
   }
 
   /** Rejects where the thread dies before it answers. */
-  ask<Name extends Answer[0]>(request: Request): Promise<Extract<Answer, readonly [Name, ...unknown[]]>>;
-  ask(request: Request): Promise<Answer> {
-    const { promise, resolve, reject } = Promise.withResolvers<Answer>();
+  ask<Name extends ThreadResult[0]>(request: Request): Promise<Extract<ThreadResult, readonly [Name, ...unknown[]]>>;
+  ask(request: Request): Promise<ThreadResult> {
+    const { promise, resolve, reject } = Promise.withResolvers<ThreadResult>();
     if (this.#ended) reject(new Error("the journal's thread has ended"));
     else if (this.#asked !== null) reject(new Error("the journal's thread was asked two things at once"));
     else {

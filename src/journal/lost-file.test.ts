@@ -210,13 +210,13 @@ describe("a journal that is missing at a start", () => {
         writeFileSync(path, "");
         writeFileSync(`${path}-wal`, "frames");
       },
-      "journal.sqlite has no bytes and its log has some: moved to ",
+      "journal.sqlite has no bytes and its WAL has some: moved to ",
     ],
     [
       "a log alone",
       false,
       () => writeFileSync(`${path}-wal`, "frames"),
-      "journal.sqlite is missing and its log is there: moved to ",
+      "journal.sqlite is missing and its WAL is there: moved to ",
     ],
   ] as const)("%s", (_what, wasUsed, make, sentence) => {
     mkdirSync(dataDir);

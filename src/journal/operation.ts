@@ -67,9 +67,9 @@ export type Request =
   | readonly ["open", dataDir: string, synchronous: Synchronous]
   /** The open file is not where its path leads: a new one takes its place, with all that can still be read. */
   | readonly ["replace", reason: string]
-  /** `finishCheckpoint`: after the answer the rest of the log is played into the file. */
+  /** `finishCheckpoint`: after the answer the rest of the WAL is played into the file. */
   | readonly ["batch", operations: readonly Operation[], finishCheckpoint: boolean]
-  /** Plays the log of another thread's file. */
+  /** Plays the WAL of another thread's file. */
   | readonly ["checkpoint", path: string]
   | readonly ["close"];
 

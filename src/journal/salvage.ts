@@ -80,7 +80,7 @@ export function salvage(path: string, firstPlace: number, lost: Database | null)
     into.run("PRAGMA journal_mode = MEMORY");
     migrate(into, { path: successor, migrations: MIGRATIONS });
     const ofLost = lost === null ? 0 : into.transaction(copyRows)(lost, into, firstPlace);
-    // Of a file that was emptied the log may still have something; another file in its place is not read.
+    // Of a file that was emptied the WAL may still have something; another file in its place is not read.
     if (lost === null || hasNoBytes(path)) {
       damaged = openReadable(path) ?? new Database(copyWithFirstPageOf(successor, path), { readonly: true });
     }
@@ -110,7 +110,7 @@ export function finishSalvage(path: string): void {
     removeFile(successorOf(path));
     return;
   }
-  // The damaged file's log may still be there, and would be played into the new one.
+  // The damaged file's WAL may still be there, and would be played into the new one.
   moveAside(path);
   putSuccessor(path);
 }

@@ -1,12 +1,12 @@
 import type {
   BrokerReport,
   ClusterReport,
-  CopyReport,
   DataDirReport,
   EntryReport,
   JournalReport,
   LeaseReport,
   RenewalReport,
+  ReplicaReport,
   RestartReport,
   StreamReport,
 } from "../core/ports/adapter-reports.ts";
@@ -21,7 +21,7 @@ type ServiceReport = EntryReport & RestartReport & DataDirReport & RenewalReport
 
 type ClusterNodeReport = ClusterReport &
   BrokerReport &
-  LeaseReport & { readonly nats: NatsReport; readonly copy: CopyReport & StreamReport };
+  LeaseReport & { readonly nats: NatsReport; readonly copy: ReplicaReport & StreamReport };
 
 export interface LogReportOptions {
   /** The client's address in the whole `X-Forwarded-For` that the upstream gets. */

@@ -34,7 +34,7 @@ export function encodeEnvelope(envelope: Envelope, form: number = OLDEST_FORM): 
   return join({ form, kind: KIND.textFrame, head, frame: utf8.encode(frame) });
 }
 
-/** Writes a question; its answer comes as one of the words of `Answer`. */
+/** Writes a question; its answer comes as one of the words of `Verdict`. */
 export function encodeQuestion(question: Question, form: number = OLDEST_FORM): Uint8Array {
   return join({ form, kind: KIND.question, head: question, frame: NO_FRAME });
 }

@@ -1,10 +1,10 @@
 import { describe, expect, test } from "bun:test";
-import { Breaker, type BreakerSettings, PROBE_INTERVAL_MS, type Verdict } from "./breaker.ts";
+import { Breaker, type BreakerResult, type BreakerSettings, PROBE_INTERVAL_MS } from "./breaker.ts";
 
 const SETTINGS: BreakerSettings = { failureRatio: 0.5, minCalls: 4, windowMs: 10_000 };
 
-function settle(breaker: Breaker, verdicts: readonly Verdict[], nowMs: number): void {
-  for (const verdict of verdicts) breaker.settle(verdict, { isProbe: false, nowMs });
+function settle(breaker: Breaker, results: readonly BreakerResult[], nowMs: number): void {
+  for (const result of results) breaker.settle(result, { isProbe: false, nowMs });
 }
 
 function opened(nowMs: number): Breaker {

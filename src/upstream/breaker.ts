@@ -11,7 +11,7 @@ export interface BreakerSettings {
 export type Admission = "pass" | "probe" | "refuse";
 
 /** What an admitted call came to: `none` where it says nothing of the upstream. */
-export type Verdict = "success" | "failure" | "none";
+export type BreakerResult = "success" | "failure" | "none";
 
 /** How long an open breaker waits before it lets another event try. */
 export const PROBE_INTERVAL_MS = 1000;
@@ -26,7 +26,7 @@ const SLICES = 10;
  *      ^                                                                  │ once a second: one probe
  *      └────────────────────────── its success ───────────────────────────┘
  *
- * Order: verdicts of calls that were admitted before it opened, or beside the probe, change nothing while it is open.
+ * Order: results of calls that were admitted before it opened, or beside the probe, change nothing while it is open.
  * Units: times are milliseconds of the caller's clock.
  */
 export class Breaker {
@@ -63,15 +63,15 @@ export class Breaker {
   }
 
   /** Tells how an admitted call went; `isProbe` is whether it was admitted as the probe. */
-  settle(verdict: Verdict, call: { readonly isProbe: boolean; readonly nowMs: number }): void {
-    if (call.isProbe) this.#settleProbe(verdict, call.nowMs);
-    else if (!this.#open && verdict !== "none") this.#count(verdict === "failure" ? 1 : 0, call.nowMs);
+  settle(result: BreakerResult, call: { readonly isProbe: boolean; readonly nowMs: number }): void {
+    if (call.isProbe) this.#settleProbe(result, call.nowMs);
+    else if (!this.#open && result !== "none") this.#count(result === "failure" ? 1 : 0, call.nowMs);
   }
 
-  #settleProbe(verdict: Verdict, nowMs: number): void {
+  #settleProbe(result: BreakerResult, nowMs: number): void {
     this.#probing = false;
-    if (verdict === "success") this.#close();
-    else if (verdict === "failure") this.#nextProbeAt = nowMs + PROBE_INTERVAL_MS;
+    if (result === "success") this.#close();
+    else if (result === "failure") this.#nextProbeAt = nowMs + PROBE_INTERVAL_MS;
   }
 
   #close(): void {

@@ -12,10 +12,10 @@ import type { AnswerContent } from "../protocol/dialect.ts";
 import type { MessageEvent, UpstreamEvent } from "../protocol/events.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
 import type { AuthorizationFault } from "./authorization.ts";
-import type { Backend } from "./backend.ts";
-import type { Verdict } from "./breaker.ts";
+import type { BreakerResult } from "./breaker.ts";
 import { copyOf } from "./byte-gatherer.ts";
 import type { Waiting } from "./deadlines.ts";
+import type { Entry } from "./entry.ts";
 import { isEventId } from "./event-id.ts";
 import { Exchange, type ExchangeOwner, type HttpAnswer, type HttpOutcome, lostAnswer } from "./exchange.ts";
 import { type LateHead, MAX_GRACE_MS } from "./late-answers.ts";
@@ -39,7 +39,7 @@ export type CallOutcome =
 
 /** Hears how a call ended, once. */
 export interface CallListener {
-  onOutcome(outcome: CallOutcome, entry: Backend): void;
+  onOutcome(outcome: CallOutcome, entry: Entry): void;
   /** A bug in hubwire ended it. */
   onFault(bug: unknown): void;
   /** Of a connect event, the client that must still be there when it is sent. */
@@ -67,9 +67,9 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
   placeIndex = -1;
   share: AddressShare | null = null;
   readonly event: UpstreamEvent;
-  readonly #backend: Backend;
+  readonly #entry: Entry;
   readonly #listener: CallListener;
-  readonly #leave: (backend: Backend) => void;
+  readonly #leave: (entry: Entry) => void;
   #isStarting = false;
   #stage: "waiting" | "placed" | "authorizing" | "sending" | "settled" = "waiting";
   #isAdmitted = false;
@@ -78,8 +78,8 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
   #authorization: HeaderLines = [];
   #exchange: Exchange | null = null;
 
-  constructor(backend: Backend, event: UpstreamEvent, listener: CallListener, leave: (backend: Backend) => void) {
-    this.#backend = backend;
+  constructor(entry: Entry, event: UpstreamEvent, listener: CallListener, leave: (entry: Entry) => void) {
+    this.#entry = entry;
     this.event = event;
     this.#listener = listener;
     this.#leave = leave;
@@ -88,7 +88,7 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
   /** A message may have been acted on: its entry says whether the backend bears it twice. The other events it must. */
   get mayRepeat(): boolean {
     if (this.event.name !== "message") return true;
-    return this.#backend.entry.repeatOnStaleSocket && !this.#isRepeatForgone;
+    return this.#entry.settings.repeatOnStaleSocket && !this.#isRepeatForgone;
   }
 
   /** Whether it waits for a place. */
@@ -97,11 +97,11 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
   }
 
   get clientBlock(): string {
-    return this.#backend.context.clientBlocks.of(this.event.facts);
+    return this.#entry.context.clientBlocks.of(this.event.facts);
   }
 
   start(): void {
-    const { breaker, limiter, entry, context } = this.#backend;
+    const { breaker, limiter, settings, context } = this.#entry;
     const now = context.clock.now();
     context.deadlines.add(this);
     if (this.#client !== null) this.deadlineMs = EACH_SWEEP;
@@ -110,17 +110,17 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
       this.#refuse("breaker");
     } else if (limiter.tryEnter(this)) {
       this.onPlace(now);
-    } else if (entry.maxWaitMs === 0) {
+    } else if (settings.maxWaitMs === 0) {
       this.#refuse(this.#boundOnPlaces);
     } else {
-      this.#endBy(now + entry.maxWaitMs);
+      this.#endBy(now + settings.maxWaitMs);
       limiter.queue(this);
     }
     this.#isStarting = false;
   }
 
-  onPlace(nowMs = this.#backend.context.clock.now()): void {
-    const { authorizer, breaker } = this.#backend;
+  onPlace(nowMs = this.#entry.context.clock.now()): void {
+    const { authorizer, breaker } = this.#entry;
     this.#stage = "placed";
     this.#endBy(NO_DEADLINE);
     if (this.#client?.hasLeft === true) {
@@ -158,7 +158,7 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
     } else if (this.#exchange !== null) {
       if (this.event.name === "connect" && this.#waitForLate(this.#exchange, nowMs)) return;
       const { written, seen } = this.#exchange.cut();
-      const detail = lateDetail(this.#backend.entry.timeoutMs);
+      const detail = lateDetail(this.#entry.settings.timeoutMs);
       if (written) this.onExchangeEnd(lostAnswer("timeout", seen, detail));
       else this.onExchangeEnd({ kind: "not-sent", detail: "not connected within the entry's timeoutMs" });
     }
@@ -166,20 +166,20 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
 
   /** The call ends as timed out, and its answer is waited for without it. False where none can come. */
   #waitForLate(exchange: Exchange, nowMs: number): boolean {
-    const { lateAnswers, entry } = this.#backend;
-    const answered = lateAnswers.wait(exchange, nowMs + Math.min(entry.timeoutMs, MAX_GRACE_MS));
+    const { lateAnswers, settings } = this.#entry;
+    const answered = lateAnswers.wait(exchange, nowMs + Math.min(settings.timeoutMs, MAX_GRACE_MS));
     if (answered === null) return false;
     this.#giveBack("failure", nowMs);
     const outcome: CallOutcome = {
       kind: "unknown",
       cause: "timeout",
       status: null,
-      detail: lateDetail(entry.timeoutMs),
+      detail: lateDetail(settings.timeoutMs),
       ...(exchange.repeated ? { wasRepeated: true } : {}),
       // An entry that a reload has replaced keeps its sockets until then.
-      late: answered.finally(() => this.#leave(this.#backend)),
+      late: answered.finally(() => this.#leave(this.#entry)),
     };
-    this.#listener.onOutcome(outcome, this.#backend);
+    this.#listener.onOutcome(outcome, this.#entry);
     return true;
   }
 
@@ -210,13 +210,13 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
       const formed = this.#formMessage(event);
       return copyOf(formed.bytes, formed.start, formed.end);
     }
-    const { context, entry, dialect, opening, template, date } = this.#backend;
+    const { context, settings, dialect, opening, template, date } = this.#entry;
     const hub = context.spellHub(event.facts.hub);
     const { headers, body } = dialect.form(event, {
       hub,
       signature: formatSignature(event.facts.connectionId, context.keys()),
       date: date.now(),
-      connectEventName: entry.connectEventName,
+      connectEventName: settings.connectEventName,
     });
     const target = fillUrlTemplate(template, hub, event.name);
     return formatRequest({ method: "POST", target, headers: [...this.#authorization, ...headers], body }, opening);
@@ -224,7 +224,7 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
 
   onExchangeEnd(outcome: HttpOutcome, nowMs?: number): void {
     const wasRepeated = this.#exchange?.repeated === true;
-    if (outcome.kind !== "not-sent" && outcome.status === 401) this.#backend.authorizer.rejected(this.#authorization);
+    if (outcome.kind !== "not-sent" && outcome.status === 401) this.#entry.authorizer.rejected(this.#authorization);
     if (outcome.kind === "answer") {
       this.#settle(wasRepeated ? asRepeated(outcome) : outcome, nowMs);
     } else {
@@ -237,14 +237,14 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
     if (this.#stage !== "authorizing") return;
     if (this.#client?.hasLeft === true) this.#withdraw();
     else if ("fault" in obtained) this.onExchangeEnd({ kind: "not-sent", detail: obtained.fault });
-    else this.#send(obtained, this.#backend.context.clock.now());
+    else this.#send(obtained, this.#entry.context.clock.now());
   }
 
   #send(authorization: HeaderLines, nowMs: number): void {
     this.#authorization = authorization;
     this.#stage = "sending";
-    const { client, entry } = this.#backend;
-    this.#endBy(nowMs + entry.timeoutMs);
+    const { client, settings } = this.#entry;
+    this.#endBy(nowMs + settings.timeoutMs);
     const { event } = this;
     try {
       this.#exchange = event.name === "message" ? this.#formMessage(event) : new Exchange(this, this.formatRequest());
@@ -265,13 +265,13 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
   }
 
   #formMessage(event: MessageEvent): Exchange {
-    const { context, dialect, messageStarts, date, client } = this.#backend;
+    const { context, dialect, messageStarts, date, client } = this.#entry;
     const start = messageStarts.startOf(event, context.keys(), this.#authorization, date.now());
     return client.room.form(this, start, event, dialect.tail(event));
   }
 
   get #boundOnPlaces(): RefusalCause {
-    return this.#backend.limiter.isAtShare(this) ? "address-concurrency" : "concurrency";
+    return this.#entry.limiter.isAtShare(this) ? "address-concurrency" : "concurrency";
   }
 
   #refuse(cause: RefusalCause): void {
@@ -284,29 +284,29 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
     this.#settle({ kind: "not-sent", detail: "the client has left" }, undefined, "none");
   }
 
-  #settle(outcome: CallOutcome, nowMs?: number, verdict = verdictOf(outcome)): void {
+  #settle(outcome: CallOutcome, nowMs?: number, result = breakerResultOf(outcome)): void {
     if (this.#stage === "settled") return;
-    this.#giveBack(verdict, nowMs);
-    this.#leave(this.#backend);
-    if (this.#isStarting) queueMicrotask(() => this.#listener.onOutcome(outcome, this.#backend));
-    else this.#listener.onOutcome(outcome, this.#backend);
+    this.#giveBack(result, nowMs);
+    this.#leave(this.#entry);
+    if (this.#isStarting) queueMicrotask(() => this.#listener.onOutcome(outcome, this.#entry));
+    else this.#listener.onOutcome(outcome, this.#entry);
   }
 
   #fault(bug: unknown): void {
     if (this.#stage === "settled") return;
     this.#giveBack("none");
-    this.#leave(this.#backend);
+    this.#leave(this.#entry);
     if (this.#isStarting) queueMicrotask(() => this.#listener.onFault(bug));
     else this.#listener.onFault(bug);
   }
 
-  #giveBack(verdict: Verdict, nowMs = this.#backend.context.clock.now()): void {
-    const { limiter, context } = this.#backend;
+  #giveBack(result: BreakerResult, nowMs = this.#entry.context.clock.now()): void {
+    const { limiter, context } = this.#entry;
     const hadPlace = this.#stage !== "waiting";
     this.#stage = "settled";
     context.deadlines.remove(this);
     // Before the place is given to the next call, which must see a breaker that has just opened.
-    if (this.#isAdmitted) this.#backend.settleBreaker(verdict, { isProbe: this.#isProbe, nowMs });
+    if (this.#isAdmitted) this.#entry.settleBreaker(result, { isProbe: this.#isProbe, nowMs });
     if (hadPlace) limiter.release(this);
     else limiter.leave(this);
   }
@@ -321,7 +321,7 @@ function asRepeated({ kind, status, headers, contentType, body, text }: HttpAnsw
 }
 
 /** What an outcome says of the upstream's health. Source: PROTOCOL.md, "Breaker". */
-function verdictOf(outcome: CallOutcome): Verdict {
+function breakerResultOf(outcome: CallOutcome): BreakerResult {
   if (outcome.kind === "answer") return outcome.status >= 500 ? "failure" : "success";
   return outcome.kind === "unknown" && outcome.cause === "abandoned" ? "none" : "failure";
 }

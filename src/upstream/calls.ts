@@ -4,11 +4,11 @@ import type { ConnectOutcome, NotifyOutcome, ReplyListener, WaitingClient } from
 import type { Dialects } from "../protocol/dialect.ts";
 import { dialectOf } from "../protocol/dialect-names.ts";
 import type { ConnectEvent, DisconnectEvent, MessageEvent, UpstreamEvent } from "../protocol/events.ts";
-import type { Backend } from "./backend.ts";
 import { Call, type CallListener, type CallOutcome } from "./call.ts";
 import { readConnectOutcome } from "./connect-outcome.ts";
 import type { Deadlines, Waiting } from "./deadlines.ts";
 import type { Entries } from "./entries.ts";
+import type { Entry } from "./entry.ts";
 import { MessagePost, type PostContext, REPEAT_AFTER_MS } from "./message-post.ts";
 
 export interface CallsOptions {
@@ -27,7 +27,7 @@ export class Calls implements PostContext {
   readonly #dialects: Dialects;
   readonly #deadlines: Deadlines;
   readonly #clock: Clock;
-  readonly #leave: (backend: Backend) => void;
+  readonly #leave: (entry: Entry) => void;
   isAbandoning = false;
 
   constructor({ entries, dialects, deadlines, clock, repeatAfterMs = REPEAT_AFTER_MS }: CallsOptions) {
@@ -36,7 +36,7 @@ export class Calls implements PostContext {
     this.#deadlines = deadlines;
     this.#clock = clock;
     this.repeatAfterMs = repeatAfterMs;
-    this.#leave = (backend) => entries.leave(backend);
+    this.#leave = (entry) => entries.leave(entry);
   }
 
   connect(event: ConnectEvent, client: WaitingClient | null): Promise<ConnectOutcome> {
@@ -79,10 +79,10 @@ export class Calls implements PostContext {
   }
 
   begin(event: UpstreamEvent, listener: CallListener): Call | null {
-    const backend = this.#entries.find(event.facts.hub, dialectOf(event.facts), event.name);
-    if (backend === null) return null;
-    this.#entries.enter(backend);
-    const call = new Call(backend, event, listener, this.#leave);
+    const entry = this.#entries.find(event.facts.hub, dialectOf(event.facts), event.name);
+    if (entry === null) return null;
+    this.#entries.enter(entry);
+    const call = new Call(entry, event, listener, this.#leave);
     call.start();
     return call;
   }

@@ -5,7 +5,7 @@ import { type Renewal, readTlsFiles, type TlsFiles } from "../config/tls-files.t
 import type { DialectName } from "../protocol/dialect-names.ts";
 import type { EventName } from "../protocol/events.ts";
 import { type AuthorizerOptions, createAuthorizer } from "./authorizers.ts";
-import { Backend, type BackendContext } from "./backend.ts";
+import { Entry, type EntryContext } from "./entry.ts";
 import { matchesEvent } from "./routing.ts";
 import { SilentSockets } from "./silent-sockets.ts";
 import { parseUrlTemplate } from "./url-template.ts";
@@ -22,36 +22,36 @@ export type EntryOptions = Pick<AuthorizerOptions, "env" | "metadataBaseUrl">;
  */
 export class Entries {
   readonly #options: EntryOptions;
-  readonly #context: BackendContext;
-  #inForce: readonly Backend[] = [];
-  readonly #retired = new Set<Backend>();
+  readonly #context: EntryContext;
+  #inForce: readonly Entry[] = [];
+  readonly #retired = new Set<Entry>();
   #allowedHosts: readonly string[] = [];
   #allowed = new AllowedHosts([]);
   /** By origin. */
   readonly #silentSockets = new Map<string, SilentSockets>();
   #stopped = false;
 
-  constructor(options: EntryOptions, context: BackendContext) {
+  constructor(options: EntryOptions, context: EntryContext) {
     this.#options = options;
     this.#context = context;
   }
 
   /** The first entry that takes an event of a connection; null where none does. */
-  find(hub: string, dialect: DialectName, event: EventName): Backend | null {
-    for (const backend of this.#inForce) {
-      if (backend.entry.dialect === dialect && matchesEvent(backend.patterns, hub, event)) return backend;
+  find(hub: string, dialect: DialectName, event: EventName): Entry | null {
+    for (const entry of this.#inForce) {
+      if (entry.settings.dialect === dialect && matchesEvent(entry.patterns, hub, event)) return entry;
     }
     return null;
   }
 
   /** A call has come to an entry; `leave` must follow when it has ended. */
-  enter(backend: Backend): void {
-    backend.callCount++;
+  enter(entry: Entry): void {
+    entry.callCount++;
   }
 
-  leave(backend: Backend): void {
-    backend.callCount--;
-    if (backend.callCount === 0 && this.#retired.delete(backend)) backend.stop();
+  leave(entry: Entry): void {
+    entry.callCount--;
+    if (entry.callCount === 0 && this.#retired.delete(entry)) entry.stop();
   }
 
   /**
@@ -64,17 +64,17 @@ export class Entries {
     if (this.#stopped) return;
     const old = isDeepStrictEqual(allowedHosts, this.#allowedHosts) ? [...this.#inForce] : [];
     const allowed = new AllowedHosts(allowedHosts);
-    const built: Backend[] = [];
-    const next = entries.map((entry, position) => {
+    const built: Entry[] = [];
+    const next = entries.map((settings, position) => {
       try {
-        const tls = readTlsFiles(entry.tls);
-        const known = takeEqual(old, entry, tls);
+        const tls = readTlsFiles(settings.tls);
+        const known = takeEqual(old, settings, tls);
         if (known !== null) return known;
-        const backend = this.#build(entry, position, tls, allowed);
-        built.push(backend);
-        return backend;
+        const entry = this.#build(settings, position, tls, allowed);
+        built.push(entry);
+        return entry;
       } catch (error) {
-        for (const backend of built) backend.stop();
+        for (const entry of built) entry.stop();
         throw new Error(`upstreams[${position}]: ${error instanceof Error ? error.message : "cannot be used"}`);
       }
     });
@@ -82,8 +82,8 @@ export class Entries {
     this.#inForce = next;
     this.#allowedHosts = [...allowedHosts];
     this.#allowed = allowed;
-    for (const [position, backend] of next.entries()) backend.position = position;
-    for (const backend of before) if (!next.includes(backend)) this.#retire(backend);
+    for (const [position, entry] of next.entries()) entry.position = position;
+    for (const entry of before) if (!next.includes(entry)) this.#retire(entry);
     for (const [origin, sockets] of this.#silentSockets) if (sockets.isUnused) this.#silentSockets.delete(origin);
   }
 
@@ -92,44 +92,44 @@ export class Entries {
     const renewals: Renewal[] = [];
     if (this.#stopped) return renewals;
     const before = this.#inForce;
-    this.#inForce = before.map((backend) => {
-      const { entry, position } = backend;
+    this.#inForce = before.map((entry) => {
+      const { settings, position } = entry;
       const where = `upstreams[${position}].tls`;
       try {
-        const tls = readTlsFiles(entry.tls);
-        if (isDeepStrictEqual(tls, backend.tls)) return backend;
+        const tls = readTlsFiles(settings.tls);
+        if (isDeepStrictEqual(tls, entry.tls)) return entry;
         renewals.push({ where, fault: null });
-        return this.#build(entry, position, tls, this.#allowed);
+        return this.#build(settings, position, tls, this.#allowed);
       } catch (error) {
         renewals.push({ where, fault: error instanceof Error ? error.message : "cannot be used" });
-        return backend;
+        return entry;
       }
     });
-    for (const backend of before) if (!this.#inForce.includes(backend)) this.#retire(backend);
+    for (const entry of before) if (!this.#inForce.includes(entry)) this.#retire(entry);
     return renewals;
   }
 
   /** Hubs are written in another way from now on, also by calls that wait in an entry that was replaced. */
   forgetMessageStarts(): void {
-    for (const backend of [...this.#inForce, ...this.#retired]) backend.messageStarts.forget();
+    for (const entry of [...this.#inForce, ...this.#retired]) entry.messageStarts.forget();
   }
 
   /** Ends what is under way and closes every socket. May be called twice. */
   stop(): void {
     this.#stopped = true;
-    for (const backend of [...this.#inForce, ...this.#retired]) backend.stop();
+    for (const entry of [...this.#inForce, ...this.#retired]) entry.stop();
     this.#retired.clear();
   }
 
-  #retire(backend: Backend): void {
-    if (backend.callCount === 0) backend.stop();
-    else this.#retired.add(backend);
+  #retire(entry: Entry): void {
+    if (entry.callCount === 0) entry.stop();
+    else this.#retired.add(entry);
   }
 
-  #build(entry: UpstreamEntry, position: number, tls: TlsFiles, allowed: AllowedHosts): Backend {
+  #build(settings: UpstreamEntry, position: number, tls: TlsFiles, allowed: AllowedHosts): Entry {
     const { clock, userAgent, resolve, files, report, deadlines } = this.#context;
-    const onFault = (fault: string) => report.tokenFailed(backend.label, fault);
-    const authorizer = createAuthorizer(entry.auth, {
+    const onFault = (fault: string) => report.tokenFailed(entry.label, fault);
+    const authorizer = createAuthorizer(settings.auth, {
       ...this.#options,
       clock,
       userAgent,
@@ -138,17 +138,19 @@ export class Entries {
       allowed,
       onFault,
     });
-    const { origin } = parseUrlTemplate(entry.urlTemplate);
+    const { origin } = parseUrlTemplate(settings.urlTemplate);
     const name = JSON.stringify([origin.hostname, origin.port]);
     const silentSockets = this.#silentSockets.get(name) ?? new SilentSockets(clock, deadlines);
     this.#silentSockets.set(name, silentSockets);
-    const backend: Backend = new Backend(entry, position, { tls, allowed, authorizer, silentSockets }, this.#context);
-    return backend;
+    const entry: Entry = new Entry(settings, position, { tls, allowed, authorizer, silentSockets }, this.#context);
+    return entry;
   }
 }
 
 /** Takes the first that was built from the same entry and files; null where none was. */
-function takeEqual(old: Backend[], entry: UpstreamEntry, tls: TlsFiles): Backend | null {
-  const place = old.findIndex((known) => isDeepStrictEqual(known.entry, entry) && isDeepStrictEqual(known.tls, tls));
+function takeEqual(old: Entry[], settings: UpstreamEntry, tls: TlsFiles): Entry | null {
+  const place = old.findIndex(
+    (known) => isDeepStrictEqual(known.settings, settings) && isDeepStrictEqual(known.tls, tls),
+  );
   return place === -1 ? null : (old.splice(place, 1)[0] ?? null);
 }

@@ -2,9 +2,9 @@ import type { MessageCall } from "../core/message-call.ts";
 import type { NotSent, ReplyListener } from "../core/ports/upstream.ts";
 import type { AnswerContent, MessageReply } from "../protocol/dialect.ts";
 import type { MessageEvent } from "../protocol/events.ts";
-import type { Backend } from "./backend.ts";
 import type { Call, CallListener, CallOutcome } from "./call.ts";
 import type { Waiting } from "./deadlines.ts";
+import type { Entry } from "./entry.ts";
 
 /** Pauses before a message that provably was not sent is posted again. Source: decision 0002. */
 export const REPEAT_AFTER_MS = [100, 200, 400];
@@ -41,7 +41,7 @@ export class MessagePost implements CallListener, MessageCall, Waiting {
   #repeats = 0;
   /** How its last call ended, during a pause. */
   #failure: NotSent | null = null;
-  #entry: Backend | null = null;
+  #entry: Entry | null = null;
 
   constructor(event: MessageEvent, listener: ReplyListener, context: PostContext) {
     this.#event = event;
@@ -64,7 +64,7 @@ export class MessagePost implements CallListener, MessageCall, Waiting {
     else this.#giveUp(this.#failure);
   }
 
-  onOutcome(outcome: CallOutcome, entry: Backend): void {
+  onOutcome(outcome: CallOutcome, entry: Entry): void {
     if (outcome.kind === "answer") this.#read(outcome, entry);
     else if (outcome.kind !== "not-sent" || !this.#pause(outcome, entry)) this.#listener.onFailure(outcome, entry);
   }
@@ -79,7 +79,7 @@ export class MessagePost implements CallListener, MessageCall, Waiting {
     if (!this.start()) this.#listener.onFailure({ kind: "unrouted" }, null);
   }
 
-  #read(answer: AnswerContent, { dialect }: Backend): void {
+  #read(answer: AnswerContent, { dialect }: Entry): void {
     let reply: MessageReply;
     try {
       reply = dialect.readReply(answer);
@@ -90,7 +90,7 @@ export class MessagePost implements CallListener, MessageCall, Waiting {
     this.#listener.onReply(reply);
   }
 
-  #pause(failure: NotSent, entry: Backend): boolean {
+  #pause(failure: NotSent, entry: Entry): boolean {
     const delayMs = this.#context.repeatAfterMs[this.#repeats];
     if (delayMs === undefined || this.#context.isAbandoning) return false;
     this.#repeats++;

@@ -2,12 +2,12 @@ import type { UpstreamEntry } from "../config/schema.ts";
 import type { Renewal } from "../config/tls-files.ts";
 import type { Upstream } from "../core/ports/upstream.ts";
 import { type HubSpellings, spellHub } from "../protocol/names.ts";
-import type { BackendContext } from "./backend.ts";
 import { Calls } from "./calls.ts";
 import { ClientBlocks } from "./client-blocks.ts";
 import { Deadlines } from "./deadlines.ts";
 import { type ResolveHost, resolveBySystem } from "./destination.ts";
 import { Entries, type EntryOptions } from "./entries.ts";
+import type { EntryContext } from "./entry.ts";
 import { FileReserve } from "./file-reserve.ts";
 
 /** What can change beside the entries while the gateway runs. */
@@ -23,7 +23,7 @@ export interface UpstreamLimits {
 export interface UpstreamOptions
   extends UpstreamLimits,
     EntryOptions,
-    Omit<BackendContext, "deadlines" | "files" | "maxResponseBytes" | "resolve" | "spellHub" | "clientBlocks"> {
+    Omit<EntryContext, "deadlines" | "files" | "maxResponseBytes" | "resolve" | "spellHub" | "clientBlocks"> {
   /** In order: the first that matches takes the event. */
   readonly entries: readonly UpstreamEntry[];
   /** Finds the addresses of a host's name; left out: the system does. */

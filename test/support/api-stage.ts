@@ -4,7 +4,7 @@ import { RestTokens } from "../../src/auth/rest-token.ts";
 import { MemoryBroker } from "../../src/broker/memory.ts";
 import { Deliver } from "../../src/core/deliver.ts";
 import { GroupRules } from "../../src/core/group-rules.ts";
-import type { Answer, AnswerScope, Broker } from "../../src/core/ports/broker.ts";
+import type { Broker, Verdict, VerdictScope } from "../../src/core/ports/broker.ts";
 import type { Frame } from "../../src/core/ports/client-socket.ts";
 import type { GroupRule, RuleKey, RuleWrite } from "../../src/core/rule-store.ts";
 import type { Envelope, Question, Target } from "../../src/protocol/envelope.ts";
@@ -38,7 +38,7 @@ export class RecordingFanout {
 /** A broker that writes down what goes through it, and fails where the test says so. */
 export class RecordingBroker implements Broker {
   readonly envelopes: Envelope[] = [];
-  readonly questions: { question: Question; scope: AnswerScope }[] = [];
+  readonly questions: { question: Question; scope: VerdictScope }[] = [];
   failure: Error | "unavailable" | null = null;
   readonly #inner: Broker;
 
@@ -52,7 +52,7 @@ export class RecordingBroker implements Broker {
     return this.failure ?? (await this.#inner.publish(envelope));
   }
 
-  async ask(question: Question, scope: AnswerScope): Promise<Answer | "unavailable"> {
+  async ask(question: Question, scope: VerdictScope): Promise<Verdict | "unavailable"> {
     this.questions.push({ question, scope });
     if (this.failure instanceof Error) throw this.failure;
     return this.failure ?? (await this.#inner.ask(question, scope));

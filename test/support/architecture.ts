@@ -53,6 +53,7 @@ export function findFaults(files: readonly SourceFile[], packages: readonly stri
       ...outputFaults(file),
       ...spellingFaults(file),
       ...dialectFaults(file),
+      ...vocabularyFaults(file),
       ...costFaults(file),
       ...fileFaults(file),
     ]),
@@ -66,6 +67,37 @@ function spellingFaults({ path, text }: SourceFile): string[] {
   const reads = text.split("\n").filter((line) => /\bfacts\??\.hub\b|\bhub\b[^{}]*\} = [^;]*\bfacts\b/.test(line));
   const others = reads.filter((line) => !/\b#?(?:spellHub|find)\([\w.]*facts\.hub\b/.test(line));
   return others.map((line) => `${path}: \`${line.trim()}\` reads the hub of an event without spellHub`);
+}
+
+/** Words of ARCHITECTURE.md's table of terms that a declared name may hold in some places only: elsewhere another term is meant. */
+const VOCABULARY: readonly { readonly word: RegExp; readonly only: RegExp; readonly write: string }[] = [
+  { word: /Backend/, only: /^command\/example\.ts$/, write: "an entry of `upstreams` is an Entry" },
+  {
+    word: /Verdict/,
+    only: /^(?:core\/ports\/broker\.ts$|core\/deliver\.ts$|broker\/)/,
+    write: "only a node's reply to a question is a Verdict",
+  },
+  { word: /Lane/, only: /^core\//, write: "a lane holds the owed disconnects of one entry" },
+  {
+    word: /Answer/,
+    only: /^(?!(?:broker|journal|leases|rules|nats)\/)/,
+    write: "an answer is the HTTP response to a call; a node replies with a Verdict",
+  },
+  {
+    word: /Logs?(?![a-z])|Copy|Copied/,
+    only: /^(?!journal\/)/,
+    write: "the copy of a journal in NATS is the replica, the log of SQLite the WAL",
+  },
+];
+
+/** One idea has one word: the names that a file declares, and its own name, use the terms of ARCHITECTURE.md. */
+function vocabularyFaults({ path, text }: SourceFile): string[] {
+  if (isTest(path)) return [];
+  const declared = text.matchAll(/^(?:export )?(?:abstract )?(?:class|interface|type) (\w+)/gm);
+  const words = VOCABULARY.filter(({ only }) => !only.test(path));
+  return Array.from(declared, ([, name = ""]) => name).flatMap((name) =>
+    words.filter(({ word }) => word.test(name)).map(({ write }) => `${path}: \`${name}\`: ${write}`),
+  );
 }
 
 /** Only a dialect knows what its protocol is called: for the core all are alike. */

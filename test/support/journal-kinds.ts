@@ -1,9 +1,9 @@
 import { join } from "node:path";
 import type { DueDisconnect, Journal } from "../../src/core/ports/journal.ts";
-import { CopiedJournal } from "../../src/journal/copied.ts";
 import { JetstreamJournal } from "../../src/journal/jetstream.ts";
-import { LogStream } from "../../src/journal/log-stream.ts";
 import { MemoryJournal } from "../../src/journal/memory.ts";
+import { ReplicaStream } from "../../src/journal/replica-stream.ts";
+import { ReplicatedJournal } from "../../src/journal/replicated.ts";
 import { SqliteJournal } from "../../src/journal/sqlite.ts";
 import { NatsLink } from "../../src/nats/link.ts";
 import { CLOSE } from "../../src/protocol/close-causes.ts";
@@ -20,8 +20,8 @@ export const JOURNAL_KINDS: readonly (readonly [
   ["SqliteJournal", (makers, folder) => makers.openSqlite(folder)],
   ["JetstreamJournal", (makers) => makers.openJetstream()],
   [
-    "CopiedJournal",
-    async (makers, folder) => new CopiedJournal(await makers.openSqlite(folder), await makers.openJetstream()),
+    "ReplicatedJournal",
+    async (makers, folder) => new ReplicatedJournal(await makers.openSqlite(folder), await makers.openJetstream()),
   ],
 ];
 
@@ -52,7 +52,7 @@ export class JournalMakers {
     const credentials = { user: null, password: null, token: null, credsFile: null, tls: null };
     const link = NatsLink.start({ servers: [this.#server.url], ...credentials }, silent);
     this.#links.push(link);
-    const stream = new LogStream({ link, prefix: "hubwire", replicas: 1, differs: fail });
+    const stream = new ReplicaStream({ link, prefix: "hubwire", replicas: 1, differs: fail });
     const copied = Promise.withResolvers<number>();
     const report = { stopped: fail, copied: copied.resolve, fenced: fail, tooLarge: () => fail("too large") };
     const nodeId = crypto.randomUUID().slice(0, 8);

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { NatsBroker } from "../../src/broker/nats.ts";
-import type { Answer, BrokerHandler } from "../../src/core/ports/broker.ts";
+import type { BrokerHandler, Verdict } from "../../src/core/ports/broker.ts";
 import { NatsLink } from "../../src/nats/link.ts";
 import type { Envelope, Question } from "../../src/protocol/envelope.ts";
 import { NEWEST_FORM } from "../../src/protocol/forms.ts";
@@ -25,7 +25,7 @@ export class NatsNode implements BrokerHandler, AsyncDisposable {
   readonly awaited: (readonly string[])[] = [];
   readonly dropped: { count: number; reason: string }[] = [];
   /** What it says to questions; null: nothing, ever. */
-  says: Answer | Error | null = "yes";
+  says: Verdict | Error | null = "yes";
   isMember = true;
   /** The form that all nodes read. */
   form = NEWEST_FORM;
@@ -81,7 +81,7 @@ export class NatsNode implements BrokerHandler, AsyncDisposable {
     this.heard.push(envelope);
   }
 
-  async answer(question: Question): Promise<Answer> {
+  async answer(question: Question): Promise<Verdict> {
     this.heard.push(question);
     if (this.says instanceof Error) throw this.says;
     return this.says ?? (await new Promise<never>(() => {}));

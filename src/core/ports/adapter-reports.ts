@@ -47,7 +47,7 @@ export interface RenewalReport {
 }
 
 /** What happens to the journal's replica in NATS, which another node takes over from. */
-export interface CopyReport {
+export interface ReplicaReport {
   /** Called once when copying stops, or where it cannot begin: another node could not take over later changes. */
   stopped(cause: string): void;
   /** Called when all is copied, at the start and after every stop. `count` is the number of connections. */

@@ -4,16 +4,16 @@ import type { Envelope, Question, Target } from "../../protocol/envelope.ts";
  * What a node says to a question. `limit`: the change would pass `maxGroupsPerConnection` for at least one member of the target;
  * for the others it was made.
  */
-export type Answer = "yes" | "no" | "limit";
+export type Verdict = "yes" | "no" | "limit";
 
 /** Which nodes must have answered before an answer holds: the first that says yes, or all. */
-export type AnswerScope = "first-yes" | "every-node";
+export type VerdictScope = "first-yes" | "every-node";
 
 /** A node's end of the broker: what comes from any node, its own included. */
 export interface BrokerHandler {
   receive(envelope: Envelope): void;
   /** Resolves once what the question changes has taken effect here. What comes behind it may be received meanwhile. */
-  answer(question: Question): Promise<Answer>;
+  answer(question: Question): Promise<Verdict>;
 }
 
 /**
@@ -27,7 +27,7 @@ export interface BrokerHandler {
  */
 export interface Broker {
   publish(envelope: Envelope): Promise<"sent" | "unavailable">;
-  ask(question: Question, scope: AnswerScope): Promise<Answer | "unavailable">;
+  ask(question: Question, scope: VerdictScope): Promise<Verdict | "unavailable">;
   /**
    * This node has one more member of the target. Resolves when what any node publishes for it from now on arrives here; at once
    * where nobody can publish. Never rejects. A connection's own subject needs none: its id names the node.

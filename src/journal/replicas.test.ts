@@ -1,17 +1,17 @@
 import { expect } from "bun:test";
 import { until, within } from "../../test/support/deadline.ts";
-import { dueOf, factsOf, idOf, LogStage, refusalOf, statesOf } from "../../test/support/log-stage.ts";
 import { needs } from "../../test/support/programs.ts";
+import { dueOf, factsOf, idOf, ReplicaStage, refusalOf, statesOf } from "../../test/support/replica-stage.ts";
 import { NewerForm } from "../protocol/forms.ts";
-import { formatEntry, formatMessage, formOf } from "./log-message.ts";
-import { NodeLogs } from "./node-logs.ts";
+import { formatEntry, formatMessage, formOf } from "./replica-message.ts";
+import { Replicas } from "./replicas.ts";
 
 const { afterEach, beforeEach, describe, test } = needs("nats-server");
 
-let stage: LogStage;
+let stage: ReplicaStage;
 
 beforeEach(async () => {
-  stage = await LogStage.start();
+  stage = await ReplicaStage.start();
 });
 afterEach(() => stage[Symbol.asyncDispose]());
 
@@ -58,7 +58,7 @@ describe("the logs of other nodes", () => {
     const { journal, stream } = await stage.startNode();
     await journal.connecting(factsOf("c1"));
     const copied = Promise.withResolvers<void>();
-    const logs = new NodeLogs({ stream, whenCopied: () => copied.promise, skipped: () => {} });
+    const logs = new Replicas({ stream, whenReplicated: () => copied.promise, skipped: () => {} });
     const other = await stage.startNode();
     expect(await other.logs.seize(journal.nodeId)).toHaveLength(1);
     const forgotten = logs.forget(journal.nodeId);
@@ -72,8 +72,8 @@ describe("the logs of other nodes", () => {
     const { journal, stream, logs, reports } = await stage.startNode();
     const dead = await stage.startNode();
     await dead.journal.connecting(factsOf("c1"));
-    const whenCopied = () => Promise.reject(new Error("stopped"));
-    const stopped = new NodeLogs({ stream, whenCopied, skipped: () => {} });
+    const whenReplicated = () => Promise.reject(new Error("stopped"));
+    const stopped = new Replicas({ stream, whenReplicated, skipped: () => {} });
     expect(await refusalOf(stopped.forget(dead.journal.nodeId))).toBe("stopped");
     expect(await logs.seize(dead.journal.nodeId)).toHaveLength(1);
     await stage.server.stop();
@@ -187,7 +187,7 @@ describe("the logs of other nodes", () => {
     expect(await logs.seize("dead")).toHaveLength(2000);
     const { journal } = await stage.startNode();
     for (let index = 0; index < 50_000; index++) journal.entries.connecting(factsOf(`c${index}`));
-    await journal.whenCopied();
+    await journal.whenReplicated();
     const found = await logs.seize(journal.nodeId);
     expect(found).toHaveLength(50_000);
     expect(found.map(idOf).at(-1)).toBe("c49999");
@@ -198,7 +198,7 @@ describe("the logs of other nodes", () => {
     const { logs } = await stage.startNode({ url: proxy.url });
     const { journal } = await stage.startNode();
     for (let index = 0; index < 5000; index++) journal.entries.connecting(factsOf(`c${index}`));
-    await journal.whenCopied();
+    await journal.whenReplicated();
     const reading = Promise.withResolvers<void>();
     proxy.passes = (text) => {
       if (text.includes('"snapshot"') || text.includes('"batch"')) reading.resolve();

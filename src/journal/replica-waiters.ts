@@ -2,14 +2,14 @@
 type Waiters = PromiseWithResolvers<void>;
 
 /**
- * The callers that wait until their changes are in the log.
+ * The callers that wait until their changes are in the replica.
  *
  *     forNext ─▶ [ next message ] ─ takeOff ─▶ [ message in flight ] ─ land ─▶ resolved
  *                                   forCurrent ─▶ ┘      └──────────── fail ─▶ rejected
  *
  * Cost: one promise for each message, however many callers wait for it.
  */
-export class CopyWaiters {
+export class ReplicaWaiters {
   #next: Waiters | null = null;
   #current: Waiters | null = null;
   #isInFlight = false;
@@ -44,7 +44,7 @@ export class CopyWaiters {
     this.#next = null;
   }
 
-  /** The message is in the log. */
+  /** The message is in the replica. */
   land(): void {
     this.#isInFlight = false;
     this.#current?.resolve();

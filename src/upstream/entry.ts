@@ -7,7 +7,7 @@ import type { Clock } from "../core/ports/clock.ts";
 import type { EntryView, MessageFailurePolicy } from "../core/ports/upstream.ts";
 import type { Dialect, Dialects } from "../protocol/dialect.ts";
 import type { Authorizer } from "./authorization.ts";
-import { Breaker, type Verdict } from "./breaker.ts";
+import { Breaker, type BreakerResult } from "./breaker.ts";
 import type { ClientBlocks } from "./client-blocks.ts";
 import type { Deadlines } from "./deadlines.ts";
 import type { ResolveHost } from "./destination.ts";
@@ -23,7 +23,7 @@ import type { SilentSockets } from "./silent-sockets.ts";
 import { parseUrlTemplate, type UrlTemplate } from "./url-template.ts";
 
 /** What all entries share. */
-export interface BackendContext {
+export interface EntryContext {
   readonly keys: () => AccessKeys;
   readonly dialects: Dialects;
   /** How a hub's name is written in URL and headers, by the configuration in force. */
@@ -47,8 +47,8 @@ export interface BackendContext {
 }
 
 /** What one entry is built with. */
-export interface BackendParts {
-  /** What `entry.tls` names, as it was read. */
+export interface EntryParts {
+  /** What `settings.tls` names, as it was read. */
   readonly tls: TlsFiles;
   /** Hosts and addresses that may be called. */
   readonly allowed: AllowedHosts;
@@ -58,10 +58,10 @@ export interface BackendParts {
 }
 
 /** One entry of `upstreams` at work: its places, its breaker, its sockets and its token. */
-export class Backend implements EntryView {
-  readonly entry: UpstreamEntry;
+export class Entry implements EntryView {
+  readonly settings: UpstreamEntry;
   readonly tls: TlsFiles;
-  readonly context: BackendContext;
+  readonly context: EntryContext;
   /** Its position in `upstreams`, which a reload may change. */
   position: number;
   /** Calls that have come and not ended; `Entries` counts them. */
@@ -80,23 +80,23 @@ export class Backend implements EntryView {
   readonly date = new HttpDate();
 
   /** Errors: throws if the entry names a host that may not be called, in words for the author of the configuration. */
-  constructor(entry: UpstreamEntry, position: number, parts: BackendParts, context: BackendContext) {
+  constructor(settings: UpstreamEntry, position: number, parts: EntryParts, context: EntryContext) {
     const { tls, allowed, authorizer, silentSockets } = parts;
-    this.entry = entry;
+    this.settings = settings;
     this.tls = tls;
     this.context = context;
     this.position = position;
-    this.dialect = context.dialects[entry.dialect];
-    this.patterns = normalisePatterns(entry, this.dialect.events);
-    this.template = parseUrlTemplate(entry.urlTemplate);
-    this.limiter = new Limiter({ places: entry.maxConcurrency, placesPerAddress: placesPerAddress(entry) });
-    this.breaker = new Breaker(entry.breaker);
+    this.dialect = context.dialects[settings.dialect];
+    this.patterns = normalisePatterns(settings, this.dialect.events);
+    this.template = parseUrlTemplate(settings.urlTemplate);
+    this.limiter = new Limiter({ places: settings.maxConcurrency, placesPerAddress: placesPerAddress(settings) });
+    this.breaker = new Breaker(settings.breaker);
     this.authorizer = authorizer;
     const { origin } = this.template;
     const fault = allowed.hostFault(origin.hostname);
     if (fault !== null) throw new Error(`urlTemplate: ${fault}`);
-    const { keepAliveMs, maxConcurrency } = entry;
-    const maxIdleSockets = entry.maxIdleSockets ?? maxConcurrency;
+    const { keepAliveMs, maxConcurrency } = settings;
+    const maxIdleSockets = settings.maxIdleSockets ?? maxConcurrency;
     const isLast = keepAliveMs === 0 || maxIdleSockets === 0;
     this.opening = formatOpening(origin.host, context.userAgent, { isLast });
     const { template, opening, dialect } = this;
@@ -118,11 +118,11 @@ export class Backend implements EntryView {
   }
 
   get maxConcurrency(): number {
-    return this.entry.maxConcurrency;
+    return this.settings.maxConcurrency;
   }
 
   get onMessageFailure(): MessageFailurePolicy {
-    return this.entry.onMessageFailure;
+    return this.settings.onMessageFailure;
   }
 
   get isBreakerOpen(): boolean {
@@ -130,9 +130,9 @@ export class Backend implements EntryView {
   }
 
   /** Tells the breaker how a call went, and the log what that changed. */
-  settleBreaker(verdict: Verdict, call: { readonly isProbe: boolean; readonly nowMs: number }): void {
+  settleBreaker(result: BreakerResult, call: { readonly isProbe: boolean; readonly nowMs: number }): void {
     const wasOpen = this.breaker.isOpen;
-    this.breaker.settle(verdict, call);
+    this.breaker.settle(result, call);
     if (this.breaker.isOpen === wasOpen) return;
     if (wasOpen) this.context.report.breakerClosed(this.label);
     else this.context.report.breakerOpened(this.label);

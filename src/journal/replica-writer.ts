@@ -1,12 +1,12 @@
 import { randomBytes } from "node:crypto";
-import type { CopyReport } from "../core/ports/adapter-reports.ts";
-import { CopyWaiters, refusedWait } from "./copy-waiters.ts";
+import type { ReplicaReport } from "../core/ports/adapter-reports.ts";
 import { GatherPause } from "./gather-pause.ts";
-import { LogChanges, type Records } from "./log-changes.ts";
-import { formatMessage, type LogMessageHead, parseMessage } from "./log-message.ts";
-import type { LogStream } from "./log-stream.ts";
+import { type Records, ReplicaChanges } from "./replica-changes.ts";
+import { formatMessage, parseMessage, type ReplicaMessageHead } from "./replica-message.ts";
+import type { ReplicaStream } from "./replica-stream.ts";
+import { ReplicaWaiters, refusedWait } from "./replica-waiters.ts";
 
-/** A message is full past this; see `LogStream.maxMessageBytes` for the server's own bound. */
+/** A message is full past this; see `ReplicaStream.maxMessageBytes` for the server's own bound. */
 const FULL_BYTES = 256 * 1024;
 
 /** What a message costs in the stream beside its records: subject, headers, the server's own. */
@@ -19,42 +19,42 @@ const MIN_BYTES_BETWEEN_SNAPSHOTS = 1024 * 1024;
 const FIRST_RETRY_MS = 250;
 const MAX_RETRY_MS = 5000;
 
-/** How often a log that nobody writes to is looked at: it may have been deleted. */
+/** How often a replica that nobody writes to is looked at: it may have been deleted. */
 const LOOK_MS = 5000;
 
 /** How long the end waits for what is not copied yet. */
 const CLOSE_LIMIT_MS = 2000;
 
 /** What the writer needs. */
-export interface LogWriterOptions {
+export interface ReplicaWriterOptions {
   readonly nodeId: string;
-  readonly stream: LogStream;
+  readonly stream: ReplicaStream;
   /** The form that every node reads: see `formChanged`. */
   readonly form: () => number;
-  readonly report: Omit<CopyReport, "missing">;
+  readonly report: Omit<ReplicaReport, "missing">;
   /** Nothing more is written until `moveTo`. */
   readonly onFenced: () => void;
 }
 
-/** The log goes to another node, or to nobody any more, while something was under way. */
+/** The replica goes to another node, or to nobody any more, while something was under way. */
 class Superseded extends Error {}
 class Fenced extends Error {}
 
 /**
- * Writes this node's log: one message at a time, each behind the one that it knows to be last.
+ * Writes this node's replica: one message at a time, each behind the one that it knows to be last.
  *
  *     away ─▶ catching up: set-up, snapshot ─▶ copying: one message behind the other, now and then a snapshot
  *      ▲                  │ failed                  │ failed           │
  *      └── pause or link ─┴─────────────────────────┘                  └─▶ fenced ─ moveTo ─▶ catching up
  *
- * Order:  changes that a caller waits for are written as soon as the message before them is in the log; other changes gather for 20 ms.
- * Errors: none: whatever fails ends in a new snapshot, so the log is whole again by its last part.
- * Cost:   a snapshot is due when the log has grown to three times the last one, so it costs each change a constant share.
+ * Order:  changes that a caller waits for are written as soon as the message before them is in the replica; other changes gather for 20 ms.
+ * Errors: none: whatever fails ends in a new snapshot, so the replica is whole again by its last part.
+ * Cost:   a snapshot is due when the replica has grown to three times the last one, so it costs each change a constant share.
  */
-export class LogWriter {
-  readonly changes: LogChanges;
-  readonly #stream: LogStream;
-  readonly #options: LogWriterOptions;
+export class ReplicaWriter {
+  readonly changes: ReplicaChanges;
+  readonly #stream: ReplicaStream;
+  readonly #options: ReplicaWriterOptions;
   readonly #author = randomBytes(6).toString("base64url");
   #nodeId: string;
   #phase: "away" | "catching-up" | "copying" | "fenced" | "closed" = "away";
@@ -63,17 +63,17 @@ export class LogWriter {
   #isWorking = false;
   #isStopSaid = false;
   #number = 0;
-  /** The stream that was written to, the log's last message there as far as it is known, and the last one acked. */
+  /** The stream that was written to, the replica's last message there as far as it is known, and the last one acked. */
   #streamId = "";
   #lastSequence = 0;
   #ackedSequence = 0;
   #snapshotBytes = 0;
   #bytesSinceSnapshot = 0;
-  readonly #waiters = new CopyWaiters();
+  readonly #waiters = new ReplicaWaiters();
   readonly #pause = new GatherPause();
   /** The last message was full, and there is more. */
   #isBehind = false;
-  /** The newest form that the log has, and whether that is one that a node does not read. */
+  /** The newest form that the replica has, and whether that is one that a node does not read. */
   #newestWritten = 0;
   #mustRewrite = false;
   #retryMs = FIRST_RETRY_MS;
@@ -81,12 +81,12 @@ export class LogWriter {
   #closing: Promise<void> | null = null;
   readonly #lookTimer: ReturnType<typeof setInterval>;
 
-  constructor(options: LogWriterOptions) {
+  constructor(options: ReplicaWriterOptions) {
     this.#options = options;
     this.#stream = options.stream;
     this.#nodeId = options.nodeId;
     const maxBytes = () => options.stream.maxMessageBytes - MESSAGE_BYTES;
-    this.changes = new LogChanges({
+    this.changes = new ReplicaChanges({
       bounds: {
         get fullBytes() {
           return Math.min(FULL_BYTES, maxBytes());
@@ -111,13 +111,13 @@ export class LogWriter {
     return this.#phase === "copying";
   }
 
-  /** Whether NATS takes the log, or has not failed to since it can be reached. */
+  /** Whether NATS takes the replica, or has not failed to since it can be reached. */
   get isExpected(): boolean {
     return this.#phase === "copying" || (this.#phase === "catching-up" && !this.#isStopSaid);
   }
 
-  /** Resolves when all that has changed so far is in the log; rejects where NATS goes away or the node was fenced. */
-  whenCopied(): Promise<void> {
+  /** Resolves when all that has changed so far is in the replica; rejects where NATS goes away or the node was fenced. */
+  whenReplicated(): Promise<void> {
     if (this.#phase !== "copying" && this.#phase !== "catching-up") return refusedWait(this.#refusalReason());
     const { isInFlight } = this.#waiters;
     if (this.changes.hasChanges || (this.#phase === "catching-up" && !isInFlight)) {
@@ -127,14 +127,14 @@ export class LogWriter {
     return isInFlight ? this.#waiters.forCurrent() : Promise.resolve();
   }
 
-  /** There may be a node that reads older forms only: where the log has a newer one, all of it is written anew. */
+  /** There may be a node that reads older forms only: where the replica has a newer one, all of it is written anew. */
   formChanged(): void {
     if (this.#newestWritten <= this.#options.form()) return;
     this.#mustRewrite = true;
     this.#wake();
   }
 
-  /** Goes on under another id, in a new log; see `JetstreamJournal.moveTo`. */
+  /** Goes on under another id, in a new replica; see `JetstreamJournal.moveTo`. */
   moveTo(nodeId: string): string[] {
     this.#abandon("the node goes on under another id");
     const copied = this.changes.dropCopied();
@@ -147,7 +147,7 @@ export class LogWriter {
     return copied;
   }
 
-  /** Waits a while for what is not copied yet. Removes the log where nothing is owed. May be called twice. */
+  /** Waits a while for what is not copied yet. Removes the replica where nothing is owed. May be called twice. */
   close(): Promise<void> {
     this.#closing ??= this.#end();
     return this.#closing;
@@ -155,7 +155,7 @@ export class LogWriter {
 
   async #end(): Promise<void> {
     clearInterval(this.#lookTimer);
-    const copied = this.whenCopied();
+    const copied = this.whenReplicated();
     let timer: ReturnType<typeof setTimeout> | undefined;
     const limit = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, CLOSE_LIMIT_MS);
@@ -171,7 +171,7 @@ export class LogWriter {
   }
 
   #refusalReason(): string {
-    if (this.#phase === "fenced") return `another node has taken over the log of ${this.#nodeId}`;
+    if (this.#phase === "fenced") return `another node has taken over the replica of ${this.#nodeId}`;
     return this.#phase === "closed" ? "the journal is closed" : "the journal is not being copied to NATS";
   }
 
@@ -189,12 +189,13 @@ export class LogWriter {
     void this.#work(this.#life);
   }
 
-  /** Whether the log is as it was left: a stream that was deleted tells nobody, and a crash would then lose all that is owed. */
+  /** Whether the replica is as it was left: a stream that was deleted tells nobody, and a crash would then lose all that is owed. */
   async #look(): Promise<void> {
     if (this.#phase !== "copying" || this.#isWorking) return;
     const [life, sequence] = [this.#life, this.#lastSequence];
     const cause = await this.#stream.last(this.#nodeId).then(
-      (last) => ((last?.sequence ?? 0) === sequence ? null : `the log in ${this.#stream.name} is not as it was left`),
+      (last) =>
+        (last?.sequence ?? 0) === sequence ? null : `the replica in ${this.#stream.name} is not as it was left`,
       (error: Error) => `${this.#stream.name}: ${error.message}`,
     );
     const isQuiet = this.#phase === "copying" && !this.#isWorking;
@@ -275,10 +276,10 @@ export class LogWriter {
     if (this.#bytesSinceSnapshot > bound) await this.#writeSnapshot(life, false);
   }
 
-  /** Where it was refused, or nobody answered, the log's last message tells whether it is this one. */
+  /** Where it was refused, or nobody answered, the replica's last message tells whether it is this one. */
   async #publish(
     life: number,
-    kind: Pick<LogMessageHead, "kind" | "part" | "isLast">,
+    kind: Pick<ReplicaMessageHead, "kind" | "part" | "isLast">,
     records: Records,
   ): Promise<void> {
     const head = { ...kind, author: this.#author, number: ++this.#number };
@@ -305,7 +306,7 @@ export class LogWriter {
   }
 
   #fenced(): void {
-    this.#abandon(`another node has taken over the log of ${this.#nodeId}`);
+    this.#abandon(`another node has taken over the replica of ${this.#nodeId}`);
     this.#phase = "fenced";
     this.#options.report.fenced(this.#nodeId);
     this.#options.onFenced();

@@ -18,7 +18,7 @@ import { journalSubject } from "../nats/subjects.ts";
 /** How long the server may take to answer. Lost acks are found out by asking, so this only bounds the silence. */
 const TIMEOUT_MS = 3000;
 
-/** How many messages of a log are asked for at once: at most 16 MB of full ones. By bytes, Debian's server may end without a word. */
+/** How many messages of a replica are asked for at once: at most 16 MB of full ones. By bytes, Debian's server may end without a word. */
 const READ_AHEAD_MESSAGES = 64;
 
 /** What the server's `max_payload` holds beside the message itself: its headers. */
@@ -27,14 +27,14 @@ const HEADER_BYTES = 1024;
 /** The smallest `max_payload` that is believed: what is there before the server has told. */
 const DEFAULT_MAX_PAYLOAD = 1024 * 1024;
 
-/** A message of a log, as it is stored. */
+/** A message of a replica, as it is stored. */
 export interface StoredMessage {
   readonly sequence: number;
   readonly bytes: Uint8Array;
 }
 
-/** What the stream of all nodes' logs needs. */
-export interface LogStreamOptions {
+/** What the stream of all nodes' replicas needs. */
+export interface ReplicaStreamOptions {
   readonly link: NatsLink;
   readonly prefix: string;
   readonly replicas: number;
@@ -43,14 +43,14 @@ export interface LogStreamOptions {
 }
 
 /**
- * The stream in which every node has a log of its own, as far as NATS goes: it knows bytes and sequences.
+ * The stream in which every node has a replica of its own, as far as NATS goes: it knows bytes and sequences.
  *
  * Errors: everything rejects where NATS is away, at once where the link is lost meanwhile, and in 3 s where it is silent.
  *         It is not known then what the server has done; a later call may even be overtaken by it.
  */
-export class LogStream {
+export class ReplicaStream {
   readonly name: string;
-  readonly #options: LogStreamOptions;
+  readonly #options: ReplicaStreamOptions;
   /** Ends of what is under way. Not one promise for all: each race would leave something behind in it. */
   readonly #underWay = new Set<(error: Error) => void>();
   /** Those of the connection that the link had when they were made. */
@@ -61,7 +61,7 @@ export class LogStream {
   } | null = null;
   #lastDifference = "";
 
-  constructor(options: LogStreamOptions) {
+  constructor(options: ReplicaStreamOptions) {
     this.#options = options;
     this.name = `${options.prefix}_journal`;
     options.link.onChange((isUp) => {
@@ -101,7 +101,7 @@ export class LogStream {
     return info.created;
   }
 
-  /** The last message of a node's log; null where it has none. */
+  /** The last message of a node's replica; null where it has none. */
   async last(nodeId: string): Promise<StoredMessage | null> {
     const { manager } = await this.#reach();
     const query = { last_by_subj: this.#subject(nodeId) };
@@ -124,19 +124,19 @@ export class LogStream {
     return (await this.#within(published)).seq;
   }
 
-  /** Removes what a node's log has in front of a sequence. */
+  /** Removes what a node's replica has in front of a sequence. */
   async purge(nodeId: string, beforeSequence: number): Promise<void> {
     const { manager } = await this.#reach();
     await this.#within(manager.streams.purge(this.name, { filter: this.#subject(nodeId), seq: beforeSequence }));
   }
 
-  /** Removes a node's log. */
+  /** Removes a node's replica. */
   async remove(nodeId: string): Promise<void> {
     const { manager } = await this.#reach();
     await this.#within(manager.streams.purge(this.name, { filter: this.#subject(nodeId) }));
   }
 
-  /** Visits a node's log in order, up to the message of that sequence, which must be there. */
+  /** Visits a node's replica in order, up to the message of that sequence, which must be there. */
   async read(nodeId: string, upToSequence: number, visit: (message: StoredMessage) => void): Promise<void> {
     const { jetstream } = await this.#reach();
     const options = { filter_subjects: this.#subject(nodeId), deliver_policy: DeliverPolicy.All };
@@ -146,7 +146,7 @@ export class LogStream {
       const iterator = messages[Symbol.asyncIterator]();
       for (;;) {
         const step = await this.#within(iterator.next());
-        if (step.done) throw new Error("the server ended the reading of a log");
+        if (step.done) throw new Error("the server ended the reading of a replica");
         visit({ sequence: step.value.seq, bytes: step.value.data });
         if (step.value.seq >= upToSequence) return;
       }

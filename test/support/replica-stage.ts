@@ -1,10 +1,10 @@
 import { jetstreamManager, type StreamConfig } from "@nats-io/jetstream";
 import type { DueDisconnect, JournalEntry } from "../../src/core/ports/journal.ts";
 import { JetstreamJournal } from "../../src/journal/jetstream.ts";
-import { parseMessage } from "../../src/journal/log-message.ts";
-import { LogReplay } from "../../src/journal/log-replay.ts";
-import { LogStream } from "../../src/journal/log-stream.ts";
-import { NodeLogs } from "../../src/journal/node-logs.ts";
+import { parseMessage } from "../../src/journal/replica-message.ts";
+import { ReplicaReplay } from "../../src/journal/replica-replay.ts";
+import { ReplicaStream } from "../../src/journal/replica-stream.ts";
+import { Replicas } from "../../src/journal/replicas.ts";
 import { NatsLink } from "../../src/nats/link.ts";
 import type { ConnectionFacts } from "../../src/protocol/facts.ts";
 import { NEWEST_FORM } from "../../src/protocol/forms.ts";
@@ -37,11 +37,11 @@ export class Reports {
 type StreamSettings = Partial<Pick<StreamConfig, "subjects" | "max_bytes" | "discard">>;
 
 /** One node's part of the journal's copy, on a link of its own. */
-export class LogNode {
+export class ReplicaNode {
   readonly link: NatsLink;
-  readonly stream: LogStream;
+  readonly stream: ReplicaStream;
   readonly journal: JetstreamJournal;
-  readonly logs: NodeLogs;
+  readonly logs: Replicas;
   readonly reports = new Reports();
   /** The form that all nodes read. */
   form = NEWEST_FORM;
@@ -51,7 +51,7 @@ export class LogNode {
     const credentials = { user: null, password: null, token: null, credsFile: null, tls: null };
     const linkReport = { up: () => this.reports.tell("up"), down: tell("down"), refused: tell("refused") };
     this.link = NatsLink.start({ servers: [url], ...credentials }, linkReport);
-    this.stream = new LogStream({ link: this.link, prefix, replicas: 1, differs: tell("differs") });
+    this.stream = new ReplicaStream({ link: this.link, prefix, replicas: 1, differs: tell("differs") });
     const report = {
       stopped: tell("stopped"),
       copied: tell("copied"),
@@ -65,9 +65,9 @@ export class LogNode {
       report,
       onFenced: tell("onFenced"),
     });
-    this.logs = new NodeLogs({
+    this.logs = new Replicas({
       stream: this.stream,
-      whenCopied: () => this.journal.whenCopied(),
+      whenReplicated: () => this.journal.whenReplicated(),
       skipped: (id, count) => this.reports.tell(`skipped ${id} ${count}`),
     });
   }
@@ -75,7 +75,7 @@ export class LogNode {
   /** What another node would find in this one's log, had it died now. */
   async readLog(): Promise<JournalEntry[]> {
     const last = await this.stream.last(this.journal.nodeId);
-    const replay = new LogReplay();
+    const replay = new ReplicaReplay();
     if (last === null) return [];
     await this.stream.read(this.journal.nodeId, last.sequence, ({ bytes }) => {
       const message = parseMessage(bytes);
@@ -114,28 +114,28 @@ export class LogNode {
 }
 
 /** A real nats-server, nodes that copy their journal to it, and proxies between. */
-export class LogStage {
+export class ReplicaStage {
   readonly server: NatsServer;
-  readonly #nodes: LogNode[] = [];
+  readonly #nodes: ReplicaNode[] = [];
   readonly #proxies: NatsProxy[] = [];
 
   private constructor(server: NatsServer) {
     this.server = server;
   }
 
-  static async start(options: { readonly config?: string } = {}): Promise<LogStage> {
-    return new LogStage(await NatsServer.start(options));
+  static async start(options: { readonly config?: string } = {}): Promise<ReplicaStage> {
+    return new ReplicaStage(await NatsServer.start(options));
   }
 
   /** A node; its log may not have begun. */
-  node(options: { readonly url?: string; readonly nodeId?: string } = {}): LogNode {
-    const node = new LogNode(options.url ?? this.server.url, options);
+  node(options: { readonly url?: string; readonly nodeId?: string } = {}): ReplicaNode {
+    const node = new ReplicaNode(options.url ?? this.server.url, options);
     this.#nodes.push(node);
     return node;
   }
 
   /** A node whose log has begun. */
-  async startNode(options: { readonly url?: string; readonly nodeId?: string } = {}): Promise<LogNode> {
+  async startNode(options: { readonly url?: string; readonly nodeId?: string } = {}): Promise<ReplicaNode> {
     const node = this.node(options);
     await node.reports.heard("copied");
     return node;

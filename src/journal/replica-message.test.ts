@@ -2,17 +2,17 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { logOf, VERSIONS } from "../../test/support/earlier-versions.ts";
 import { ANY_TEXT, COMMON_FACTS } from "../../test/support/facts.ts";
-import { dueOf, factsOf, statesOf } from "../../test/support/log-stage.ts";
+import { dueOf, factsOf, statesOf } from "../../test/support/replica-stage.ts";
 import type { DueDisconnect, JournalEntry } from "../core/ports/journal.ts";
 import {
   formatEntry,
   formatMessage,
   formatNamed,
   formatSettled,
-  type LogMessageHead,
   parseMessage,
-} from "./log-message.ts";
-import { LogReplay } from "./log-replay.ts";
+  type ReplicaMessageHead,
+} from "./replica-message.ts";
+import { ReplicaReplay } from "./replica-replay.ts";
 
 /** With facts that only a newer version knows, too. */
 const ALL_FACTS = fc.oneof(
@@ -46,14 +46,14 @@ const ENTRY: fc.Arbitrary<JournalEntry> = fc.oneof(
 
 const NOW = { form: 2, keptForMs: 0 };
 
-function head(changes: Partial<LogMessageHead> = {}): LogMessageHead {
+function head(changes: Partial<ReplicaMessageHead> = {}): ReplicaMessageHead {
   return { kind: "batch", author: "a", number: 1, part: 0, isLast: true, ...changes };
 }
-function bytesOf(changes: Partial<LogMessageHead>, ...records: string[]): Uint8Array {
+function bytesOf(changes: Partial<ReplicaMessageHead>, ...records: string[]): Uint8Array {
   return Buffer.from(formatMessage(head(changes), { text: records.join(","), form: 2 }));
 }
 function replay(...messages: Uint8Array[]): string[] {
-  const log = new LogReplay();
+  const log = new ReplicaReplay();
   for (const bytes of messages) {
     const message = parseMessage(bytes);
     if (message !== null) log.read(message);
@@ -92,7 +92,7 @@ describe("a message of a log", () => {
       cause: "answered with status 503",
     };
     const old = { form: 1, keptForMs: 7 };
-    const write = (kind: LogMessageHead["kind"], number: number, ...records: string[]) =>
+    const write = (kind: ReplicaMessageHead["kind"], number: number, ...records: string[]) =>
       formatMessage(head({ kind, author: "author01", number }), { text: records.join(","), form: 1 });
     const connected = { ...facts("connected-1"), userId: "ann" };
     expect(

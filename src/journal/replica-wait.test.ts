@@ -2,23 +2,23 @@ import { expect } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { dueOf, factsOf, type LogNode, LogStage, statesOf } from "../../test/support/log-stage.ts";
 import { needs } from "../../test/support/programs.ts";
+import { dueOf, factsOf, type ReplicaNode, ReplicaStage, statesOf } from "../../test/support/replica-stage.ts";
 import type { DueDisconnect } from "../core/ports/journal.ts";
-import { CopiedJournal } from "./copied.ts";
-import { CopyWait } from "./copy-wait.ts";
 import { MemoryJournal } from "./memory.ts";
+import { ReplicaWait } from "./replica-wait.ts";
+import { ReplicatedJournal } from "./replicated.ts";
 import { SqliteJournal } from "./sqlite.ts";
 
 const { afterEach, beforeEach, describe, test } = needs("nats-server");
 
-let stage: LogStage;
+let stage: ReplicaStage;
 let folder: string;
 let stack: AsyncDisposableStack;
 
 beforeEach(async () => {
   stack = new AsyncDisposableStack();
-  stage = stack.use(await LogStage.start());
+  stage = stack.use(await ReplicaStage.start());
   folder = mkdtempSync(join(tmpdir(), "hubwire-journal-"));
   stack.defer(() => rmSync(folder, { recursive: true, force: true }));
 });
@@ -26,29 +26,29 @@ afterEach(() => stack.disposeAsync());
 
 /** A journal on a node whose connects wait for their copy. */
 async function open(
-  node: LogNode,
+  node: ReplicaNode,
   whenLeased: () => Promise<void> | undefined = () => undefined,
-): Promise<CopiedJournal> {
+): Promise<ReplicatedJournal> {
   const report = { damaged: () => {}, lost: () => {}, unwritable: () => {}, writable: () => {} };
   const local = await SqliteJournal.open({ dataDir: join(folder, "data"), synchronous: "normal", report });
   stack.defer(() => local.close());
-  return new CopiedJournal(local, node.journal, waitOf(node, whenLeased));
+  return new ReplicatedJournal(local, node.journal, waitOf(node, whenLeased));
 }
 
-function waitOf(node: LogNode, whenLeased: () => Promise<void> | undefined = () => undefined): CopyWait {
+function waitOf(node: ReplicaNode, whenLeased: () => Promise<void> | undefined = () => undefined): ReplicaWait {
   const missing = (count: number) => node.reports.tell(`missing ${count}`);
-  const wait = new CopyWait({ copy: node.journal, whenLeased, report: { missing } });
+  const wait = new ReplicaWait({ copy: node.journal, whenLeased, report: { missing } });
   stack.defer(() => wait.stop());
   return wait;
 }
 
 /** What was said of entries without a copy. */
-function missing({ reports }: LogNode): string[] {
+function missing({ reports }: ReplicaNode): string[] {
   return reports.told.filter((words) => words.startsWith("missing"));
 }
 
 /** Whether a promise is still open after a round trip to NATS. */
-async function isOpen(promise: Promise<unknown>, node: LogNode): Promise<boolean> {
+async function isOpen(promise: Promise<unknown>, node: ReplicaNode): Promise<boolean> {
   let isDone = false;
   promise.then(() => {
     isDone = true;
@@ -99,7 +99,7 @@ describe("a journal whose connects wait for their copy", () => {
   test("waits for the copy of a call that is behind another at the disk", async () => {
     const node = await stage.startNode();
     const local = new HeldJournal();
-    const journal = new CopiedJournal(local, node.journal, waitOf(node));
+    const journal = new ReplicatedJournal(local, node.journal, waitOf(node));
     const due = journal.due(dueOf("c1"));
     const connecting = journal.connecting(factsOf("c2"));
     expect(await isOpen(connecting, node)).toBe(true);
@@ -149,7 +149,7 @@ describe("a journal whose connects wait for their copy", () => {
     // The copy still waits for NATS: these do not.
     await Promise.all(["c2", "c3"].map((id) => journal.connecting(factsOf(id))));
     stage.server.thaw();
-    await node.journal.whenCopied();
+    await node.journal.whenReplicated();
     await journal.connecting(factsOf("c4"));
     expect(statesOf(await node.readLog())).toContain("c4 connecting");
   });

@@ -1,16 +1,16 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { dueOf, factsOf, idOf, statesOf } from "../../test/support/log-stage.ts";
+import { dueOf, factsOf, idOf, statesOf } from "../../test/support/replica-stage.ts";
 import type { JournalEntry } from "../core/ports/journal.ts";
-import { LogChanges, type RecordBounds } from "./log-changes.ts";
-import { formatMessage, parseMessage } from "./log-message.ts";
-import { LogReplay } from "./log-replay.ts";
+import { type RecordBounds, ReplicaChanges } from "./replica-changes.ts";
+import { formatMessage, parseMessage } from "./replica-message.ts";
+import { ReplicaReplay } from "./replica-replay.ts";
 
 const BOUNDS = { fullBytes: 1000, maxBytes: 2000 };
 
-function changesWith(bounds: RecordBounds = BOUNDS): { changes: LogChanges; tooLarge: string[] } {
+function changesWith(bounds: RecordBounds = BOUNDS): { changes: ReplicaChanges; tooLarge: string[] } {
   const tooLarge: string[] = [];
-  const changes = new LogChanges({
+  const changes = new ReplicaChanges({
     bounds,
     form: () => 2,
     changed: () => {},
@@ -22,14 +22,14 @@ function changesWith(bounds: RecordBounds = BOUNDS): { changes: LogChanges; tooL
 
 /** A log as the server has it, and what the writer knows of it. */
 class Log {
-  readonly changes: LogChanges;
-  readonly #replay = new LogReplay();
+  readonly changes: ReplicaChanges;
+  readonly #replay = new ReplicaReplay();
   #number = 0;
-  #snapshot: ReturnType<LogChanges["startSnapshot"]> | null = null;
+  #snapshot: ReturnType<ReplicaChanges["startSnapshot"]> | null = null;
   #part = 0;
   #isWhole = false;
 
-  constructor(changes: LogChanges) {
+  constructor(changes: ReplicaChanges) {
     this.changes = changes;
   }
 
@@ -39,7 +39,7 @@ class Log {
   }
 
   /**
-   * Writes one message, as `LogWriter` does: a snapshot at first and after each failure. Returns whether what changed
+   * Writes one message, as `ReplicaWriter` does: a snapshot at first and after each failure. Returns whether what changed
    * before `begun` is acked by it, and calls `begun` where a batch or a snapshot begins.
    */
   write(fate: "acked" | "stored" | "lost", begun: () => void): boolean {
@@ -86,10 +86,10 @@ const STEP: fc.Arbitrary<Step> = fc.tuple(
 
 /** For each connection, its entry after every step. */
 class History {
-  readonly #entries: LogChanges["entries"];
+  readonly #entries: ReplicaChanges["entries"];
   readonly #steps: Map<string, string>[] = [];
 
-  constructor(entries: LogChanges["entries"]) {
+  constructor(entries: ReplicaChanges["entries"]) {
     this.#entries = entries;
   }
 
@@ -107,7 +107,7 @@ class History {
   }
 }
 
-function take([what, id]: Step, { entries }: LogChanges, count: number): void {
+function take([what, id]: Step, { entries }: ReplicaChanges, count: number): void {
   if (what === "connecting") entries.connecting(factsOf(id, { clientQuery: `n=${count}` }));
   if (what === "connected") entries.connected(id, `user ${count}`);
   if (what === "due") entries.due(dueOf(id, { dueSinceMs: count }));

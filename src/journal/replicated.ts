@@ -1,9 +1,9 @@
 import type { DeadLetter, Death, DueDisconnect, Journal, RetryAges, WaitingDisconnect } from "../core/ports/journal.ts";
 import type { CloseCause } from "../protocol/close-causes.ts";
 import { type ConnectionFacts, copyFacts } from "../protocol/facts.ts";
-import type { CopyWait } from "./copy-wait.ts";
 import { copyDue, type JournalEntries } from "./entries.ts";
 import type { JetstreamJournal } from "./jetstream.ts";
+import type { ReplicaWait } from "./replica-wait.ts";
 
 /** How many entries the copy is told of at once when it starts. */
 const PAGE_LENGTH = 1000;
@@ -19,23 +19,23 @@ interface Step {
 /**
  * A node's own journal, with a copy of it for the node that takes over.
  *
- *     call ─▶ local ─▶ [ steps, in the order of the calls ] ─▶ the copy's entries ─▶ its log, when NATS is there
- *       ◀──────┘ resolves                                           with a `CopyWait`, connecting and connected resolve here ──┘
+ *     call ─▶ local ─▶ [ steps, in the order of the calls ] ─▶ the copy's entries ─▶ its replica, when NATS is there
+ *       ◀──────┘ resolves                                           with a `ReplicaWait`, connecting and connected resolve here ──┘
  *
- * Promise: the local journal's. Reads, places and `isWritable` are its too. With a `CopyWait`, what `connecting` and `connected` have
+ * Promise: the local journal's. Reads, places and `isWritable` are its too. With a `ReplicaWait`, what `connecting` and `connected` have
  *          resolved is in NATS as well while NATS is there.
  * Order:   the copy is told what the local journal has done, in the order of the calls.
  * Source:  decision 0039.
  */
-export class CopiedJournal implements Journal {
+export class ReplicatedJournal implements Journal {
   readonly #local: Journal;
   readonly #copy: JetstreamJournal;
-  readonly #wait: CopyWait | null;
+  readonly #wait: ReplicaWait | null;
   #firstStep: Step | null = null;
   #lastStep: Step | null = null;
 
   /** `wait`: connects wait for their copy; null: they do not. */
-  constructor(local: Journal, copy: JetstreamJournal, wait: CopyWait | null = null) {
+  constructor(local: Journal, copy: JetstreamJournal, wait: ReplicaWait | null = null) {
     this.#local = local;
     this.#copy = copy;
     this.#wait = wait;

@@ -11,12 +11,12 @@ import {
 import { NEWEST_FORM, OLDEST_FORM } from "../protocol/forms.ts";
 import { fromNthCode, toNthCode } from "./operation.ts";
 
-/** What a message of a node's log is. After a fence its node writes no more. */
-export type LogMessageKind = "batch" | "snapshot" | "fence";
+/** What a message of a node's replica is. After a fence its node writes no more. */
+export type ReplicaMessageKind = "batch" | "snapshot" | "fence";
 
 /** Who wrote a message, and which it is. */
-export interface LogMessageHead {
-  readonly kind: LogMessageKind;
+export interface ReplicaMessageHead {
+  readonly kind: ReplicaMessageKind;
   /** Random, one for each life of a writer. */
   readonly author: string;
   /** Counts the author's messages. */
@@ -27,14 +27,14 @@ export interface LogMessageHead {
 }
 
 /** What became of one connection: this is its entry now, or its user is known now, or (null) it has none any more. */
-export interface LogRecord {
+export interface ReplicaRecord {
   readonly connectionId: string;
   readonly change: JournalEntry | { readonly state: "named"; readonly userId: string } | null;
 }
 
 /** A message as it was read. */
-export interface LogMessage extends LogMessageHead {
-  readonly records: readonly LogRecord[];
+export interface ReplicaMessage extends ReplicaMessageHead {
+  readonly records: readonly ReplicaRecord[];
 }
 
 /** The first element of every record. */
@@ -76,7 +76,7 @@ export function formatEntry(entry: JournalEntry, { form, keptForMs }: EntryForm)
   }
 }
 
-/** The record of a connection whose entry is in the log already, and whose user is known now. */
+/** The record of a connection whose entry is in the replica already, and whose user is known now. */
 export function formatNamed(connectionId: string, userId: string): string {
   return JSON.stringify([CODE.named, connectionId, userId]);
 }
@@ -91,7 +91,7 @@ export function formatSettled(connectionId: string): string {
  * Shape:  JSON: form, kind, author, number, part, whether it is the last part, records.
  */
 export function formatMessage(
-  { kind, author, number, part, isLast }: LogMessageHead,
+  { kind, author, number, part, isLast }: ReplicaMessageHead,
   { text: records, form }: { readonly text: string; readonly form: number },
 ): string {
   return `[${form},"${kind}","${author}",${number},${part},${isLast},[${records}]]`;
@@ -104,7 +104,7 @@ export function formOf(bytes: Uint8Array): number {
 }
 
 /** Null for what is in a newer form, for what no node wrote, and for what is damaged. Never throws. */
-export function parseMessage(bytes: Uint8Array): LogMessage | null {
+export function parseMessage(bytes: Uint8Array): ReplicaMessage | null {
   let parsed: unknown;
   try {
     parsed = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("utf8"));
@@ -117,7 +117,7 @@ export function parseMessage(bytes: Uint8Array): LogMessage | null {
   if (kind !== "batch" && kind !== "snapshot" && kind !== "fence") return null;
   if (typeof author !== "string" || typeof number !== "number" || typeof part !== "number") return null;
   if (typeof isLast !== "boolean" || !Array.isArray(rows)) return null;
-  const records: LogRecord[] = [];
+  const records: ReplicaRecord[] = [];
   for (const row of rows as unknown[]) {
     const record = Array.isArray(row) ? readRecord(row, form) : null;
     if (record === null) return null;
@@ -142,7 +142,7 @@ function endOf({ end, connectOutcomeUnknown, dueSinceMs }: Omit<DueDisconnect, "
   return [end.code, end.reason, connectOutcomeUnknown, dueSinceMs];
 }
 
-function readRecord(row: readonly unknown[], form: number): LogRecord | null {
+function readRecord(row: readonly unknown[], form: number): ReplicaRecord | null {
   const [code, subject] = row;
   if (code === CODE.settled) return typeof subject === "string" ? { connectionId: subject, change: null } : null;
   if (code === CODE.named) {

@@ -1,4 +1,4 @@
-import type { CopyReport } from "../core/ports/adapter-reports.ts";
+import type { ReplicaReport } from "../core/ports/adapter-reports.ts";
 
 /** How long a connect waits for its copy. NATS counts as away past this, until it has acknowledged what was sent to it. */
 const MAX_WAIT_MS = 2000;
@@ -7,20 +7,20 @@ const MAX_WAIT_MS = 2000;
 const SAY_MS = 10_000;
 
 /** What a wait needs. */
-export interface CopyWaitOptions {
-  readonly copy: WaitedCopy;
+export interface ReplicaWaitOptions {
+  readonly copy: WaitedReplica;
   /**
-   * Resolves when this node's lease is in NATS: the others take over no log whose node they do not know. Undefined where it is there.
+   * Resolves when this node's lease is in NATS: the others take over no replica whose node they do not know. Undefined where it is there.
    * It may never resolve.
    */
   readonly whenLeased: () => Promise<void> | undefined;
-  readonly report: Pick<CopyReport, "missing">;
+  readonly report: Pick<ReplicaReport, "missing">;
 }
 
 /** The copy, as far as a wait needs it; see `JetstreamJournal`. */
-export interface WaitedCopy {
+export interface WaitedReplica {
   readonly isExpected: boolean;
-  whenCopied(): Promise<void>;
+  whenReplicated(): Promise<void>;
   countUncopied(): number;
 }
 
@@ -32,10 +32,10 @@ export interface WaitedCopy {
  *        └───────────── all is copied ──────────────────┘
  *
  * Errors: none. Where NATS is away the gateway goes on without it.
- * Cost:   one promise and one timer for each message of the log, shared by all that wait for it.
+ * Cost:   one promise and one timer for each message of the replica, shared by all that wait for it.
  */
-export class CopyWait {
-  readonly #options: CopyWaitOptions;
+export class ReplicaWait {
+  readonly #options: ReplicaWaitOptions;
   /** The wait for the same message. */
   #copied: Promise<void> | null = null;
   #shared: Promise<void> = Promise.resolve();
@@ -43,7 +43,7 @@ export class CopyWait {
   #isLate = false;
   #sayTimer: ReturnType<typeof setInterval> | null = null;
 
-  constructor(options: CopyWaitOptions) {
+  constructor(options: ReplicaWaitOptions) {
     this.#options = options;
   }
 
@@ -54,7 +54,7 @@ export class CopyWait {
       this.#say();
       return Promise.resolve();
     }
-    const copied = copy.whenCopied();
+    const copied = copy.whenReplicated();
     if (copied !== this.#copied) {
       this.#copied = copied;
       this.#shared = this.#limited(copied);
@@ -82,7 +82,7 @@ export class CopyWait {
     const leased = this.#options.whenLeased();
     (leased === undefined ? copied : Promise.all([copied, leased])).then(
       () => end(),
-      // Where the node goes on in another log, its entries are written to that one.
+      // Where the node goes on in another replica, its entries are written to that one.
       () => end(this.wait()),
     );
     return promise;

@@ -4,23 +4,30 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { within } from "../../test/support/deadline.ts";
-import { dueOf, factsOf, type LogNode, LogStage, refusalOf, statesOf } from "../../test/support/log-stage.ts";
 import { needs } from "../../test/support/programs.ts";
+import {
+  dueOf,
+  factsOf,
+  type ReplicaNode,
+  ReplicaStage,
+  refusalOf,
+  statesOf,
+} from "../../test/support/replica-stage.ts";
 import type { DueDisconnect, Journal } from "../core/ports/journal.ts";
-import { CopiedJournal } from "./copied.ts";
 import { MemoryJournal } from "./memory.ts";
+import { ReplicatedJournal } from "./replicated.ts";
 import { SqliteJournal } from "./sqlite.ts";
 
 const { afterEach, beforeEach, describe, test } = needs("nats-server");
 
 const END = { code: 1006, reason: "gateway restarted" };
 
-let stage: LogStage;
+let stage: ReplicaStage;
 let folder: string;
 let locals: SqliteJournal[];
 
 beforeEach(async () => {
-  stage = await LogStage.start();
+  stage = await ReplicaStage.start();
   folder = mkdtempSync(join(tmpdir(), "hubwire-journal-"));
   locals = [];
 });
@@ -36,12 +43,12 @@ async function openLocal(): Promise<SqliteJournal> {
   locals.push(local);
   return local;
 }
-async function openCopied(): Promise<{ journal: CopiedJournal; local: SqliteJournal; node: LogNode }> {
+async function openCopied(): Promise<{ journal: ReplicatedJournal; local: SqliteJournal; node: ReplicaNode }> {
   const node = await stage.startNode();
   const local = await openLocal();
-  return { journal: new CopiedJournal(local, node.journal), local, node };
+  return { journal: new ReplicatedJournal(local, node.journal), local, node };
 }
-function copyOf({ journal }: LogNode): string[] {
+function copyOf({ journal }: ReplicaNode): string[] {
   return statesOf([...journal.entries.all()].map(([, { entry }]) => entry));
 }
 
@@ -93,7 +100,7 @@ describe("a journal with a copy", () => {
     await journal.connected("c1", "bob");
     await journal.due(dueOf("c2"));
     await journal.settled("c3");
-    await node.journal.whenCopied();
+    await node.journal.whenReplicated();
     const other = await stage.startNode();
     expect(await other.logs.seize(node.journal.nodeId)).toEqual([
       { state: "connected", facts: factsOf("c1", { userId: "bob" }) },
@@ -106,7 +113,7 @@ describe("a journal with a copy", () => {
     await node.reports.heard("copied");
     await stage.server.stop();
     await node.reports.heard("stopped");
-    const journal = new CopiedJournal(await openLocal(), node.journal);
+    const journal = new ReplicatedJournal(await openLocal(), node.journal);
     expect(journal.isWritable).toBe(true);
     expect(await journal.recover(END, 1)).toBe(0);
     await journal.connecting(factsOf("c1"));
@@ -131,7 +138,7 @@ describe("a journal with a copy", () => {
   test("tells the copy in the order of the calls, whatever the order of the answers", async () => {
     const node = await stage.startNode();
     const local = new HeldJournal();
-    const journal = new CopiedJournal(local, node.journal);
+    const journal = new ReplicatedJournal(local, node.journal);
     const calls = [
       journal.connecting(factsOf("c1")),
       journal.due(dueOf("c1")),
@@ -172,7 +179,7 @@ describe("a journal with a copy", () => {
     await before.close();
     const { journal, node } = await openCopied();
     expect(await journal.recover(END, 5)).toBe(1);
-    await node.journal.whenCopied();
+    await node.journal.whenReplicated();
     const other = await stage.startNode();
     const found = await other.logs.seize(node.journal.nodeId);
     expect(statesOf(found)).toEqual([...ids.map((id) => `${id} due`), "orphan due", "dead dead"]);
@@ -190,7 +197,7 @@ describe("a journal with a copy", () => {
   test("owes nothing, here or in its new log, for what it has disowned, whatever was on its way", async () => {
     const { journal, node } = await openCopied();
     for (const id of ["c1", "c2"]) await journal.connecting(factsOf(id));
-    await node.journal.whenCopied();
+    await node.journal.whenReplicated();
     await journal.connecting(factsOf("new"));
     const due = journal.due(dueOf("c1"));
     const copied = node.journal.moveTo("node-new");
@@ -199,7 +206,7 @@ describe("a journal with a copy", () => {
     expect(copied).toEqual(["c1", "c2"]);
     expect(await journal.recover(END, 5)).toBe(1);
     expect(await journal.waiting(0, 10)).toMatchObject([{ connectionId: "new" }]);
-    await node.journal.whenCopied();
+    await node.journal.whenReplicated();
     expect(await stage.seize("node-new")).toEqual(["new due"]);
   });
 
@@ -211,11 +218,11 @@ describe("a journal with a copy", () => {
       fc.asyncProperty(fc.array(step, { maxLength: 60, size: "max" }), async (steps) => {
         const calls: Promise<unknown>[] = [];
         for (const [name, id, time] of steps) {
-          if (name === "wait") await node.journal.whenCopied();
+          if (name === "wait") await node.journal.whenReplicated();
           else calls.push(call(journal, name, id, time).catch(() => null));
         }
         await Promise.all(calls);
-        await node.journal.whenCopied();
+        await node.journal.whenReplicated();
         const waiting = await Promise.all(
           (await local.waiting(0, 10)).map(({ connectionId }) => local.read(connectionId)),
         );

@@ -1,5 +1,5 @@
 import type { JournalEntry } from "../core/ports/journal.ts";
-import type { LogMessage, LogRecord } from "./log-message.ts";
+import type { ReplicaMessage, ReplicaRecord } from "./replica-message.ts";
 
 /** A snapshot of which some parts have been read. */
 interface OpenSnapshot {
@@ -11,13 +11,13 @@ interface OpenSnapshot {
 }
 
 /**
- * What a node's log comes to, message by message.
+ * What a node's replica comes to, message by message.
  *
  *     batch ─▶ entries ◀─ all at once, by its last part ─ snapshot
  *
- * Order: entries come out in the order in which they got into their state, as far as the log has it.
+ * Order: entries come out in the order in which they got into their state, as far as the replica has it.
  */
-export class LogReplay {
+export class ReplicaReplay {
   #entries = new Map<string, JournalEntry>();
   #snapshot: OpenSnapshot | null = null;
 
@@ -25,7 +25,7 @@ export class LogReplay {
     return [...this.#entries.values()];
   }
 
-  read(message: LogMessage): void {
+  read(message: ReplicaMessage): void {
     switch (message.kind) {
       case "batch":
         this.#snapshot = null;
@@ -40,7 +40,7 @@ export class LogReplay {
   }
 
   /** One of which a part is missing counts as never begun: what is older than it is still there. */
-  #readPart({ author, number, part, isLast, records }: LogMessage): void {
+  #readPart({ author, number, part, isLast, records }: ReplicaMessage): void {
     if (part === 0) this.#snapshot = { author, nextNumber: number, nextPart: 0, entries: new Map() };
     const snapshot = this.#snapshot;
     const isNext = snapshot?.author === author && snapshot.nextNumber === number && snapshot.nextPart === part;
@@ -57,7 +57,7 @@ export class LogReplay {
   }
 }
 
-function apply({ connectionId, change }: LogRecord, entries: Map<string, JournalEntry>): void {
+function apply({ connectionId, change }: ReplicaRecord, entries: Map<string, JournalEntry>): void {
   if (change?.state !== "named") {
     if (change?.state !== "connected") entries.delete(connectionId);
     if (change !== null) entries.set(connectionId, change);

@@ -1,6 +1,6 @@
 import type { ConnectionFacts } from "../protocol/facts.ts";
 import { factsOf, type HeldEntry, JournalEntries } from "./entries.ts";
-import { formatEntry, formatNamed, formatSettled } from "./log-message.ts";
+import { formatEntry, formatNamed, formatSettled } from "./replica-message.ts";
 
 /** How large the records of a message may be. */
 export interface RecordBounds {
@@ -19,22 +19,22 @@ export interface Records {
 }
 
 /**
- * The entries of this node, and of which of them the log has not heard yet.
+ * The entries of this node, and of which of them the replica has not heard yet.
  *
- *     change ─▶ changed, gone ─▶ takeBatch ─▶ [ in flight ] ─▶ acked: the log has them
+ *     change ─▶ changed, gone ─▶ takeBatch ─▶ [ in flight ] ─▶ acked: the replica has them
  *     all    ───────────────▶ startSnapshot ─▶ parts ────────────┘
  *
  * Shape:  not a queue: what changes twice before it is taken is taken once, and what comes and goes meanwhile never.
- * Bound:  one id for each entry, and for each that the log has; none while nothing is copied: see `stop`.
+ * Bound:  one id for each entry, and for each that the replica has; none while nothing is copied: see `stop`.
  */
-export class LogChanges {
+export class ReplicaChanges {
   readonly entries: JournalEntries;
   readonly #bounds: RecordBounds;
   readonly #form: () => number;
   readonly #tooLarge: (facts: ConnectionFacts) => void;
   /** In the order of the last change. */
   readonly #changed = new Set<string>();
-  /** Settled, while the log may have them. */
+  /** Settled, while the replica may have them. */
   readonly #gone = new Set<string>();
   /** Of the message or the snapshot that is under way. */
   #taken: HeldEntry[] = [];
@@ -63,14 +63,14 @@ export class LogChanges {
     return this.#changed.size > 0 || this.#gone.size > 0;
   }
 
-  /** How many entries the log is not known to have. */
+  /** How many entries the replica is not known to have. */
   countUncopied(): number {
     let count = 0;
     for (const [, held] of this.entries.all()) if (held.trace !== "copied") count++;
     return count;
   }
 
-  /** What is not known to be in the log is left to the next snapshot. */
+  /** What is not known to be in the replica is left to the next snapshot. */
   stop(): void {
     this.#isCounting = false;
     this.#changed.clear();
@@ -78,12 +78,12 @@ export class LogChanges {
     this.#taken = [];
   }
 
-  /** The log is not the one that it was: it has nothing. */
+  /** The replica is not the one that it was: it has nothing. */
   forgetCopied(): void {
     for (const [, held] of this.entries.all()) held.trace = "none";
   }
 
-  /** Drops the entries that the log surely has, and returns their ids; of the others a new log has nothing. */
+  /** Drops the entries that the replica surely has, and returns their ids; of the others a new replica has nothing. */
   dropCopied(): string[] {
     const copied: string[] = [];
     for (const [connectionId, held] of this.entries.all()) {
@@ -94,7 +94,7 @@ export class LogChanges {
     return copied;
   }
 
-  /** What the log has not heard of, as much as fits into one message. */
+  /** What the replica has not heard of, as much as fits into one message. */
   takeBatch(): Records {
     const records = new RecordList(this.#bounds, this.#form());
     for (const connectionId of this.#gone) {
@@ -137,7 +137,7 @@ export class LogChanges {
     return { size, next };
   }
 
-  /** What was taken last, a batch or a whole snapshot, is in the log. */
+  /** What was taken last, a batch or a whole snapshot, is in the replica. */
   acked(): void {
     for (const held of this.#taken) held.trace = "copied";
     this.#taken = [];
@@ -150,7 +150,7 @@ export class LogChanges {
     { isChange }: { readonly isChange: boolean },
   ): boolean {
     const { entry, trace } = held;
-    // Of an entry that is in the log, and can only have been named since, the name is enough.
+    // Of an entry that is in the replica, and can only have been named since, the name is enough.
     const isNamed = isChange && entry.state === "connected" && trace === "copied";
     const { form } = records;
     const record = isNamed
@@ -159,7 +159,7 @@ export class LogChanges {
     const bytes = Buffer.byteLength(record);
     if (bytes > this.#bounds.maxBytes) {
       this.#tooLarge(factsOf(held.entry));
-      // What the log has of it is gone with the next snapshot.
+      // What the replica has of it is gone with the next snapshot.
       if (held.trace === "copied") held.trace = "perhaps";
       return true;
     }

@@ -5,48 +5,49 @@ import { isConnectionId } from "../protocol/connection-id.ts";
 import { NEWEST_FORM, NewerForm, OLDEST_FORM } from "../protocol/forms.ts";
 import { isHubName, isName } from "../protocol/names.ts";
 import { factsOf } from "./entries.ts";
-import { formatMessage, formOf, parseMessage } from "./log-message.ts";
-import { LogReplay } from "./log-replay.ts";
-import type { LogStream } from "./log-stream.ts";
+import { formatMessage, formOf, parseMessage } from "./replica-message.ts";
+import { ReplicaReplay } from "./replica-replay.ts";
+import type { ReplicaStream } from "./replica-stream.ts";
 
 /** What would end a header's line. */
 const ENDS_A_LINE = /[\r\n\0]/;
 
-/** What reading the logs of others needs. */
-export interface NodeLogsOptions {
-  readonly stream: LogStream;
+/** What reading the replicas of others needs. */
+export interface ReplicasOptions {
+  readonly stream: ReplicaStream;
   /** Of this node's own copy. */
-  readonly whenCopied: () => Promise<void>;
+  readonly whenReplicated: () => Promise<void>;
   /**
-   * So many messages and entries of a node's log were skipped: damaged, written by no node of this version, or with a name or
+   * So many messages and entries of a node's replica were skipped: damaged, written by no node of this version, or with a name or
    * value of which no event can be made.
    */
   readonly skipped: (nodeId: string, count: number) => void;
 }
 
 /**
- * The other nodes' logs.
+ * The other nodes' replicas.
  *
- *     seize:  fence ─▶ the log up to the fence, replayed          its writer expects another last message: always refused
+ *     seize:  fence ─▶ the replica up to the fence, replayed          its writer expects another last message: always refused
  *     forget: own copy is complete ─▶ fence ─▶ all in front of the fence is removed
  *
- * A fence stays in each log that was ever seized: a node that was cut off for days must still find it.
+ * A fence stays in each replica that was ever seized: a node that was cut off for days must still find it.
  */
-export class NodeLogs implements NodeJournals {
-  readonly #options: NodeLogsOptions;
+export class Replicas implements NodeJournals {
+  readonly #options: ReplicasOptions;
 
-  constructor(options: NodeLogsOptions) {
+  constructor(options: ReplicasOptions) {
     this.#options = options;
   }
 
   async seize(nodeId: string): Promise<JournalEntry[]> {
     const { stream, skipped } = this.#options;
     const fence = await this.#fence(nodeId);
-    const replay = new LogReplay();
+    const replay = new ReplicaReplay();
     let skippedCount = 0;
     await stream.read(nodeId, fence, ({ bytes }) => {
       const message = parseMessage(bytes);
-      if (message === null && formOf(bytes) > NEWEST_FORM) throw new NewerForm(`the log of ${nodeId}`, formOf(bytes));
+      if (message === null && formOf(bytes) > NEWEST_FORM)
+        throw new NewerForm(`the replica of ${nodeId}`, formOf(bytes));
       if (message === null) skippedCount++;
       else replay.read(message);
     });
@@ -57,8 +58,8 @@ export class NodeLogs implements NodeJournals {
   }
 
   async forget(nodeId: string): Promise<void> {
-    const { stream, whenCopied } = this.#options;
-    await whenCopied();
+    const { stream, whenReplicated } = this.#options;
+    await whenReplicated();
     await stream.purge(nodeId, await this.#fence(nodeId));
   }
 
