@@ -270,7 +270,7 @@ export class SqliteRuleStore implements RuleStore {
   #open(): OpenFile {
     if (this.#closed) throw new Error("the store of group rules is closed");
     if (this.#file !== null) return this.#file;
-    if (isEmptied(this.#path)) this.#onDamaged(moveAside(this.#path), "it has no bytes, and its log has some");
+    if (isEmptied(this.#path)) this.#onDamaged(moveAside(this.#path), "it has no bytes, and its WAL has some");
     makePrivate(this.#path);
     let file: OpenFile;
     try {
