@@ -30,6 +30,8 @@ const INTEROP = "test/interop/";
 
 const args = process.argv.slice(2).filter((argument) => argument !== "--interop");
 const isInterop = process.argv.includes("--interop");
+/** One process at a time: its output is seen as it comes. */
+const isAlone = args.length > 0 || isInterop;
 const name = isInterop ? "npm run test:interop" : "npm test";
 const SKIPS = join(RESULTS, isInterop ? "interop-skips.txt" : "skips.txt");
 /** Programs that tests start, and the Debian package of each; test/support/programs.ts reads the same file. */
@@ -144,7 +146,7 @@ async function runTests() {
       for (const name of Object.keys(sum)) sum[name] += counts[name];
     }
   };
-  await Promise.all(Array.from({ length: args.length > 0 || isInterop ? 1 : PROCESSES }, work));
+  await Promise.all(Array.from({ length: isAlone ? 1 : PROCESSES }, work));
   return sum;
 }
 
@@ -196,13 +198,14 @@ function runWatched(command, args) {
         killGroup(child);
       }, SILENCE_MINUTES * 60_000);
     let silence = startSilence();
-    // Processes run side by side: the output of each is printed in one piece.
+    // Where processes run side by side, the output of each is printed in one piece.
     const output = [];
     for (const stream of [child.stdout, child.stderr]) {
       stream.on("data", (bytes) => {
         clearTimeout(silence);
         silence = startSilence();
-        output.push(bytes);
+        if (isAlone) process.stdout.write(bytes);
+        else output.push(bytes);
       });
     }
     child.on("error", (error) => console.error(`${command}: ${error.message}`));

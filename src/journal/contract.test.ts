@@ -1,4 +1,4 @@
-import { expect } from "bun:test";
+import { afterAll, describe, expect } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -7,23 +7,17 @@ import { needs } from "../../test/support/programs.ts";
 import type { Journal } from "../core/ports/journal.ts";
 import type { DialectName } from "../protocol/dialect-names.ts";
 
-const { afterAll, afterEach, beforeAll, beforeEach, describe, test } = needs("nats-server");
-
 /** Facts that only a newer version knows. */
 const rare = { news: "https://a.example", more: [1, { é: null }], dialect: "newer" as unknown as DialectName };
 const END = { code: 1006, reason: "gateway restarted" };
 
-let makers: JournalMakers;
+const makers = new JournalMakers();
 
-beforeAll(async () => {
-  makers = await JournalMakers.start();
-});
-afterAll(async () => {
-  await makers[Symbol.asyncDispose]();
-});
+afterAll(() => makers[Symbol.asyncDispose]());
 
 /** What every journal keeps to. Source: `Journal` in core/ports/journal.ts. */
-describe.each(JOURNAL_KINDS)("%s", (_name, create) => {
+describe.each(JOURNAL_KINDS)("%s", (_name, isInNats, create) => {
+  const { afterEach, beforeEach, test } = isInNats ? needs("nats-server") : needs();
   let folder: string;
   let journal: Journal;
 

@@ -13,20 +13,17 @@ import type { NatsOptions } from "./connect-options.ts";
 import { NatsLink } from "./link.ts";
 import { LoginFiles } from "./login-files.ts";
 
-const { afterAll, afterEach, beforeAll, describe, test } = needs("nats-server", "openssl");
+const { afterAll, afterEach, beforeAll, describe, test } = needs("nats-server");
 
 const NOTHING = { user: null, password: null, token: null, credsFile: null, tls: null } as const;
 
-let certificates: Certificates;
 let folder: string;
 const open: (NatsServer | { stop(): Promise<void> })[] = [];
 
 beforeAll(() => {
-  certificates = makeCertificates();
   folder = mkdtempSync(join(tmpdir(), "hubwire-link-"));
 });
 afterAll(() => {
-  certificates.remove();
   rmSync(folder, { recursive: true, force: true });
 });
 afterEach(async () => {
@@ -159,6 +156,13 @@ describe("proving who asks", () => {
 });
 
 describe("TLS", () => {
+  const { afterAll, beforeAll, test } = needs("nats-server", "openssl");
+  let certificates: Certificates;
+  beforeAll(() => {
+    certificates = makeCertificates();
+  });
+  afterAll(() => certificates.remove());
+
   function tlsConfig(verify: boolean): string {
     const { server, authority } = certificates;
     return `tls { cert_file: "${server.certFile}", key_file: "${server.keyFile}", ca_file: "${authority.certFile}", verify: ${verify} }`;

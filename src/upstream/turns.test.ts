@@ -1,4 +1,4 @@
-import { expect } from "bun:test";
+import { afterEach, describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { makeCertificates } from "../../test/support/certificates.ts";
 import { until, within } from "../../test/support/deadline.ts";
@@ -16,8 +16,6 @@ import { Destination, resolveBySystem } from "./destination.ts";
 import { Exchange } from "./exchange.ts";
 import { HttpSocket } from "./http-socket.ts";
 import { RequestRoom } from "./request-bytes.ts";
-
-const { afterEach, describe, test } = needs("openssl");
 
 /** Requests and answers of one turn of the event loop go together: none may be mixed with another. */
 
@@ -66,7 +64,7 @@ describe("messages of one turn", () => {
   });
 });
 
-test("a message that waits for its connection is not written over by the next turn's", async () => {
+needs("openssl").test("a message that waits for its connection is not written over by the next turn's", async () => {
   const certificates = makeCertificates();
   stack.push(() => certificates.remove());
   // A handshake takes several turns.

@@ -1,4 +1,4 @@
-import { expect } from "bun:test";
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { once } from "node:events";
 import { createServer, type Server } from "node:net";
 import { type Certificates, makeCertificates } from "../../test/support/certificates.ts";
@@ -9,8 +9,6 @@ import { RawBackend, unusedPort } from "../../test/support/raw-backend.ts";
 import { connectEvent, messageEvent, startUpstream, upstreamEntry } from "../../test/support/upstream/fixture.ts";
 import { ADDRESSES_KEPT_MS } from "./destination.ts";
 import { NEXT_ADDRESS_AFTER_MS } from "./dialer.ts";
-
-const { afterEach, beforeEach, describe, test } = needs("openssl");
 
 const METADATA = "169.254.169.254";
 
@@ -333,6 +331,7 @@ describe("token servers", () => {
 });
 
 describe("over TLS", () => {
+  const { afterEach, beforeEach, test } = needs("openssl");
   let certificates: Certificates;
 
   beforeEach(() => {

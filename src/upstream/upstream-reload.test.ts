@@ -1,4 +1,4 @@
-import { expect } from "bun:test";
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -14,8 +14,6 @@ import {
   upstreamEntry,
 } from "../../test/support/upstream/fixture.ts";
 import type { UpstreamEntry } from "../config/schema.ts";
-
-const { afterEach, beforeEach, describe, test } = needs("openssl");
 
 let first: RawBackend;
 let second: RawBackend;
@@ -284,6 +282,7 @@ describe("limits", () => {
 });
 
 describe("TLS files", () => {
+  const { afterEach, beforeEach, test } = needs("openssl");
   let certificates: Certificates;
   let folder: string;
 

@@ -1,4 +1,4 @@
-import { expect } from "bun:test";
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { makeCertificates } from "../support/certificates.ts";
 import { KEYS } from "../support/gateway.ts";
 import { needs } from "../support/programs.ts";
@@ -7,8 +7,6 @@ import { statusOf } from "../support/raw-websocket.ts";
 import { audienceOf, RestClient, restToken } from "../support/rest-client.ts";
 import { connectionIdOf, jsonError, Stack, TEMPLATE_PATH } from "../support/stack.ts";
 import { expectedSignature, secondsFromNow, signToken } from "../support/tokens.ts";
-
-const { afterEach, beforeEach, describe, test } = needs("openssl");
 
 /** Issue "lifecycle guarantee", point 5: what a reload changes, without dropping a connection. */
 
@@ -200,30 +198,33 @@ describe("key rotation", () => {
   });
 });
 
-test("the listener's own certificate need not be there any more, and its connections stay", async () => {
-  const certificates = makeCertificates();
-  const { certFile, keyFile } = certificates.server;
-  try {
-    await using secure = await Stack.start({
-      config: { listen: { host: "127.0.0.1", port: 0, tls: { certFile, keyFile } } },
-    });
-    secure.behave();
-    const tls = { rejectUnauthorized: false };
-    const client = await secure.open({ tls });
-    certificates.remove();
-    secure.gateway.reload({
-      listen: { host: "127.0.0.1", port: 0, tls: { certFile, keyFile } },
-      limits: { maxConnections: 2 },
-    });
-    client.text("still there?");
-    expect(await client.nextText()).toBe("still there?");
-    await secure.open({ tls });
-    const third = await secure.request({ tls });
-    expect((await third.answer()).status).toBe(503);
-  } finally {
-    certificates.remove();
-  }
-});
+needs("openssl").test(
+  "the listener's own certificate need not be there any more, and its connections stay",
+  async () => {
+    const certificates = makeCertificates();
+    const { certFile, keyFile } = certificates.server;
+    try {
+      await using secure = await Stack.start({
+        config: { listen: { host: "127.0.0.1", port: 0, tls: { certFile, keyFile } } },
+      });
+      secure.behave();
+      const tls = { rejectUnauthorized: false };
+      const client = await secure.open({ tls });
+      certificates.remove();
+      secure.gateway.reload({
+        listen: { host: "127.0.0.1", port: 0, tls: { certFile, keyFile } },
+        limits: { maxConnections: 2 },
+      });
+      client.text("still there?");
+      expect(await client.nextText()).toBe("still there?");
+      await secure.open({ tls });
+      const third = await secure.request({ tls });
+      expect((await third.answer()).status).toBe(503);
+    } finally {
+      certificates.remove();
+    }
+  },
+);
 
 test("what takes effect at the next start only is named and left as it is; everything else holds", async () => {
   const port = stack.port;

@@ -1,12 +1,10 @@
-import { expect, setDefaultTimeout } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { makeCertificates } from "../support/certificates.ts";
 import { KEYS, startTestGateway } from "../support/gateway.ts";
 import { needs } from "../support/programs.ts";
 import { RawBackend } from "../support/raw-backend.ts";
 import { RawWebSocket } from "../support/raw-websocket.ts";
 import { Stack } from "../support/stack.ts";
-
-const { describe, test } = needs("openssl");
 
 /** PROTOCOL.md, "Choosing the upstream" and "Calling the upstream". */
 setDefaultTimeout(60_000);
@@ -184,33 +182,36 @@ describe("authentication towards the upstream", () => {
     expect(stack.targets()).toEqual([]);
   });
 
-  test("mTLS: the upstream sees the client certificate and is trusted by its private authority only", async () => {
-    const made = makeCertificates();
-    try {
-      const { cert, key } = made.server;
-      const tls = { cert, key, ca: made.authority.cert, requestCert: true, rejectUnauthorized: true };
-      await using secure = await RawBackend.start({ tls });
-      const urlTemplate = `${secure.url}/{event}`;
-      const own = { caFile: made.authority.certFile, certFile: made.client.certFile, keyFile: made.client.keyFile };
-      await using stack = await Stack.start({
-        upstreams: [
-          { hubPattern: "good", urlTemplate, tls: own },
-          { hubPattern: "bare", urlTemplate, tls: { caFile: made.authority.certFile } },
-          { hubPattern: "distrust", urlTemplate, tls: { ...own, caFile: made.foreignAuthority.certFile } },
-        ],
-      });
-      const client = await stack.open({ path: "/ws/client/hubs/good" });
-      client.text("over TLS");
-      expect(await client.nextText()).toBe("over TLS");
-      const seen = secure.requests.length;
-      for (const hub of ["bare", "distrust"]) {
-        expect((await (await stack.request({ path: `/ws/client/hubs/${hub}` })).answer()).status).toBe(502);
+  needs("openssl").test(
+    "mTLS: the upstream sees the client certificate and is trusted by its private authority only",
+    async () => {
+      const made = makeCertificates();
+      try {
+        const { cert, key } = made.server;
+        const tls = { cert, key, ca: made.authority.cert, requestCert: true, rejectUnauthorized: true };
+        await using secure = await RawBackend.start({ tls });
+        const urlTemplate = `${secure.url}/{event}`;
+        const own = { caFile: made.authority.certFile, certFile: made.client.certFile, keyFile: made.client.keyFile };
+        await using stack = await Stack.start({
+          upstreams: [
+            { hubPattern: "good", urlTemplate, tls: own },
+            { hubPattern: "bare", urlTemplate, tls: { caFile: made.authority.certFile } },
+            { hubPattern: "distrust", urlTemplate, tls: { ...own, caFile: made.foreignAuthority.certFile } },
+          ],
+        });
+        const client = await stack.open({ path: "/ws/client/hubs/good" });
+        client.text("over TLS");
+        expect(await client.nextText()).toBe("over TLS");
+        const seen = secure.requests.length;
+        for (const hub of ["bare", "distrust"]) {
+          expect((await (await stack.request({ path: `/ws/client/hubs/${hub}` })).answer()).status).toBe(502);
+        }
+        expect(secure.requests.length).toBe(seen);
+      } finally {
+        made.remove();
       }
-      expect(secure.requests.length).toBe(seen);
-    } finally {
-      made.remove();
-    }
-  });
+    },
+  );
 });
 
 test("the older form, `templates`, is taken in the place of `upstreams`", async () => {

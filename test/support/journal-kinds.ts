@@ -14,13 +14,15 @@ import { NatsServer } from "./nats-server.ts";
 /** Every kind of journal, each on a disk or a log that is new, for the tests of their contract. */
 export const JOURNAL_KINDS: readonly (readonly [
   name: string,
+  isInNats: boolean,
   create: (makers: JournalMakers, folder: string) => Promise<Journal>,
 ])[] = [
-  ["MemoryJournal", async () => new MemoryJournal()],
-  ["SqliteJournal", (makers, folder) => makers.openSqlite(folder)],
-  ["JetstreamJournal", (makers) => makers.openJetstream()],
+  ["MemoryJournal", false, async () => new MemoryJournal()],
+  ["SqliteJournal", false, (makers, folder) => makers.openSqlite(folder)],
+  ["JetstreamJournal", true, (makers) => makers.openJetstream()],
   [
     "ReplicatedJournal",
+    true,
     async (makers, folder) => new ReplicatedJournal(await makers.openSqlite(folder), await makers.openJetstream()),
   ],
 ];
@@ -28,29 +30,23 @@ export const JOURNAL_KINDS: readonly (readonly [
 /** The time at which those of `dueOf` were found undelivered. */
 export const NOW_MS = 1_700_000_000_000;
 
-/** What the journals of one test file need: a NATS server, and connections to it. */
+/** What the journals of one test file need: a NATS server, started for the first that asks, and connections to it. */
 export class JournalMakers {
-  readonly #server: NatsServer;
+  #server: Promise<NatsServer> | null = null;
   readonly #links: NatsLink[] = [];
-
-  private constructor(server: NatsServer) {
-    this.#server = server;
-  }
-
-  static async start(): Promise<JournalMakers> {
-    return new JournalMakers(await NatsServer.start());
-  }
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const link of this.#links) await link.stop();
-    await this.#server[Symbol.asyncDispose]();
+    await (await this.#server)?.[Symbol.asyncDispose]();
   }
 
   /** On a log that is new, as that of a node that starts. */
   async openJetstream(): Promise<JetstreamJournal> {
     const silent = { up: () => {}, down: () => {}, refused: fail };
     const credentials = { user: null, password: null, token: null, credsFile: null, tls: null };
-    const link = NatsLink.start({ servers: [this.#server.url], ...credentials }, silent);
+    this.#server ??= NatsServer.start();
+    const { url } = await this.#server;
+    const link = NatsLink.start({ servers: [url], ...credentials }, silent);
     this.#links.push(link);
     const stream = new ReplicaStream({ link, prefix: "hubwire", replicas: 1, differs: fail });
     const copied = Promise.withResolvers<number>();
