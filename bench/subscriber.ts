@@ -54,7 +54,8 @@ async function main(url: string, count: number): Promise<void> {
       receive = resolve;
     });
     const sentAt = performance.now();
-    await caller.publish({ verb: "send", target: { kind: "user", hub: HUB, name }, excluded: [], frame: "hello" });
+    const payload = { type: "text", data: "hello" } as const;
+    await caller.publish({ verb: "send", target: { kind: "user", hub: HUB, name }, excluded: [], payload });
     await Promise.race([arrived, Bun.sleep(1000)]);
     times.push((performance.now() - sentAt) * 1000);
   }

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { messageFrame, parseMessageType } from "./message.ts";
+import { parseMessageType, readMessage } from "./message.ts";
 
 const utf8 = new TextEncoder();
 
@@ -51,15 +51,15 @@ describe("the type of a message", () => {
   });
 });
 
-describe("the frame of a message", () => {
+describe("the body of a message", () => {
   test("is text for any UTF-8, byte for byte, a byte order mark and NUL included", () => {
     for (const text of ["", "grüße 🙂", "\ufeffmarked", "a\0b", "\r\n", "{"]) {
-      expect(messageFrame("text", utf8.encode(text))).toEqual({ frame: text });
+      expect(readMessage("text", utf8.encode(text))).toEqual({ type: "text", data: text });
     }
     fc.assert(
       fc.property(fc.string({ unit: "binary" }), (text) => {
         fc.pre(text.isWellFormed());
-        expect(messageFrame("text", utf8.encode(text))).toEqual({ frame: text });
+        expect(readMessage("text", utf8.encode(text))).toEqual({ type: "text", data: text });
       }),
     );
   });
@@ -71,15 +71,17 @@ describe("the frame of a message", () => {
     ["half of a surrogate pair", [0xed, 0xa0, 0x80]],
     ["a code point beyond the last", [0xf4, 0x90, 0x80, 0x80]],
   ])("that is to be text is refused for %s", (_what, bytes) => {
-    expect(messageFrame("text", Uint8Array.from(bytes))).toMatchObject({
-      refusal: { status: 400, code: "bad_text", target: "body" },
+    expect(readMessage("text", Uint8Array.from(bytes))).toMatchObject({
+      status: 400,
+      code: "bad_text",
+      target: "body",
     });
   });
 
   test("is binary for any bytes", () => {
     fc.assert(
       fc.property(fc.uint8Array(), (bytes) => {
-        expect(messageFrame("binary", bytes)).toEqual({ frame: bytes });
+        expect(readMessage("binary", bytes)).toEqual({ type: "binary", data: bytes });
       }),
     );
   });

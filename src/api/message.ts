@@ -1,9 +1,7 @@
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
+import type { Payload, PayloadType } from "../protocol/payload.ts";
 
-/** How a body is sent on: as a text message or a binary one. */
-export type MessageType = "text" | "binary";
-
-const TYPES: ReadonlyMap<string, MessageType> = new Map([
+const TYPES: ReadonlyMap<string, PayloadType> = new Map([
   ["text/plain", "text"],
   ["application/json", "text"],
   ["application/octet-stream", "binary"],
@@ -12,7 +10,7 @@ const TYPES: ReadonlyMap<string, MessageType> = new Map([
 const strictUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /** Reads a `Content-Type`; null where a message cannot have this type. Source: PROTOCOL.md, "Sending". */
-export function parseMessageType(contentType: string | null): MessageType | null {
+export function parseMessageType(contentType: string | null): PayloadType | null {
   const plain = TYPES.get(contentType ?? "");
   if (plain !== undefined) return plain;
   const [type = "", ...parameters] = (contentType ?? "").split(";").map((part) => part.trim().toLowerCase());
@@ -21,15 +19,20 @@ export function parseMessageType(contentType: string | null): MessageType | null
   return TYPES.get(type) ?? null;
 }
 
-/** Makes the frame of a body: a string for a text frame, bytes for a binary one. Text that is not UTF-8 is refused. */
-export function messageFrame(
-  type: MessageType,
-  bytes: Uint8Array,
-): { frame: string | Uint8Array } | { refusal: Refusal } {
-  if (type === "binary") return { frame: bytes };
+/** Reads a body as a payload of a type. Text that is not UTF-8 is refused. */
+export function readMessage(type: PayloadType, bytes: Uint8Array): Payload | Refusal {
+  switch (type) {
+    case "text":
+      return readText(bytes);
+    case "binary":
+      return { type, data: bytes };
+  }
+}
+
+function readText(bytes: Uint8Array): Payload | Refusal {
   try {
-    return { frame: strictUtf8.decode(bytes) };
+    return { type: "text", data: strictUtf8.decode(bytes) };
   } catch {
-    return { refusal: refusal("bad_text", "the body of a text message must be UTF-8", "body") };
+    return refusal("bad_text", "the body of a text message must be UTF-8", "body");
   }
 }

@@ -1,9 +1,9 @@
 import type { Broker, Verdict } from "../core/ports/broker.ts";
-import type { Frame } from "../core/ports/client-socket.ts";
 import type { Report } from "../core/ports/report.ts";
 import type { RuleWrite } from "../core/rule-store.ts";
 import type { Envelope, Members, Target } from "../protocol/envelope.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
+import type { Payload } from "../protocol/payload.ts";
 import type { CallNames } from "./call.ts";
 import type { Operation } from "./routes.ts";
 
@@ -35,8 +35,8 @@ export class Operations {
   }
 
   /** Fire and forget: an unknown user, group or connection is 202 too. */
-  send(operation: Operation, names: CallNames, frame: Frame): Promise<Outcome> {
-    return this.#publish({ verb: "send", target: targetOf(operation, names), excluded: names.excluded, frame });
+  send(operation: Operation, names: CallNames, payload: Payload): Promise<Outcome> {
+    return this.#publish({ verb: "send", target: targetOf(operation, names), excluded: names.excluded, payload });
   }
 
   async run(operation: Operation, names: CallNames): Promise<Outcome> {

@@ -11,7 +11,7 @@ import { parseRestPath, type RestPath } from "../protocol/rest-path.ts";
 import { answer } from "./answer.ts";
 import { type BodyResult, EarlyBodies, readBody } from "./body.ts";
 import { type CallNames, readNames } from "./call.ts";
-import { messageFrame, parseMessageType } from "./message.ts";
+import { parseMessageType, readMessage } from "./message.ts";
 import { Operations, type Rules } from "./operations.ts";
 import { isSend, type Operation, routePath } from "./routes.ts";
 
@@ -111,8 +111,8 @@ export class RestApi {
       const body = await readBody(request, options, this.#earlyBodies);
       if (body.kind === "no-room") return this.#noRoom();
       if (body.kind !== "body") return bodyRefusal(body.kind, maxBytes);
-      const made = messageFrame(type, body.bytes);
-      return "refusal" in made ? made.refusal : await this.#operations.send(operation, names, made.frame);
+      const message = readMessage(type, body.bytes);
+      return "status" in message ? message : await this.#operations.send(operation, names, message);
     } finally {
       this.#pressure.hold(-heldBytes);
     }

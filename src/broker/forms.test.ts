@@ -1,6 +1,7 @@
 import { expect } from "bun:test";
 import { NatsNode } from "../../test/support/nats-nodes.ts";
 import { NatsServer } from "../../test/support/nats-server.ts";
+import { toPayload } from "../../test/support/payloads.ts";
 import { needs } from "../../test/support/programs.ts";
 import { memberSubject, nodeSubject } from "../nats/subjects.ts";
 import { encodeEnvelope, encodeQuestion } from "../protocol/node-message.ts";
@@ -36,7 +37,7 @@ test("envelopes and questions are written in the form that all nodes read, and e
   await other.broker.join(SOMEBODY);
   for (const form of [1, 2]) {
     one.form = form;
-    await one.broker.publish({ verb: "send", target: HUB, excluded: [], frame: `form ${form}` });
+    await one.broker.publish({ verb: "send", target: HUB, excluded: [], payload: toPayload(`form ${form}`) });
     expect(await one.broker.ask({ verb: "exists", target: SOMEBODY }, "first-yes")).toBe("yes");
   }
   expect(forms).toEqual([1, 1, 2, 2]);
@@ -48,9 +49,9 @@ test("what a newer version alone can read is dropped and told of, and the next m
   const { connection } = one.link;
   connection?.publish(
     memberSubject("t", HUB),
-    encodeEnvelope({ verb: "send", target: HUB, excluded: [], frame: "new" }, 3),
+    encodeEnvelope({ verb: "send", target: HUB, excluded: [], payload: toPayload("new") }, 3),
   );
-  await one.broker.publish({ verb: "send", target: HUB, excluded: [], frame: "known" });
+  await one.broker.publish({ verb: "send", target: HUB, excluded: [], payload: toPayload("known") });
   await other.hears(1);
   expect(other.texts).toEqual(["known"]);
   expect(other.dropped).toEqual([{ count: 1, reason: "it is in form 3 of a newer version" }]);
@@ -63,6 +64,22 @@ test("what a newer version alone can read is dropped and told of, and the next m
       () => "silence",
     ),
   ).toBe("silence");
+});
+
+test("a payload of a type that a newer version alone knows is dropped and told of by its type", async () => {
+  await other.broker.join(HUB);
+  const typed = Buffer.from(encodeEnvelope({ verb: "send", target: HUB, excluded: [], payload: toPayload("{}") }, 2));
+  const known = Buffer.from('"type":"text"');
+  expect(typed.includes(known)).toBe(true);
+  Buffer.from('"type":"json"').copy(typed, typed.indexOf(known));
+  one.link.connection?.publish(memberSubject("t", HUB), typed);
+  await one.broker.publish({ verb: "send", target: HUB, excluded: [], payload: toPayload("known") });
+  await other.hears(1);
+  expect(other.texts).toEqual(["known"]);
+  expect(other.dropped).toEqual([
+    { count: 1, reason: "its payload is of type json, which only a newer version knows" },
+  ]);
+  expect(other.faults).toEqual([]);
 });
 
 test("a node that speaks a newer form is known, and that is told of", async () => {

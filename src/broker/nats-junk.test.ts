@@ -1,6 +1,7 @@
 import { expect } from "bun:test";
 import { NatsNode } from "../../test/support/nats-nodes.ts";
 import { NatsServer } from "../../test/support/nats-server.ts";
+import { toPayload } from "../../test/support/payloads.ts";
 import { needs } from "../../test/support/programs.ts";
 import { memberSubject, nodeSubject } from "../nats/subjects.ts";
 import { encodeEnvelope, encodeQuestion } from "../protocol/node-message.ts";
@@ -28,8 +29,8 @@ async function two(): Promise<{ one: NatsNode; other: NatsNode }> {
   return { one, other };
 }
 
-async function send(from: NatsNode, frame: string): Promise<void> {
-  await from.broker.publish({ verb: "send", target: HUB, excluded: [], frame });
+async function send(from: NatsNode, text: string): Promise<void> {
+  await from.broker.publish({ verb: "send", target: HUB, excluded: [], payload: toPayload(text) });
 }
 
 describe("bytes of others", () => {
@@ -57,8 +58,8 @@ describe("bytes of others", () => {
     const { connection } = one.link;
     const named = (name: string) => ({ kind: "user", hub: HUB.hub, name }) as const;
     const bad = [
-      encodeEnvelope({ verb: "send", target: { kind: "hub", hub: "no hub" }, excluded: [], frame: "bad" }),
-      encodeEnvelope({ verb: "send", target: named("a\r\nX: y"), excluded: [], frame: "bad" }),
+      encodeEnvelope({ verb: "send", target: { kind: "hub", hub: "no hub" }, excluded: [], payload: toPayload("bad") }),
+      encodeEnvelope({ verb: "send", target: named("a\r\nX: y"), excluded: [], payload: toPayload("bad") }),
       encodeEnvelope({ verb: "close", target: named(" a"), reason: "" }),
       encodeEnvelope({ verb: "close", target: named("a"), reason: "r".repeat(124) }),
       encodeQuestion({ verb: "join", target: named("a"), group: "..", afterRules: 0 }),

@@ -4,6 +4,7 @@ import { until } from "../../test/support/deadline.ts";
 import { NatsNode } from "../../test/support/nats-nodes.ts";
 import { NatsProxy } from "../../test/support/nats-proxy.ts";
 import { freePort, NatsServer } from "../../test/support/nats-server.ts";
+import { toPayload } from "../../test/support/payloads.ts";
 import { needs } from "../../test/support/programs.ts";
 import type { Members } from "../protocol/envelope.ts";
 
@@ -36,8 +37,8 @@ async function startNodes(...servers: readonly NatsServer[]): Promise<[NatsNode,
   return [one, other];
 }
 
-function send(from: NatsNode, frame: string): Promise<"sent" | "unavailable"> {
-  return from.broker.publish({ verb: "send", target: USER, excluded: [], frame });
+function send(from: NatsNode, text: string): Promise<"sent" | "unavailable"> {
+  return from.broker.publish({ verb: "send", target: USER, excluded: [], payload: toPayload(text) });
 }
 
 describe("a node that was known", () => {

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { until } from "../../test/support/deadline.ts";
 import { NatsNode } from "../../test/support/nats-nodes.ts";
 import { NatsServer } from "../../test/support/nats-server.ts";
+import { toPayload } from "../../test/support/payloads.ts";
 import { needs } from "../../test/support/programs.ts";
 import { memberSubject, nodeSubject } from "../nats/subjects.ts";
 import type { Members, Question, Target } from "../protocol/envelope.ts";
@@ -38,8 +39,8 @@ const HUB: Target = { kind: "hub", hub: "chat" };
 const user = (name: string, hub = "chat"): Members => ({ kind: "user", hub, name });
 const EXISTS: Question = { verb: "exists", target: user("ann") };
 
-function send(from: NatsNode, target: Target, frame: string | Uint8Array): Promise<"sent" | "unavailable"> {
-  return from.broker.publish({ verb: "send", target, excluded: [], frame });
+function send(from: NatsNode, target: Target, data: string | Uint8Array): Promise<"sent" | "unavailable"> {
+  return from.broker.publish({ verb: "send", target, excluded: [], payload: toPayload(data) });
 }
 
 /** Whatever one node has published has come to the other behind this. */
@@ -286,9 +287,9 @@ describe("messages larger than the server carries", () => {
       send(two, HUB, "behind two"),
     ]);
     await three.hears(5);
-    const got = three.texts.map((frame) => (typeof frame === "string" ? frame : Buffer.from(frame as Uint8Array)));
-    expect(got.filter((frame) => frame === long("one") || frame === "behind one")).toEqual([long("one"), "behind one"]);
-    const ofTwo = got.filter((frame) => frame !== long("one") && frame !== "behind one");
+    const got = three.texts.map((data) => (typeof data === "string" ? data : Buffer.from(data as Uint8Array)));
+    expect(got.filter((data) => data === long("one") || data === "behind one")).toEqual([long("one"), "behind one"]);
+    const ofTwo = got.filter((data) => data !== long("one") && data !== "behind one");
     expect(ofTwo).toEqual([long("two"), Buffer.from(bytes), "behind two"]);
   });
 
@@ -317,17 +318,17 @@ describe("messages larger than the server carries", () => {
     server = await NatsServer.start({ config: "max_payload: 1024" });
     const [one, other] = await two();
     await other.broker.join(HUB);
-    const frame = "x".repeat(100_000);
-    expect(await send(one, HUB, frame)).toBe("sent");
+    const text = "x".repeat(100_000);
+    expect(await send(one, HUB, text)).toBe("sent");
     await other.hears(1);
-    expect(other.texts).toEqual([frame]);
+    expect(other.texts).toEqual([text]);
   });
 
   test("with ten thousand excluded arrive too", async () => {
     const [one, other] = await two();
     await other.broker.join(HUB);
     const excluded = Array.from({ length: 10_000 }, (_empty, index) => `node-two${String(index).padStart(22, "0")}`);
-    const envelope = { verb: "send", target: HUB, excluded, frame: "x".repeat(1_048_576) } as const;
+    const envelope = { verb: "send", target: HUB, excluded, payload: toPayload("x".repeat(1_048_576)) } as const;
     expect(await one.broker.publish(envelope)).toBe("sent");
     await other.hears(1);
     expect(other.heard).toEqual([envelope]);
@@ -338,9 +339,9 @@ test("what a server does not take is bounded: past 64 MiB on their way, publishi
   const [one] = await two();
   await server.freeze();
   try {
-    const frame = new Uint8Array(1_000_000);
+    const bytes = new Uint8Array(1_000_000);
     let sent = 0;
-    while (sent < 100 && (await send(one, HUB, frame)) === "sent") sent++;
+    while (sent < 100 && (await send(one, HUB, bytes)) === "sent") sent++;
     expect(sent).toBeGreaterThan(60);
     expect(sent).toBeLessThan(75);
   } finally {

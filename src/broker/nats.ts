@@ -8,7 +8,7 @@ import type { NatsLink } from "../nats/link.ts";
 import { answerSubject, beatSubject, memberSubject, nodeSubject } from "../nats/subjects.ts";
 import { nodeOf } from "../protocol/connection-id.ts";
 import type { Envelope, Question, Target } from "../protocol/envelope.ts";
-import { decodeNodeMessage, encodeEnvelope, encodeQuestion, newerFormOf } from "../protocol/node-message.ts";
+import { decodeNodeMessage, encodeEnvelope, encodeQuestion } from "../protocol/node-message.ts";
 import { NodeTable } from "./node-table.ts";
 import { cutIntoParts, isPart, PartJoiner } from "./parts.ts";
 import { Subscriptions } from "./subscriptions.ts";
@@ -267,9 +267,8 @@ export class NatsBroker implements Broker {
     const bytes = isPart(message.data) ? this.#joiner.add(message.subject, message.data) : message.data;
     if (bytes === null) return;
     const read = decodeNodeMessage(bytes);
-    if (read === null) {
-      const form = newerFormOf(bytes);
-      this.#dropped(form === null ? INVALID : `it is in form ${form} of a newer version`);
+    if (read === null || read.kind === "newer") {
+      this.#dropped(read?.reason ?? INVALID);
       return;
     }
     if (read.kind === "question") {

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { RecordingFanout } from "../../test/support/api-stage.ts";
 import { CoreStage, RecordingSocket } from "../../test/support/core-stage.ts";
+import { toPayload } from "../../test/support/payloads.ts";
 import type { Members, Target } from "../protocol/envelope.ts";
 import { subjectOf } from "../protocol/envelope.ts";
 import { Deliver } from "./deliver.ts";
@@ -25,7 +26,7 @@ const HUB: Target = { kind: "hub", hub: "chat" };
 const members = (kind: Members["kind"], name: string, hub = "chat"): Members => ({ kind, hub, name });
 
 function send(target: Target, frame: Frame, ...excluded: string[]): void {
-  deliver.receive({ verb: "send", target, frame, excluded });
+  deliver.receive({ verb: "send", target, payload: toPayload(frame), excluded });
 }
 
 describe("sending to a hub or a group", () => {

@@ -52,7 +52,8 @@ export class Deliver implements BrokerHandler {
       for (const connection of this.#members(envelope.target)) this.#close(connection, cause);
       return;
     }
-    const { target, frame, excluded } = envelope;
+    const { target, payload, excluded } = envelope;
+    const frame = payload.data;
     if (target.kind === "hub" || target.kind === "group") this.#publish(target, frame, excluded);
     else this.#sendToMembers(target, frame);
   }

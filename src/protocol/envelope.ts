@@ -1,4 +1,5 @@
 import { hubKey } from "./names.ts";
+import type { Payload } from "./payload.ts";
 
 /** A user, a group or a connection. Never crosses its hub. */
 export interface Members {
@@ -17,8 +18,7 @@ export type Envelope =
       readonly target: Target;
       /** Connection ids that do not get it. */
       readonly excluded: readonly string[];
-      /** A string is a text frame, bytes are a binary one. */
-      readonly frame: string | Uint8Array;
+      readonly payload: Payload;
     }
   | { readonly verb: "close"; readonly target: Members; readonly reason: string };
 

@@ -1,9 +1,10 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import { toPayload } from "../../test/support/payloads.ts";
 import type { Envelope, Members, Question, Target } from "./envelope.ts";
 import { NEWEST_FORM, OLDEST_FORM } from "./forms.ts";
 import { isName } from "./names.ts";
-import { decodeNodeMessage, encodeEnvelope, encodeQuestion, newerFormOf } from "./node-message.ts";
+import { decodeNodeMessage, encodeEnvelope, encodeQuestion, type NodeMessage } from "./node-message.ts";
 
 const text = fc.string({ unit: "grapheme", maxLength: 40 }).filter((value) => value.isWellFormed());
 const name = text.filter(isName);
@@ -19,7 +20,7 @@ const envelope: fc.Arbitrary<Envelope> = fc.oneof(
     verb: fc.constant("send" as const),
     target,
     excluded: fc.array(connectionId, { maxLength: 5 }),
-    frame: fc.oneof(text, fc.uint8Array({ maxLength: 300 })),
+    payload: fc.oneof(text, fc.uint8Array({ maxLength: 300 })).map(toPayload),
   }),
   fc.record({
     verb: fc.constant("close" as const),
@@ -34,16 +35,19 @@ const question: fc.Arbitrary<Question> = fc.oneof(
   fc.record({ verb: fc.constant("leave" as const), target: members, group: fc.option(name), afterRules: fc.nat() }),
 );
 
-/** As an object whose bytes compare: a frame may be a view of a longer buffer. */
+const form = fc.integer({ min: OLDEST_FORM, max: NEWEST_FORM });
+
+/** As an object whose bytes compare: a payload may be a view of a longer buffer. */
 function plain(value: Envelope): unknown {
-  return "frame" in value && typeof value.frame !== "string" ? { ...value, frame: [...value.frame] } : value;
+  if (value.verb === "close" || value.payload.type !== "binary") return value;
+  return { ...value, payload: { type: "binary", data: [...value.payload.data] } };
 }
 
 describe("a message between nodes", () => {
   test("comes back as it was, wherever in a buffer it stands", () => {
     fc.assert(
-      fc.property(envelope, fc.nat(9), (sent, offset) => {
-        const bytes = encodeEnvelope(sent);
+      fc.property(envelope, fc.nat(9), form, (sent, offset, form) => {
+        const bytes = encodeEnvelope(sent, form);
         const shifted = new Uint8Array(bytes.length + offset).subarray(offset);
         shifted.set(bytes);
         const read = decodeNodeMessage(shifted);
@@ -62,19 +66,115 @@ describe("a message between nodes", () => {
     const asked = { verb: "exists", target: { kind: "user", hub: "c", name: "u" } } as const;
     for (let form = OLDEST_FORM; form <= NEWEST_FORM; form++) {
       const bytes = encodeQuestion(asked, form);
-      expect([bytes[0], newerFormOf(bytes)]).toEqual([form, null]);
+      expect(bytes[0]).toBe(form);
       expect(decodeNodeMessage(bytes)).toEqual({ kind: "question", question: asked });
     }
     const newer = encodeQuestion(asked, NEWEST_FORM + 1);
-    expect([decodeNodeMessage(newer), newerFormOf(newer)]).toEqual([null, NEWEST_FORM + 1]);
-    expect(newerFormOf(new Uint8Array())).toBeNull();
+    const reason = `it is in form ${NEWEST_FORM + 1} of a newer version`;
+    expect(decodeNodeMessage(newer)).toEqual({ kind: "newer", reason });
+    expect(decodeNodeMessage(newer.subarray(0, 1))).toEqual({ kind: "newer", reason });
+    expect(decodeNodeMessage(new Uint8Array())).toBeNull();
   });
 
-  test("carries a frame's bytes as they are: a long text costs its UTF-8, and bytes themselves", () => {
-    for (const frame of ["ä".repeat(1000), new Uint8Array(2000)]) {
-      const bytes = encodeEnvelope({ verb: "send", target: { kind: "hub", hub: "c" }, excluded: [], frame });
+  test("carries a payload's bytes as they are: a long text costs its UTF-8, and bytes themselves", () => {
+    for (const payload of ["ä".repeat(1000), new Uint8Array(2000)].map(toPayload)) {
+      const bytes = encodeEnvelope({ verb: "send", target: { kind: "hub", hub: "c" }, excluded: [], payload });
       expect(bytes.length).toBeLessThan(2100);
     }
+  });
+});
+
+describe("form 1, which 0.1 reads", () => {
+  /** Written by 0.1, one char a byte. */
+  const rows: readonly (readonly [string, string, NodeMessage])[] = [
+    [
+      "text",
+      '\x01\x01\0\0\0\x4c{"target":{"kind":"group","hub":"chat","name":"red"},"excluded":["c1","c2"]}gr\xc3\xbc\xc3\x9f',
+      {
+        kind: "envelope",
+        envelope: {
+          verb: "send",
+          target: { kind: "group", hub: "chat", name: "red" },
+          excluded: ["c1", "c2"],
+          payload: { type: "text", data: "grüß" },
+        },
+      },
+    ],
+    [
+      "bytes",
+      '\x01\x02\0\0\0\x34{"target":{"kind":"hub","hub":"chat"},"excluded":[]}\0\xff\n',
+      {
+        kind: "envelope",
+        envelope: {
+          verb: "send",
+          target: { kind: "hub", hub: "chat" },
+          excluded: [],
+          payload: { type: "binary", data: Buffer.from([0, 255, 10]) },
+        },
+      },
+    ],
+    [
+      "a close",
+      '\x01\x03\0\0\0\x52{"verb":"close","target":{"kind":"user","hub":"chat","name":"ann"},"reason":"bye"}',
+      {
+        kind: "envelope",
+        envelope: { verb: "close", target: { kind: "user", hub: "chat", name: "ann" }, reason: "bye" },
+      },
+    ],
+    [
+      "a question",
+      '\x01\x04\0\0\0\x5f{"verb":"join","target":{"kind":"user","hub":"chat","name":"ann"},"group":"red","afterRules":7}',
+      {
+        kind: "question",
+        question: {
+          verb: "join",
+          target: { kind: "user", hub: "chat", name: "ann" },
+          group: "red",
+          afterRules: 7,
+        },
+      },
+    ],
+  ];
+  test.each(rows)("%s: is read, and written byte for byte", (_what, text, message) => {
+    const bytes = Buffer.from(text, "latin1");
+    expect(decodeNodeMessage(bytes)).toEqual(message);
+    expect(Buffer.from(encodeIn(1, message)).toString("latin1")).toBe(text);
+  });
+});
+
+describe("form 2", () => {
+  test("says the type of a payload", () => {
+    const target = { kind: "hub", hub: "c" } as const;
+    for (const payload of [toPayload("ä"), toPayload(Uint8Array.of(0, 255))]) {
+      const bytes = Buffer.from(encodeEnvelope({ verb: "send", target, excluded: [], payload }, 2));
+      const headEnd = 6 + bytes.readUInt32BE(2);
+      expect([bytes[0], bytes[1]]).toEqual([2, 5]);
+      expect(JSON.parse(bytes.toString("utf8", 6, headEnd))).toEqual({ target, excluded: [], type: payload.type });
+      expect(bytes.subarray(headEnd)).toEqual(Buffer.from(payload.data));
+    }
+  });
+
+  test("a payload of a type that only a newer version knows is told by its type", () => {
+    const head = { target: { kind: "hub", hub: "c" }, excluded: [], type: "json" };
+    const reason = "its payload is of type json, which only a newer version knows";
+    expect(decodeNodeMessage(withHead(PAYLOAD, head))).toEqual({ kind: "newer", reason });
+  });
+
+  test.each([
+    ["no type", undefined],
+    ["an empty type", ""],
+    ["a type that is no name", "a\nb"],
+    ["a type that is too long", "a".repeat(33)],
+    ["a type of another kind", 1],
+  ])("%s: the message is refused", (_what, type) => {
+    const head = { target: { kind: "hub", hub: "c" }, excluded: [] };
+    expect(decodeNodeMessage(withHead(PAYLOAD, { ...head, type: "text" }))).not.toBeNull();
+    expect(decodeNodeMessage(withHead(PAYLOAD, { ...head, type }))).toBeNull();
+  });
+
+  test("a text that is not UTF-8 is refused", () => {
+    const head = { target: { kind: "hub", hub: "c" }, excluded: [], type: "text" };
+    expect(decodeNodeMessage(Buffer.concat([withHead(PAYLOAD, head), Uint8Array.of(0xff)]))).toBeNull();
   });
 });
 
@@ -82,12 +182,18 @@ describe("bytes that are no message", () => {
   const isWhole = (bytes: Uint8Array): boolean => {
     const read = decodeNodeMessage(bytes);
     if (read === null) return false;
+    if (read.kind === "newer") return true;
     const { target: of } = read.kind === "envelope" ? read.envelope : read.question;
     return typeof of.hub === "string" && (of.kind === "hub" || typeof of.name === "string");
   };
 
   test("random and truncated ones are refused", () => {
-    fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => decodeNodeMessage(bytes) === null));
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
+        const [first = 0] = bytes;
+        expect(decodeNodeMessage(bytes)?.kind).toBe(first > NEWEST_FORM ? "newer" : undefined);
+      }),
+    );
     const close = encodeEnvelope({ verb: "close", target: { kind: "user", hub: "c", name: "u" }, reason: "r" });
     for (let length = 0; length < close.length; length++)
       expect(decodeNodeMessage(close.subarray(0, length))).toBeNull();
@@ -101,7 +207,7 @@ describe("bytes that are no message", () => {
 
   test("changed ones are refused or decoded whole: none throws, none is decoded in part", () => {
     const sent = fc.oneof(
-      envelope.map((sent) => encodeEnvelope(sent)),
+      fc.tuple(envelope, form).map(([sent, form]) => encodeEnvelope(sent, form)),
       question.map((asked) => encodeQuestion(asked)),
     );
     fc.assert(
@@ -140,9 +246,10 @@ describe("bytes that are no message", () => {
   });
 
   test("what a head holds beside its own does not become part of the message", () => {
-    const head = { target: { kind: "hub", hub: "c" }, excluded: [], verb: "close", reason: 1, frame: 7 };
-    const envelope: Envelope = { verb: "send", target: { kind: "hub", hub: "c" }, excluded: [], frame: "" };
-    expect(decodeNodeMessage(withHead(TEXT_FRAME, head))).toEqual({ kind: "envelope", envelope });
+    const head = { target: { kind: "hub", hub: "c" }, excluded: [], verb: "close", reason: 1, payload: 7 };
+    const payload = toPayload("");
+    const envelope: Envelope = { verb: "send", target: { kind: "hub", hub: "c" }, excluded: [], payload };
+    expect(decodeNodeMessage(withHead(TEXT, head))).toEqual({ kind: "envelope", envelope });
   });
 
   describe("invalid names", () => {
@@ -169,19 +276,19 @@ describe("bytes that are no message", () => {
     });
 
     test.each(rows.slice(0, 11))("%s: a send or a close is refused", (_what, head) => {
-      expect(decodeNodeMessage(withHead(TEXT_FRAME, { ...head, excluded: [] }))).toBeNull();
+      expect(decodeNodeMessage(withHead(TEXT, { ...head, excluded: [] }))).toBeNull();
       expect(decodeNodeMessage(withHead(CLOSE, { ...head, verb: "close", reason: "" }))).toBeNull();
     });
 
     test("a hub to send to", () => {
       const head = (hub: string) => ({ target: { kind: "hub", hub }, excluded: [] });
-      expect(decodeNodeMessage(withHead(TEXT_FRAME, head("c")))).not.toBeNull();
-      expect(decodeNodeMessage(withHead(TEXT_FRAME, head("c d")))).toBeNull();
+      expect(decodeNodeMessage(withHead(TEXT, head("c")))).not.toBeNull();
+      expect(decodeNodeMessage(withHead(TEXT, head("c d")))).toBeNull();
     });
 
     test("among those that are left out are not heeded: they are nobody's", () => {
       const head = { target: { kind: "hub", hub: "c" }, excluded: ["a", "", "b.c", "d\0", "x".repeat(65), "e"] };
-      expect(decodeNodeMessage(withHead(TEXT_FRAME, head))).toMatchObject({ envelope: { excluded: ["a", "e"] } });
+      expect(decodeNodeMessage(withHead(TEXT, head))).toMatchObject({ envelope: { excluded: ["a", "e"] } });
     });
 
     test("a reason that fits into no close frame", () => {
@@ -190,19 +297,25 @@ describe("bytes that are no message", () => {
       expect(decodeNodeMessage(withHead(CLOSE, head("ä".repeat(62))))).toBeNull();
     });
   });
-
-  const TEXT_FRAME = 1;
-  const CLOSE = 3;
-  const QUESTION = 4;
-
-  /** A message without a frame, of any head; a string stands as it is. */
-  function withHead(kind: number, head: unknown): Uint8Array {
-    const json = Buffer.from(typeof head === "string" ? head : JSON.stringify(head));
-    const bytes = Buffer.alloc(6 + json.length);
-    bytes[0] = 1;
-    bytes[1] = kind;
-    bytes.writeUInt32BE(json.length, 2);
-    json.copy(bytes, 6);
-    return bytes;
-  }
 });
+
+const TEXT = 1;
+const CLOSE = 3;
+const QUESTION = 4;
+const PAYLOAD = 5;
+
+/** A message without content, of any head; a string stands as it is. */
+function withHead(kind: number, head: unknown): Buffer {
+  const json = Buffer.from(typeof head === "string" ? head : JSON.stringify(head));
+  const bytes = Buffer.alloc(6 + json.length);
+  bytes[0] = kind === PAYLOAD ? 2 : 1;
+  bytes[1] = kind;
+  bytes.writeUInt32BE(json.length, 2);
+  json.copy(bytes, 6);
+  return bytes;
+}
+
+function encodeIn(form: number, message: NodeMessage): Uint8Array {
+  if (message.kind === "newer") throw new Error("nothing that this version writes");
+  return message.kind === "envelope" ? encodeEnvelope(message.envelope, form) : encodeQuestion(message.question, form);
+}

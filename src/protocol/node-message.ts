@@ -3,19 +3,31 @@ import { isConnectionId } from "./connection-id.ts";
 import type { Envelope, Question } from "./envelope.ts";
 import { NEWEST_FORM, OLDEST_FORM } from "./forms.ts";
 import { isHubName, isName } from "./names.ts";
+import type { Payload } from "./payload.ts";
 
-/** What one node says to others of an envelope or a question. */
+/** What one node says to others. */
 export type NodeMessage =
   | { readonly kind: "envelope"; readonly envelope: Envelope }
-  | { readonly kind: "question"; readonly question: Question };
+  | { readonly kind: "question"; readonly question: Question }
+  /** A message that only a newer version can read; `reason` is for the log. */
+  | { readonly kind: "newer"; readonly reason: string };
 
-/** The second byte. */
-const KIND = { textFrame: 1, binaryFrame: 2, close: 3, question: 4 } as const;
+/**
+ * The second byte. `text` and `binary` are the two payloads of form 1. From form 2 on a payload of any type is a `payload`, and the head has
+ * its type.
+ */
+const KIND = { text: 1, binary: 2, close: 3, question: 4, payload: 5 } as const;
+
+/** The first form in which messages say the type of their payload. Source: decision 0044. */
+const TYPED_FORM = 2;
 
 /** Form, kind, and the head's length as 32 bits, the highest first. */
 const FIXED_BYTES = 6;
 
-const NO_FRAME = new Uint8Array();
+/** The name of a payload's type, known or not. */
+const TYPE_NAME = /^[a-z][a-z0-9-]{0,31}$/;
+
+const NO_CONTENT = new Uint8Array();
 
 const utf8 = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -23,31 +35,34 @@ const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 /**
  * Writes a message between nodes, in a form that every one of them reads.
  *
- * Shape: form, kind, length of the head; the head as JSON: target, verb and the like; then the frame's bytes as they are.
- * Cost:  a frame is copied once, however many nodes and sockets it is for.
+ * Shape: form, kind, length of the head; the head as JSON: target, verb and the like; then the payload's bytes as they are.
+ * Cost:  a payload is copied once, however many nodes and sockets it is for.
  */
 export function encodeEnvelope(envelope: Envelope, form: number = OLDEST_FORM): Uint8Array {
-  if (envelope.verb === "close") return join({ form, kind: KIND.close, head: envelope, frame: NO_FRAME });
-  const { frame, target, excluded } = envelope;
-  const head = { target, excluded };
-  if (typeof frame !== "string") return join({ form, kind: KIND.binaryFrame, head, frame });
-  return join({ form, kind: KIND.textFrame, head, frame: utf8.encode(frame) });
+  if (envelope.verb === "close") return join({ form, kind: KIND.close, head: envelope, content: NO_CONTENT });
+  const { payload, target, excluded } = envelope;
+  const { type } = payload;
+  const content = contentOf(payload);
+  if (form < TYPED_FORM) return join({ form, kind: KIND[type], head: { target, excluded }, content });
+  return join({ form, kind: KIND.payload, head: { target, excluded, type }, content });
 }
 
 /** Writes a question; its answer comes as one of the words of `Verdict`. */
 export function encodeQuestion(question: Question, form: number = OLDEST_FORM): Uint8Array {
-  return join({ form, kind: KIND.question, head: question, frame: NO_FRAME });
+  return join({ form, kind: KIND.question, head: question, content: NO_CONTENT });
 }
 
 /**
- * Reads a message; null for anything that no node of this version writes.
+ * Reads a message; null for anything that no version writes.
  *
  * Names are checked as they are where clients, backends and the REST API give them: who may publish on the cluster's
  * subjects is trusted no more than these. An id among those to leave out that is no connection's is left away.
  */
 export function decodeNodeMessage(bytes: Uint8Array): NodeMessage | null {
+  const [form = 0] = bytes;
+  if (form > NEWEST_FORM) return { kind: "newer", reason: `it is in form ${form} of a newer version` };
+  if (bytes.length < FIXED_BYTES || form < OLDEST_FORM) return null;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (bytes.length < FIXED_BYTES || view.getUint8(0) < OLDEST_FORM || view.getUint8(0) > NEWEST_FORM) return null;
   const headEnd = FIXED_BYTES + view.getUint32(2);
   if (headEnd > bytes.length) return null;
   try {
@@ -58,56 +73,76 @@ export function decodeNodeMessage(bytes: Uint8Array): NodeMessage | null {
   }
 }
 
-/** The form of a message that only a newer version can read; null where this one should. */
-export function newerFormOf(bytes: Uint8Array): number | null {
-  const [form = 0] = bytes;
-  return form > NEWEST_FORM ? form : null;
-}
-
 interface Pieces {
   readonly form: number;
   readonly kind: number;
   readonly head: object;
-  readonly frame: Uint8Array;
+  readonly content: Uint8Array;
 }
 
-function join({ form, kind, head, frame }: Pieces): Uint8Array {
+function join({ form, kind, head, content }: Pieces): Uint8Array {
   const headBytes = utf8.encode(JSON.stringify(head));
-  const bytes = new Uint8Array(FIXED_BYTES + headBytes.length + frame.length);
+  const bytes = new Uint8Array(FIXED_BYTES + headBytes.length + content.length);
   const view = new DataView(bytes.buffer);
   view.setUint8(0, form);
   view.setUint8(1, kind);
   view.setUint32(2, headBytes.length);
   bytes.set(headBytes, FIXED_BYTES);
-  bytes.set(frame, FIXED_BYTES + headBytes.length);
+  bytes.set(content, FIXED_BYTES + headBytes.length);
   return bytes;
 }
 
-function readMessage(kind: number, head: unknown, frame: Uint8Array): NodeMessage | null {
+function contentOf(payload: Payload): Uint8Array {
+  switch (payload.type) {
+    case "text":
+      return utf8.encode(payload.data);
+    case "binary":
+      return payload.data;
+  }
+}
+
+function readMessage(kind: number, head: unknown, content: Uint8Array): NodeMessage | null {
   switch (kind) {
-    case KIND.textFrame:
-      return isSendHead(head) ? { kind: "envelope", envelope: toSend(head, decoder.decode(frame)) } : null;
-    case KIND.binaryFrame:
-      return isSendHead(head) ? { kind: "envelope", envelope: toSend(head, frame) } : null;
+    case KIND.text:
+      return isSendHead(head) ? readSend(head, "text", content) : null;
+    case KIND.binary:
+      return isSendHead(head) ? readSend(head, "binary", content) : null;
+    case KIND.payload:
+      return isSendHead(head) && isTypeName(head.type) ? readSend(head, head.type, content) : null;
     case KIND.close:
-      return isClose(head) && frame.length === 0 ? { kind: "envelope", envelope: head } : null;
+      return isClose(head) && content.length === 0 ? { kind: "envelope", envelope: head } : null;
     case KIND.question:
-      return isQuestion(head) && frame.length === 0 ? { kind: "question", question: head } : null;
+      return isQuestion(head) && content.length === 0 ? { kind: "question", question: head } : null;
     default:
       return null;
   }
 }
 
-type SendHead = Pick<Extract<Envelope, { verb: "send" }>, "target" | "excluded">;
+interface SendHead extends Pick<Extract<Envelope, { verb: "send" }>, "target" | "excluded"> {
+  /** In form 2. */
+  readonly type?: unknown;
+}
 
 /** Field by field: what else a head holds would stand in for the message's own. */
-function toSend({ target, excluded }: SendHead, frame: string | Uint8Array): Envelope {
-  return {
-    verb: "send",
-    target,
-    excluded: excluded.every(isConnectionId) ? excluded : excluded.filter(isConnectionId),
-    frame,
-  };
+function readSend({ target, excluded: ids }: SendHead, type: string, content: Uint8Array): NodeMessage {
+  const payload = readPayload(type, content);
+  if (payload === null) {
+    return { kind: "newer", reason: `its payload is of type ${type}, which only a newer version knows` };
+  }
+  const excluded = ids.every(isConnectionId) ? ids : ids.filter(isConnectionId);
+  return { kind: "envelope", envelope: { verb: "send", target, excluded, payload } };
+}
+
+/** Null for a type that this version does not know. Errors: throws where a text is not UTF-8. */
+function readPayload(type: string, content: Uint8Array): Payload | null {
+  switch (type) {
+    case "text":
+      return { type, data: decoder.decode(content) };
+    case "binary":
+      return { type, data: content };
+    default:
+      return null;
+  }
 }
 
 function isSendHead(head: unknown): head is SendHead {
@@ -136,6 +171,10 @@ function isQuestion(head: unknown): head is Question {
     default:
       return false;
   }
+}
+
+function isTypeName(value: unknown): value is string {
+  return typeof value === "string" && TYPE_NAME.test(value);
 }
 
 function isRevision(value: unknown): boolean {

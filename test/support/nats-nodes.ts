@@ -94,7 +94,7 @@ export class NatsNode implements BrokerHandler, AsyncDisposable {
 
   /** Texts of what was sent to it, in order. */
   get texts(): unknown[] {
-    return this.heard.map((each) => ("frame" in each ? each.frame : each.verb));
+    return this.heard.map((each) => ("payload" in each ? each.payload.data : each.verb));
   }
 
   /** It is gone without a word. */

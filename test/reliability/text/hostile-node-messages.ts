@@ -10,18 +10,19 @@ export interface HostileNodeMessages {
 }
 
 const HUB = { kind: "hub", hub: "chat" } as const;
-/** Kind of a text frame in the second byte of a message. */
-const TEXT_FRAME = 1;
+/** The form of a message, and a kind for each form of its payload. */
+const TEXT = [1, 1] as const;
+const TYPED = [2, 5] as const;
 
-function send(changes: { readonly excluded?: readonly string[]; readonly frame?: string }): Uint8Array[] {
-  return [encodeEnvelope({ verb: "send", target: HUB, excluded: [], frame: "x", ...changes })];
+function send({ excluded = [], text = "x" }: { excluded?: readonly string[]; text?: string }): Uint8Array[] {
+  return [encodeEnvelope({ verb: "send", target: HUB, excluded, payload: { type: "text", data: text } })];
 }
 
 /** A message whose head is no JSON that hubwire writes. */
-function withHead(head: string): Uint8Array[] {
+function withHead(head: string, [form, kind]: readonly [number, number] = TEXT): Uint8Array[] {
   const bytes = Buffer.alloc(6 + head.length);
-  bytes.writeUInt8(1, 0);
-  bytes.writeUInt8(TEXT_FRAME, 1);
+  bytes.writeUInt8(form, 0);
+  bytes.writeUInt8(kind, 1);
   bytes.writeUInt32BE(head.length, 2);
   bytes.write(head, 6, "latin1");
   return [bytes];
@@ -43,7 +44,7 @@ const members = (name: string) => ({ kind: "user", hub: "chat", name }) as const
 
 /** What a node reads of what comes from NATS. */
 export const HOSTILE_NODE_MESSAGES: readonly HostileNodeMessages[] = [
-  { name: "a long text", subject: "hub.chat", build: (size) => send({ frame: "a".repeat(size) }) },
+  { name: "a long text", subject: "hub.chat", build: (size) => send({ text: "a".repeat(size) }) },
   {
     name: "ids that are left out",
     subject: "hub.chat",
@@ -53,6 +54,11 @@ export const HOSTILE_NODE_MESSAGES: readonly HostileNodeMessages[] = [
     name: "one id that is left out again and again",
     subject: "hub.chat",
     build: (size) => send({ excluded: Array<string>(size / 4).fill("a") }),
+  },
+  {
+    name: "a long type of a payload",
+    subject: "hub.chat",
+    build: (size) => withHead(JSON.stringify({ target: HUB, excluded: [], type: `${"a-".repeat(size / 2)}!` }), TYPED),
   },
   { name: "brackets in brackets", subject: "hub.chat", build: (size) => withHead("[".repeat(size)) },
   { name: "white space of JSON", subject: "hub.chat", build: (size) => withHead(`{${" ".repeat(size)}`) },
