@@ -1,8 +1,12 @@
 import { expect, test } from "bun:test";
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
 import { CONFIGURATION_DOC, ERROR_CODES_DOC, formatConfigurationDoc, formatErrorCodesDoc } from "../scripts/docs.ts";
 import { DROPPED_OPTIONS, isDeclared } from "../src/config/dropped-options.ts";
 import { listOptions, optionName } from "../src/config/options.ts";
 import { ERROR_CODES } from "../src/protocol/error-codes.ts";
+
+const ROOT = join(import.meta.dir, "..");
 
 test("docs/configuration.md is what the schema says; otherwise run `npm run docs`", async () => {
   expect(await Bun.file(CONFIGURATION_DOC).text()).toBe(formatConfigurationDoc());
@@ -48,3 +52,19 @@ function entriesOf(text: string): string[] {
       .join(" "),
   );
 }
+
+test("the map of ARCHITECTURE.md has each folder of src: a heading, a paragraph of two or three sentences, a list", async () => {
+  const text = await Bun.file(join(ROOT, "ARCHITECTURE.md")).text();
+  const [, map = ""] = /^## Map of src$([\s\S]*?)^## /m.exec(text) ?? [];
+  const parts = map.split(/^### /m).slice(1);
+  const folders = readdirSync(join(ROOT, "src"), { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  expect(parts.map((part) => /^\w+(?=\/\n\n)/.exec(part)?.[0] ?? part).toSorted()).toEqual(
+    folders.map(({ name }) => name).toSorted(),
+  );
+  for (const part of parts) {
+    const [heading = "", paragraph = "", list = "", ...rest] = part.trim().split("\n\n");
+    const sentences = paragraph.split(/[.](?=\s|$)/).length - 1;
+    expect([heading, sentences === 2 || sentences === 3]).toEqual([heading, true]);
+    expect([heading, list.startsWith("- `"), rest]).toEqual([heading, true, []]);
+  }
+});
