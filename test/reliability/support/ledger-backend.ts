@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
+import { disconnectEventId } from "../../../src/protocol/events.ts";
 import { DEADLINE_MS, within } from "../../support/deadline.ts";
 
 /** An event as it was posted, read only as far as an account needs it. */
@@ -25,6 +26,7 @@ export interface Account {
   userId: string;
   /** Its disconnect is owed. */
   accepted: boolean;
+  /** Without the second ones, which follow an answer to connect that came after its time-out. Source: decision 0038. */
   disconnects: number;
   closeCode: string;
   closeReason: string;
@@ -80,6 +82,7 @@ export class Ledger {
       this.accounts.set(connectionId, account);
     }
     if (event === "connect") return;
+    if (header("x-hubwire-event-id") === disconnectEventId(connectionId, true)) return;
     account.hub = header("x-asrs-hub");
     account.userId = header("x-asrs-user-id");
     account.closeCode = header("x-hubwire-close-code");
