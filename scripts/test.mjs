@@ -1,4 +1,4 @@
-// npm test: lint, types, then every test but those of test/interop, which `npm run test:interop` runs (--interop here).
+// npm test: lint, types and every test but those of test/interop, which `npm run test:interop` runs (--interop here).
 // The last line is `N passed, N failed` (and `, N skipped`), with the counts of the JUnit files: what `bun test` prints or
 // exits with can be right for a run that never happened.
 //
@@ -77,31 +77,18 @@ if (process.env.HUBWIRE_TEST_REQUIRE === "all" && !isInterop) {
 }
 
 const problems = [];
-if (!isInterop) {
-  if ((await run(join("node_modules", ".bin", "biome"), ["check", "."])) !== 0) problems.push("lint");
-  if ((await run(join("node_modules", ".bin", "tsc"), [])) !== 0) problems.push("types");
-}
+// Next to the tests, which mostly wait; before them where they are few.
+const checks = isInterop ? null : runChecks();
+if (isAlone) await checks;
 const counts = await runTests();
+await checks;
 printSlowest();
 printMissing();
 finish({ ...counts, failed: counts.failed + problems.length }, problems.map((name) => `${name} failed`).join(", "));
 
-/** Runs a program to its end, its output going straight through, and returns its exit code; null if a signal ended it. */
-function run(command, args) {
-  return new Promise((resolve) => {
-    // A group of its own, so that what it starts can be ended with it.
-    const child = spawn(command, args, { stdio: "inherit", env, detached: true });
-    running.add(child);
-    child.on("error", (error) => {
-      console.error(`${command}: ${error.message}`);
-      running.delete(child);
-      resolve(null);
-    });
-    child.on("exit", (code) => {
-      running.delete(child);
-      resolve(code);
-    });
-  });
+async function runChecks() {
+  if ((await runWatched(join("node_modules", ".bin", "biome"), ["check", "."])) !== 0) problems.push("lint");
+  if ((await runWatched(join("node_modules", ".bin", "tsc"), [])) !== 0) problems.push("types");
 }
 
 function killAll() {
