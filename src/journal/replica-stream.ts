@@ -1,7 +1,6 @@
 import {
   DeliverPolicy,
   DiscardPolicy,
-  JetStreamApiError,
   type JetStreamClient,
   type JetStreamManager,
   jetstream,
@@ -9,9 +8,11 @@ import {
   RetentionPolicy,
   StorageType,
   type StreamConfig,
+  type StreamInfo,
 } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
 import type { StreamReport } from "../core/ports/adapter-reports.ts";
+import { findStream } from "../nats/find-stream.ts";
 import type { NatsLink } from "../nats/link.ts";
 import { journalSubject } from "../nats/subjects.ts";
 
@@ -86,19 +87,22 @@ export class ReplicaStream {
 
   /** Makes the stream where it is missing. Resolves with what tells this stream from a later one of its name. */
   async setUp(): Promise<string> {
-    const { streams } = (await this.#reach()).manager;
+    const { manager } = await this.#reach();
     const wanted = this.#settings();
-    const info = await this.#within(
-      streams.info(this.name).catch((error) => {
-        if (!isApiError(error, 404)) throw error;
-        return streams.add(wanted).catch(async (refusal) => {
-          // Another node may have made it just now, and with other settings: a later version, say.
-          return (await streams.info(this.name).catch(() => null)) ?? Promise.reject(refusal);
-        });
-      }),
-    );
+    const info = await this.#within(this.#findOrMake(manager, wanted));
     this.#compare(wanted, info.config);
     return info.created;
+  }
+
+  async #findOrMake(manager: JetStreamManager, wanted: Partial<StreamConfig> & { name: string }): Promise<StreamInfo> {
+    const found = await findStream(manager, this.name);
+    if (found !== null) return found;
+    try {
+      return await manager.streams.add(wanted);
+    } catch (refusal) {
+      // Another node may have made it just now, and with other settings: a later version, say.
+      return (await manager.streams.info(this.name).catch(() => null)) ?? Promise.reject(refusal);
+    }
   }
 
   /** The last message of a node's replica; null where it has none. */
@@ -220,8 +224,4 @@ export class ReplicaStream {
       }, end);
     });
   }
-}
-
-function isApiError(error: unknown, status: number): boolean {
-  return error instanceof JetStreamApiError && error.status === status;
 }

@@ -1,6 +1,5 @@
 import {
   AckPolicy,
-  JetStreamApiError,
   type JetStreamClient,
   type JetStreamManager,
   jetstream,
@@ -9,6 +8,7 @@ import {
 } from "@nats-io/jetstream";
 import { type KV, Kvm, type KvWatchEntry } from "@nats-io/kv";
 import { headers, type NatsConnection } from "@nats-io/transport-node";
+import { findStream, isMissing } from "./find-stream.ts";
 import type { NatsLink } from "./link.ts";
 import type { Passenger } from "./move.ts";
 
@@ -329,7 +329,7 @@ export class Bucket implements Passenger {
     try {
       return (await manager.streams.info(`KV_${this.#options.name}`)).created === created;
     } catch (error) {
-      return !(error instanceof JetStreamApiError && error.status === 404);
+      return !isMissing(error);
     }
   }
 
@@ -338,6 +338,8 @@ export class Bucket implements Passenger {
     const options = { timeout: REQUEST_TIMEOUT_MS };
     const js = jetstream(connection, options);
     const manager = await jetstreamManager(connection, options);
+    // The client's `create` makes what is missing at once.
+    await findStream(manager, `KV_${name}`);
     const kv = await new Kvm(js).create(name, {
       history: 1,
       replicas,
