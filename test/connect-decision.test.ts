@@ -19,7 +19,7 @@ import {
 
 type Asked = ConnectAsked & AdmissionAsked;
 
-const ANONYMOUS: Asked = { userId: "", subprotocols: "v1, v2", maxGroups: 2 };
+const ANONYMOUS: Asked = { userId: null, subprotocols: "v1, v2", maxGroups: 2 };
 const ALICE: Asked = { ...ANONYMOUS, userId: "alice" };
 const BOB: HeaderLine = ["X-ASRS-User-Id", "bob"];
 

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { DeadLetter, DeadLetters } from "../core/ports/journal.ts";
+import { formatUserId } from "../protocol/facts.ts";
 import {
   ADMIN_PATHS,
   type DeadLetterCount,
@@ -47,7 +48,7 @@ function describe(letter: DeadLetter, spellHub: (hub: string) => string): DeadLe
   return {
     connectionId: facts.connectionId,
     hub: spellHub(facts.hub),
-    userId: facts.userId,
+    userId: formatUserId(facts.userId),
     closeCode: end.code,
     closeReason: end.reason,
     connectOutcomeUnknown,

@@ -25,7 +25,7 @@ function codeOf(result: ReturnType<typeof verify>): string {
   return `${rest.refusal.status} ${rest.refusal.code}`;
 }
 
-function identityOf(verified: ReturnType<typeof verify>): { userId: string; claims: string } {
+function identityOf(verified: ReturnType<typeof verify>): { userId: string | null; claims: string } {
   if (verified.kind === "refused") throw new Error(verified.refusal.code);
   return verified.identity;
 }
@@ -48,8 +48,9 @@ describe("a good token", () => {
 
   test("may come without a user, who is then none", () => {
     const { sub: _sub, ...anonymous } = GOOD;
-    expect(identityOf(verifyClaims(anonymous)).userId).toBe("");
-    expect(identityOf(verifyClaims({ ...anonymous, sub: "" })).userId).toBe("");
+    expect(identityOf(verifyClaims(anonymous)).userId).toBeNull();
+    expect(identityOf(verifyClaims({ ...anonymous, sub: "" })).userId).toBeNull();
+    expect(codeOf(verifyClaims({ ...anonymous, sub: null }))).toBe("401 token_claims");
   });
 
   test("names its user by nameid where sub is absent, and only there", () => {

@@ -7,8 +7,8 @@ import { claimValue, type TokenFault, timeFault, tokenRefusal, verifySignedToken
 
 /** What a good token says of its bearer. */
 export interface ClientIdentity {
-  /** Empty where the token names no user. */
-  readonly userId: string;
+  /** Null where the token names no user. */
+  readonly userId: string | null;
   /** Formatted for `X-ASRS-User-Claims`. */
   readonly claims: string;
 }
@@ -40,9 +40,11 @@ export function verifyClientToken(
   return identify(claims, userId);
 }
 
-function identify(claims: readonly Claim[], userId: unknown): ClientTokenResult {
-  if (typeof userId !== "string") return refused("token_claims");
-  if (userId !== "" && !isName(userId)) {
+/** `named` is what the token has for its user. An empty text counts as none; null is no text. */
+function identify(claims: readonly Claim[], named: unknown): ClientTokenResult {
+  if (typeof named !== "string") return refused("token_claims");
+  const userId = named === "" ? null : named;
+  if (userId !== null && !isName(userId)) {
     return {
       kind: "refused",
       refusal: refusal("bad_user", `the user id in the access token is invalid; it must be ${NAME_RULE}`, "sub"),

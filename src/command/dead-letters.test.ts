@@ -19,7 +19,7 @@ class Letters implements DeadLetters {
   fault: Error | null = null;
   readonly asked = new Gate();
 
-  add(connectionId: string, change: { userId?: string; reason?: string } = {}): void {
+  add(connectionId: string, change: { userId?: string | null; reason?: string } = {}): void {
     const place = this.kept.size + 1;
     const { userId = "ann", reason = "" } = change;
     this.kept.set(connectionId, {
@@ -131,7 +131,7 @@ describe("hubwire dead-letters list", () => {
   test("prints a head line and one line for each, with tabs between, and nothing of claims and query", async () => {
     start();
     letters.add("one", { userId: "ann smith", reason: "so long" });
-    letters.add("two", { userId: "" });
+    letters.add("two", { userId: null });
     const { lines } = await run({ name: "dead-letters list" });
     const times = "1970-01-01T00:00:00.000Z\t1970-01-01T00:00:01.000Z";
     expect(lines).toEqual([

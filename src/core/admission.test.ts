@@ -17,7 +17,7 @@ import { GroupNames } from "./group-names.ts";
 
 const BOB = userHeader("bob");
 
-function ask(stage: CoreStage, userId = "", connectionId = "c1", client = PATIENT): Promise<Admitted> {
+function ask(stage: CoreStage, userId: string | null = null, connectionId = "c1", client = PATIENT): Promise<Admitted> {
   return stage.admission.connect({
     facts: someFacts({ connectionId, userId }),
     client,

@@ -40,8 +40,8 @@ type Unknown = Extract<ConnectOutcome, { kind: "unknown" }>;
 
 /** What the decision needs to know of the request. */
 export interface AdmissionAsked {
-  /** From the token; empty for an anonymous client. */
-  readonly userId: string;
+  /** From the token; null for an anonymous client. */
+  readonly userId: string | null;
   readonly maxGroups: number;
 }
 

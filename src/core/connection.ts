@@ -25,7 +25,7 @@ export class Connection implements ConnectionFacts {
   readonly forwardedFor: string;
 
   /** Set by admission from the token, then from the connect answer. */
-  userId: string;
+  userId: string | null;
   /** Absent but for few, whose records have one field more. Set by admission, with `userId`. */
   declare rare?: RareFacts;
   /** Null while it is in none. Set by admission before the connection is registered, then by the registry. */

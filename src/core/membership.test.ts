@@ -33,6 +33,15 @@ describe("a connection that opens", () => {
     expect(stage.open({ userId: "bob" }).connection.groups).toBeNull();
   });
 
+  test("without a user has no rules, and the broker hears of its hub and groups only", async () => {
+    stage.rulesOf = (_hub, userId) => [userId];
+    const { connection, leave } = stage.open({ userId: null, groups: ["red"] });
+    expect([...(connection.groups ?? [])]).toEqual(["red"]);
+    expect([...stage.broker.counts.keys()].sort()).toEqual([HUB, group("red")].sort());
+    await leave();
+    expect([...stage.broker.counts]).toEqual([]);
+  });
+
   test("of a hub in another spelling has the same topics", () => {
     const { socket } = stage.open({ hub: "CHAT", groups: ["red"] });
     expect([...socket.topics].sort()).toEqual([HUB, group("red")].sort());

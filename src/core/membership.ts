@@ -45,7 +45,8 @@ export class Membership {
     const { hub, userId } = connection;
     this.#addRules(connection);
     this.#registry.add(connection);
-    const known = [this.#broker.join({ kind: "hub", hub }), this.#broker.join({ kind: "user", hub, name: userId })];
+    const known = [this.#broker.join({ kind: "hub", hub })];
+    if (userId !== null) known.push(this.#broker.join({ kind: "user", hub, name: userId }));
     for (const name of connection.groups ?? []) known.push(this.#broker.join({ kind: "group", hub, name }));
     return Promise.all(known);
   }
@@ -61,7 +62,7 @@ export class Membership {
     const { hub, userId, groups } = connection;
     this.#registry.remove(connection);
     this.#broker.leave({ kind: "hub", hub });
-    this.#broker.leave({ kind: "user", hub, name: userId });
+    if (userId !== null) this.#broker.leave({ kind: "user", hub, name: userId });
     for (const name of groups ?? []) this.#broker.leave({ kind: "group", hub, name });
   }
 
@@ -91,7 +92,9 @@ export class Membership {
 
   /** Adds the groups of its user's rules, up to the bound. */
   #addRules(connection: Connection): void {
-    for (const name of this.#rulesOf(connection.hub, connection.userId)) {
+    const { hub, userId } = connection;
+    if (userId === null) return;
+    for (const name of this.#rulesOf(hub, userId)) {
       if ((connection.groups?.size ?? 0) >= this.#options.maxGroupsPerConnection) return;
       connection.groups ??= new GroupNames();
       connection.groups.add(name);

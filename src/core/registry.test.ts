@@ -40,6 +40,19 @@ describe("Registry", () => {
     expect(registry.group("other", "g").size).toBe(0);
   });
 
+  test("a connection without a user is found by id and group, and is no user's", () => {
+    const registry = new Registry();
+    const [one, two] = ["1", "2"].map((connectionId) => connection({ connectionId, userId: null }, "g"));
+    if (one === undefined || two === undefined) throw new Error("there are two");
+    registry.add(one);
+    registry.add(two);
+    expect(registry.connection("chat", "1")).toBe(one);
+    expect([...registry.group("chat", "g")]).toEqual([one, two]);
+    for (const name of ["", "null"]) expect(registry.user("chat", name).length).toBe(0);
+    registry.remove(one);
+    expect(registry.all()).toEqual([two]);
+  });
+
   test("a snapshot may be walked while its connections leave", () => {
     const registry = new Registry();
     for (let i = 0; i < 5; i++) registry.add(connection({ connectionId: String(i), userId: "u" }));
@@ -108,7 +121,7 @@ describe("Registry", () => {
     for (const each of staying) registry.remove(each);
     expect(registry.size).toBe(0);
     for (const each of all) {
-      expect(registry.user(each.hub, each.userId)).toBe(noUser);
+      expect(registry.user(each.hub, each.userId ?? "")).toBe(noUser);
       for (const group of each.groups ?? []) expect(registry.group(each.hub, group)).toBe(nobody);
     }
   });

@@ -116,6 +116,7 @@ export class Registry {
 
 function addToUser({ users }: Hub, connection: Connection): void {
   const { userId } = connection;
+  if (userId === null) return;
   const found = users.get(userId);
   if (found === undefined) users.set(userId, connection);
   else if (found instanceof Set) found.add(connection);
@@ -124,6 +125,7 @@ function addToUser({ users }: Hub, connection: Connection): void {
 
 function removeFromUser({ users }: Hub, connection: Connection): void {
   const { userId } = connection;
+  if (userId === null) return;
   const found = users.get(userId);
   if (found === connection) users.delete(userId);
   else if (found instanceof Set && found.delete(connection) && found.size === 0) users.delete(userId);

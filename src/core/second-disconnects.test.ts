@@ -40,7 +40,7 @@ async function lateIs(outcome: LateHead): Promise<void> {
 function posted(): string[] {
   return stage.upstream.of("disconnect").map(({ event, userId }) => {
     const isUnknown = event.name === "disconnect" && event.connectOutcomeUnknown;
-    return `${event.eventId} ${userId}${isUnknown ? "unknown" : ""}`;
+    return `${event.eventId} ${userId ?? ""}${isUnknown ? "unknown" : ""}`;
   });
 }
 
@@ -51,7 +51,7 @@ const SECOND = "c1.disconnect.2 ann";
 async function owed(): Promise<string[]> {
   const waiting = await stage.journal.waiting(0, 10);
   const found = await Promise.all(waiting.map(({ connectionId }) => stage.journal.read(connectionId)));
-  return found.map((due) => `${due?.facts.connectionId} ${due?.nth ?? "only"} ${due?.facts.userId}`);
+  return found.map((due) => `${due?.facts.connectionId} ${due?.nth ?? "only"} ${due?.facts.userId ?? ""}`);
 }
 
 describe("a connect event that timed out", () => {

@@ -3,7 +3,7 @@ import { Connection } from "./connection.ts";
 import { TimingWheel } from "./timing-wheel.ts";
 
 function connection(connectionId: string): Connection {
-  return new Connection({ connectionId, hub: "chat", userId: "", claims: "", clientQuery: "", forwardedFor: "" });
+  return new Connection({ connectionId, hub: "chat", userId: null, claims: "", clientQuery: "", forwardedFor: "" });
 }
 
 function takeIds(wheel: TimingWheel, tick: number): string[] {

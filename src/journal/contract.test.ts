@@ -80,6 +80,15 @@ describe.each(JOURNAL_KINDS)("%s", (_name, isInNats, create) => {
     });
   });
 
+  test("makes a connection due that was connected without a user, also where the token had named one", async () => {
+    await journal.connecting(factsOf("c1", { userId: null }));
+    await journal.connected("c1", null);
+    await journal.connecting(factsOf("c2", { userId: "of the token" }));
+    await journal.connected("c2", null);
+    expect(await journal.recover(END, NOW_MS)).toBe(2);
+    for (const id of ["c1", "c2"]) expect((await journal.read(id))?.facts.userId).toBeNull();
+  });
+
   test("recovers in the order of connecting, behind what waits, and leaves due and dead as they are", async () => {
     await journal.due(dueOf("waits"));
     await bury("dead");
@@ -306,13 +315,14 @@ describe.each(JOURNAL_KINDS)("%s", (_name, isInNats, create) => {
       "x".repeat(100_000),
     ];
     for (const [index, text] of odd.entries()) {
-      const facts = { hub: text, userId: text, claims: text, clientQuery: text, forwardedFor: text };
+      const userId = text === "" ? null : text;
+      const facts = { hub: text, userId, claims: text, clientQuery: text, forwardedFor: text };
       const due = dueOf(`${text}${index}`, {
         facts: factsOf(`${text}${index}`, facts),
         end: { code: 1000, reason: text },
       });
       await journal.connecting(due.facts);
-      await journal.connected(due.facts.connectionId, text);
+      await journal.connected(due.facts.connectionId, userId);
       await journal.due(due);
       expect(await journal.read(due.facts.connectionId)).toEqual(due);
       await journal.died(due.facts.connectionId, { diedAtMs: NOW_MS, cause: text, keptForMs: 0 });

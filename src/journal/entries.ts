@@ -74,7 +74,7 @@ export class JournalEntries {
   }
 
   /** False where there is no such connection. */
-  connected(connectionId: string, userId: string): boolean {
+  connected(connectionId: string, userId: string | null): boolean {
     const held = this.#held.get(connectionId);
     if (held?.entry.state !== "connecting" && held?.entry.state !== "connected") return false;
     const { facts } = held.entry;

@@ -1,4 +1,4 @@
-import { type ConnectionFacts, toFactsRow } from "../protocol/facts.ts";
+import { type ConnectionFacts, formatUserId, parseUserId, toFactsRow } from "../protocol/facts.ts";
 import { type Operation, withAges } from "./operation.ts";
 
 /** How many bytes of waiting disconnects are mirrored; those beyond are in the file alone. */
@@ -91,16 +91,17 @@ export class FileMirror {
     for (const facts of this.#connected.values()) {
       yield [
         ["connecting", toFactsRow(facts)],
-        ["connected", facts.connectionId, facts.userId],
+        ["connected", facts.connectionId, formatUserId(facts.userId)],
       ];
     }
     for (const due of this.#due.values()) yield [due];
   }
 
-  #accept(id: string, userId: string): void {
+  #accept(id: string, userIdText: string): void {
     const facts = this.#connecting.get(id);
     if (facts === undefined) return;
     this.#connecting.delete(id);
+    const userId = parseUserId(userIdText);
     this.#connected.set(id, facts.userId === userId ? facts : { ...facts, userId });
   }
 

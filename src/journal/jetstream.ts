@@ -85,7 +85,7 @@ export class JetstreamJournal implements Journal {
     }
   }
 
-  async connected(connectionId: string, userId: string): Promise<void> {
+  async connected(connectionId: string, userId: string | null): Promise<void> {
     if (!this.entries.connected(connectionId, userId)) throw new Error(`the journal has no connection ${connectionId}`);
     await this.whenReplicated();
   }

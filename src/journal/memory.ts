@@ -12,7 +12,7 @@ export class MemoryJournal implements Journal {
     this.#entries.connecting(copyFacts(facts));
   }
 
-  async connected(connectionId: string, userId: string): Promise<void> {
+  async connected(connectionId: string, userId: string | null): Promise<void> {
     if (!this.#entries.connected(connectionId, userId))
       throw new Error(`the journal has no connection ${connectionId}`);
   }

@@ -37,7 +37,7 @@ export type KeepableWrite =
 /** A write whose caller has to know that the disk did not take it. */
 export type DemandingWrite =
   | readonly ["connecting", facts: FactsRow]
-  | readonly ["connected", connectionId: string, userId: string]
+  | readonly ["connected", connectionId: string, userIdText: string]
   | readonly ["revive", firstPlace: number, nowMs: number, connectionIds: readonly string[] | null]
   | readonly ["drop", connectionIds: readonly string[] | null]
   | readonly ["ageDeadLetters", elapsedMs: number, maxMs: number]

@@ -3,8 +3,10 @@ import type { CloseCause } from "../protocol/close-causes.ts";
 import {
   type ConnectionFacts,
   type FactsRow,
+  formatUserId,
   fromEarlierRow,
   fromFactsRow,
+  parseUserId,
   toFactsRow,
   toFirstFormRow,
 } from "../protocol/facts.ts";
@@ -29,7 +31,7 @@ export interface ReplicaMessageHead {
 /** What became of one connection: this is its entry now, or its user is known now, or (null) it has none any more. */
 export interface ReplicaRecord {
   readonly connectionId: string;
-  readonly change: JournalEntry | { readonly state: "named"; readonly userId: string } | null;
+  readonly change: JournalEntry | { readonly state: "named"; readonly userId: string | null } | null;
 }
 
 /** A message as it was read. */
@@ -77,8 +79,8 @@ export function formatEntry(entry: JournalEntry, { form, keptForMs }: EntryForm)
 }
 
 /** The record of a connection whose entry is in the replica already, and whose user is known now. */
-export function formatNamed(connectionId: string, userId: string): string {
-  return JSON.stringify([CODE.named, connectionId, userId]);
+export function formatNamed(connectionId: string, userId: string | null): string {
+  return JSON.stringify([CODE.named, connectionId, formatUserId(userId)]);
 }
 
 export function formatSettled(connectionId: string): string {
@@ -147,7 +149,7 @@ function readRecord(row: readonly unknown[], form: number): ReplicaRecord | null
   if (code === CODE.settled) return typeof subject === "string" ? { connectionId: subject, change: null } : null;
   if (code === CODE.named) {
     if (typeof subject !== "string" || typeof row[2] !== "string") return null;
-    return { connectionId: subject, change: { state: "named", userId: row[2] } };
+    return { connectionId: subject, change: { state: "named", userId: parseUserId(row[2]) } };
   }
   const facts = readFacts(subject, form);
   const change = facts === null ? null : readEntry(facts, row, form);

@@ -160,7 +160,7 @@ describe("the logs of other nodes", () => {
       entryOf("c6", { forwardedFor: "a\nb" }),
       formatEntry({ state: "due", due: dueOf("c7", { facts: factsOf("c7", { hub: "" }) }) }, NOW),
     ];
-    await stream.append("dead", batchOf(...bad, connecting("good"), entryOf("nobody", { userId: "" })), null);
+    await stream.append("dead", batchOf(...bad, connecting("good"), entryOf("nobody", { userId: null })), null);
     expect(statesOf(await logs.seize("dead"))).toEqual(["good connecting", "nobody connected"]);
     expect(reports.told).toContain(`skipped dead ${bad.length}`);
   });

@@ -76,6 +76,6 @@ export class Replicas implements NodeJournals {
 /** Whether an event can be made of an entry: its names are names, and no value of it would end a header's line. */
 function isSound(entry: JournalEntry): boolean {
   const { connectionId, hub, userId, claims, clientQuery, forwardedFor } = factsOf(entry);
-  const isNamed = isConnectionId(connectionId) && isHubName(hub) && (userId === "" || isName(userId));
+  const isNamed = isConnectionId(connectionId) && isHubName(hub) && (userId === null || isName(userId));
   return isNamed && ![claims, clientQuery, forwardedFor].some((value) => ENDS_A_LINE.test(value));
 }

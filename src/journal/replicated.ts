@@ -50,7 +50,7 @@ export class ReplicatedJournal implements Journal {
     return this.#copied(this.#local.connecting(facts), (entries) => entries.connecting(kept));
   }
 
-  connected(connectionId: string, userId: string): Promise<void> {
+  connected(connectionId: string, userId: string | null): Promise<void> {
     const done = this.#local.connected(connectionId, userId);
     return this.#copied(done, (entries) => entries.connected(connectionId, userId));
   }

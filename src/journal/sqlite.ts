@@ -1,6 +1,6 @@
 import type { DeadLetter, Death, DueDisconnect, Journal, RetryAges, WaitingDisconnect } from "../core/ports/journal.ts";
 import type { CloseCause } from "../protocol/close-causes.ts";
-import { type ConnectionFacts, toFactsRow } from "../protocol/facts.ts";
+import { type ConnectionFacts, formatUserId, toFactsRow } from "../protocol/facts.ts";
 import { JournalQueue } from "./journal-queue.ts";
 import { dueWrite, readPages } from "./kept-writes.ts";
 import { PLACES_AT_ONCE, toAgesRow } from "./operation.ts";
@@ -32,8 +32,8 @@ export class SqliteJournal implements Journal {
     await this.#queue.ask(["connecting", toFactsRow(facts)], facts);
   }
 
-  async connected(connectionId: string, userId: string): Promise<void> {
-    if ((await this.#queue.ask(["connected", connectionId, userId])) === 0) {
+  async connected(connectionId: string, userId: string | null): Promise<void> {
+    if ((await this.#queue.ask(["connected", connectionId, formatUserId(userId)])) === 0) {
       throw new Error(`the journal has no connection ${connectionId}`);
     }
   }

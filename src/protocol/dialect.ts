@@ -35,16 +35,16 @@ export interface ConnectAnswer {
 
 /** What a client asked for with its handshake. */
 export interface ConnectAsked {
-  /** The user that its token names; empty where it names none. */
-  readonly userId: string;
+  /** The user that its token names; null where it names none. */
+  readonly userId: string | null;
   /** Its `Sec-WebSocket-Protocol`, all lines joined by `, `, one char a byte; null where it sent none. */
   readonly subprotocols: string | null;
 }
 
 /** The user of a connection, by the answer or else by the token. */
 export interface NamedUser {
-  /** Empty where neither names one. */
-  readonly userId: string;
+  /** Null where neither names one. */
+  readonly userId: string | null;
   /** The answer had the user id in bytes that are not UTF-8, and they were read as Latin-1. */
   readonly isLatin1User?: true;
 }

@@ -32,6 +32,14 @@ describe("a connection's facts", () => {
     );
   });
 
+  test("of a connection without a user have an empty text for it where they are stored, as earlier versions wrote it", () => {
+    const { rare: _rare, ...common } = { ...EVERY_FACT, userId: null };
+    expect(toFactsRow(common)[2]).toBe("");
+    expect(toFirstFormRow(common)[2]).toBe("");
+    expect(fromFactsRow(["c1", "chat", "", formatFacts(common)])).toEqual(common);
+    expect(fromEarlierRow(["c1", "chat", "", "sub: ann", "a=b", "10.0.0.1"])).toEqual(common);
+  });
+
   test("of a connection without rare ones have no such field", () => {
     const { rare: _rare, ...common } = EVERY_FACT;
     expect(copyFacts(common)).not.toHaveProperty("rare");

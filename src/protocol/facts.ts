@@ -1,12 +1,12 @@
 import type { DialectName } from "./dialect-names.ts";
 
-/** What every event says of its connection. Strings are decoded Unicode; empty means "no value". */
+/** What every event says of its connection. Strings are decoded Unicode; except for the user id, an empty one means "no value". */
 export interface ConnectionFacts {
   readonly connectionId: string;
   /** In the form of `hubKey`, but for what an earlier version wrote to a journal; `spellHub` says how upstreams see it. */
   readonly hub: string;
-  /** Empty until the connect answer or the token has named a user. */
-  readonly userId: string;
+  /** Null until the connect answer or the token has named a user. Never empty. */
+  readonly userId: string | null;
   /** The token's claims, formatted for a header (`claims.ts`). */
   readonly claims: string;
   /** The raw query string without `?` and without the access token. */
@@ -29,7 +29,7 @@ export interface RareFacts {
   readonly [unknown: string]: unknown;
 }
 
-/** A connection as it is stored and sent between nodes: id, hub, user id, and `formatFacts` of all other facts. */
+/** A connection as it is stored and sent between nodes: id, hub, `formatUserId`, and `formatFacts` of all other facts. */
 export type FactsRow = readonly [connectionId: string, hub: string, userId: string, facts: string];
 
 /**
@@ -48,24 +48,34 @@ export function parseFacts(text: string): Omit<ConnectionFacts, "connectionId" |
   return Object.keys(rare).length === 0 ? common : { ...common, rare };
 }
 
+/** A user id as it is stored and sent between nodes: empty for a connection without a user. */
+export function formatUserId(userId: string | null): string {
+  return userId ?? "";
+}
+
+/** Reads what `formatUserId` wrote. */
+export function parseUserId(text: string): string | null {
+  return text === "" ? null : text;
+}
+
 export function toFactsRow(facts: ConnectionFacts): FactsRow {
-  return [facts.connectionId, facts.hub, facts.userId, formatFacts(facts)];
+  return [facts.connectionId, facts.hub, formatUserId(facts.userId), formatFacts(facts)];
 }
 
 export function fromFactsRow([connectionId, hub, userId, facts]: FactsRow): ConnectionFacts {
-  return { connectionId, hub, userId, ...parseFacts(facts) };
+  return { connectionId, hub, userId: parseUserId(userId), ...parseFacts(facts) };
 }
 
 /** As form 1 of the messages between nodes has it, without rare facts. Source: `forms.ts`. */
 export function toFirstFormRow(facts: ConnectionFacts): readonly string[] {
   const { connectionId, hub, userId, claims, clientQuery, forwardedFor } = facts;
-  return [connectionId, hub, userId, claims, clientQuery, forwardedFor];
+  return [connectionId, hub, formatUserId(userId), claims, clientQuery, forwardedFor];
 }
 
 /** Reads a row of form 1, or of the first builds of form 2, which had the rare facts as a seventh text. */
 export function fromEarlierRow(row: readonly string[]): ConnectionFacts {
   const [connectionId = "", hub = "", userId = "", claims = "", clientQuery = "", forwardedFor = "", others = ""] = row;
-  return { connectionId, hub, userId, ...parseFacts(others), claims, clientQuery, forwardedFor };
+  return { connectionId, hub, userId: parseUserId(userId), ...parseFacts(others), claims, clientQuery, forwardedFor };
 }
 
 /** A connection is the facts of its own events, and they change while it lives; a copy does not, and holds nothing else of it. */

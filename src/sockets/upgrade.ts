@@ -150,7 +150,7 @@ export class Upgrade {
     const tokens = [...queryTokens(query), ...bearerTokens(request.headers)];
     const [token] = tokens;
     if (token === undefined) {
-      if (this.#options.hubConfig(hub).anonymous === "allow") return { value: { userId: "", claims: "" } };
+      if (this.#options.hubConfig(hub).anonymous === "allow") return { value: { userId: null, claims: "" } };
       return {
         refusal: refusal("token_required", "this hub does not admit anonymous clients: send a token", "access_token"),
       };

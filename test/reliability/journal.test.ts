@@ -96,7 +96,7 @@ const AT_ONCE = 64;
 /** Enters a connection and takes it out again; returns how long the two writes took that a client waits for. */
 async function connect(journal: SqliteJournal, number: number): Promise<number> {
   const connectionId = `0123456789012345${String(number).padStart(6, "0")}`;
-  const facts = { hub: "chat", userId: "", claims: "sub: alice, role: reader", clientQuery: "room=7" };
+  const facts = { hub: "chat", userId: null, claims: "sub: alice, role: reader", clientQuery: "room=7" };
   const startedMs = performance.now();
   await journal.connecting({ ...facts, connectionId, forwardedFor: "192.0.2.1" });
   await journal.connected(connectionId, "alice");

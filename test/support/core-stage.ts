@@ -361,7 +361,7 @@ export function someFacts(over: Partial<ConnectionFacts> = {}): ConnectionFacts 
   return {
     connectionId: "c0",
     hub: "chat",
-    userId: "",
+    userId: null,
     claims: "",
     clientQuery: "",
     forwardedFor: "10.0.0.1",

@@ -65,7 +65,7 @@ export class JournalMakers {
 
 /** Facts of a connection, the same each time. */
 export function factsOf(connectionId: string, changes: Partial<ConnectionFacts> = {}): ConnectionFacts {
-  const facts = { hub: "Chat", userId: "", claims: "sub: ann", clientQuery: "room=1", forwardedFor: "203.0.113.9" };
+  const facts = { hub: "Chat", userId: null, claims: "sub: ann", clientQuery: "room=1", forwardedFor: "203.0.113.9" };
   return { connectionId, ...facts, ...changes };
 }
 

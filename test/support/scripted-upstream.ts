@@ -27,7 +27,7 @@ export interface Call {
   /** `connect`, `disconnect`, or a message's payload as text: what most tests compare. */
   readonly label: string;
   readonly connectionId: string;
-  readonly userId: string;
+  readonly userId: string | null;
   /** Ends a call that is being held. */
   readonly settle: (outcome: Scripted) => void;
 }

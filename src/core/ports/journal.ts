@@ -69,7 +69,7 @@ export interface Journal {
   readonly isWritable: boolean;
   connecting(facts: ConnectionFacts): Promise<void>;
   /** The connect event was answered with 2xx: this is the user. */
-  connected(connectionId: string, userId: string): Promise<void>;
+  connected(connectionId: string, userId: string | null): Promise<void>;
   /** Its disconnect event was tried in vain and waits; resolves with its place. Called again, it gets a new place. */
   due(disconnect: DueDisconnect): Promise<number>;
   /** Nothing is owed any more. An unknown id is no error. */

@@ -24,7 +24,7 @@ function readConnect(answer: ConnectAnswer | null, asked: ConnectAsked): Connect
   if (read?.kind === "malformed") {
     return { kind: "refuse", refusal: refusal("upstream_failed", read.sentence, "upstream"), ...user };
   }
-  if (user.userId === "") {
+  if (user.userId === null) {
     const refused = refusal("user_required", "neither the token nor the upstream named a user", "X-ASRS-User-Id");
     return { kind: "refuse", refusal: refused, ...user };
   }

@@ -12,7 +12,7 @@ const FACTS: ConnectionFacts = {
   clientQuery: "a=1&b=%0d%0a",
   forwardedFor: "1.2.3.4, 5.6.7.8",
 };
-const BARE: ConnectionFacts = { ...FACTS, userId: "", claims: "", clientQuery: "" };
+const BARE: ConnectionFacts = { ...FACTS, userId: null, claims: "", clientQuery: "" };
 const CONTEXT = { hub: "Chat", signature: "sha256=aa,sha256=bb", date: "Fri, 10 Jan 2020 01:02:03 GMT" } as const;
 
 function format(event: UpstreamEvent, connectEventName: "handshake" | "connect" = "handshake"): string[] {
