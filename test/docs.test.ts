@@ -1,4 +1,4 @@
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { CONFIGURATION_DOC, ERROR_CODES_DOC, formatConfigurationDoc, formatErrorCodesDoc } from "../scripts/docs.ts";
@@ -67,4 +67,26 @@ test("the map of ARCHITECTURE.md has each folder of src: a heading, a paragraph 
     expect([heading, sentences === 2 || sentences === 3]).toEqual([heading, true]);
     expect([heading, list.startsWith("- `"), rest]).toEqual([heading, true, []]);
   }
+});
+
+describe("docs/decisions", () => {
+  const folder = join(ROOT, "docs/decisions");
+  const names = readdirSync(folder).toSorted();
+  const numberOf = (name: string) => name.slice(0, 4);
+  const numbers = new Set(names.map(numberOf));
+
+  test.each(names)("%s has its number, a status and at most 60 lines", async (name) => {
+    expect(name).toMatch(/^\d{4}-[a-z0-9-]+\.md$/);
+    const text = await Bun.file(join(folder, name)).text();
+    const [title = "", status = "", ...rest] = text.split("\n\n");
+    expect(title).toStartWith(`# ${numberOf(name)}: `);
+    expect(status.replaceAll("\n", " ")).toMatch(/^Status: (?:in force|in force, except .+|replaced by .+)\.$/);
+    const later = Array.from(status.matchAll(/\[(\d{4})\]\(\1-/g), ([, number = ""]) => number);
+    expect([status, later.length > 0]).toEqual([status, status !== "Status: in force."]);
+    expect(later.filter((number) => !numbers.has(number) || number <= numberOf(name))).toEqual([]);
+    expect(rest).not.toBeEmpty();
+    expect(text.trimEnd().split("\n").length).toBeLessThanOrEqual(60);
+  });
+
+  test("no two have one number", () => expect(numbers.size).toBe(names.length));
 });
