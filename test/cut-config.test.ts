@@ -38,6 +38,7 @@ const RICH = {
       eventPattern: "connect,message",
       connectEventName: "connect",
       repeatOnStaleSocket: false,
+      forwardHeaders: ["origin", "user-agent"],
       maxConcurrency: 16,
       auth: { type: "headers", headers: { "X-Api-Key": "one two", Authorization: "Basic dXNlcjpwYXNz" } },
       tls: { caFile: "ca.pem.old", certFile: "client.pem", keyFile: "client.key" },

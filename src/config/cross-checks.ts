@@ -1,5 +1,6 @@
 import { hubKey, isHubName } from "../protocol/names.ts";
 import { type Path, type TreeFault, valueAt } from "./faults.ts";
+import { findForwardingFaults } from "./forwarding-faults.ts";
 import { findSpellingFaults } from "./hub-spellings.ts";
 import { listenersClash } from "./listener-clash.ts";
 import { findUpstreamHostFaults } from "./upstream-hosts.ts";
@@ -17,6 +18,7 @@ export function findCrossCheckFaults(tree: object): TreeFault[] {
     ...findSpellingFaults(tree),
     ...upstreamFaults(tree),
     ...findUpstreamHostFaults(tree),
+    ...findForwardingFaults(tree),
     ...clusterFaults(tree),
   ];
 }

@@ -121,6 +121,7 @@ export const DROPPED_OPTIONS: Readonly<Record<string, Dropping>> = {
     isGone,
   ),
   "upstreams[].maxWaitMs": HARMLESS,
+  "upstreams[].forwardHeaders": opens("hides headers of the client that this backend may decide by", isEmptied),
   "upstreams[].breaker.failureRatio": HARMLESS,
   "upstreams[].breaker.minCalls": HARMLESS,
   "upstreams[].breaker.windowMs": HARMLESS,

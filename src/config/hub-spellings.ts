@@ -1,6 +1,6 @@
 import { DEFAULT_HUB, type HubSpellings, hubKey, isHubName } from "../protocol/names.ts";
 import { formatPath, type Path, type TreeFault, valueAt } from "./faults.ts";
-import { type Pattern, parsePattern } from "./patterns.ts";
+import { type Pattern, readPattern } from "./patterns.ts";
 
 /**
  * Collects how a checked configuration writes its hubs: as keys of `hubs`, and as literal names of `hubPattern`.
@@ -49,12 +49,14 @@ function sentenceFor(path: Path, other: Path): string {
   return `${what}: events carry one spelling of a hub, so write it in one way everywhere`;
 }
 
-function namesInHubs(tree: object): string[] {
+/** The valid names among the keys of `hubs` of a configuration as it was written. */
+export function namesInHubs(tree: object): string[] {
   const hubs = valueAt(tree, ["hubs"]);
   return typeof hubs !== "object" || hubs === null || Array.isArray(hubs) ? [] : Object.keys(hubs).filter(isHubName);
 }
 
-function namesInPatterns(tree: object): { readonly name: string; readonly path: Path }[] {
+/** The hubs that patterns of a configuration as it was written name, each with the pattern's place. */
+export function namesInPatterns(tree: object): { readonly name: string; readonly path: Path }[] {
   const upstreams = valueAt(tree, ["upstreams"]);
   if (!Array.isArray(upstreams)) return [];
   return upstreams.flatMap((_entry, position) => {
@@ -63,10 +65,7 @@ function namesInPatterns(tree: object): { readonly name: string; readonly path: 
   });
 }
 
-/** The names of a pattern that may have any type, since the schema judges that. */
 function literalNames(written: unknown): string[] {
-  const isList = Array.isArray(written) && written.every((item) => typeof item === "string");
-  if (typeof written !== "string" && !isList) return [];
-  const pattern = parsePattern(written as string | string[]);
+  const pattern = readPattern(written);
   return pattern === "*" ? [] : pattern.filter(isHubName);
 }

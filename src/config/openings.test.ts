@@ -50,6 +50,7 @@ const DROPPED: Readonly<Record<string, readonly [object, object]>> = {
   "upstreams[0].categoryPattern": inEntry({ categoryPattern: "messages" }),
   "upstreams[0].eventPattern": inEntry({ eventPattern: "connect,message" }),
   "upstreams[0].connectEventName": inEntry({ connectEventName: "connect" }),
+  "upstreams[0].forwardHeaders": inEntry({ forwardHeaders: ["Origin"] }),
   "upstreams[0].repeatOnStaleSocket": inEntry({ repeatOnStaleSocket: false }),
   "upstreams[0].maxConcurrency": inEntry({ maxConcurrency: 1023 }),
   "upstreams[0].maxConcurrencyPerAddress": inEntry({ maxConcurrencyPerAddress: 100 }),

@@ -16,6 +16,13 @@ export function parsePattern(written: string | readonly string[]): Pattern {
   return names.includes("*") ? "*" : names;
 }
 
+/** Reads a pattern that may have any type, before the schema has judged it: left out, it matches everything; a wrong type matches nothing. */
+export function readPattern(written: unknown): Pattern {
+  if (written === undefined) return "*";
+  const isList = Array.isArray(written) && written.every((item) => typeof item === "string");
+  return typeof written === "string" || isList ? parsePattern(written as string | string[]) : [];
+}
+
 /** The schema of `eventPattern` and `categoryPattern`: only these names can ever match. */
 export function choicePatternSchema(choices: readonly string[]) {
   const list = choices.join(", ");

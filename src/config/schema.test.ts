@@ -86,6 +86,7 @@ test("an upstream with nothing but its template has the documented defaults", ()
       maxWaitMs: 5000,
       breaker: { failureRatio: 0.5, minCalls: 20, windowMs: 10000 },
       auth: { type: "none" },
+      forwardHeaders: [],
       tls: { caFile: null, certFile: null, keyFile: null },
     },
   ]);

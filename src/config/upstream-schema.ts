@@ -3,6 +3,7 @@ import { DIALECT_NAMES, FIRST_DIALECT } from "../protocol/dialect-names.ts";
 import { EVENT_CATEGORIES, EVENT_NAMES } from "../protocol/events.ts";
 import { HOP_BY_HOP_HEADERS } from "../protocol/headers.ts";
 import { absoluteUrlFault, isHeaderName, urlTemplateFault } from "./addresses.ts";
+import { forwardedNameFault, repeatedNames } from "./forwarded-names.ts";
 import { optionDocs, refusing } from "./option-docs.ts";
 import { choicePatternSchema, hubPatternSchema } from "./patterns.ts";
 
@@ -40,6 +41,18 @@ const staticHeaders = z
     unit: "",
     doc: "With type headers: headers for every call. Not allowed: Host, Date, Expect, X-Forwarded-For, Accept-Encoding, `Content-*`, `Sec-WebSocket-*`, `X-ASRS-*`, `X-Hubwire-*` and hop-by-hop headers.",
   });
+
+/** A list of headers that pass through hubwire. Each fault is at its item. */
+const passedHeaders = () =>
+  z
+    .array(z.string().superRefine(refusing(forwardedNameFault)))
+    .superRefine((names, context) => {
+      for (const index of repeatedNames(names)) {
+        const message = "is given twice: the names of headers are case-insensitive";
+        context.addIssue({ code: "custom", path: [index], message });
+      }
+    })
+    .default([]);
 
 const authSchema = z.discriminatedUnion("type", [
   z.strictObject({
@@ -161,6 +174,10 @@ export const upstreamSchema = z.strictObject({
   auth: authSchema.default({ type: "none" }).register(optionDocs, {
     unit: "",
     doc: "How calls authenticate, in addition to the signature.",
+  }),
+  forwardHeaders: passedHeaders().register(optionDocs, {
+    unit: "",
+    doc: "Headers of the client's handshake that the connect event repeats under their own names, such as cookie, origin, user-agent. cookie and authorization need allowedOrigins without `*` and `null`. A token of hubwire is never among them.",
   }),
   tls: tlsSchema
     .prefault({})

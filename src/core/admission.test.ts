@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { CoreStage, PATIENT, someFacts } from "../../test/support/core-stage.ts";
+import { CoreStage, connectRequest, PATIENT, someFacts } from "../../test/support/core-stage.ts";
 import { settled } from "../../test/support/fake-clock.ts";
 import {
   answer,
@@ -16,14 +16,11 @@ import type { Admitted } from "./admission.ts";
 import { GroupNames } from "./group-names.ts";
 
 const BOB = userHeader("bob");
+const HEADERS = new Headers({ Cookie: "a=1" });
 
 function ask(stage: CoreStage, userId: string | null = null, connectionId = "c1", client = PATIENT): Promise<Admitted> {
-  return stage.admission.connect({
-    facts: someFacts({ connectionId, userId }),
-    client,
-    subprotocols: "v1",
-    certThumbprint: "AB".repeat(20),
-  });
+  const asked = { client, subprotocols: "v1", certThumbprint: "AB".repeat(20), headers: HEADERS };
+  return stage.admission.connect(connectRequest(someFacts({ connectionId, userId }), asked));
 }
 
 function accepted(admitted: Admitted) {
@@ -35,12 +32,14 @@ describe("asking the upstream", () => {
   test("posts the connect event with what the request brought", async () => {
     const stage = new CoreStage();
     await ask(stage);
-    expect(stage.upstream.calls[0]?.event).toMatchObject({
+    const event = stage.upstream.calls[0]?.event;
+    expect(event).toMatchObject({
       name: "connect",
       eventId: "c1.connect",
       subprotocols: "v1",
       certThumbprint: "AB".repeat(20),
     });
+    expect(event).toHaveProperty("headers", HEADERS);
   });
 
   test("an accepted connection has user, groups, subprotocol and first message, and stays outstanding", async () => {
@@ -336,7 +335,7 @@ test("once closed, asks the upstream no more: nobody would wait for the disconne
   stage.admission.reserve("a");
   stage.admission.close();
   const facts = someFacts({ userId: "alice" });
-  const admitted = await stage.admission.connect({ facts, client: PATIENT, subprotocols: null, certThumbprint: null });
+  const admitted = await stage.admission.connect(connectRequest(facts));
   expect(admitted).toMatchObject({ kind: "refuse", refusal: { status: 503, code: "shutting_down" } });
   expect(stage.upstream.labels).toEqual([]);
 });

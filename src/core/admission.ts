@@ -1,7 +1,7 @@
 import { CLOSE } from "../protocol/close-causes.ts";
 import type { NamedUser } from "../protocol/dialect.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
-import { connectEventId } from "../protocol/events.ts";
+import { connectEventId, type RequestHeaders } from "../protocol/events.ts";
 import type { ConnectionFacts } from "../protocol/facts.ts";
 import type { Arrivals } from "./arrivals.ts";
 import { type ConnectDecision, decideConnect } from "./connect-decision.ts";
@@ -34,6 +34,7 @@ export interface ConnectRequest {
   readonly client: WaitingClient;
   readonly subprotocols: string | null;
   readonly certThumbprint: string | null;
+  readonly headers: RequestHeaders;
 }
 
 export type Admitted =
@@ -234,9 +235,15 @@ export class Admission {
   }
 
   /** Posts the connect event and decides by what comes of it. */
-  async #ask({ facts, client, subprotocols, certThumbprint }: ConnectRequest): Promise<ConnectDecision | "left"> {
+  async #ask({
+    facts,
+    client,
+    subprotocols,
+    certThumbprint,
+    headers,
+  }: ConnectRequest): Promise<ConnectDecision | "left"> {
     const eventId = connectEventId(facts.connectionId);
-    const event = { name: "connect", eventId, facts, subprotocols, certThumbprint } as const;
+    const event = { name: "connect", eventId, facts, subprotocols, certThumbprint, headers } as const;
     const outcome = await this.#upstream.connect(event, client);
     if (outcome.kind === "not-sent" && client.hasLeft) return "left";
     const maxGroups = this.#options.maxGroupsPerConnection;

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { CoreStage, PATIENT, someFacts } from "../../test/support/core-stage.ts";
+import { CoreStage, connectRequest, someFacts } from "../../test/support/core-stage.ts";
 import { settled } from "../../test/support/fake-clock.ts";
 import { answer, userHeader } from "../../test/support/scripted-upstream.ts";
 
@@ -88,12 +88,7 @@ describe("drain", () => {
 
   test("waits for a connect that is being asked, and for the disconnect that its 2xx calls for", async () => {
     const stage = heldStage("connect");
-    const asked = stage.admission.connect({
-      facts: someFacts(),
-      client: PATIENT,
-      subprotocols: null,
-      certThumbprint: null,
-    });
+    const asked = stage.admission.connect(connectRequest(someFacts()));
     await settled();
     const state = stage.drain();
     await stage.clock.advance(5000);

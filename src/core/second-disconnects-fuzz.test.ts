@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { CoreStage, PATIENT, someFacts } from "../../test/support/core-stage.ts";
+import { CoreStage, connectRequest, someFacts } from "../../test/support/core-stage.ts";
 import { settled } from "../../test/support/fake-clock.ts";
 import { answer, type LateHead, refused, type Scripted, unknown } from "../../test/support/scripted-upstream.ts";
 
@@ -84,7 +84,7 @@ function live(stage: CoreStage, plans: readonly Plan[], posted: Posted[]): Set<s
 function connectAll(stage: CoreStage, plans: readonly Plan[]): void {
   for (const index of plans.keys()) {
     const facts = someFacts({ connectionId: `c${index}` });
-    void stage.admission.connect({ facts, client: PATIENT, subprotocols: null, certThumbprint: null });
+    void stage.admission.connect(connectRequest(facts));
   }
 }
 

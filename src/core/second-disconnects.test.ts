@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { CoreStage, PATIENT, someFacts } from "../../test/support/core-stage.ts";
+import { CoreStage, connectRequest, someFacts } from "../../test/support/core-stage.ts";
 import { settled } from "../../test/support/fake-clock.ts";
 import { answer, type LateHead, type Scripted, unknown, userHeader } from "../../test/support/scripted-upstream.ts";
 import { CLOSE } from "../protocol/close-causes.ts";
@@ -26,7 +26,7 @@ afterEach(() => {
 async function timeOut(disconnects: () => Scripted | null = () => answer(204)): Promise<void> {
   stage.upstream.script = ({ name }) => (name === "connect" ? unknown({ late: late.promise }) : disconnects());
   const facts = someFacts({ connectionId: "c1" });
-  const admitted = await stage.admission.connect({ facts, client: PATIENT, subprotocols: null, certThumbprint: null });
+  const admitted = await stage.admission.connect(connectRequest(facts));
   expect(admitted).toMatchObject({ kind: "refuse", refusal: { status: 504 } });
   await settled();
 }

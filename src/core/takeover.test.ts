@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { CoreStage, PATIENT, STAGE_BEGINS_MS, someFacts } from "../../test/support/core-stage.ts";
+import { CoreStage, connectRequest, STAGE_BEGINS_MS, someFacts } from "../../test/support/core-stage.ts";
 import { settled } from "../../test/support/fake-clock.ts";
 import { answer } from "../../test/support/scripted-upstream.ts";
 import { NewerForm } from "../protocol/forms.ts";
@@ -254,7 +254,7 @@ describe("a lease that was lost", () => {
     stage.isOwn = () => false;
     stage.upstream.script = () => answer(200, [["Sec-WebSocket-Protocol", ""]]);
     const facts = someFacts({ connectionId: "old", userId: "ann" });
-    await stage.admission.connect({ facts, client: PATIENT, subprotocols: null, certThumbprint: null });
+    await stage.admission.connect(connectRequest(facts));
     await settled();
     expect(stage.upstream.of("disconnect").map(({ event }) => event.eventId)).toEqual(["old.disconnect.2"]);
   });
@@ -262,12 +262,7 @@ describe("a lease that was lost", () => {
   test("turns away who was just being let in, with the disconnect that the upstream is owed", async () => {
     stage.isOwn = () => false;
     const facts = someFacts({ connectionId: "old", userId: "ann" });
-    const admitted = await stage.admission.connect({
-      facts,
-      client: PATIENT,
-      subprotocols: null,
-      certThumbprint: null,
-    });
+    const admitted = await stage.admission.connect(connectRequest(facts));
     expect(admitted).toMatchObject({ kind: "refuse", refusal: { status: 503, code: "lease_lost" } });
     await settled();
     expect(disconnects()).toEqual([["old", 1006, "handshake failed", false]]);

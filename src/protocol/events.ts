@@ -22,6 +22,12 @@ export function categoryOf(name: EventName): EventCategory {
   return CATEGORIES[name];
 }
 
+/** The headers of a client's handshake, read when somebody asks. Nothing writes them to a journal or a log. */
+export interface RequestHeaders {
+  /** All lines of one name, joined as the HTTP server joins them, one char a byte; null where there is none. */
+  get(name: string): string | null;
+}
+
 export interface ConnectEvent {
   readonly name: "connect";
   /** The same on every try of this event. */
@@ -31,6 +37,8 @@ export interface ConnectEvent {
   readonly subprotocols: string | null;
   /** SHA-1, 40 upper-case hex digits; null where the client showed no certificate. */
   readonly certThumbprint: string | null;
+  /** Without an `Authorization` that hubwire took for itself. */
+  readonly headers: RequestHeaders;
 }
 
 export interface MessageEvent {

@@ -112,6 +112,7 @@ export class Upgrade {
       client: new ClientOfRequest(request),
       subprotocols: request.headers.get("sec-websocket-protocol"),
       certThumbprint: certificate.value,
+      headers: request.headers,
     });
     if (admitted.kind === "left") return this.#clientLeft(hub, origin);
     if (admitted.kind === "refuse") return this.#refuse(hub, origin, admitted.refusal);
@@ -147,7 +148,10 @@ export class Upgrade {
   }
 
   #identify({ request, hub, query }: ClientRequest): Checked<ClientIdentity> {
-    const tokens = [...queryTokens(query), ...bearerTokens(request.headers)];
+    const bearers = bearerTokens(request.headers);
+    // A token is for hubwire alone: the connect event may pass on this header, and must not find it.
+    if (bearers.length > 0) request.headers.delete("authorization");
+    const tokens = [...queryTokens(query), ...bearers];
     const [token] = tokens;
     if (token === undefined) {
       if (this.#options.hubConfig(hub).anonymous === "allow") return { value: { userId: null, claims: "" } };

@@ -18,6 +18,7 @@ import type { Waiting } from "./deadlines.ts";
 import type { Entry } from "./entry.ts";
 import { isEventId } from "./event-id.ts";
 import { Exchange, type ExchangeOwner, type HttpAnswer, type HttpOutcome, lostAnswer } from "./exchange.ts";
+import { forwardedLines, hasName } from "./forwarded-headers.ts";
 import { type LateHead, MAX_GRACE_MS } from "./late-answers.ts";
 import { formatRequest } from "./request-bytes.ts";
 import { fillUrlTemplate } from "./url-template.ts";
@@ -210,7 +211,7 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
       const formed = this.#formMessage(event);
       return copyOf(formed.bytes, formed.start, formed.end);
     }
-    const { context, settings, dialect, opening, template, date } = this.#entry;
+    const { context, settings, dialect, opening, openingWithoutAgent, template, date } = this.#entry;
     const hub = context.spellHub(event.facts.hub);
     const { headers, body } = dialect.form(event, {
       hub,
@@ -219,7 +220,10 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
       connectEventName: settings.connectEventName,
     });
     const target = fillUrlTemplate(template, hub, event.name);
-    return formatRequest({ method: "POST", target, headers: [...this.#authorization, ...headers], body }, opening);
+    const own = this.#authorization;
+    const passed = event.name === "connect" ? forwardedLines(settings.forwardHeaders, event.headers, own) : [];
+    const request = { method: "POST", target, headers: [...own, ...passed, ...headers], body } as const;
+    return formatRequest(request, hasName(passed, "user-agent") ? openingWithoutAgent : opening);
   }
 
   onExchangeEnd(outcome: HttpOutcome, nowMs?: number): void {

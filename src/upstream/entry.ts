@@ -76,6 +76,8 @@ export class Entry implements EntryView {
   readonly lateAnswers: LateAnswers;
   /** The header lines that every request begins with. */
   readonly opening: string;
+  /** The same without `User-Agent`, for a connect event that repeats the client's. */
+  readonly openingWithoutAgent: string;
   readonly messageStarts: MessageStarts;
   readonly date = new HttpDate();
 
@@ -99,6 +101,7 @@ export class Entry implements EntryView {
     const maxIdleSockets = settings.maxIdleSockets ?? maxConcurrency;
     const isLast = keepAliveMs === 0 || maxIdleSockets === 0;
     this.opening = formatOpening(origin.host, context.userAgent, { isLast });
+    this.openingWithoutAgent = formatOpening(origin.host, null, { isLast });
     const { template, opening, dialect } = this;
     this.messageStarts = new MessageStarts({ template, opening, dialect, spellHub: context.spellHub });
     this.lateAnswers = new LateAnswers({

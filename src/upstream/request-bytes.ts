@@ -130,9 +130,10 @@ function formatLines(headers: HeaderLines): string {
  * Forms the lines that every request to an origin begins with.
  *
  * Shape:  with `isLast` the server is told that no other request follows on the connection (RFC 9112, section 9.6), so that a
- *         worker that serves one connection at a time is free at once.
+ *         worker that serves one connection at a time is free at once. Null for `userAgent` where the request has its own.
  */
-export function formatOpening(host: string, userAgent: string, { isLast = false } = {}): string {
+export function formatOpening(host: string, userAgent: string | null, { isLast = false } = {}): string {
   const connection = isLast ? "Connection: close\r\n" : "";
-  return `Host: ${host}\r\n${connection}User-Agent: ${userAgent}\r\nAccept-Encoding: identity\r\n`;
+  const agent = userAgent === null ? "" : `User-Agent: ${userAgent}\r\n`;
+  return `Host: ${host}\r\n${connection}${agent}Accept-Encoding: identity\r\n`;
 }

@@ -1,4 +1,4 @@
-import { Admission, type AdmissionOptions } from "../../src/core/admission.ts";
+import { Admission, type AdmissionOptions, type ConnectRequest } from "../../src/core/admission.ts";
 import { Arrivals } from "../../src/core/arrivals.ts";
 import { Connection } from "../../src/core/connection.ts";
 import { Departure } from "../../src/core/departure.ts";
@@ -185,6 +185,11 @@ export class CountingBroker implements Pick<Broker, "join" | "leave"> {
 
 /** A client that waits for as long as it takes. */
 export const PATIENT: WaitingClient = { hasLeft: false };
+
+/** A client that asks to be let in: without subprotocols, certificate and headers unless `over` has them. */
+export function connectRequest(facts: ConnectionFacts, over: Partial<ConnectRequest> = {}): ConnectRequest {
+  return { facts, client: PATIENT, subprotocols: null, certThumbprint: null, headers: new Headers(), ...over };
+}
 
 /** A client that is connected to the core. */
 export interface Client {

@@ -61,10 +61,12 @@ function openHub(config: Config, hub: string, { origins }: Probes): string[] {
 }
 
 function describeEntry(entry: UpstreamEntry): string {
-  const { urlTemplate, auth, tls, connectEventName, repeatOnStaleSocket, ...bounds } = entry;
+  const { urlTemplate, auth, tls, connectEventName, forwardHeaders, repeatOnStaleSocket, ...bounds } = entry;
   const { maxConcurrency, maxConcurrencyPerAddress } = bounds;
   const places = { maxConcurrency, maxConcurrencyPerAddress };
-  return JSON.stringify({ urlTemplate, auth, tls, connectEventName, repeatOnStaleSocket, ...places });
+  // A shorter list is what somebody wrote; one that is gone may have been cut off.
+  const told = { connectEventName, hasClientHeaders: forwardHeaders.length > 0 };
+  return JSON.stringify({ urlTemplate, auth, tls, ...told, repeatOnStaleSocket, ...places });
 }
 
 function openTokens({ publicUrls, accessKeys: { primary, secondary } }: Config): string[] {

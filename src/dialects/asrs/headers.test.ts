@@ -25,7 +25,15 @@ function format(event: UpstreamEvent, connectEventName: "handshake" | "connect" 
 }
 
 function connect(over: Partial<Extract<UpstreamEvent, { name: "connect" }>> = {}): UpstreamEvent {
-  return { name: "connect", eventId: "e-1", facts: FACTS, subprotocols: "v2, v1", certThumbprint: "AB12", ...over };
+  return {
+    name: "connect",
+    eventId: "e-1",
+    facts: FACTS,
+    subprotocols: "v2, v1",
+    certThumbprint: "AB12",
+    headers: new Headers(),
+    ...over,
+  };
 }
 
 function disconnect(over: Partial<Extract<UpstreamEvent, { name: "disconnect" }>> = {}): UpstreamEvent {

@@ -38,6 +38,7 @@ export function connectEvent(facts: Partial<ConnectionFacts> = {}): ConnectEvent
     facts: { ...FACTS, ...facts },
     subprotocols: null,
     certThumbprint: null,
+    headers: new Headers(),
   };
 }
 
@@ -85,6 +86,7 @@ export function upstreamEntry(urlTemplate: string, overrides: Partial<UpstreamEn
     maxConcurrency: 1024,
     maxConcurrencyPerAddress: null,
     maxWaitMs: 5000,
+    forwardHeaders: [],
     breaker: { failureRatio: 0.5, minCalls: 20, windowMs: 10_000 },
     auth: { type: "none" },
     tls: { caFile: null, certFile: null, keyFile: null },
