@@ -24,7 +24,7 @@ export function categoryOf(name: EventName): EventCategory {
 
 /** The headers of a client's handshake, read when somebody asks. Nothing writes them to a journal or a log. */
 export interface RequestHeaders {
-  /** All lines of one name, joined as the HTTP server joins them, one char a byte; null where there is none. */
+  /** All lines of one name, joined as the HTTP server joins them, one char a byte; null where the client sent no such line. */
   get(name: string): string | null;
 }
 
