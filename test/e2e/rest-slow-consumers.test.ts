@@ -200,14 +200,16 @@ describe("maxBufferedBytes, the bound of the whole process", () => {
           exchange.reply(200, ["Content-Type: application/octet-stream"], message(0));
           return;
         }
-        await gate.opened;
+        // An answer every quarter of a second: a client without any for 2 s would be closed too.
+        if (exchange.request.body.equals(Buffer.from("tick"))) await Promise.race([gate.opened, Bun.sleep(250)]);
+        else await gate.opened;
         exchange.reply(204);
       };
       const reader = await stage.member({ user: "reader" });
       const largest = await stage.member({ user: "largest" });
       const smaller = await stage.member({ user: "smaller" });
-      // The smaller one holds its messages' bytes, since the backend does not answer the first of them.
-      smaller.client.text("held", "w".repeat(100_000));
+      // The smaller one holds its last message's bytes, since the backend takes its time for those before.
+      smaller.client.text(...Array.from({ length: 100 }, () => "tick"), "w".repeat(100_000));
       await stage.stack.backend.next("message", ofConnection(smaller.connectionId));
       largest.client.pauseReading();
       const names = { connection: largest.connectionId };
@@ -243,11 +245,13 @@ describe("maxBufferedBytes, the bound of the whole process", () => {
     await using stage = await RestStage.start({ config: { limits: { maxBufferedBytes: 1_000_000 } } });
     const gate = new Gate();
     stage.stack.backend.onMessage = async (exchange) => {
-      await gate.opened;
+      // As above: without any answer for 2 s the client would be closed.
+      if (exchange.request.body.equals(Buffer.from("tick"))) await Promise.race([gate.opened, Bun.sleep(250)]);
+      else await gate.opened;
       acceptAs("nobody")(exchange);
     };
     const sender = await stage.member({ user: "sender" });
-    sender.client.text("held", "w".repeat(900_000));
+    sender.client.text(...Array.from({ length: 100 }, () => "tick"), "w".repeat(900_000));
     await stage.stack.backend.next("message", ofConnection(sender.connectionId));
     await stage.until(async () => (await knock(stage)) === 503);
     expect(hasLeft(stage, sender)).toBeFalse();
