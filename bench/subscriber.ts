@@ -5,6 +5,7 @@ import type { BrokerHandler } from "../src/core/ports/broker.ts";
 import { systemClock } from "../src/gateway/system-clock.ts";
 import { NatsLink } from "../src/nats/link.ts";
 import { NEWEST_FORM } from "../src/protocol/forms.ts";
+import type { Report } from "../src/protocol/notices.ts";
 import { until } from "../test/support/deadline.ts";
 import { residentBytes } from "./gateway.ts";
 import { median } from "./median.ts";
@@ -64,7 +65,9 @@ async function main(url: string, count: number): Promise<void> {
 }
 
 async function startBroker(url: string, nodeId: string, handler: BrokerHandler): Promise<NatsBroker> {
-  const report = { up: () => {}, down: console.error, refused: console.error };
+  const report: Report = (notice) => {
+    if (notice.kind !== "nats-up") console.error(notice);
+  };
   const options = { servers: [url], user: null, password: null, token: null, credsFile: null, tls: null };
   const broker = new NatsBroker({
     link: NatsLink.start(options, report),
@@ -74,7 +77,7 @@ async function startBroker(url: string, nodeId: string, handler: BrokerHandler):
     handler,
     clock: systemClock,
     form: () => NEWEST_FORM,
-    report: { fault: console.error, messagesDropped: console.error, nodesAwaited: console.error },
+    report,
     isMember: () => true,
   });
   broker.start();

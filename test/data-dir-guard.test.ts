@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DataDirGuard } from "../src/gateway/data-dir-guard.ts";
 import { type DataDirLock, lockDataDir } from "../src/journal/data-dir-lock.ts";
+import { hearing } from "./support/notices.ts";
 
 let folder: string;
 let told: string[];
@@ -20,10 +21,10 @@ afterEach(() => {
 });
 
 function guard(...files: readonly string[]): DataDirGuard {
-  const report = {
-    fileRestored: (name: string, reason: string) => void told.push(`${name} restored: ${reason}`),
-    fileLost: (name: string, reason: string) => void told.push(`${name} lost: ${reason}`),
-  };
+  const report = hearing({
+    "file-restored": ({ name, reason }) => void told.push(`${name} restored: ${reason}`),
+    "file-lost": ({ name, reason }) => void told.push(`${name} lost: ${reason}`),
+  });
   const paths = files.map((name) => join(folder, name));
   return new DataDirGuard({ dataDir: folder, lock, files: paths, report });
 }

@@ -1,6 +1,6 @@
 import { rmSync } from "node:fs";
 import { makeFolder } from "../auth/private-files.ts";
-import type { Report } from "../core/ports/report.ts";
+import type { Report } from "../protocol/notices.ts";
 import { adminSocketPath } from "./admin-socket.ts";
 import { type AdminRoute, answerAdmin, failAdmin } from "./routes.ts";
 
@@ -8,7 +8,7 @@ export interface AdminServerParts {
   /** Must be locked by this process: a socket that lies there is taken for a leftover of one that was killed. */
   readonly dataDir: string;
   readonly routes: readonly AdminRoute[];
-  readonly report: Pick<Report, "fault">;
+  readonly report: Report;
 }
 
 export interface AdminServer {
@@ -38,7 +38,7 @@ export function startAdminServer({ dataDir, routes, report }: AdminServerParts):
     try {
       return await answerAdmin(routes, request);
     } catch (error) {
-      report.fault("control socket", error);
+      report({ kind: "fault", where: "control socket", error });
       return failAdmin(500, "fault of the service: its log has more");
     }
   });

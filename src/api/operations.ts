@@ -1,8 +1,8 @@
 import type { Broker, Verdict } from "../core/ports/broker.ts";
-import type { Report } from "../core/ports/report.ts";
 import type { RuleWrite } from "../core/rule-store.ts";
 import type { Envelope, Members, Target } from "../protocol/envelope.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
+import type { Report } from "../protocol/notices.ts";
 import type { Payload } from "../protocol/payload.ts";
 import type { CallNames } from "./call.ts";
 import type { Operation } from "./routes.ts";
@@ -119,7 +119,7 @@ export class Operations {
       if (written.kind === "full") return refusal("rule_limit", "there are 100,000 group rules already", "ttl");
       return written.kind === "unavailable" ? brokerUnavailable() : written;
     } catch (error) {
-      this.#report.fault("group rules", error);
+      this.#report({ kind: "fault", where: "group rules", error });
       return refusal("rules_unavailable", "the group rule could not be written", "dataDir");
     }
   }

@@ -1,14 +1,13 @@
 import { randomBytes } from "node:crypto";
 import { type Msg, RequestError } from "@nats-io/transport-node";
-import type { BrokerReport } from "../core/ports/adapter-reports.ts";
 import type { Broker, BrokerHandler, Verdict, VerdictScope } from "../core/ports/broker.ts";
 import type { Clock } from "../core/ports/clock.ts";
-import type { Report } from "../core/ports/report.ts";
 import type { NatsLink } from "../nats/link.ts";
 import { answerSubject, beatSubject, memberSubject, nodeSubject } from "../nats/subjects.ts";
 import { nodeOf } from "../protocol/connection-id.ts";
 import type { Envelope, Question, Target } from "../protocol/envelope.ts";
 import { decodeNodeMessage, encodeEnvelope, encodeQuestion } from "../protocol/node-message.ts";
+import type { Report } from "../protocol/notices.ts";
 import { NodeTable } from "./node-table.ts";
 import { cutIntoParts, isPart, PartJoiner } from "./parts.ts";
 import { Subscriptions } from "./subscriptions.ts";
@@ -45,7 +44,7 @@ export interface NatsBrokerOptions {
   readonly clock: Clock;
   /** The form that every node reads. */
   readonly form: () => number;
-  readonly report: Pick<Report, "fault"> & BrokerReport;
+  readonly report: Report;
   /** Whether this node belongs to the others: one whose lease has run out reaches a part of them at best. */
   readonly isMember: () => boolean;
 }
@@ -278,7 +277,7 @@ export class NatsBroker implements Broker {
     try {
       handler.receive(read.envelope);
     } catch (error) {
-      this.#options.report.fault("a message of another node", error);
+      this.#options.report({ kind: "fault", where: "a message of another node", error });
     }
   }
 
@@ -287,7 +286,7 @@ export class NatsBroker implements Broker {
     try {
       word = await this.#options.handler.answer(question);
     } catch (error) {
-      this.#options.report.fault("a question of another node", error);
+      this.#options.report({ kind: "fault", where: "a question of another node", error });
       word = FAULT;
     }
     // Nobody is left to hear it where the connection has gone meanwhile; after a move it is another one than the question came by.
@@ -323,7 +322,8 @@ export class NatsBroker implements Broker {
   #reportDropped(): void {
     const now = this.#options.clock.now();
     if (this.#droppedCount === 0 || now < this.#mayReportAtMs) return;
-    this.#options.report.messagesDropped(this.#droppedCount, this.#droppedReason);
+    const [count, reason] = [this.#droppedCount, this.#droppedReason];
+    this.#options.report({ kind: "node-messages-dropped", count, reason });
     this.#droppedCount = 0;
     this.#mayReportAtMs = now + REPORT_MS;
   }

@@ -2,6 +2,7 @@ import { expect } from "bun:test";
 import { until } from "../../test/support/deadline.ts";
 import { FakeClock } from "../../test/support/fake-clock.ts";
 import { NatsServer } from "../../test/support/nats-server.ts";
+import { hearing, ignoreNotices } from "../../test/support/notices.ts";
 import { needs } from "../../test/support/programs.ts";
 import { NatsLink } from "../nats/link.ts";
 import { NodeTable } from "./node-table.ts";
@@ -22,7 +23,7 @@ let form: number;
 /** The table of `node-one`; what it says is heard by a subscription on its own connection. */
 beforeEach(async () => {
   server = await NatsServer.start();
-  link = NatsLink.start({ ...OPTIONS, servers: [server.url] }, { up: () => {}, down: () => {}, refused: () => {} });
+  link = NatsLink.start({ ...OPTIONS, servers: [server.url] }, ignoreNotices);
   await until(() => link.isUp, "the link");
   said = [];
   link.connection?.subscribe("t.beat", { callback: (_error, message) => void said.push(message.string()) });
@@ -31,7 +32,7 @@ beforeEach(async () => {
   });
   clock = new FakeClock();
   awaited = [];
-  const report = { nodesAwaited: (nodeIds: readonly string[]) => void awaited.push(nodeIds) };
+  const report = hearing({ "nodes-awaited": ({ nodeIds }) => void awaited.push(nodeIds) });
   form = 1;
   const names = { nodeId: "node-one", nodeIdBefore: "node-old" };
   table = new NodeTable({ link, prefix: "t", ...names, clock, form: () => form, report });

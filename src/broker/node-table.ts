@@ -1,9 +1,9 @@
-import type { BrokerReport } from "../core/ports/adapter-reports.ts";
 import type { Clock } from "../core/ports/clock.ts";
 import type { NatsLink } from "../nats/link.ts";
 import { answerSubject, beatSubject } from "../nats/subjects.ts";
 import { isNodeId } from "../protocol/connection-id.ts";
 import { NEWEST_FORM, OLDEST_FORM } from "../protocol/forms.ts";
+import type { Report } from "../protocol/notices.ts";
 
 /** How often a node says that it is there. */
 const BEAT_MS = 1000;
@@ -39,7 +39,7 @@ export interface NodeTableOptions {
   readonly clock: Clock;
   /** The form that every node reads. */
   readonly form: () => number;
-  readonly report: Pick<BrokerReport, "nodesAwaited">;
+  readonly report: Report;
 }
 
 /** What a node has said. */
@@ -219,7 +219,7 @@ export class NodeTable {
     if (this.#isAwaitedSaid || now - this.#helloAtMs < AWAITED_MS) return;
     this.#isAwaitedSaid = true;
     const awaited = [...this.#others].filter(([, { isConfirmed }]) => !isConfirmed);
-    this.#options.report.nodesAwaited(awaited.map(([nodeId]) => nodeId));
+    this.#options.report({ kind: "nodes-awaited", nodeIds: awaited.map(([nodeId]) => nodeId) });
   }
 
   #restartSilence(): void {

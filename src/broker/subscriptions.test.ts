@@ -1,6 +1,7 @@
 import { expect } from "bun:test";
 import { until, within } from "../../test/support/deadline.ts";
 import { NatsServer } from "../../test/support/nats-server.ts";
+import { ignoreNotices } from "../../test/support/notices.ts";
 import { needs } from "../../test/support/programs.ts";
 import { NatsLink } from "../nats/link.ts";
 import { Subscriptions } from "./subscriptions.ts";
@@ -17,7 +18,7 @@ let subscriptions: Subscriptions;
 let heard: string[];
 
 function startLink(): NatsLink {
-  return NatsLink.start({ ...OPTIONS, servers: [server.url] }, { up: () => {}, down: () => {}, refused: () => {} });
+  return NatsLink.start({ ...OPTIONS, servers: [server.url] }, ignoreNotices);
 }
 
 beforeEach(async () => {

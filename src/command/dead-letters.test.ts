@@ -3,6 +3,7 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync } from 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Gate, within } from "../../test/support/deadline.ts";
+import { hearing } from "../../test/support/notices.ts";
 import { type AdminServer, startAdminServer } from "../admin/admin-server.ts";
 import { deadLetterRoutes } from "../admin/dead-letter-routes.ts";
 import type { DeadLetter, DeadLetters } from "../core/ports/journal.ts";
@@ -90,7 +91,7 @@ afterEach(async () => {
 });
 
 function start(dataDir = folder): AdminServer {
-  const report = { fault: (where: string, error: unknown) => void faults.push(`${where}: ${error}`) };
+  const report = hearing({ fault: ({ where, error }) => void faults.push(`${where}: ${error}`) });
   const server = startAdminServer({
     dataDir,
     routes: deadLetterRoutes(letters, (hub) => spellHub(hub, { chat: "Chat" })),

@@ -3,6 +3,7 @@ import type { NamedUser } from "../protocol/dialect.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import { connectEventId, type RequestHeaders } from "../protocol/events.ts";
 import type { ConnectionFacts } from "../protocol/facts.ts";
+import type { Report } from "../protocol/notices.ts";
 import type { Arrivals } from "./arrivals.ts";
 import { type ConnectDecision, decideConnect } from "./connect-decision.ts";
 import { Connection } from "./connection.ts";
@@ -15,7 +16,6 @@ import { maxPendingPerAddress, PendingUpgrades, type PendingUpgradesOptions } fr
 import type { Frame } from "./ports/client-socket.ts";
 import type { Clock } from "./ports/clock.ts";
 import type { Journal } from "./ports/journal.ts";
-import type { Report } from "./ports/report.ts";
 import type { ConnectOutcome, LateAnswer, Upstream, WaitingClient } from "./ports/upstream.ts";
 import type { Pressure } from "./pressure.ts";
 import { AddressRates } from "./rate.ts";
@@ -288,7 +288,8 @@ export class Admission {
   ): void {
     if (outcome.kind === "answer" || outcome.kind === "unrouted") return;
     const cause = describeOutcome(outcome);
-    this.#report.undelivered({ connectionId, hub, forwardedFor, event: "connect", eventId, cause, count: 1 });
+    const who = { connectionId, hub, forwardedFor };
+    this.#report({ kind: "undelivered", ...who, event: "connect", eventId, cause, count: 1 });
   }
 
   /** The journal says itself why it could not write. */

@@ -1,7 +1,7 @@
 import { disconnectEventId } from "../protocol/events.ts";
+import type { Report, Undelivered } from "../protocol/notices.ts";
 import type { Clock } from "./ports/clock.ts";
 import type { Journal, OwedDisconnect } from "./ports/journal.ts";
-import type { Report, Undelivered } from "./ports/report.ts";
 
 /** How long dead letters are kept while a process runs, and how often they grow older. Source: PROTOCOL.md, "Dead letters". */
 const DEAD_LETTER_MS = 30 * 86_400_000;
@@ -33,7 +33,7 @@ export class Burial {
     const { journal, report, timeOfDayMs } = this.#parts;
     // For the log alone, so a disk that fails must not keep the event from its end.
     const due = await journal.read(connectionId).catch(() => null);
-    report.deadLetter(describeUndelivered(one, cause, due));
+    report(describeUndelivered("dead-letter", one, { cause, owed: due }));
     await journal.died(connectionId, { diedAtMs: timeOfDayMs(), cause, keptForMs: 0 });
   }
 
@@ -44,7 +44,7 @@ export class Burial {
     const elapsedMs = now - this.#lettersAgedAtMs;
     this.#lettersAgedAtMs = now;
     journal.ageDeadLetters(elapsedMs, DEAD_LETTER_MS).catch((error) => {
-      report.fault("dead letters in the journal", error);
+      report({ kind: "fault", where: "dead letters in the journal", error });
       // The next tick tells of this time too.
       this.#lettersAgedAtMs -= elapsedMs;
     });
@@ -56,13 +56,13 @@ export class Burial {
   }
 }
 
-/** A disconnect event that the upstream does not get, for the log; `owed` is null where the journal cannot be read. */
-export function describeUndelivered(
+/** The notice of a disconnect event that the upstream does not get; `owed` is null where the journal cannot be read. */
+export function describeUndelivered<Kind extends Undelivered["kind"]>(
+  kind: Kind,
   { connectionId, hub }: { readonly connectionId: string; readonly hub: string },
-  cause: string,
-  owed: OwedDisconnect | null,
-): Undelivered {
+  { cause, owed }: { readonly cause: string; readonly owed: OwedDisconnect | null },
+): Undelivered<Kind> {
   const eventId = disconnectEventId(connectionId, owed?.nth === "second");
   const forwardedFor = owed?.facts.forwardedFor ?? null;
-  return { connectionId, hub, forwardedFor, event: "disconnect", eventId, cause, count: 1 };
+  return { kind, connectionId, hub, forwardedFor, event: "disconnect", eventId, cause, count: 1 };
 }

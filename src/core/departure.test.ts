@@ -57,6 +57,7 @@ test.each([400, 402, 413, 422, 499])("%d: is reported, and the journal forgets t
   expect(await leftBehind(stage)).toEqual([]);
   expect(stage.report.lost).toEqual([
     {
+      kind: "undelivered",
       connectionId: "c7",
       hub: "chat",
       forwardedFor: facts.forwardedFor,

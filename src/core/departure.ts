@@ -1,11 +1,12 @@
 import type { CloseCause } from "../protocol/close-causes.ts";
 import { dialectOf } from "../protocol/dialect-names.ts";
 import type { ConnectionFacts } from "../protocol/facts.ts";
-import { type DisconnectResult, disconnectEvent, judgeDisconnect, postDisconnect } from "./disconnect-outcome.ts";
+import type { Report } from "../protocol/notices.ts";
+import { describeUndelivered } from "./burial.ts";
+import { type DisconnectResult, judgeDisconnect, postDisconnect } from "./disconnect-outcome.ts";
 import type { Outstanding } from "./outstanding.ts";
 import type { Clock } from "./ports/clock.ts";
 import type { DueDisconnect, Journal, OwedDisconnect } from "./ports/journal.ts";
-import type { Report } from "./ports/report.ts";
 import type { LateAnswer, Upstream } from "./ports/upstream.ts";
 import type { Attempt, Failure, Redelivery } from "./redelivery.ts";
 import type { SecondDisconnects } from "./second-disconnects.ts";
@@ -87,7 +88,7 @@ export class Departure {
 
   async #awaitLate(connectionId: string, late: Promise<LateAnswer>): Promise<void> {
     const answer = await late.catch((bug: unknown): LateAnswer => {
-      this.#report.fault("late answer", bug);
+      this.#report({ kind: "fault", where: "late answer", error: bug });
       // It may have been a 2xx: what the journal has stays, and is sent by the next process.
       return { kind: "stopped" };
     });
@@ -106,7 +107,7 @@ export class Departure {
       const outcome = await postDisconnect(this.#upstream, owed);
       await this.#settle(owed, judgeDisconnect(outcome, this.#timeOfDayMs()), { entry, startedAtMs });
     } catch (error) {
-      this.#report.fault("disconnect event", error);
+      this.#report({ kind: "fault", where: "disconnect event", error });
       const failure = { cause: "a fault of the service", waitMs: FAULT_PAUSE_MS, tried: false, isRefusal: false };
       const attempt = { entry: this.#upstream.entryFor(facts.hub, dialectOf(facts)), startedAtMs: this.#clock.now() };
       await this.#keep(owed, { kind: "retry", ...failure }, attempt);
@@ -130,15 +131,13 @@ export class Departure {
   }
 
   async #settle(owed: OwedDisconnect, result: DisconnectResult, attempt: Attempt): Promise<void> {
-    const { connectionId, hub, forwardedFor } = owed.facts;
+    const { connectionId } = owed.facts;
     if (result.kind === "retry") {
       await this.#keep(owed, result, attempt);
       return;
     }
     if (result.kind === "ended") {
-      const eventId = disconnectEvent(owed).eventId;
-      const { cause } = result;
-      this.#report.undelivered({ connectionId, hub, forwardedFor, event: "disconnect", eventId, cause, count: 1 });
+      this.#report(describeUndelivered("undelivered", owed.facts, { cause: result.cause, owed }));
     }
     const end = this.#seconds.ended(owed);
     // Not waited for: a crash before it is written costs a duplicate, and the upstream knows those by the event's id.

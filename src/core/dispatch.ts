@@ -1,11 +1,11 @@
 import { CLOSE, type CloseCause } from "../protocol/close-causes.ts";
 import type { MessageReply } from "../protocol/dialect.ts";
 import { messageEventId } from "../protocol/events.ts";
+import type { Report } from "../protocol/notices.ts";
 import type { Connection } from "./connection.ts";
 import { type InboundMessage, Inbox, MESSAGE_BYTES } from "./inbox.ts";
 import { describeOutcome } from "./outcome.ts";
 import type { Clock } from "./ports/clock.ts";
-import type { Report } from "./ports/report.ts";
 import type { CallFailure, EntryView, Upstream } from "./ports/upstream.ts";
 import { type MessageOwner, PostedMessage } from "./posted-message.ts";
 import type { Pressure } from "./pressure.ts";
@@ -103,7 +103,7 @@ export class Dispatch implements MessageOwner {
   /** A bug in hubwire ended a message's call: the connection's order cannot be kept. */
   onFault({ facts: connection }: PostedMessage, bug: unknown): void {
     this.#rest(connection);
-    this.#report.fault("message event", bug);
+    this.#report({ kind: "fault", where: "message event", error: bug });
     this.#close(connection, CLOSE.internalError);
   }
 
@@ -248,7 +248,7 @@ export class Dispatch implements MessageOwner {
 
   #reportUndelivered(connection: Connection, eventId: string, cause: string, count: number): void {
     const { connectionId, hub, forwardedFor } = connection;
-    this.#report.undelivered({ connectionId, hub, forwardedFor, event: "message", eventId, cause, count });
+    this.#report({ kind: "undelivered", connectionId, hub, forwardedFor, event: "message", eventId, cause, count });
   }
 
   #sweepPaused(): void {

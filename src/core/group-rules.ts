@@ -1,6 +1,6 @@
 import { hubKey } from "../protocol/names.ts";
+import type { Report } from "../protocol/notices.ts";
 import type { Clock } from "./ports/clock.ts";
-import type { Report } from "./ports/report.ts";
 import type { RuleChange, RuleStore, RuleWrite } from "./rule-store.ts";
 
 /** Rules that are in force at the same time, over all hubs; one more is refused. Source: PROTOCOL.md, "REST API". */
@@ -21,7 +21,7 @@ const NO_GROUPS: readonly string[] = [];
 export interface GroupRulesParts {
   readonly store: RuleStore;
   readonly clock: Clock;
-  readonly report: Pick<Report, "fault">;
+  readonly report: Report;
   /** Called once at each rule's own end, not for `end`, on every node. `hub` as it was written. The rule no longer holds by then. */
   readonly onExpired: (hub: string, userId: string, group: string) => void;
   /**
@@ -171,7 +171,7 @@ export class GroupRules {
     try {
       onBegun(rule.hub, rule.userId, rule.group);
     } catch (error) {
-      report.fault("the beginning of a group rule", error);
+      report({ kind: "fault", where: "the beginning of a group rule", error });
     }
   }
 
@@ -231,7 +231,7 @@ export class GroupRules {
     try {
       onExpired(rule.hub, rule.userId, rule.group);
     } catch (error) {
-      report.fault("the end of a group rule", error);
+      report({ kind: "fault", where: "the end of a group rule", error });
     }
   }
 
@@ -243,7 +243,7 @@ export class GroupRules {
       .filter(({ hub, userId, group }) => this.#byUser.get(userKey(hub, userId))?.has(group) !== true);
     if (ended.length === 0) return;
     const { store, report } = this.#parts;
-    store.forget(ended).catch((error) => report.fault("removing ended group rules", error));
+    store.forget(ended).catch((error) => report({ kind: "fault", where: "removing ended group rules", error }));
   }
 }
 

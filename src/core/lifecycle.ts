@@ -1,4 +1,5 @@
 import { CLOSE, type CloseCause } from "../protocol/close-causes.ts";
+import type { Report } from "../protocol/notices.ts";
 import type { Arrivals } from "./arrivals.ts";
 import type { Connection } from "./connection.ts";
 import type { Departure } from "./departure.ts";
@@ -8,7 +9,6 @@ import { Liveness, type LivenessOptions } from "./liveness.ts";
 import type { Membership } from "./membership.ts";
 import type { ClientSocket, Frame } from "./ports/client-socket.ts";
 import type { Clock } from "./ports/clock.ts";
-import type { Report } from "./ports/report.ts";
 import type { Upstream } from "./ports/upstream.ts";
 import type { Pressure } from "./pressure.ts";
 import type { Registry } from "./registry.ts";
@@ -85,7 +85,7 @@ export class Lifecycle {
     connection.messageAtTick = this.#liveness.tick;
     this.#membership.enter(connection);
     this.#liveness.add(connection);
-    this.#report.connectionOpened(connection);
+    this.#report({ kind: "connection-opened", facts: connection });
     const { end } = connection;
     connection.end = null;
     if (firstFrame !== null) this.#sendFirst(connection, socket, firstFrame);
@@ -154,7 +154,7 @@ export class Lifecycle {
     connection.socket = null;
     this.#membership.exit(connection);
     this.#liveness.remove(connection);
-    this.#report.connectionClosed(connection, end);
+    this.#report({ kind: "connection-closed", facts: connection, end });
     this.#dispatch.closed(connection);
   }
 

@@ -1,9 +1,9 @@
+import type { Report } from "../protocol/notices.ts";
 import { Burial, describeUndelivered } from "./burial.ts";
 import { type DisconnectResult, judgeDisconnect, postDisconnect } from "./disconnect-outcome.ts";
 import { HeldDisconnect, type HeldNames, namesOf, type RetryLimits } from "./held-disconnect.ts";
 import type { Clock } from "./ports/clock.ts";
 import type { DeadLetter, DeadLetters, DueDisconnect, Journal, RetryAges, WaitingDisconnect } from "./ports/journal.ts";
-import type { Report } from "./ports/report.ts";
 import type { EntryView, Upstream } from "./ports/upstream.ts";
 import { RetryLane } from "./retry-lane.ts";
 import type { SecondDisconnects } from "./second-disconnects.ts";
@@ -188,7 +188,9 @@ export class Redelivery implements DeadLetters {
       (error) => {
         this.#fetching = false;
         this.#mayHaveMore = true;
-        if (this.#noFetchBeforeMs === Number.NEGATIVE_INFINITY) report.fault("disconnect events in the journal", error);
+        if (this.#noFetchBeforeMs === Number.NEGATIVE_INFINITY) {
+          report({ kind: "fault", where: "disconnect events in the journal", error });
+        }
         this.#noFetchBeforeMs = clock.now() + FAULT_PAUSE_MS;
       },
     );
@@ -268,7 +270,7 @@ export class Redelivery implements DeadLetters {
       const outcome = await postDisconnect(upstream, due);
       await this.#settle(lane, one, judgeDisconnect(outcome, timeOfDayMs()), { startedAtMs, due });
     } catch (error) {
-      report.fault("disconnect event", error);
+      report({ kind: "fault", where: "disconnect event", error });
       if (wasRead && this.#isTimeUp(one)) {
         await this.#bury(one, "a fault of the gateway, see its log");
       } else {
@@ -288,9 +290,12 @@ export class Redelivery implements DeadLetters {
     { startedAtMs, due }: { readonly startedAtMs: number; readonly due: DueDisconnect },
   ): Promise<void> {
     if (result.kind !== "retry") {
-      if (lane.isFailing) this.#parts.report.disconnectsFlowing(lane.upstream.label);
+      const { report } = this.#parts;
+      if (lane.isFailing) report({ kind: "disconnects-flowing", entry: lane.upstream.label });
       lane.succeeded();
-      if (result.kind === "ended") this.#parts.report.undelivered(describeUndelivered(one, result.cause, due));
+      if (result.kind === "ended") {
+        report(describeUndelivered("undelivered", one, { cause: result.cause, owed: due }));
+      }
       await this.#finish(one, due);
       return;
     }
@@ -317,7 +322,7 @@ export class Redelivery implements DeadLetters {
       return;
     }
     lane.lastCause = cause;
-    if (!lane.isFailing) report.disconnectsWaiting(lane.upstream.label, cause);
+    if (!lane.isFailing) report({ kind: "disconnects-waiting", entry: lane.upstream.label, cause });
     lane.failed({ startedAtMs, nowMs, waitMs, random: random() });
   }
 
@@ -329,7 +334,7 @@ export class Redelivery implements DeadLetters {
     if (!tried) return;
     const isFirstRefusal = one.failed({ isRefusal, nowMs: this.#parts.clock.now() });
     if (isFirstRefusal && lane?.isRefusing === false) {
-      this.#parts.report.disconnectRefused(lane.upstream.label, cause);
+      this.#parts.report({ kind: "disconnect-refused", entry: lane.upstream.label, cause });
     }
   }
 

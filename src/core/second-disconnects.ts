@@ -1,7 +1,7 @@
 import type { NamedUser } from "../protocol/dialect.ts";
 import { type ConnectionFacts, copyFacts } from "../protocol/facts.ts";
+import type { Report } from "../protocol/notices.ts";
 import type { Journal, OwedDisconnect } from "./ports/journal.ts";
-import type { Report } from "./ports/report.ts";
 import type { LateAnswer } from "./ports/upstream.ts";
 
 /** A connect event that timed out, while its answer may still come or its second disconnect event is under way. */
@@ -112,7 +112,7 @@ export class SecondDisconnects {
       if (open.stage === "ended" && answer.kind !== "stopped") void this.#journal.settled(connectionId);
       return null;
     }
-    this.#report.acceptedLate(open.owed.facts);
+    this.#report({ kind: "accepted-late", facts: open.owed.facts });
     const second: OwedDisconnect = {
       facts: withUser(copyFacts(open.owed.facts), answer.reply),
       end: open.owed.end,

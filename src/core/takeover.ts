@@ -1,7 +1,7 @@
 import { CLOSE } from "../protocol/close-causes.ts";
 import { NewerForm } from "../protocol/forms.ts";
+import type { Report } from "../protocol/notices.ts";
 import type { Journal, JournalEntry } from "./ports/journal.ts";
-import type { Report } from "./ports/report.ts";
 import type { Leases, NodeJournals } from "./ports/takeover.ts";
 import type { Redelivery } from "./redelivery.ts";
 
@@ -46,7 +46,7 @@ export class Takeover {
       if (!(await leases.claim(nodeId))) return;
       const entries = await nodeJournals.seize(nodeId);
       for (let from = 0; from < entries.length; from += CHUNK) await this.#adopt(entries.slice(from, from + CHUNK));
-      report.nodeTakenOver(nodeId, entries.length);
+      report({ kind: "node-taken-over", nodeId, count: entries.length });
       redelivery.start();
       await nodeJournals.forget(nodeId);
       await leases.end(nodeId);
@@ -77,7 +77,8 @@ export class Takeover {
       await work();
     } catch (error) {
       if (error instanceof NewerForm) this.#leftToNewer.add(nodeId);
-      this.#parts.report.takeoverFailed(nodeId, error instanceof Error ? error.message : String(error));
+      const cause = error instanceof Error ? error.message : String(error);
+      this.#parts.report({ kind: "takeover-failed", nodeId, cause });
     } finally {
       this.#underWay.delete(nodeId);
     }

@@ -1,13 +1,13 @@
 import type { Config } from "../config/schema.ts";
 import type { Renewal } from "../config/tls-files.ts";
 import { FilesWatch } from "../config/watch.ts";
-import type { RenewalReport } from "../core/ports/adapter-reports.ts";
+import type { Report } from "../protocol/notices.ts";
 
 /** What the renewal needs. */
 export interface RenewalParts {
   /** What reads its own files again, and goes on with those before where they cannot be used. */
   readonly sources: readonly (() => readonly Renewal[])[];
-  readonly report: RenewalReport;
+  readonly report: Report;
 }
 
 /**
@@ -41,8 +41,8 @@ export class CertificateRenewal {
   #renew(): void {
     const { sources, report } = this.#parts;
     for (const { where, fault } of sources.flatMap((renew) => renew())) {
-      if (fault === null) report.certificateRenewed(where);
-      else report.certificateRefused(where, fault);
+      if (fault === null) report({ kind: "certificate-renewed", where });
+      else report({ kind: "certificate-refused", where, reason: fault });
     }
   }
 }

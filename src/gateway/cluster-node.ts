@@ -16,9 +16,9 @@ import { KvLeases } from "../leases/kv.ts";
 import { readNodeId, writeNodeId } from "../leases/node-id-file.ts";
 import { NatsLink } from "../nats/link.ts";
 import { describeUnsafe, isUnsafeVersion } from "../nats/server-version.ts";
-import type { LogReport } from "../observe/log.ts";
 import { NODE_ID_LENGTH, nodeOf } from "../protocol/connection-id.ts";
 import { OLDEST_FORM } from "../protocol/forms.ts";
+import type { Report } from "../protocol/notices.ts";
 import { KvRuleStore } from "../rules/kv.ts";
 import { openLocalJournal, randomConnectionId } from "./lone-node.ts";
 import { systemClock } from "./system-clock.ts";
@@ -37,18 +37,18 @@ type NatsConfig = NonNullable<Config["cluster"]>["nats"];
 
 interface Around {
   readonly running: Running;
-  readonly report: LogReport;
+  readonly report: Report;
   readonly stack: StopStack;
 }
 
 /** Builds what a node of a cluster has of its own: the connection to NATS, and all that goes over it. */
 export async function buildClusterNode(
   running: Running,
-  { report, stack, wasUsed }: { report: LogReport; stack: StopStack; wasUsed: boolean },
+  { report, stack, wasUsed }: { report: Report; stack: StopStack; wasUsed: boolean },
 ): Promise<NodeParts> {
   const { cluster } = running.config;
   if (cluster === null) throw new Error("the configuration has no cluster");
-  const link = NatsLink.start(cluster.nats, report.nats);
+  const link = NatsLink.start(cluster.nats, report);
   stack.push(() => link.stop());
   warnOfVersions(link, report);
   const node = new ClusterNode({ running, report, stack }, cluster.nats, link);
@@ -57,13 +57,13 @@ export async function buildClusterNode(
 }
 
 /** Says once of each version that is too old that a server of it is used. */
-function warnOfVersions(link: NatsLink, report: LogReport): void {
+function warnOfVersions(link: NatsLink, report: Report): void {
   const said = new Set<string>();
   const look = (): void => {
     const version = link.connection?.info?.version ?? "";
     if (said.has(version) || !isUnsafeVersion(version)) return;
     said.add(version);
-    report.natsUnsafe(describeUnsafe(version));
+    report({ kind: "nats-unsafe", reason: describeUnsafe(version) });
   };
   link.onChange((isUp) => isUp && look());
   link.onMove({ open: async () => {}, leave: () => {}, moved: look, abandoned: () => {} });
@@ -107,25 +107,24 @@ class ClusterNode implements NodeParts {
     this.#nameBefore = readNodeId(running.config.dataDir);
     this.#keepName();
     const common = { link, prefix: this.#prefix, replicas: this.#replicas };
-    const stream = new ReplicaStream({ ...common, differs: report.copy.differs });
+    const stream = new ReplicaStream({ ...common, report });
     const form = () => this.#form();
     this.#copy = new JetstreamJournal({
       nodeId: this.#nodeId,
       stream,
       form,
-      report: report.copy,
+      report,
       onFenced: () => this.#leaseLost(),
     });
     const whenReplicated = async () => {
       await this.#openJournal?.whenFollowed();
       await this.#copy.whenReplicated();
     };
-    this.#logs = new Replicas({ stream, whenReplicated, skipped: report.copy.skipped });
+    this.#logs = new Replicas({ stream, whenReplicated, report });
     this.ruleStore = new KvRuleStore({
       ...common,
       form,
-      onRemade: report.rulesRemade,
-      onFailure: report.rulesUnavailable,
+      report,
     });
     stack.push(() => this.ruleStore.close());
   }
@@ -146,7 +145,7 @@ class ClusterNode implements NodeParts {
   #makeWait(): ReplicaWait | null {
     const { running, report } = this.#around;
     if (running.config.cluster?.journalCopy !== "wait") return null;
-    return new ReplicaWait({ copy: this.#copy, whenLeased: () => this.#leasing?.promise, report: report.copy });
+    return new ReplicaWait({ copy: this.#copy, whenLeased: () => this.#leasing?.promise, report });
   }
 
   get journal(): ReplicatedJournal {
@@ -252,7 +251,7 @@ class ClusterNode implements NodeParts {
     try {
       writeNodeId(running.config.dataDir, this.#nodeId);
     } catch (error) {
-      report.fault("the node's name in dataDir", error);
+      report({ kind: "fault", where: "the node's name in dataDir", error });
     }
   }
 
@@ -265,14 +264,16 @@ class ClusterNode implements NodeParts {
     this.#keepName();
     this.#leasing ??= Promise.withResolvers();
     const disowned = this.#copy.moveTo(this.#nodeId);
-    report.leaseLost(before, this.#nodeId, disowned.length);
+    report({ kind: "lease-lost", nodeId: before, newNodeId: this.#nodeId, count: disowned.length });
     this.#broker?.rename(this.#nodeId);
     this.#leases?.rename(this.#nodeId);
-    this.journal.disown(disowned).catch((error) => report.fault("the journal of a lost lease", error));
+    this.journal
+      .disown(disowned)
+      .catch((error) => report({ kind: "fault", where: "the journal of a lost lease", error }));
     const { spreadMs } = running.options;
     if (this.#core === null) return;
     endOldConnections({ ...this.#core, clock: systemClock }, { disowned: new Set(disowned), spreadMs }).catch((error) =>
-      report.fault("connections of a lost lease", error),
+      report({ kind: "fault", where: "connections of a lost lease", error }),
     );
   }
 

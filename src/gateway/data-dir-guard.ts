@@ -1,7 +1,7 @@
 import { statSync } from "node:fs";
 import { basename } from "node:path";
 import { makeFolder, readPrivateText, replacePrivateText } from "../auth/private-files.ts";
-import type { DataDirReport } from "../core/ports/adapter-reports.ts";
+import type { Report } from "../protocol/notices.ts";
 
 const LOOK_MS = 1000;
 
@@ -14,7 +14,7 @@ export interface DataDirGuardOptions {
   };
   /** Small text files that this process has read and the next one needs. Those that are missing now are not looked after. */
   readonly files: readonly string[];
-  readonly report: DataDirReport;
+  readonly report: Report;
 }
 
 /**
@@ -61,11 +61,11 @@ export class DataDirGuard {
     const { report } = this.#options;
     try {
       const loss = restore();
-      if (loss !== null) report.fileRestored(name, loss);
+      if (loss !== null) report({ kind: "file-restored", name, reason: loss });
       this.#said.delete(name);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      if (this.#said.get(name) !== reason) report.fileLost(name, reason);
+      if (this.#said.get(name) !== reason) report({ kind: "file-lost", name, reason });
       this.#said.set(name, reason);
     }
   }

@@ -12,13 +12,13 @@ import { listenerUrl } from "../config/listener-urls.ts";
 import type { Config } from "../config/schema.ts";
 import { drain } from "../core/drain.ts";
 import type { PlainRequest } from "../core/ports/plain-request.ts";
-import type { Report } from "../core/ports/report.ts";
 import type { Registry } from "../core/registry.ts";
 import { type DataDirLock, lockDataDir } from "../journal/data-dir-lock.ts";
 import { LineSums } from "../observe/line-sums.ts";
-import { createLogReport, type LogReport } from "../observe/log.ts";
+import { createLogReport } from "../observe/log.ts";
 import { CLOSE } from "../protocol/close-causes.ts";
 import { spellHub } from "../protocol/names.ts";
+import type { Report } from "../protocol/notices.ts";
 import { findClient, TrustedProxies } from "../sockets/addresses.ts";
 import { type Doors, type DoorsParts, openDoors } from "../sockets/doors.ts";
 import { fitFileLimit } from "../sockets/file-limit.ts";
@@ -105,7 +105,7 @@ export async function startGateway(config: Config, { log }: { log: Logger }): Pr
     };
     return { ...addressesOf(config, doors), accessKeys: keys, keyFile, registry: core.registry, reload, stop };
   } catch (error) {
-    await stack.unwind().catch((fault) => report.fault("stop", fault));
+    await stack.unwind().catch((fault) => report({ kind: "fault", where: "stop", error: fault }));
     throw error;
   }
 }
@@ -113,7 +113,7 @@ export async function startGateway(config: Config, { log }: { log: Logger }): Pr
 /** Follows the files of certificates from now on. */
 function followCertificates(
   running: Running,
-  parts: { node: NodeParts; core: Core; doors: Doors; report: LogReport; stack: StopStack },
+  parts: { node: NodeParts; core: Core; doors: Doors; report: Report; stack: StopStack },
 ): CertificateRenewal {
   const { node, core, doors, report, stack } = parts;
   const sources = [
@@ -139,7 +139,7 @@ function onlyOnce(action: () => Promise<void>): () => Promise<void> {
 /** Finds the keys, and from then on keeps their files and the lock where they are. */
 function keepKeys(
   config: Config,
-  { lock, report, stack }: { lock: DataDirLock; report: LogReport; stack: StopStack },
+  { lock, report, stack }: { lock: DataDirLock; report: Report; stack: StopStack },
 ): ReturnType<typeof findKeys> {
   const found = findKeys(config);
   const { keyFile } = found;
@@ -196,19 +196,19 @@ function reloadGateway(
 /** Builds journal and core; what an earlier process left behind is due from here on. */
 async function buildNode(
   running: Running,
-  parts: { report: LogReport; stack: StopStack; wasUsed: boolean },
+  parts: { report: Report; stack: StopStack; wasUsed: boolean },
 ): Promise<{ node: NodeParts; core: Core }> {
   const { config } = running;
   const node = config.cluster === null ? await buildLoneNode(config, parts) : await buildClusterPart(running, parts);
   const count = await node.journal.recover(CLOSE.gatewayRestarted, Date.now());
-  if (count > 0) parts.report.recovered(count);
+  if (count > 0) parts.report({ kind: "connections-recovered", count });
   return { node, core: buildCore(running, node, parts) };
 }
 
 /** Loads what speaks to NATS where a cluster needs it: a start without one would spend a sixth of its time on that. */
 async function buildClusterPart(
   running: Running,
-  parts: { report: LogReport; stack: StopStack; wasUsed: boolean },
+  parts: { report: Report; stack: StopStack; wasUsed: boolean },
 ): Promise<NodeParts> {
   const { buildClusterNode } = await import("./cluster-node.ts");
   return buildClusterNode(running, parts);
@@ -222,7 +222,7 @@ function publicHosts(config: Config): readonly string[] | null {
 /** Builds the parts to which the listeners hand requests and sockets. */
 function wireDoors(
   running: Running,
-  parts: { node: NodeParts; core: Core; report: LogReport; state: { readonly ready: boolean }; stack: StopStack },
+  parts: { node: NodeParts; core: Core; report: Report; state: { readonly ready: boolean }; stack: StopStack },
 ): DoorsParts {
   const { node, core, report, state, stack } = parts;
   const relayed = new RelayedAnswers(core.pressure, systemClock);

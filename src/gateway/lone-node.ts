@@ -1,9 +1,10 @@
 import { randomBytes } from "node:crypto";
 import { MemoryBroker } from "../broker/memory.ts";
 import type { Config } from "../config/schema.ts";
+import { combineReports } from "../core/combine-reports.ts";
 import { findAbsence } from "../journal/absent-file.ts";
 import { SqliteJournal } from "../journal/sqlite.ts";
-import type { LogReport } from "../observe/log.ts";
+import type { Report } from "../protocol/notices.ts";
 import { SqliteRuleStore } from "../rules/sqlite.ts";
 import type { NodeParts, StopStack } from "./wiring.ts";
 
@@ -18,15 +19,10 @@ export function randomConnectionId(): string {
 /** Builds what a gateway of one node has of its own: files in `dataDir`, and a broker that reaches nobody else. */
 export async function buildLoneNode(
   config: Config,
-  { report, stack, wasUsed }: { report: LogReport; stack: StopStack; wasUsed: boolean },
+  { report, stack, wasUsed }: { report: Report; stack: StopStack; wasUsed: boolean },
 ): Promise<NodeParts> {
   // First: where a newer version wrote this file, the journal stays as it is too.
-  const ruleStore = new SqliteRuleStore({
-    dataDir: config.dataDir,
-    onLost: (reason) => report.rulesLost(reason),
-    onDamaged: (movedTo, reason) => report.rulesDamaged(movedTo, reason),
-    onClock: (reason) => report.rulesClock(reason),
-  });
+  const ruleStore = new SqliteRuleStore({ dataDir: config.dataDir, report });
   stack.push(() => ruleStore.close());
   const late: { onWritable: () => void } = { onWritable: () => {} };
   const journal = await openLocalJournal(config, { report, wasUsed, onWritable: () => late.onWritable() });
@@ -52,20 +48,12 @@ export async function buildLoneNode(
 /** Opens the journal in `dataDir`, and says so where an earlier one is gone. `onWritable`: it could be opened or written only later; what was there turns up now. */
 export function openLocalJournal(
   { dataDir, journal: { synchronous } }: Config,
-  on: { readonly report: LogReport; readonly wasUsed: boolean; readonly onWritable: () => void },
+  on: { readonly report: Report; readonly wasUsed: boolean; readonly onWritable: () => void },
 ): Promise<SqliteJournal> {
   const absence = findAbsence(dataDir, on.wasUsed);
-  if (absence !== null) on.report.journalAbsent(absence);
-  const { journal } = on.report;
-  return SqliteJournal.open({
-    dataDir,
-    synchronous,
-    report: {
-      ...journal,
-      writable: () => {
-        journal.writable();
-        on.onWritable();
-      },
-    },
+  if (absence !== null) on.report({ kind: "journal-absent", reason: absence });
+  const report = combineReports(on.report, ({ kind }) => {
+    if (kind === "journal-writable") on.onWritable();
   });
+  return SqliteJournal.open({ dataDir, synchronous, report });
 }

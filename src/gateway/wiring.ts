@@ -21,8 +21,8 @@ import { Registry } from "../core/registry.ts";
 import type { RuleStore } from "../core/rule-store.ts";
 import { SecondDisconnects } from "../core/second-disconnects.ts";
 import { DIALECTS } from "../dialects/dialects.ts";
-import type { LogReport } from "../observe/log.ts";
 import type { CloseCause } from "../protocol/close-causes.ts";
+import type { Report } from "../protocol/notices.ts";
 import { findClient, type TrustedProxies } from "../sockets/addresses.ts";
 import type { Doors } from "../sockets/doors.ts";
 import { createUpstream } from "../upstream/upstream.ts";
@@ -101,7 +101,7 @@ export interface Core {
 export function buildCore(
   running: Running,
   node: NodeParts,
-  { report, stack }: { report: LogReport; stack: StopStack },
+  { report, stack }: { report: Report; stack: StopStack },
 ): Core {
   const { options } = running;
   const { journal } = node;
@@ -142,7 +142,7 @@ export function buildCore(
   return core;
 }
 
-function buildUpstream(running: Running, pressure: Pressure, report: LogReport) {
+function buildUpstream(running: Running, pressure: Pressure, report: Report) {
   return createUpstream({
     entries: running.config.upstreams,
     dialects: DIALECTS,

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { DEADLINE_MS, within } from "../../test/support/deadline.ts";
 import { JournalThreads } from "../../test/support/journal-threads.ts";
+import { hearing } from "../../test/support/notices.ts";
 import { canMount, SmallDisk } from "../../test/support/small-disk.ts";
 import type { DueDisconnect } from "../core/ports/journal.ts";
 import type { ConnectionFacts } from "../protocol/facts.ts";
@@ -44,15 +45,15 @@ describe.skipIf(!canMount())("a full disk", () => {
   });
 
   async function open(): Promise<SqliteJournal> {
-    const report = {
-      damaged: () => void told.push("damaged"),
-      lost: (reason: string) => void told.push(`lost: ${reason}`),
-      unwritable: () => void told.push("unwritable"),
-      writable: () => {
+    const report = hearing({
+      "journal-damaged": () => void told.push("damaged"),
+      "journal-lost": ({ reason }) => void told.push(`lost: ${reason}`),
+      "journal-unwritable": () => void told.push("unwritable"),
+      "journal-writable": () => {
         told.push("writable");
         writableAgain.resolve();
       },
-    };
+    });
     const journal = await SqliteJournal.open({ dataDir: join(disk.folder, "data"), synchronous: "normal", report });
     opened.push(journal);
     return journal;

@@ -10,6 +10,7 @@ import {
   VERSIONS,
   versionOf,
 } from "../../test/support/earlier-versions.ts";
+import { hearing } from "../../test/support/notices.ts";
 import { MIGRATIONS } from "./journal-schema.ts";
 import { SqliteJournal } from "./sqlite.ts";
 
@@ -25,12 +26,12 @@ afterEach(async () => {
 });
 
 async function open(dataDir: string): Promise<SqliteJournal> {
-  const report = {
-    damaged: (movedTo: string, reason: string) => void told.push(`${movedTo}: ${reason}`),
-    lost: (reason: string) => void told.push(reason),
-    unwritable: (reason: string) => void told.push(reason),
-    writable: () => {},
-  };
+  const report = hearing({
+    "journal-damaged": ({ movedTo, reason }) => void told.push(`${movedTo}: ${reason}`),
+    "journal-lost": ({ reason }) => void told.push(reason),
+    "journal-unwritable": ({ reason }) => void told.push(reason),
+    "journal-writable": () => {},
+  });
   const journal = await SqliteJournal.open({ dataDir, synchronous: "normal", report });
   opened.push(journal);
   return journal;

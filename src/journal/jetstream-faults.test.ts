@@ -47,11 +47,11 @@ describe("faults of NATS", () => {
       const writing = write();
       while (resolved.size < before + 300) await new Promise(setImmediate);
       await stage.server.stop("SIGKILL");
-      await reports.heard("stopped", round);
+      await reports.heard("replica-stopped", round);
       isOver = true;
       await writing;
       await stage.server.restart();
-      await reports.heard("copied", round + 1);
+      await reports.heard("replica-complete", round + 1);
     }
     const found = new Set((await stage.seize(journal.nodeId)).map((state) => state.split(" ")[0] ?? ""));
     expect([...resolved].filter((id) => !found.has(id))).toEqual([]);
@@ -65,7 +65,7 @@ describe("faults of NATS", () => {
     connect(node, 3);
     await journal.whenReplicated();
     await stage.server.stop();
-    await reports.heard("stopped");
+    await reports.heard("replica-stopped");
     expect(journal.isCopying).toBe(false);
     expect(await refusalOf(journal.whenReplicated())).toContain("not being copied");
     expect(await refusalOf(journal.connecting(factsOf("refused")))).toContain("not being copied");
@@ -74,8 +74,8 @@ describe("faults of NATS", () => {
     expect(await journal.due(dueOf("c2"))).toBeGreaterThan(0);
     connect(node, 2, "new");
     await stage.server.restart();
-    await reports.heard("copied 4");
-    expect(reports.told.filter((words) => words.startsWith("stopped"))).toHaveLength(1);
+    await reports.heard("replica-complete 4");
+    expect(reports.told.filter((words) => words.startsWith("replica-stopped"))).toHaveLength(1);
     expect(await stage.seize(journal.nodeId)).toEqual(["c1 connected", "c2 due", "new0 connecting", "new1 connecting"]);
   });
 
@@ -98,7 +98,7 @@ describe("faults of NATS", () => {
     await stage.server.stop();
     rmSync(join(stage.server.folder, "jetstream"), { recursive: true });
     await stage.server.restart();
-    await reports.heard("copied 3");
+    await reports.heard("replica-complete 3");
     expect(await stage.seize(journal.nodeId)).toEqual(connected(3));
   });
 
@@ -128,8 +128,8 @@ describe("faults of NATS", () => {
     await journal.whenReplicated();
     await node.deleteStream();
     connect(node, 1, "new");
-    await reports.heard("stopped");
-    await reports.heard("copied 4");
+    await reports.heard("replica-stopped");
+    await reports.heard("replica-complete 4");
     expect(await stage.seize(journal.nodeId)).toEqual([...connected(3), "new0 connecting"]);
   });
 
@@ -151,7 +151,7 @@ describe("faults of NATS", () => {
     await journal.whenReplicated();
     expect(dropped).toBe(1);
     // It was found to be there: no new snapshot was needed.
-    expect(reports.told.filter((words) => words !== "up")).toEqual(["copied 0"]);
+    expect(reports.told.filter((words) => !words.startsWith("nats-up"))).toEqual(["replica-complete 0"]);
     expect(await node.streamState()).toMatchObject({ messages: 3 });
     expect(await stage.seize(journal.nodeId)).toEqual(["before0 connecting", "lost0 connecting", "behind0 connecting"]);
   });
@@ -165,7 +165,7 @@ describe("faults of NATS", () => {
     await within(published(node), "the message");
     proxy.passes = () => true;
     proxy.cut();
-    await reports.heard("copied 2");
+    await reports.heard("replica-complete 2");
     connect(node, 1, "behind");
     await journal.whenReplicated();
     expect(await node.streamState()).toMatchObject({ messages: 2 });
@@ -181,14 +181,14 @@ describe("faults of NATS", () => {
       await journal.whenReplicated();
     }
     proxy.cut();
-    await reports.heard("stopped");
+    await reports.heard("replica-stopped");
     let acks = 0;
     proxy.passes = (text) => {
       if (isAck(text)) acks++;
       if (acks === 2) proxy.cut();
       return acks < 2;
     };
-    await reports.heard("down", 2);
+    await reports.heard("nats-down", 2);
     const watcher = await stage.startNode();
     const { messages } = await watcher.streamState();
     expect(messages).toBeGreaterThan(4);
@@ -212,7 +212,7 @@ describe("faults of NATS", () => {
       return acks !== 2;
     };
     proxy.cut();
-    await reports.heard("copied 4000");
+    await reports.heard("replica-complete 4000");
     expect(acks).toBeGreaterThan(2);
     const { messages } = await node.streamState();
     expect(messages).toBe(acks - 2);
@@ -234,7 +234,8 @@ describe("faults of NATS", () => {
 describe("the stream", () => {
   test("is made once by nodes that start together", async () => {
     const nodes = await Promise.all(Array.from({ length: 5 }, () => stage.startNode()));
-    for (const { reports } of nodes) expect(reports.told.filter((words) => words !== "up")).toEqual(["copied 0"]);
+    for (const { reports } of nodes)
+      expect(reports.told.filter((words) => !words.startsWith("nats-up"))).toEqual(["replica-complete 0"]);
   });
 
   test("is used as it is where it has other settings, and they are said once", async () => {
@@ -242,12 +243,13 @@ describe("the stream", () => {
     await first.deleteStream();
     await first.createStream({ subjects: ["hubwire.journal.*"], max_bytes: 5_000_000 });
     const node = await stage.startNode();
-    const said = 'differs stream hubwire_journal: discard is "old", not "new", max_bytes is 5000000, not -1';
+    const said =
+      'replica-settings-differ stream hubwire_journal: discard is "old", not "new", max_bytes is 5000000, not -1';
     expect(node.reports.told).toContain(said);
     await node.journal.connecting(factsOf("c1"));
     await stage.server.restart();
-    await node.reports.heard("copied", 2);
-    expect(node.reports.told.filter((words) => words.startsWith("differs"))).toHaveLength(1);
+    await node.reports.heard("replica-complete", 2);
+    expect(node.reports.told.filter((words) => words.startsWith("replica-settings-differ"))).toHaveLength(1);
     expect(await stage.seize(node.journal.nodeId)).toEqual(["c1 connecting"]);
   });
 
@@ -258,10 +260,10 @@ describe("the stream", () => {
     await first.createStream({ ...settings, max_bytes: 300 });
     const node = stage.node();
     connect(node, 10);
-    await node.reports.heard("stopped maximum bytes exceeded");
+    await node.reports.heard("replica-stopped maximum bytes exceeded");
     await first.updateStream({ ...settings, max_bytes: -1 });
-    await node.reports.heard("copied 10");
-    expect(node.reports.told.filter((words) => words.startsWith("stopped"))).toHaveLength(1);
+    await node.reports.heard("replica-complete 10");
+    expect(node.reports.told.filter((words) => words.startsWith("replica-stopped"))).toHaveLength(1);
     expect(await stage.seize(node.journal.nodeId)).toEqual(connected(10));
   });
 
@@ -270,8 +272,8 @@ describe("the stream", () => {
       config: 'accounts { A { users: [{ user: "a", password: "b" }] } }\nno_auth_user: "a"\n',
     });
     const node = bare.node();
-    await node.reports.heard("stopped");
-    expect(node.reports.told.filter((words) => words !== "up")).toHaveLength(1);
+    await node.reports.heard("replica-stopped");
+    expect(node.reports.told.filter((words) => !words.startsWith("nats-up"))).toHaveLength(1);
     expect(node.journal.isCopying).toBe(false);
   });
 });
@@ -291,7 +293,7 @@ describe("a log that nobody writes to", () => {
     await first.journal.whenReplicated();
     await second.journal.whenReplicated();
     await first.deleteStream();
-    for (const { reports } of [first, second]) await reports.heard("copied", 2);
+    for (const { reports } of [first, second]) await reports.heard("replica-complete", 2);
     for (const [node, count, name] of [
       [first, 3, "first"],
       [second, 2, "second"],

@@ -115,7 +115,7 @@ describe("the copy in JetStream", () => {
     journal.entries.connecting(factsOf("huge", { claims: "x".repeat(1024 * 1024) }));
     journal.entries.connecting(factsOf("c2", { claims: "x".repeat(900 * 1024) }));
     await journal.whenReplicated();
-    expect(reports.told).toContain("too large huge");
+    expect(reports.told).toContain("replica-too-large huge");
     expect(await stage.seize(journal.nodeId)).toEqual(["c1 connecting", "c2 connecting"]);
   });
 
@@ -179,9 +179,9 @@ describe("a node whose log was seized", () => {
     expect(await refusalOf(journal.connecting(factsOf("c2")))).toContain("taken over");
     expect(await refusalOf(journal.whenReplicated())).toContain("taken over");
     journal.entries.settled("c1");
-    expect(reports.told.filter((words) => words !== "up")).toEqual([
-      "copied 0",
-      `fenced ${journal.nodeId}`,
+    expect(reports.told.filter((words) => !words.startsWith("nats-up"))).toEqual([
+      "replica-complete 0",
+      `replica-fenced ${journal.nodeId}`,
       "onFenced",
     ]);
     expect(journal.isCopying).toBe(false);
@@ -198,7 +198,7 @@ describe("a node whose log was seized", () => {
     await other.logs.forget(journal.nodeId);
     await stage.server.restart();
     await reports.heard("onFenced");
-    await other.reports.heard("copied", 2);
+    await other.reports.heard("replica-complete", 2);
     expect(await other.logs.seize(journal.nodeId)).toEqual([]);
   });
 
@@ -214,7 +214,7 @@ describe("a node whose log was seized", () => {
     await reports.heard("onFenced");
     expect(journal.moveTo("node-new")).toEqual(["c1", "c2"]);
     expect(found).toEqual(["c1", "gone", "c2"]);
-    await reports.heard("copied 1");
+    await reports.heard("replica-complete 1");
     await journal.connecting(factsOf("newer"));
     expect(journal.nodeId).toBe("node-new");
     expect(await stage.seize("node-new")).toEqual(["new connecting", "newer connecting"]);
@@ -237,11 +237,11 @@ describe("a node whose log was seized", () => {
     const { journal, reports } = node;
     await journal.connecting(factsOf("c1"));
     await stage.server.stop();
-    await reports.heard("stopped");
+    await reports.heard("replica-stopped");
     connect(node, 1, "new");
     expect(journal.moveTo("node-new")).toEqual(["c1"]);
     await stage.server.restart();
-    await reports.heard("copied 1");
+    await reports.heard("replica-complete 1");
     expect(await stage.seize("node-new")).toEqual(["new0 connecting"]);
     expect(await stage.seize(journal.nodeId)).toEqual(["new0 connecting"]);
   });

@@ -249,7 +249,7 @@ export class JournalQueue {
     this.#lastFailure = reason;
     if (this.#isWritable) {
       this.#isWritable = false;
-      this.#options.report.unwritable(reason);
+      this.#options.report({ kind: "journal-unwritable", reason });
     }
     this.#scheduleRetry(RETRY_MS);
   }
@@ -257,7 +257,7 @@ export class JournalQueue {
   #recovered(): void {
     if (this.#isWritable) return;
     this.#isWritable = true;
-    this.#options.report.writable();
+    this.#options.report({ kind: "journal-writable" });
   }
 
   #scheduleRetry(delayMs: number): void {
@@ -325,14 +325,14 @@ export class JournalQueue {
     this.#isFileOpen = false;
     this.#isFileLost = true;
     this.#mirror.startAnew();
-    this.#options.report.lost(reason);
+    this.#options.report({ kind: "journal-lost", reason });
     // Before the pause that a failure would set.
     this.#scheduleRetry(0);
     this.#failed(reason);
   }
 
   #damaged(movedTo: string, reason: string): void {
-    this.#options.report.damaged(movedTo, reason);
+    this.#options.report({ kind: "journal-damaged", movedTo, reason });
     this.#mirror.startAnew();
     this.#files.begin();
     void this.#writeMirror();

@@ -3,6 +3,7 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, truncateSync, write
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { within } from "../../test/support/deadline.ts";
+import { hearing } from "../../test/support/notices.ts";
 import type { DueDisconnect } from "../core/ports/journal.ts";
 import type { ConnectionFacts } from "../protocol/facts.ts";
 import { findAbsence } from "./absent-file.ts";
@@ -32,15 +33,15 @@ afterEach(async () => {
 });
 
 async function open(where = dataDir): Promise<SqliteJournal> {
-  const report = {
-    damaged: (movedTo: string) => void told.push(`moved to ${movedTo.slice(movedTo.lastIndexOf("/") + 1)}`),
-    lost: (reason: string) => void told.push(reason),
-    unwritable: () => void told.push("unwritable"),
-    writable: () => {
+  const report = hearing({
+    "journal-damaged": ({ movedTo }) => void told.push(`moved to ${movedTo.slice(movedTo.lastIndexOf("/") + 1)}`),
+    "journal-lost": ({ reason }) => void told.push(reason),
+    "journal-unwritable": () => void told.push("unwritable"),
+    "journal-writable": () => {
       told.push("writable");
       writableAgain.resolve();
     },
-  };
+  });
   const journal = await SqliteJournal.open({ dataDir: where, synchronous: "normal", report });
   opened.push(journal);
   return journal;

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import { hearing } from "../../test/support/notices.ts";
 import { dueOf, factsOf, idOf, statesOf } from "../../test/support/replica-stage.ts";
 import type { JournalEntry } from "../core/ports/journal.ts";
 import { type RecordBounds, ReplicaChanges } from "./replica-changes.ts";
@@ -14,7 +15,7 @@ function changesWith(bounds: RecordBounds = BOUNDS): { changes: ReplicaChanges; 
     bounds,
     form: () => 2,
     changed: () => {},
-    tooLarge: (facts) => tooLarge.push(facts.connectionId),
+    report: hearing({ "replica-too-large": ({ facts }) => tooLarge.push(facts.connectionId) }),
   });
   changes.startSnapshot();
   return { changes, tooLarge };

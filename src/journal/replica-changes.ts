@@ -1,4 +1,4 @@
-import type { ConnectionFacts } from "../protocol/facts.ts";
+import type { Report } from "../protocol/notices.ts";
 import { factsOf, type HeldEntry, JournalEntries } from "./entries.ts";
 import { formatEntry, formatNamed, formatSettled } from "./replica-message.ts";
 
@@ -31,7 +31,7 @@ export class ReplicaChanges {
   readonly entries: JournalEntries;
   readonly #bounds: RecordBounds;
   readonly #form: () => number;
-  readonly #tooLarge: (facts: ConnectionFacts) => void;
+  readonly #report: Report;
   /** In the order of the last change. */
   readonly #changed = new Set<string>();
   /** Settled, while the replica may have them. */
@@ -46,12 +46,11 @@ export class ReplicaChanges {
     readonly form: () => number;
     /** Called after every change, also of what is not counted. */
     readonly changed: () => void;
-    /** This entry cannot be copied. */
-    readonly tooLarge: (facts: ConnectionFacts) => void;
+    readonly report: Report;
   }) {
     this.#bounds = options.bounds;
     this.#form = options.form;
-    this.#tooLarge = options.tooLarge;
+    this.#report = options.report;
     this.entries = new JournalEntries((connectionId, before, now) => {
       this.#note(connectionId, before, now);
       options.changed();
@@ -158,7 +157,7 @@ export class ReplicaChanges {
       : formatEntry(entry, { form, keptForMs: this.entries.keptForMs(held) });
     const bytes = Buffer.byteLength(record);
     if (bytes > this.#bounds.maxBytes) {
-      this.#tooLarge(factsOf(held.entry));
+      this.#report({ kind: "replica-too-large", facts: factsOf(held.entry) });
       // What the replica has of it is gone with the next snapshot.
       if (held.trace === "copied") held.trace = "perhaps";
       return true;

@@ -11,10 +11,10 @@ import {
   type StreamInfo,
 } from "@nats-io/jetstream";
 import type { NatsConnection } from "@nats-io/transport-node";
-import type { StreamReport } from "../core/ports/adapter-reports.ts";
 import { findStream } from "../nats/find-stream.ts";
 import type { NatsLink } from "../nats/link.ts";
 import { journalSubject } from "../nats/subjects.ts";
+import type { Report } from "../protocol/notices.ts";
 
 /** How long the server may take to answer. Lost acks are found out by asking, so this only bounds the silence. */
 const TIMEOUT_MS = 3000;
@@ -39,8 +39,7 @@ export interface ReplicaStreamOptions {
   readonly link: NatsLink;
   readonly prefix: string;
   readonly replicas: number;
-  /** The stream was there with other settings, and they are left as they are. Said once for each difference. */
-  readonly differs: StreamReport["differs"];
+  readonly report: Report;
 }
 
 /**
@@ -188,7 +187,7 @@ export class ReplicaStream {
       .map((name) => `${name} is ${JSON.stringify(found[name])}, not ${JSON.stringify(wanted[name])}`);
     const difference = differences.join(", ");
     if (difference !== "" && difference !== this.#lastDifference) {
-      this.#options.differs(`stream ${this.name}: ${difference}`);
+      this.#options.report({ kind: "replica-settings-differ", detail: `stream ${this.name}: ${difference}` });
     }
     this.#lastDifference = difference;
   }

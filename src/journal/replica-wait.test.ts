@@ -2,9 +2,11 @@ import { expect } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { ignoreNotices, wordsOf } from "../../test/support/notices.ts";
 import { needs } from "../../test/support/programs.ts";
 import { dueOf, factsOf, type ReplicaNode, ReplicaStage, statesOf } from "../../test/support/replica-stage.ts";
 import type { DueDisconnect } from "../core/ports/journal.ts";
+import type { Report } from "../protocol/notices.ts";
 import { MemoryJournal } from "./memory.ts";
 import { ReplicaWait } from "./replica-wait.ts";
 import { ReplicatedJournal } from "./replicated.ts";
@@ -29,22 +31,25 @@ async function open(
   node: ReplicaNode,
   whenLeased: () => Promise<void> | undefined = () => undefined,
 ): Promise<ReplicatedJournal> {
-  const report = { damaged: () => {}, lost: () => {}, unwritable: () => {}, writable: () => {} };
-  const local = await SqliteJournal.open({ dataDir: join(folder, "data"), synchronous: "normal", report });
+  const local = await SqliteJournal.open({
+    dataDir: join(folder, "data"),
+    synchronous: "normal",
+    report: ignoreNotices,
+  });
   stack.defer(() => local.close());
   return new ReplicatedJournal(local, node.journal, waitOf(node, whenLeased));
 }
 
 function waitOf(node: ReplicaNode, whenLeased: () => Promise<void> | undefined = () => undefined): ReplicaWait {
-  const missing = (count: number) => node.reports.tell(`missing ${count}`);
-  const wait = new ReplicaWait({ copy: node.journal, whenLeased, report: { missing } });
+  const report: Report = (notice) => node.reports.tell(wordsOf(notice));
+  const wait = new ReplicaWait({ copy: node.journal, whenLeased, report });
   stack.defer(() => wait.stop());
   return wait;
 }
 
 /** What was said of entries without a copy. */
 function missing({ reports }: ReplicaNode): string[] {
-  return reports.told.filter((words) => words.startsWith("missing"));
+  return reports.told.filter((words) => words.startsWith("replica-missing"));
 }
 
 /** Whether a promise is still open after a round trip to NATS. */
@@ -124,13 +129,13 @@ describe("a journal whose connects wait for their copy", () => {
     const journal = await open(node);
     await journal.connecting(factsOf("copied"));
     await stage.server.stop();
-    await node.reports.heard("stopped");
+    await node.reports.heard("replica-stopped");
     await journal.connecting(factsOf("c1"));
     await journal.connected("c1", "bob");
     await journal.connecting(factsOf("c2"));
-    expect(missing(node)).toEqual(["missing 1"]);
+    expect(missing(node)).toEqual(["replica-missing 1"]);
     await stage.server.restart();
-    await node.reports.heard("copied", 2);
+    await node.reports.heard("replica-complete", 2);
     await journal.connecting(factsOf("c3"));
     expect(statesOf(await node.readLog())).toEqual([
       "copied connecting",
@@ -145,7 +150,7 @@ describe("a journal whose connects wait for their copy", () => {
     const journal = await open(node);
     await stage.server.freeze();
     await journal.connecting(factsOf("c1"));
-    expect(missing(node)).toEqual(["missing 1"]);
+    expect(missing(node)).toEqual(["replica-missing 1"]);
     // The copy still waits for NATS: these do not.
     await Promise.all(["c2", "c3"].map((id) => journal.connecting(factsOf(id))));
     stage.server.thaw();

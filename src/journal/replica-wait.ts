@@ -1,4 +1,4 @@
-import type { ReplicaReport } from "../core/ports/adapter-reports.ts";
+import type { Report } from "../protocol/notices.ts";
 
 /** How long a connect waits for its copy. NATS counts as away past this, until it has acknowledged what was sent to it. */
 const MAX_WAIT_MS = 2000;
@@ -14,7 +14,7 @@ export interface ReplicaWaitOptions {
    * It may never resolve.
    */
   readonly whenLeased: () => Promise<void> | undefined;
-  readonly report: Pick<ReplicaReport, "missing">;
+  readonly report: Report;
 }
 
 /** The copy, as far as a wait needs it; see `JetstreamJournal`. */
@@ -99,6 +99,7 @@ export class ReplicaWait {
   }
 
   #tell(): void {
-    this.#options.report.missing(this.#options.copy.countUncopied());
+    const { copy, report } = this.#options;
+    report({ kind: "replica-missing", entriesWithoutCopy: copy.countUncopied() });
   }
 }

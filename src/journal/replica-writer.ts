@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import type { ReplicaReport } from "../core/ports/adapter-reports.ts";
+import type { Report } from "../protocol/notices.ts";
 import { GatherPause } from "./gather-pause.ts";
 import { type Records, ReplicaChanges } from "./replica-changes.ts";
 import { formatMessage, parseMessage, type ReplicaMessageHead } from "./replica-message.ts";
@@ -31,7 +31,7 @@ export interface ReplicaWriterOptions {
   readonly stream: ReplicaStream;
   /** The form that every node reads: see `formChanged`. */
   readonly form: () => number;
-  readonly report: Omit<ReplicaReport, "missing">;
+  readonly report: Report;
   /** Nothing more is written until `moveTo`. */
   readonly onFenced: () => void;
 }
@@ -97,7 +97,7 @@ export class ReplicaWriter {
       },
       form: () => options.form(),
       changed: () => this.#wake(),
-      tooLarge: (facts) => options.report.tooLarge(facts),
+      report: options.report,
     });
     this.#lookTimer = setInterval(() => void this.#look(), LOOK_MS);
     options.stream.onChange((isUp) => (isUp ? this.#begin() : this.#failed("the connection to NATS was lost")));
@@ -233,7 +233,7 @@ export class ReplicaWriter {
     this.#phase = "copying";
     this.#retryMs = FIRST_RETRY_MS;
     this.#isStopSaid = false;
-    this.#options.report.copied(size);
+    this.#options.report({ kind: "replica-complete", count: size });
   }
 
   async #writeSnapshot(life: number, isLogEmpty: boolean): Promise<void> {
@@ -308,7 +308,7 @@ export class ReplicaWriter {
   #fenced(): void {
     this.#abandon(`another node has taken over the replica of ${this.#nodeId}`);
     this.#phase = "fenced";
-    this.#options.report.fenced(this.#nodeId);
+    this.#options.report({ kind: "replica-fenced", nodeId: this.#nodeId });
     this.#options.onFenced();
   }
 
@@ -316,7 +316,7 @@ export class ReplicaWriter {
     if (this.#phase === "fenced" || this.#phase === "closed") return;
     this.#abandon(`the journal's copy has stopped: ${cause}`);
     this.#phase = "away";
-    if (!this.#isStopSaid) this.#options.report.stopped(cause);
+    if (!this.#isStopSaid) this.#options.report({ kind: "replica-stopped", cause });
     this.#isStopSaid = true;
     if (!this.#stream.isUp) return;
     this.#retryTimer = setTimeout(() => this.#begin(), this.#retryMs);

@@ -1,5 +1,6 @@
 import { expect } from "bun:test";
 import { until, within } from "../../test/support/deadline.ts";
+import { ignoreNotices } from "../../test/support/notices.ts";
 import { needs } from "../../test/support/programs.ts";
 import { dueOf, factsOf, idOf, ReplicaStage, refusalOf, statesOf } from "../../test/support/replica-stage.ts";
 import { NewerForm } from "../protocol/forms.ts";
@@ -58,7 +59,7 @@ describe("the logs of other nodes", () => {
     const { journal, stream } = await stage.startNode();
     await journal.connecting(factsOf("c1"));
     const copied = Promise.withResolvers<void>();
-    const logs = new Replicas({ stream, whenReplicated: () => copied.promise, skipped: () => {} });
+    const logs = new Replicas({ stream, whenReplicated: () => copied.promise, report: ignoreNotices });
     const other = await stage.startNode();
     expect(await other.logs.seize(journal.nodeId)).toHaveLength(1);
     const forgotten = logs.forget(journal.nodeId);
@@ -73,15 +74,15 @@ describe("the logs of other nodes", () => {
     const dead = await stage.startNode();
     await dead.journal.connecting(factsOf("c1"));
     const whenReplicated = () => Promise.reject(new Error("stopped"));
-    const stopped = new Replicas({ stream, whenReplicated, skipped: () => {} });
+    const stopped = new Replicas({ stream, whenReplicated, report: ignoreNotices });
     expect(await refusalOf(stopped.forget(dead.journal.nodeId))).toBe("stopped");
     expect(await logs.seize(dead.journal.nodeId)).toHaveLength(1);
     await stage.server.stop();
-    await reports.heard("stopped");
+    await reports.heard("replica-stopped");
     expect(await refusalOf(logs.forget(dead.journal.nodeId))).toContain("not being copied");
     expect(await refusalOf(logs.seize(dead.journal.nodeId))).toBe("NATS is away");
     await stage.server.restart();
-    await reports.heard("copied", 2);
+    await reports.heard("replica-complete", 2);
     expect(journal.isCopying).toBe(true);
     expect((await logs.seize(dead.journal.nodeId)).map(idOf)).toEqual(["c1"]);
   });
@@ -102,7 +103,7 @@ describe("the logs of other nodes", () => {
     await stream.append("dead", batchOf(connecting("c1")), null);
     await stream.append("dead", batchOf(connecting("c2")).replace("[2,", "[3,"), null);
     await expect(logs.seize("dead")).rejects.toThrow(NewerForm);
-    expect(reports.told).not.toContain("skipped dead 1");
+    expect(reports.told).not.toContain("replica-skipped dead 1");
   });
 
   test("hold what a node of 0.1 reads, from the moment that one is there", async () => {
@@ -142,7 +143,7 @@ describe("the logs of other nodes", () => {
     }
     await stream.append("dead", batchOf('[5,"c1"]'), null);
     expect(statesOf(await logs.seize("dead"))).toEqual(["c2 connecting"]);
-    expect(reports.told).toContain("skipped dead 6");
+    expect(reports.told).toContain("replica-skipped dead 6");
   });
 
   test("are read without entries of which no event can be made, and it is said how many", async () => {
@@ -162,7 +163,7 @@ describe("the logs of other nodes", () => {
     ];
     await stream.append("dead", batchOf(...bad, connecting("good"), entryOf("nobody", { userId: null })), null);
     expect(statesOf(await logs.seize("dead"))).toEqual(["good connecting", "nobody connected"]);
-    expect(reports.told).toContain(`skipped dead ${bad.length}`);
+    expect(reports.told).toContain(`replica-skipped dead ${bad.length}`);
   });
 
   test("are read up to the fence, whatever comes behind it", async () => {

@@ -4,6 +4,7 @@ import type { NodeJournals } from "../core/ports/takeover.ts";
 import { isConnectionId } from "../protocol/connection-id.ts";
 import { NEWEST_FORM, NewerForm, OLDEST_FORM } from "../protocol/forms.ts";
 import { isHubName, isName } from "../protocol/names.ts";
+import type { Report } from "../protocol/notices.ts";
 import { factsOf } from "./entries.ts";
 import { formatMessage, formOf, parseMessage } from "./replica-message.ts";
 import { ReplicaReplay } from "./replica-replay.ts";
@@ -17,11 +18,7 @@ export interface ReplicasOptions {
   readonly stream: ReplicaStream;
   /** Of this node's own copy. */
   readonly whenReplicated: () => Promise<void>;
-  /**
-   * So many messages and entries of a node's replica were skipped: damaged, written by no node of this version, or with a name or
-   * value of which no event can be made.
-   */
-  readonly skipped: (nodeId: string, count: number) => void;
+  readonly report: Report;
 }
 
 /**
@@ -40,20 +37,20 @@ export class Replicas implements NodeJournals {
   }
 
   async seize(nodeId: string): Promise<JournalEntry[]> {
-    const { stream, skipped } = this.#options;
+    const { stream, report } = this.#options;
     const fence = await this.#fence(nodeId);
     const replay = new ReplicaReplay();
-    let skippedCount = 0;
+    let count = 0;
     await stream.read(nodeId, fence, ({ bytes }) => {
       const message = parseMessage(bytes);
       if (message === null && formOf(bytes) > NEWEST_FORM)
         throw new NewerForm(`the replica of ${nodeId}`, formOf(bytes));
-      if (message === null) skippedCount++;
+      if (message === null) count++;
       else replay.read(message);
     });
     const entries = replay.entries.filter(isSound);
-    skippedCount += replay.entries.length - entries.length;
-    if (skippedCount > 0) skipped(nodeId, skippedCount);
+    count += replay.entries.length - entries.length;
+    if (count > 0) report({ kind: "replica-skipped", nodeId, count });
     return entries;
   }
 

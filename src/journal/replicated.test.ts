@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { within } from "../../test/support/deadline.ts";
+import { ignoreNotices } from "../../test/support/notices.ts";
 import { needs } from "../../test/support/programs.ts";
 import {
   dueOf,
@@ -38,8 +39,11 @@ afterEach(async () => {
 });
 
 async function openLocal(): Promise<SqliteJournal> {
-  const report = { damaged: () => {}, lost: () => {}, unwritable: () => {}, writable: () => {} };
-  const local = await SqliteJournal.open({ dataDir: join(folder, "data"), synchronous: "normal", report });
+  const local = await SqliteJournal.open({
+    dataDir: join(folder, "data"),
+    synchronous: "normal",
+    report: ignoreNotices,
+  });
   locals.push(local);
   return local;
 }
@@ -110,9 +114,9 @@ describe("a journal with a copy", () => {
 
   test("waits for NATS with nothing: connects, reads and closes go on without it", async () => {
     const node = stage.node();
-    await node.reports.heard("copied");
+    await node.reports.heard("replica-complete");
     await stage.server.stop();
-    await node.reports.heard("stopped");
+    await node.reports.heard("replica-stopped");
     const journal = new ReplicatedJournal(await openLocal(), node.journal);
     expect(journal.isWritable).toBe(true);
     expect(await journal.recover(END, 1)).toBe(0);
@@ -121,7 +125,7 @@ describe("a journal with a copy", () => {
     const place = await journal.due(dueOf("c1"));
     expect(await journal.waiting(0, 10)).toMatchObject([{ connectionId: "c1", place }]);
     await stage.server.restart();
-    await node.reports.heard("copied 1");
+    await node.reports.heard("replica-complete 1");
     expect(await stage.seize(node.journal.nodeId)).toEqual(["c1 due"]);
     await stage.server.stop();
     await within(journal.close(), "the end");

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { within } from "../../test/support/deadline.ts";
 import { JournalThreads } from "../../test/support/journal-threads.ts";
+import { hearing } from "../../test/support/notices.ts";
 import type { DueDisconnect } from "../core/ports/journal.ts";
 import type { ConnectionFacts } from "../protocol/facts.ts";
 import { SqliteJournal } from "./sqlite.ts";
@@ -31,15 +32,15 @@ afterEach(async () => {
 });
 
 async function open(): Promise<SqliteJournal> {
-  const report = {
-    damaged: () => void told.push("damaged"),
-    lost: (reason: string) => void told.push(`lost: ${reason}`),
-    unwritable: (reason: string) => void told.push(reason),
-    writable: () => {
+  const report = hearing({
+    "journal-damaged": () => void told.push("damaged"),
+    "journal-lost": ({ reason }) => void told.push(`lost: ${reason}`),
+    "journal-unwritable": ({ reason }) => void told.push(reason),
+    "journal-writable": () => {
       told.push("writable");
       writableAgain.resolve();
     },
-  };
+  });
   const journal = await SqliteJournal.open({ dataDir: join(folder, "data"), synchronous: "normal", report });
   opened.push(journal);
   return journal;
@@ -96,7 +97,7 @@ describe("the thread of SqliteJournal", () => {
       import { JournalThreads } from ${JSON.stringify(join(import.meta.dir, "../../test/support/journal-threads.ts"))};
       import { SqliteJournal } from ${JSON.stringify(join(import.meta.dir, "sqlite.ts"))};
       const threads = new JournalThreads();
-      const report = { damaged() {}, unwritable() {}, writable() {} };
+      const report = () => {};
       const dataDir = ${JSON.stringify(join(folder, "data"))};
       const journal = await SqliteJournal.open({ dataDir, synchronous: "normal", report });
       threads.hang();

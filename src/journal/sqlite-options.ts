@@ -1,4 +1,4 @@
-import type { JournalReport } from "../core/ports/adapter-reports.ts";
+import type { Report } from "../protocol/notices.ts";
 import type { Synchronous } from "./operation.ts";
 
 /** What the journal needs of the gateway. */
@@ -7,5 +7,5 @@ export interface SqliteJournalOptions {
   readonly dataDir: string;
   /** `normal`: what was resolved survives a crash of the process. `full`: a power cut too; every batch waits for the disk. */
   readonly synchronous: Synchronous;
-  readonly report: JournalReport;
+  readonly report: Report;
 }

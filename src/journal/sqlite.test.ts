@@ -4,6 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { within } from "../../test/support/deadline.ts";
+import { hearing } from "../../test/support/notices.ts";
 import type { DueDisconnect, WaitingDisconnect } from "../core/ports/journal.ts";
 import type { ConnectionFacts } from "../protocol/facts.ts";
 import { JournalFile } from "./journal-file.ts";
@@ -34,15 +35,15 @@ afterEach(async () => {
 });
 
 async function open(synchronous: "normal" | "full" = "normal"): Promise<SqliteJournal> {
-  const report = {
-    damaged: (movedTo: string) => void told.push(`damaged: ${movedTo}`),
-    lost: (reason: string) => void told.push(`lost: ${reason}`),
-    unwritable: () => void told.push("unwritable"),
-    writable: () => {
+  const report = hearing({
+    "journal-damaged": ({ movedTo }) => void told.push(`damaged: ${movedTo}`),
+    "journal-lost": ({ reason }) => void told.push(`lost: ${reason}`),
+    "journal-unwritable": () => void told.push("unwritable"),
+    "journal-writable": () => {
       told.push("writable");
       writableAgain.resolve();
     },
-  };
+  });
   const journal = await SqliteJournal.open({ dataDir, synchronous, report });
   opened.push(journal);
   return journal;

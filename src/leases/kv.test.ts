@@ -7,6 +7,7 @@ import { connect } from "@nats-io/transport-node";
 import { until } from "../../test/support/deadline.ts";
 import { FakeClock } from "../../test/support/fake-clock.ts";
 import { NatsServer } from "../../test/support/nats-server.ts";
+import { hearing, ignoreNotices } from "../../test/support/notices.ts";
 import { needs } from "../../test/support/programs.ts";
 import { NatsLink } from "../nats/link.ts";
 import { NEWEST_FORM } from "../protocol/forms.ts";
@@ -15,7 +16,7 @@ import { KvLeases } from "./kv.ts";
 const { afterEach, beforeEach, describe, test } = needs("nats-server");
 
 const OPTIONS = { user: null, password: null, token: null, credsFile: null, tls: null };
-const SILENT = { up: () => {}, down: () => {}, refused: () => {} };
+const SILENT = ignoreNotices;
 
 let server: NatsServer;
 let nodes: Node[];
@@ -40,12 +41,12 @@ class Node {
       replicas: 1,
       nodeId: id,
       clock: this.clock,
-      report: {
-        leasesUnavailable: (reason) => void this.said.push(reason),
-        leasesRemade: (count) => void this.said.push(`remade ${count}`),
-        leasesAvailable: () => void this.said.push("available"),
-        leaseIgnored: (key) => void this.said.push(`ignored ${key}`),
-      },
+      report: hearing({
+        "lease-unavailable": ({ reason }) => void this.said.push(reason),
+        "leases-remade": ({ count }) => void this.said.push(`remade ${count}`),
+        "lease-available": () => void this.said.push("available"),
+        "lease-ignored": ({ key }) => void this.said.push(`ignored ${key}`),
+      }),
       onGone: (nodeId) => void this.gone.push(nodeId),
       onHeld: () => void this.heldTimes++,
       onLost: () => void this.lostTimes++,

@@ -1,10 +1,10 @@
-import type { LeaseReport } from "../core/ports/adapter-reports.ts";
 import type { Clock } from "../core/ports/clock.ts";
 import type { Leases } from "../core/ports/takeover.ts";
 import { Bucket, type BucketEntry } from "../nats/bucket.ts";
 import type { NatsLink } from "../nats/link.ts";
 import { isNodeId } from "../protocol/connection-id.ts";
 import { NEWEST_FORM, OLDEST_FORM } from "../protocol/forms.ts";
+import type { Report } from "../protocol/notices.ts";
 
 /** How long a lease holds that is not renewed, and how often it is. Source: decision 0013. */
 const LEASE_MS = 10_000;
@@ -26,7 +26,7 @@ export interface KvLeasesOptions {
   readonly replicas: number;
   readonly nodeId: string;
   readonly clock: Clock;
-  readonly report: LeaseReport;
+  readonly report: Report;
   /** A node has not renewed its lease for its whole length. Called again every ten seconds while nobody ends it. */
   readonly onGone: (nodeId: string) => void;
   /** This node's lease stands under its name, for the first time. */
@@ -186,7 +186,7 @@ export class KvLeases implements Leases {
     for (const nodeId of this.#others.keys()) this.#unfilled.add(nodeId);
     this.#gone.clear();
     this.#revision = null;
-    this.#options.report.leasesRemade(this.#unfilled.size);
+    this.#options.report({ kind: "leases-remade", count: this.#unfilled.size });
   }
 
   async #caughtUp(): Promise<void> {
@@ -199,7 +199,7 @@ export class KvLeases implements Leases {
 
   #heard({ key, revision, value }: BucketEntry): void {
     if (!isNodeId(key)) {
-      this.#options.report.leaseIgnored(key.slice(0, SHOWN_KEY_LENGTH));
+      this.#options.report({ kind: "lease-ignored", key: key.slice(0, SHOWN_KEY_LENGTH) });
       return;
     }
     this.#unfilled.delete(key);
@@ -269,13 +269,13 @@ export class KvLeases implements Leases {
   #renewed(): void {
     this.#renewedAtMs = this.#options.clock.now();
     this.#renewingSinceMs ??= this.#renewedAtMs;
-    if (this.#isFailureSaid) this.#options.report.leasesAvailable();
+    if (this.#isFailureSaid) this.#options.report({ kind: "lease-available" });
     this.#isFailureSaid = false;
   }
 
   #notRenewed(reason: string): void {
     this.#renewingSinceMs = null;
-    if (!this.#isFailureSaid) this.#options.report.leasesUnavailable(reason);
+    if (!this.#isFailureSaid) this.#options.report({ kind: "lease-unavailable", reason });
     this.#isFailureSaid = true;
   }
 

@@ -1,7 +1,9 @@
 import { expect, setDefaultTimeout } from "bun:test";
 import { until, within } from "../../test/support/deadline.ts";
 import { freePort, NatsServer } from "../../test/support/nats-server.ts";
+import { hearing, ignoreNotices } from "../../test/support/notices.ts";
 import { needs } from "../../test/support/programs.ts";
+import type { Report } from "../protocol/notices.ts";
 import { NatsLink } from "./link.ts";
 import type { Passenger } from "./move.ts";
 
@@ -35,10 +37,7 @@ class Stage implements AsyncDisposable {
     const first = await NatsServer.start({ config: configOf(ports[0], 0) });
     const second = await NatsServer.start({ config: configOf(ports[1], 1) });
     const told: string[] = [];
-    const link = NatsLink.start(
-      { ...OPTIONS, servers: [first.url, second.url] },
-      { up: () => void told.push("up"), down: (cause) => void told.push(cause), refused: () => {} },
-    );
+    const link = NatsLink.start({ ...OPTIONS, servers: [first.url, second.url] }, tellingOf(told));
     await until(() => link.isUp, "the link");
     const isFirst = portOf(link) === first.port;
     return new Stage(told, { link, from: isFirst ? first : second, to: isFirst ? second : first });
@@ -62,6 +61,15 @@ class Stage implements AsyncDisposable {
 
 function portOf({ connection }: NatsLink): number {
   return Number(connection?.getServer().split(":").at(-1));
+}
+
+/** Writes down what a link tells of its connection. */
+function tellingOf(told: string[]): Report {
+  return hearing({
+    "nats-up": () => void told.push("up"),
+    "nats-down": ({ cause }) => void told.push(cause),
+    "nats-refused": () => {},
+  });
 }
 
 /** Takes part in moves and writes down what it is told. */
@@ -103,10 +111,7 @@ test("a server in lame-duck mode is left for another one at once, and the link i
 
 test("what is published goes out in its order, before, during and after the move", async () => {
   await using stage = await Stage.start();
-  const other = NatsLink.start(
-    { ...OPTIONS, servers: [stage.to.url] },
-    { up: () => {}, down: () => {}, refused: () => {} },
-  );
+  const other = NatsLink.start({ ...OPTIONS, servers: [stage.to.url] }, ignoreNotices);
   await until(() => other.isUp, "the other link");
   const got: number[] = [];
   let isHeard = false;
@@ -178,10 +183,7 @@ test("a move whose second connection is lost is abandoned and tried again", asyn
 test("a server that is the only one is kept for as long as it is there", async () => {
   await using server = await NatsServer.start({ config: LAME_DUCK });
   const told: string[] = [];
-  const link = NatsLink.start(
-    { ...OPTIONS, servers: [server.url] },
-    { up: () => void told.push("up"), down: (cause) => void told.push(cause), refused: () => {} },
-  );
+  const link = NatsLink.start({ ...OPTIONS, servers: [server.url] }, tellingOf(told));
   try {
     await until(() => link.isUp, "the link");
     process.kill(server.pid, "SIGUSR2");

@@ -8,6 +8,7 @@ import { type Certificates, makeCertificates } from "../../test/support/certific
 import { until } from "../../test/support/deadline.ts";
 import { makeNatsCredentials } from "../../test/support/nats-creds.ts";
 import { NatsServer } from "../../test/support/nats-server.ts";
+import { hearing } from "../../test/support/notices.ts";
 import { needs } from "../../test/support/programs.ts";
 import type { NatsOptions } from "./connect-options.ts";
 import { NatsLink } from "./link.ts";
@@ -42,11 +43,11 @@ function startLink(options: Partial<NatsOptions> & Pick<NatsOptions, "servers">)
   const said: string[] = [];
   const link = NatsLink.start(
     { ...NOTHING, ...options },
-    {
-      up: () => void said.push("up"),
-      down: (cause) => void said.push(`down: ${cause}`),
-      refused: (cause, unsaidCount) => void said.push(`refused: ${cause} (${unsaidCount} unsaid)`),
-    },
+    hearing({
+      "nats-up": () => void said.push("up"),
+      "nats-down": ({ cause }) => void said.push(`down: ${cause}`),
+      "nats-refused": ({ cause, unsaidCount }) => void said.push(`refused: ${cause} (${unsaidCount} unsaid)`),
+    }),
   );
   open.push(link);
   return { link, said };

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { connect, type NatsConnection } from "@nats-io/transport-node";
 import type { Renewal } from "../config/tls-files.ts";
+import type { Report } from "../protocol/notices.ts";
 import {
   CONNECT_TIMEOUT_MS,
   type ConnectOptions,
@@ -12,15 +13,6 @@ import {
 import { greeted } from "./greeting.ts";
 import { LoginFiles } from "./login-files.ts";
 import { Move, type Passenger } from "./move.ts";
-
-/** What the operator should hear of the connection. */
-export interface NatsReport {
-  up(server: string): void;
-  /** Called once when it is lost, and where it could not be made at first. */
-  down(cause: string): void;
-  /** A server refused something, and which: a subject that the account may not use, for example. So many others were left unsaid. */
-  refused(cause: string, unsaidCount: number): void;
-}
 
 /** Refusals that come while it is up, one for each subject that the account may not use, are told of once in so long. */
 const REFUSED_EVERY_MS = 10_000;
@@ -43,7 +35,7 @@ const CLOSE_LIMIT_MS = 1000;
 export class NatsLink {
   readonly #servers: readonly string[];
   readonly #files: LoginFiles;
-  readonly #report: NatsReport;
+  readonly #report: Report;
   readonly #options: ConnectOptions;
   readonly #listeners: ((isUp: boolean) => void)[] = [];
   readonly #passengers: Passenger[] = [];
@@ -67,7 +59,7 @@ export class NatsLink {
   #unsaidCount = 0;
   #stopping: Promise<void> | null = null;
 
-  private constructor(options: NatsOptions, report: NatsReport) {
+  private constructor(options: NatsOptions, report: Report) {
     this.#servers = options.servers;
     this.#files = new LoginFiles(options);
     this.#options = connectOptions(options, this.#files);
@@ -75,7 +67,7 @@ export class NatsLink {
   }
 
   /** Returns at once; the first connection may come much later. */
-  static start(options: NatsOptions, report: NatsReport): NatsLink {
+  static start(options: NatsOptions, report: Report): NatsLink {
     const link = new NatsLink(options, report);
     link.#running = link.#run();
     return link;
@@ -184,7 +176,8 @@ export class NatsLink {
         await greeted(this.#servers, CONNECT_TIMEOUT_MS, signal);
         return await connect(this.#options);
       } catch (error) {
-        if (!isQuiet && !signal.aborted) this.#report.down(error instanceof Error ? error.message : String(error));
+        const cause = error instanceof Error ? error.message : String(error);
+        if (!isQuiet && !signal.aborted) this.#report({ kind: "nats-down", cause });
         await this.#pause();
       }
     }
@@ -273,7 +266,7 @@ export class NatsLink {
       this.#connection = next;
       this.#following = following;
       move.moved();
-      this.#report.up(next.getServer());
+      this.#report({ kind: "nats-up", server: next.getServer() });
       this.#left = first;
       setTimeout(() => first.close().catch(() => {}), KEEP_FIRST_MS).unref();
       if (move.hasFailed) await this.#startAnew(next);
@@ -312,7 +305,7 @@ export class NatsLink {
       this.#unsaidCount++;
       return;
     }
-    this.#report.refused(cause, this.#unsaidCount);
+    this.#report({ kind: "nats-refused", cause, unsaidCount: this.#unsaidCount });
     this.#unsaidCount = 0;
     this.#mayTellRefusalAtMs = now + REFUSED_EVERY_MS;
   }
@@ -321,8 +314,7 @@ export class NatsLink {
     if (isUp === this.#isUp || this.#end.signal.aborted) return;
     this.#isUp = isUp;
     this.#refusal = null;
-    if (isUp) this.#report.up(detail);
-    else this.#report.down(detail);
+    this.#report(isUp ? { kind: "nats-up", server: detail } : { kind: "nats-down", cause: detail });
     for (const listener of this.#listeners) listener(isUp);
   }
 }

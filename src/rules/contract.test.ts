@@ -6,6 +6,7 @@ import fc from "fast-check";
 import { within } from "../../test/support/deadline.ts";
 import { MemoryRuleStore } from "../../test/support/memory-rule-store.ts";
 import { NatsServer } from "../../test/support/nats-server.ts";
+import { hearing, ignoreNotices, unexpected } from "../../test/support/notices.ts";
 import { needs } from "../../test/support/programs.ts";
 import type { GroupRule, RuleChange, RuleKey, RuleStore, RuleWrite } from "../core/rule-store.ts";
 import { NatsLink } from "../nats/link.ts";
@@ -28,12 +29,12 @@ const BUCKET = { prefix: "rules", replicas: 1, form: () => 2 };
 async function natsPlace(): Promise<Place> {
   const server = await NatsServer.start();
   const links: NatsLink[] = [];
-  const report = { up: () => {}, down: () => {}, refused: (cause: string) => expect.unreachable(cause) };
+  const report = hearing({ "nats-up": () => {}, "nats-down": () => {} });
   return {
     open: () => {
       const link = NatsLink.start(optionsOf(server), report);
       links.push(link);
-      return new KvRuleStore({ link, ...BUCKET, onRemade: () => expect.unreachable(), onFailure: expect.unreachable });
+      return new KvRuleStore({ link, ...BUCKET, report: unexpected });
     },
     end: async () => {
       for (const link of links) await link.stop();
@@ -56,9 +57,7 @@ const places: readonly (readonly [name: string, make: (folder: string) => Promis
       open: () =>
         new SqliteRuleStore({
           dataDir: join(folder, "data"),
-          onDamaged: (_movedTo, reason) => expect.unreachable(reason),
-          onClock: (reason) => expect.unreachable(reason),
-          onLost: (reason) => expect.unreachable(reason),
+          report: unexpected,
         }),
       end: async () => {},
     }),
@@ -324,13 +323,12 @@ needs("nats-server").test(
   async () => {
     await using server = await NatsServer.start();
     const faults: string[] = [];
-    const link = NatsLink.start(optionsOf(server), { up: () => {}, down: () => {}, refused: () => {} });
+    const link = NatsLink.start(optionsOf(server), ignoreNotices);
     const open = () =>
       new KvRuleStore({
         link,
         ...BUCKET,
-        onRemade: () => {},
-        onFailure: (reason) => void faults.push(reason),
+        report: hearing({ "rules-unavailable": ({ reason }) => void faults.push(reason) }),
       });
     const node = await Watched.open({ open, end: async () => {} });
     const bad = [
@@ -360,14 +358,13 @@ describe("KvRuleStore without NATS", () => {
   test("answers unavailable, and goes on with what the bucket has when NATS is back", async () => {
     await using server = await NatsServer.start();
     const faults: string[] = [];
-    const link = NatsLink.start(optionsOf(server), { up: () => {}, down: () => {}, refused: () => {} });
+    const link = NatsLink.start(optionsOf(server), ignoreNotices);
     const place: Place = {
       open: () =>
         new KvRuleStore({
           link,
           ...BUCKET,
-          onRemade: () => {},
-          onFailure: (reason) => void faults.push(reason),
+          report: hearing({ "rules-unavailable": ({ reason }) => void faults.push(reason) }),
         }),
       end: async () => {},
     };

@@ -2,6 +2,7 @@ import { expect } from "bun:test";
 import { jetstreamManager } from "@nats-io/jetstream";
 import { until, within } from "../../test/support/deadline.ts";
 import { NatsServer } from "../../test/support/nats-server.ts";
+import { hearing, ignoreNotices } from "../../test/support/notices.ts";
 import { needs } from "../../test/support/programs.ts";
 import type { GroupRule } from "../core/rule-store.ts";
 import { NatsLink } from "../nats/link.ts";
@@ -24,8 +25,10 @@ class Node {
       prefix: "t",
       replicas: 1,
       form: () => 2,
-      onRemade: (count) => void this.remade.push(count),
-      onFailure: (reason) => void this.faults.push(reason),
+      report: hearing({
+        "rules-remade": ({ count }) => void this.remade.push(count),
+        "rules-unavailable": ({ reason }) => void this.faults.push(reason),
+      }),
     });
   }
 
@@ -49,7 +52,7 @@ class Node {
 test("a bucket that is deleted in quiet, and then under a write, is made again and has all rules that a node knows", async () => {
   await using server = await NatsServer.start();
   const options = { servers: [server.url], user: null, password: null, token: null, credsFile: null, tls: null };
-  const link = NatsLink.start(options, { up: () => {}, down: () => {}, refused: () => {} });
+  const link = NatsLink.start(options, ignoreNotices);
   const [one, two] = [new Node(link), new Node(link)];
   try {
     await one.watch();

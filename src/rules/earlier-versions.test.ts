@@ -1,20 +1,14 @@
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { bytesOf, EarlierDataDir, type Ending, makeNewer, VERSIONS } from "../../test/support/earlier-versions.ts";
+import { unexpected } from "../../test/support/notices.ts";
 import type { RuleKey } from "../core/rule-store.ts";
 import { SqliteRuleStore } from "./sqlite.ts";
 
 const ENDINGS: readonly Ending[] = ["closed", "killed"];
 
 function openStore(dataDir: string): SqliteRuleStore {
-  return new SqliteRuleStore({
-    dataDir,
-    onClock: (reason) => expect.unreachable(reason),
-    onLost: (reason) => expect.unreachable(reason),
-    onDamaged: (movedTo, reason) => {
-      throw new Error(`${movedTo}: ${reason}`);
-    },
-  });
+  return new SqliteRuleStore({ dataDir, report: unexpected });
 }
 
 describe.each(VERSIONS)("the rules of %s", (version) => {

@@ -4,6 +4,7 @@ import type { NatsLink } from "../nats/link.ts";
 import { encodeToken } from "../nats/subjects.ts";
 import { OLDEST_FORM } from "../protocol/forms.ts";
 import { hubKey, isHubName, isName } from "../protocol/names.ts";
+import type { Report } from "../protocol/notices.ts";
 
 /** How often, and after how long, the traces of rules that were ended are taken out of the bucket. */
 const TIDY_MS = 3_600_000;
@@ -17,12 +18,9 @@ export interface KvRuleStoreOptions {
   /** The bucket is `<prefix>_rules`. */
   readonly prefix: string;
   readonly replicas: number;
-  /** The bucket was deleted and is there again, filled with so many rules that this node knows. */
-  readonly onRemade: (count: number) => void;
   /** The form that every node reads. */
   readonly form: () => number;
-  /** The bucket cannot be read, or holds something that is no rule. */
-  readonly onFailure: (reason: string) => void;
+  readonly report: Report;
 }
 
 /** A rule and what it was last heard of. */
@@ -44,8 +42,7 @@ interface Known {
 export class KvRuleStore implements RuleStore {
   readonly #bucket: Bucket;
   readonly #form: () => number;
-  readonly #onFailure: (reason: string) => void;
-  readonly #onRemade: (count: number) => void;
+  readonly #report: Report;
   /** By bucket key: what must be told as removed when it is gone. */
   readonly #known = new Map<string, Known>();
   /** The keys told since the watch began; null once it has caught up. */
@@ -61,10 +58,9 @@ export class KvRuleStore implements RuleStore {
   /** What the servers' time is ahead of the monotonic clock. */
   #serverAheadMs = Date.now() - performance.now();
 
-  constructor({ link, prefix, replicas, form, onRemade, onFailure }: KvRuleStoreOptions) {
+  constructor({ link, prefix, replicas, form, report }: KvRuleStoreOptions) {
     this.#form = form;
-    this.#onFailure = onFailure;
-    this.#onRemade = onRemade;
+    this.#report = report;
     this.#bucket = new Bucket({
       link,
       name: `${prefix}_rules`,
@@ -78,7 +74,7 @@ export class KvRuleStore implements RuleStore {
         entry: (entry) => this.#heard(entry),
         caughtUp: () => this.#caughtUp(),
       },
-      onFailure,
+      onFailure: (reason) => report({ kind: "rules-unavailable", reason }),
     });
   }
 
@@ -169,7 +165,8 @@ export class KvRuleStore implements RuleStore {
     }
     const rule = parseRule(value);
     if (rule === null || keyOf(rule) !== key) {
-      this.#onFailure(`the bucket of group rules has something else under ${key}`);
+      const reason = `the bucket of group rules has something else under ${key}`;
+      this.#report({ kind: "rules-unavailable", reason });
       return;
     }
     const { hub, userId, group, expiresAtMs } = rule;
@@ -205,7 +202,7 @@ export class KvRuleStore implements RuleStore {
     }
     if (!this.#isRemade || this.#unfilled.size > lacking.length) return;
     this.#isRemade = false;
-    this.#onRemade(count);
+    this.#report({ kind: "rules-remade", count });
   }
 
   async #fillOne(key: string): Promise<boolean> {

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { FakeClock } from "../../test/support/fake-clock.ts";
+import { hearing, unexpected } from "../../test/support/notices.ts";
 import { GroupRules } from "../core/group-rules.ts";
 import { SqliteRuleStore } from "./sqlite.ts";
 
@@ -39,14 +40,12 @@ async function start(): Promise<void> {
   store = new SqliteRuleStore({
     dataDir,
     clocks,
-    onDamaged: (_movedTo, reason) => expect.unreachable(reason),
-    onLost: (reason) => expect.unreachable(reason),
-    onClock: (reason) => void warned.push(reason),
+    report: hearing({ "rules-clock-misfit": ({ reason }) => void warned.push(reason) }),
   });
   rules = new GroupRules({
     store,
     clock,
-    report: { fault: (_where, error) => expect.unreachable(String(error)) },
+    report: unexpected,
     onBegun: (_hub, userId) => void events.push(`${userId} in`),
     onExpired: (_hub, userId) => void events.push(`${userId} out`),
   });

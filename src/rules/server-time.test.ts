@@ -1,6 +1,7 @@
 import { expect, setSystemTime } from "bun:test";
 import { until, within } from "../../test/support/deadline.ts";
 import { NatsServer } from "../../test/support/nats-server.ts";
+import { ignoreNotices, unexpected } from "../../test/support/notices.ts";
 import { needs } from "../../test/support/programs.ts";
 import { GroupRules } from "../core/group-rules.ts";
 import type { Clock } from "../core/ports/clock.ts";
@@ -37,20 +38,19 @@ afterEach(async () => {
 async function startNode(server: NatsServer, offMs: number) {
   setSystemTime(Date.now() + offMs);
   const options = { servers: [server.url], user: null, password: null, token: null, credsFile: null, tls: null };
-  const link = NatsLink.start(options, { up: () => {}, down: () => {}, refused: () => {} });
+  const link = NatsLink.start(options, ignoreNotices);
   const store = new KvRuleStore({
     link,
     prefix: "t",
     replicas: 1,
     form: () => 2,
-    onRemade: () => expect.unreachable(),
-    onFailure: (reason) => expect.unreachable(reason),
+    report: unexpected,
   });
   const expired: string[] = [];
   const rules = new GroupRules({
     store,
     clock: realClock,
-    report: { fault: (_where, error) => expect.unreachable(String(error)) },
+    report: unexpected,
     onBegun: () => {},
     onExpired: (_hub, userId) => void expired.push(userId),
   });

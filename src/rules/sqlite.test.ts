@@ -14,6 +14,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { hearing } from "../../test/support/notices.ts";
 import type { GroupRule, RuleKey } from "../core/rule-store.ts";
 import { SqliteRuleStore } from "./sqlite.ts";
 
@@ -42,9 +43,10 @@ afterEach(async () => {
 function openStore(): SqliteRuleStore {
   const store = new SqliteRuleStore({
     dataDir,
-    onDamaged: (movedTo) => void damaged.push(movedTo),
-    onLost: (reason) => void lost.push(reason),
-    onClock: (reason) => expect.unreachable(reason),
+    report: hearing({
+      "rules-damaged": ({ movedTo }) => void damaged.push(movedTo),
+      "rules-lost": ({ reason }) => void lost.push(reason),
+    }),
   });
   opened.push(store);
   return store;
@@ -108,7 +110,7 @@ describe("the file of SqliteRuleStore", () => {
     await writeRules({ ...RULE, userId: "gone" });
     const script = `
       import { SqliteRuleStore } from ${JSON.stringify(join(import.meta.dir, "sqlite.ts"))};
-      const store = new SqliteRuleStore({ dataDir: ${JSON.stringify(dataDir)}, onDamaged: () => {}, onLost: () => {}, onClock: () => {} });
+      const store = new SqliteRuleStore({ dataDir: ${JSON.stringify(dataDir)}, report: () => {} });
       await store.put(${JSON.stringify(RULE)});
       await store.remove([${JSON.stringify({ ...RULE, userId: "gone" })}]);
       process.kill(process.pid, "SIGKILL");

@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { GroupRule, RuleChange, RuleKey, RuleStore, RuleWrite } from "../core/rule-store.ts";
 import { hubKey } from "../protocol/names.ts";
+import type { Report } from "../protocol/notices.ts";
 import {
   COMPANIONS,
   checkWhole,
@@ -57,12 +58,7 @@ const KEEP_CLOCK_MS = 60_000;
 export interface SqliteRuleStoreOptions {
   /** Its folder, made with mode 0700 where it is missing. */
   readonly dataDir: string;
-  /** Called when a file was found damaged: it stands under `movedTo` now, and the store goes on empty. */
-  readonly onDamaged: (movedTo: string, reason: string) => void;
-  /** Called when the file was removed, replaced or emptied while it was open: it is written anew from memory. */
-  readonly onLost: (reason: string) => void;
-  /** Called where the clock does not fit the last run, so that rules may have ended too soon or be kept too long. */
-  readonly onClock: (reason: string) => void;
+  readonly report: Report;
   /** Left out: those of this machine. */
   readonly clocks?: Clocks;
 }
@@ -89,7 +85,7 @@ interface OpenFile {
  */
 export class SqliteRuleStore implements RuleStore {
   readonly #path: string;
-  readonly #onDamaged: SqliteRuleStoreOptions["onDamaged"];
+  readonly #report: Report;
   #file: OpenFile | null = null;
   /** Of this process only: the file keeps none. */
   #revision = 0;
@@ -101,21 +97,17 @@ export class SqliteRuleStore implements RuleStore {
   /** The file on the disk lacks what is here. */
   #isLost = false;
   #lookTimer: ReturnType<typeof setInterval> | null = null;
-  readonly #onLost: SqliteRuleStoreOptions["onLost"];
-  readonly #onClock: SqliteRuleStoreOptions["onClock"];
   readonly #now: () => number;
   readonly #time: RuleTime;
   #clockKeptAtMs = Number.NEGATIVE_INFINITY;
   /** Rules that were put while the time was in doubt: their dates move with its correction. Null once it is not. */
   #doubtful: Set<string> | null = null;
 
-  constructor({ dataDir, onDamaged, onLost, onClock, clocks = MACHINE_CLOCKS }: SqliteRuleStoreOptions) {
-    this.#onClock = onClock;
+  constructor({ dataDir, report, clocks = MACHINE_CLOCKS }: SqliteRuleStoreOptions) {
     this.#now = clocks.now;
     this.#time = new RuleTime(clocks);
     this.#path = join(dataDir, FILE_NAME);
-    this.#onDamaged = onDamaged;
-    this.#onLost = onLost;
+    this.#report = report;
     this.#files = watchFiles(this.#path);
     refuseNewer(this.#path, MIGRATIONS.length);
   }
@@ -136,7 +128,9 @@ export class SqliteRuleStore implements RuleStore {
       this.#rules.set(keyOf(rule), rule);
       listener({ ...rule, revision: ++this.#revision });
     }
-    if (misfit !== null && this.#rules.size > 0) this.#onClock(this.#describe(misfit));
+    if (misfit !== null && this.#rules.size > 0) {
+      this.#report({ kind: "rules-clock-misfit", reason: this.#describe(misfit) });
+    }
     this.#listener = listener;
     this.#lookTimer = setInterval(() => this.look(), LOOK_MS);
   }
@@ -238,7 +232,7 @@ export class SqliteRuleStore implements RuleStore {
 
   #abandon(loss: string): void {
     this.#isLost = true;
-    this.#onLost(loss);
+    this.#report({ kind: "rules-lost", reason: loss });
     // What is left of it is evidence; its log would be played into the new file.
     if (COMPANIONS.some((companion) => existsSync(this.#path + companion))) moveAside(this.#path);
     // Deleted by name when it is closed, it could be the new file's.
@@ -270,7 +264,10 @@ export class SqliteRuleStore implements RuleStore {
   #open(): OpenFile {
     if (this.#closed) throw new Error("the store of group rules is closed");
     if (this.#file !== null) return this.#file;
-    if (isEmptied(this.#path)) this.#onDamaged(moveAside(this.#path), "it has no bytes, and its WAL has some");
+    if (isEmptied(this.#path)) {
+      const reason = "it has no bytes, and its WAL has some";
+      this.#report({ kind: "rules-damaged", movedTo: moveAside(this.#path), reason });
+    }
     makePrivate(this.#path);
     let file: OpenFile;
     try {
@@ -280,7 +277,7 @@ export class SqliteRuleStore implements RuleStore {
       const movedTo = moveAside(this.#path);
       makePrivate(this.#path);
       file = openFile(this.#path);
-      this.#onDamaged(movedTo, error.message);
+      this.#report({ kind: "rules-damaged", movedTo, reason: error.message });
     }
     this.#file = file;
     if (this.#isLost) this.#writeAll(file);

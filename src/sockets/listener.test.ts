@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { RecordingReport, someFacts } from "../../test/support/core-stage.ts";
+import { type RecordingReport, recordingReport, someFacts } from "../../test/support/core-stage.ts";
 import { OPCODE } from "../../test/support/frame-codec.ts";
 import { RawWebSocket } from "../../test/support/raw-websocket.ts";
 import { Connection } from "../core/connection.ts";
@@ -41,7 +41,7 @@ test("what is published does not overtake what was sent to a member in the same 
     opened: (_connection, socket) => void opened.push(socket as BunSocket),
     closed: () => {},
   };
-  const listener = open(lifecycle, new RecordingReport());
+  const listener = open(lifecycle, recordingReport());
   const client = await RawWebSocket.open({ port: listener.port });
   const socket = opened[0];
   if (socket === undefined) throw new Error("nothing has opened");
@@ -72,7 +72,7 @@ test("what a WebSocket handler throws is reported as the error that it is", asyn
     },
     closed: () => {},
   };
-  const report = new RecordingReport();
+  const report = recordingReport();
   const listener = open(lifecycle, report);
   const client = await RawWebSocket.open({ port: listener.port });
   client.send({ opcode: OPCODE.ping, payload: "" });

@@ -3,10 +3,10 @@ import type { TlsFiles } from "../config/tls-files.ts";
 import type { Lifecycle } from "../core/lifecycle.ts";
 import type { Fanout } from "../core/ports/client-socket.ts";
 import type { PlainRequest } from "../core/ports/plain-request.ts";
-import type { Report } from "../core/ports/report.ts";
 import { parseClientEndpoint } from "../protocol/client-endpoint.ts";
 import { CLOSE } from "../protocol/close-causes.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
+import type { Report } from "../protocol/notices.ts";
 import { refusalResponse } from "../protocol/refusal-response.ts";
 import { steerToLater } from "./accept-steering.ts";
 import { plainAddress } from "./addresses.ts";
@@ -161,7 +161,7 @@ function openServer(
     idleTimeout: common.keepAlive.idleTimeoutSeconds,
     fetch: (request: Request) => answer(request, answering),
     error: (error: Error) => {
-      report.fault("request", error);
+      report({ kind: "fault", where: "request", error });
       return refusalResponse(refusal("internal_error", "internal error; the log has the details", "service"));
     },
     websocket: websocketHandlers(shared, lifecycle, report),
@@ -326,7 +326,8 @@ function websocketHandlers(
     },
     // Bun 1.4 gives the error first, other than its documentation says.
     error(first, second) {
-      report.fault("WebSocket handler", first instanceof Error ? first : second);
+      const error = first instanceof Error ? first : second;
+      report({ kind: "fault", where: "WebSocket handler", error });
     },
   };
 }

@@ -5,7 +5,7 @@ import { connect as connectTcp, type Socket } from "node:net";
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from "node:tls";
 import type { ServerWebSocket } from "bun";
 import { type Certificate, makeCertificates } from "../../test/support/certificates.ts";
-import { RecordingReport } from "../../test/support/core-stage.ts";
+import { recordingReport } from "../../test/support/core-stage.ts";
 import { within } from "../../test/support/deadline.ts";
 import { needs } from "../../test/support/programs.ts";
 import { RawWebSocket } from "../../test/support/raw-websocket.ts";
@@ -20,7 +20,7 @@ afterAll(() => made.remove());
 
 /** The front with a listener behind it that tells whom it sees, echoes messages and, asked by `?send=n`, pushes n bytes. */
 function start(clientCert: "optional" | "require") {
-  const report = new RecordingReport();
+  const report = recordingReport();
   let front: TlsFront | null = null;
   const ports: number[] = [];
   const closed: number[] = [];

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import type { Socket, SocketHandler, TCPSocketListener } from "bun";
 import type { TlsFiles } from "../config/tls-files.ts";
-import type { Report } from "../core/ports/report.ts";
+import type { Report } from "../protocol/notices.ts";
 import { steerToLater } from "./accept-steering.ts";
 import { plainAddress } from "./addresses.ts";
 import { Pipe } from "./pipe.ts";
@@ -127,7 +127,7 @@ function clientHandlers(options: TlsFrontOptions, state: FrontState): SocketHand
       socket.pause();
       const peer = { address: plainAddress(socket.remoteAddress), certThumbprint: certificate };
       connectInner(socket, peer, options, state).catch((error) => {
-        state.report.fault("TLS front", error);
+        state.report({ kind: "fault", where: "TLS front", error });
         socket.terminate();
       });
     },

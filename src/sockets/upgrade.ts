@@ -4,11 +4,11 @@ import { hostOf } from "../auth/audience.ts";
 import { type ClientIdentity, verifyClientToken } from "../auth/client-token.ts";
 import type { HubConfig } from "../config/schema.ts";
 import type { Admission, Admitted } from "../core/admission.ts";
-import type { Report } from "../core/ports/report.ts";
 import type { WaitingClient } from "../core/ports/upstream.ts";
 import { formatClientQuery, queryTokens } from "../protocol/client-query.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import { encodeHeaderValue } from "../protocol/headers.ts";
+import type { RefusedClient, Report } from "../protocol/notices.ts";
 import { refusalResponse } from "../protocol/refusal-response.ts";
 import { type Origin, type TrustedProxies, traceOrigin } from "./addresses.ts";
 import { relayedResponse } from "./answers.ts";
@@ -193,23 +193,30 @@ export class Upgrade {
       body === null || this.#relayed.fits(body.length) ? answer.bodyFault : "limits.maxBufferedBytes is in use";
     if (body === null || bodyFault !== null) {
       const message = `the upstream refused; the body of its answer is left out: ${bodyFault}`;
-      this.#report.connectionRefused({ hub, status, code: "relayed_without_body", message, ...origin });
+      this.#reportRefused(hub, { status, code: "relayed_without_body", message }, origin);
       return relayedResponse(status, headers, null);
     }
-    this.#report.connectionRefused({ hub, status, code: "relayed", message: "the upstream refused", ...origin });
+    this.#reportRefused(hub, { status, code: "relayed", message: "the upstream refused" }, origin);
     this.#relayed.add(request, body.length, server);
     return relayedResponse(status, headers, body);
   }
 
-  #refuse(hub: string, { clientAddress, isChainIgnored }: Origin, refused: Refusal): Response {
-    const { status, code, message } = refused;
-    this.#report.connectionRefused({ hub, status, code, message, clientAddress, isChainIgnored });
+  #refuse(hub: string, origin: Origin, refused: Refusal): Response {
+    this.#reportRefused(hub, refused, origin);
     return refusalResponse(refused);
+  }
+
+  #reportRefused(
+    hub: string,
+    { status, code, message }: Pick<RefusedClient, "status" | "code" | "message">,
+    { clientAddress, isChainIgnored }: Origin,
+  ): void {
+    this.#report({ kind: "connection-refused", hub, status, code, message, clientAddress, isChainIgnored });
   }
 
   /** Nobody is left to read the answer. */
   #clientLeft(hub: string, { clientAddress }: Origin): Response {
-    this.#report.clientLeft(hub, clientAddress);
+    this.#report({ kind: "client-left", hub, clientAddress });
     return new Response(null, { status: 400 });
   }
 }

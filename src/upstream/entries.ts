@@ -128,7 +128,7 @@ export class Entries {
 
   #build(settings: UpstreamEntry, position: number, tls: TlsFiles, allowed: AllowedHosts): Entry {
     const { clock, userAgent, resolve, files, report, deadlines } = this.#context;
-    const onFault = (fault: string) => report.tokenFailed(entry.label, fault);
+    const onFault = (detail: string) => report({ kind: "token-failed", entry: entry.label, detail });
     const authorizer = createAuthorizer(settings.auth, {
       ...this.#options,
       clock,

@@ -2,10 +2,10 @@ import type { AccessKeys } from "../auth/access-keys.ts";
 import type { AllowedHosts } from "../config/allowed-hosts.ts";
 import type { UpstreamEntry } from "../config/schema.ts";
 import type { TlsFiles } from "../config/tls-files.ts";
-import type { EntryReport } from "../core/ports/adapter-reports.ts";
 import type { Clock } from "../core/ports/clock.ts";
 import type { EntryView, MessageFailurePolicy } from "../core/ports/upstream.ts";
 import type { Dialect, Dialects } from "../protocol/dialect.ts";
+import type { Report } from "../protocol/notices.ts";
 import type { Authorizer } from "./authorization.ts";
 import { Breaker, type BreakerResult } from "./breaker.ts";
 import type { ClientBlocks } from "./client-blocks.ts";
@@ -39,7 +39,7 @@ export interface EntryContext {
   readonly deadlines: Deadlines;
   /** Files for sockets to upstreams. */
   readonly files: FileReserve;
-  readonly report: EntryReport;
+  readonly report: Report;
   /** Told of bytes of answers as they begin to wait for the rest; negative when they are let go. Left out: nobody is. */
   readonly hold?: (byteCount: number) => void;
   /** Whether so many bytes more of answers may wait in the process. */
@@ -107,7 +107,8 @@ export class Entry implements EntryView {
     this.lateAnswers = new LateAnswers({
       deadlines: context.deadlines,
       maxWaiting: maxConcurrency,
-      onDropped: () => context.report.lateAnswerDropped(this.label),
+      entry: this.label,
+      report: context.report,
     });
     const { clock, resolve, files, maxResponseBytes: maxBodyBytes } = context;
     const { hold, fits } = context;
@@ -137,8 +138,7 @@ export class Entry implements EntryView {
     const wasOpen = this.breaker.isOpen;
     this.breaker.settle(result, call);
     if (this.breaker.isOpen === wasOpen) return;
-    if (wasOpen) this.context.report.breakerClosed(this.label);
-    else this.context.report.breakerOpened(this.label);
+    this.context.report({ kind: wasOpen ? "breaker-closed" : "breaker-opened", entry: this.label });
   }
 
   stop(): void {

@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import { until, within } from "../../test/support/deadline.ts";
 import { FakeClock } from "../../test/support/fake-clock.ts";
+import { hearing } from "../../test/support/notices.ts";
 import { type Exchange as BackendExchange, RawBackend } from "../../test/support/raw-backend.ts";
 import { SYSTEM_TLS } from "../config/tls-files.ts";
 import { Deadlines } from "./deadlines.ts";
@@ -27,7 +28,9 @@ test("one late answer more than may be waited for ends the oldest wait, its sock
     clock,
   });
   let dropped = 0;
-  const lates = new LateAnswers({ deadlines: new Deadlines(clock), maxWaiting: 2, onDropped: () => dropped++ });
+  const report = hearing({ "late-answer-dropped": () => dropped++ });
+  const deadlines = new Deadlines(clock);
+  const lates = new LateAnswers({ deadlines, maxWaiting: 2, entry: "upstreams[0]", report });
   /** In an object: a promise that an async function returns would be waited for. */
   const start = async (target: string) => {
     const owner = {

@@ -1,4 +1,5 @@
 import type { HeaderLines } from "../protocol/headers.ts";
+import type { Report } from "../protocol/notices.ts";
 import type { Deadlines, Waiting } from "./deadlines.ts";
 import type { Exchange, ExchangeOwner, HttpOutcome } from "./exchange.ts";
 
@@ -16,8 +17,9 @@ export interface LateAnswersOptions {
   readonly deadlines: Deadlines;
   /** How many may wait; the oldest goes when one more comes. */
   readonly maxWaiting: number;
-  /** A wait was given up for want of room. */
-  readonly onDropped: () => void;
+  /** The entry's name. */
+  readonly entry: string;
+  readonly report: Report;
 }
 
 /**
@@ -47,7 +49,7 @@ export class LateAnswers {
     const [oldest] = this.#waiting;
     if (this.#waiting.size > this.#options.maxWaiting && oldest !== undefined) {
       this.#waiting.delete(oldest);
-      this.#options.onDropped();
+      this.#options.report({ kind: "late-answer-dropped", entry: this.#options.entry });
       oldest.giveUp();
     }
     return wait.answered.finally(() => this.#waiting.delete(wait));

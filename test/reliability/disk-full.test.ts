@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { SqliteJournal } from "../../src/journal/sqlite.ts";
 import { someFacts } from "../support/core-stage.ts";
 import { startTestGateway } from "../support/gateway.ts";
+import { ignoreNotices } from "../support/notices.ts";
 import { acceptAs, RawBackend } from "../support/raw-backend.ts";
 import { RawWebSocket, statusOf } from "../support/raw-websocket.ts";
 import { canMount, SmallDisk } from "../support/small-disk.ts";
@@ -87,8 +88,7 @@ describe.skipIf(!canMount())("a full disk", () => {
   test("at the start, where an earlier process left somebody behind: the disconnect is sent once there is space", async () => {
     using disk = new SmallDisk();
     const dataDir = folderOn(disk);
-    const report = { damaged: () => {}, lost: () => {}, unwritable: () => {}, writable: () => {} };
-    const earlier = await SqliteJournal.open({ dataDir, synchronous: "normal", report });
+    const earlier = await SqliteJournal.open({ dataDir, synchronous: "normal", report: ignoreNotices });
     await earlier.connecting(someFacts({ connectionId: "left-behind" }));
     await earlier.connected("left-behind", "alice");
     await earlier.close();

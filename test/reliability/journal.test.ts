@@ -64,8 +64,7 @@ if (IS_LONG) {
     const unexpected = (): never => {
       throw new Error("the disk is at fault");
     };
-    const report = { damaged: unexpected, lost: unexpected, unwritable: unexpected, writable: unexpected };
-    const journal = await SqliteJournal.open({ dataDir: folder, synchronous, report });
+    const journal = await SqliteJournal.open({ dataDir: folder, synchronous, report: unexpected });
     try {
       const took: number[] = [];
       let number = 0;

@@ -9,7 +9,6 @@ import { Membership } from "../../src/core/membership.ts";
 import { Outstanding } from "../../src/core/outstanding.ts";
 import type { Broker } from "../../src/core/ports/broker.ts";
 import type { ClientSocket, Frame, Traffic } from "../../src/core/ports/client-socket.ts";
-import type { RefusedClient, Report, Undelivered } from "../../src/core/ports/report.ts";
 import type { WaitingClient } from "../../src/core/ports/upstream.ts";
 import { Pressure, type PressureOptions } from "../../src/core/pressure.ts";
 import { Redelivery, type RedeliveryOptions } from "../../src/core/redelivery.ts";
@@ -19,7 +18,9 @@ import { MemoryJournal } from "../../src/journal/memory.ts";
 import type { CloseCause } from "../../src/protocol/close-causes.ts";
 import { subjectOf, type Target } from "../../src/protocol/envelope.ts";
 import type { ConnectionFacts } from "../../src/protocol/facts.ts";
+import type { Report, Undelivered } from "../../src/protocol/notices.ts";
 import { FakeClock, settled } from "./fake-clock.ts";
+import { hearing } from "./notices.ts";
 import { ScriptedUpstream } from "./scripted-upstream.ts";
 
 /** A client's socket that writes down what the core does with it. Like Bun's, it reports its end before `close` returns. */
@@ -99,65 +100,36 @@ export class RecordingSocket implements ClientSocket {
   }
 }
 
-/** A report that keeps every fact as one line, and undelivered ones whole. */
-export class RecordingReport implements Report {
-  readonly lines: string[] = [];
-  readonly lost: Undelivered[] = [];
-  readonly dead: Undelivered[] = [];
-  readonly faults: unknown[] = [];
+/** A report that keeps what the core tells as lines, and undelivered events and faults whole. */
+export interface RecordingReport extends Report {
+  readonly lines: string[];
+  readonly lost: Undelivered[];
+  readonly dead: Undelivered[];
+  readonly faults: unknown[];
+}
 
-  connectionOpened({ connectionId }: ConnectionFacts): void {
-    this.lines.push(`opened ${connectionId}`);
-  }
-
-  connectionClosed({ connectionId }: ConnectionFacts, { code, reason }: CloseCause): void {
-    this.lines.push(`closed ${connectionId} ${code} ${reason}`);
-  }
-
-  connectionRefused({ hub, status, code }: RefusedClient): void {
-    this.lines.push(`refused ${hub} ${status} ${code}`);
-  }
-
-  clientLeft(hub: string, clientAddress: string): void {
-    this.lines.push(`left ${hub} ${clientAddress}`);
-  }
-
-  acceptedLate({ connectionId }: ConnectionFacts): void {
-    this.lines.push(`accepted late ${connectionId}`);
-  }
-
-  undelivered(fact: Undelivered): void {
-    this.lost.push(fact);
-  }
-
-  disconnectsWaiting(entry: string): void {
-    this.lines.push(`waiting ${entry}`);
-  }
-
-  disconnectsFlowing(entry: string): void {
-    this.lines.push(`flowing ${entry}`);
-  }
-
-  disconnectRefused(entry: string, cause: string): void {
-    this.lines.push(`refused by ${entry}: ${cause}`);
-  }
-
-  deadLetter(fact: Undelivered): void {
-    this.lines.push(`dead ${fact.connectionId}`);
-    this.dead.push(fact);
-  }
-
-  nodeTakenOver(nodeId: string, count: number): void {
-    this.lines.push(`taken over ${nodeId} ${count}`);
-  }
-
-  takeoverFailed(nodeId: string, cause: string): void {
-    this.lines.push(`takeover failed ${nodeId} ${cause}`);
-  }
-
-  fault(_where: string, error: unknown): void {
-    this.faults.push(error);
-  }
+export function recordingReport(): RecordingReport {
+  const kept = { lines: [] as string[], lost: [] as Undelivered[], dead: [] as Undelivered[], faults: [] as unknown[] };
+  const say = (line: string) => void kept.lines.push(line);
+  const report = hearing({
+    "connection-opened": ({ facts }) => say(`opened ${facts.connectionId}`),
+    "connection-closed": ({ facts, end }) => say(`closed ${facts.connectionId} ${end.code} ${end.reason}`),
+    "connection-refused": ({ hub, status, code }) => say(`refused ${hub} ${status} ${code}`),
+    "client-left": ({ hub, clientAddress }) => say(`left ${hub} ${clientAddress}`),
+    "accepted-late": ({ facts }) => say(`accepted late ${facts.connectionId}`),
+    undelivered: (notice) => void kept.lost.push(notice),
+    "disconnects-waiting": ({ entry }) => say(`waiting ${entry}`),
+    "disconnects-flowing": ({ entry }) => say(`flowing ${entry}`),
+    "disconnect-refused": ({ entry, cause }) => say(`refused by ${entry}: ${cause}`),
+    "dead-letter": (notice) => {
+      say(`dead ${notice.connectionId}`);
+      kept.dead.push(notice);
+    },
+    "node-taken-over": ({ nodeId, count }) => say(`taken over ${nodeId} ${count}`),
+    "takeover-failed": ({ nodeId, cause }) => say(`takeover failed ${nodeId} ${cause}`),
+    fault: ({ error }) => void kept.faults.push(error),
+  });
+  return Object.assign(report, kept);
 }
 
 /** The members of each subject, as a broker counts them; joins resolve when the test lets them. */
@@ -235,7 +207,7 @@ export const STAGE_BEGINS_MS = 1_800_000_000_000;
 export class CoreStage {
   readonly clock = new FakeClock();
   readonly upstream = new ScriptedUpstream();
-  readonly report = new RecordingReport();
+  readonly report = recordingReport();
   readonly registry = new Registry();
   readonly outstanding = new Outstanding();
   readonly journal: MemoryJournal;

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import type { DueDisconnect } from "../../src/core/ports/journal.ts";
 import { SqliteJournal } from "../../src/journal/sqlite.ts";
 import type { ConnectionFacts } from "../../src/protocol/facts.ts";
+import { hearing } from "./notices.ts";
 
 /** More than a journal will hold in a test. */
 export const ALL = 1_000_000;
@@ -62,12 +63,12 @@ export class DamagedJournalStage {
   }
 
   async open(): Promise<SqliteJournal> {
-    const report = {
-      damaged: (movedTo: string, reason: string) => void this.told.push(`${movedTo}: ${reason}`),
-      lost: (reason: string) => void this.told.push(`lost: ${reason}`),
-      unwritable: () => {},
-      writable: () => this.writableAgain.resolve(),
-    };
+    const report = hearing({
+      "journal-damaged": ({ movedTo, reason }) => void this.told.push(`${movedTo}: ${reason}`),
+      "journal-lost": ({ reason }) => void this.told.push(`lost: ${reason}`),
+      "journal-unwritable": () => {},
+      "journal-writable": () => this.writableAgain.resolve(),
+    });
     const journal = await SqliteJournal.open({ dataDir: this.dataDir, synchronous: "normal", report });
     this.#opened.push(journal);
     return journal;

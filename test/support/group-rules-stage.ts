@@ -2,6 +2,7 @@ import { GroupRules } from "../../src/core/group-rules.ts";
 import type { GroupRule, RuleChange, RuleKey, RuleWrite } from "../../src/core/rule-store.ts";
 import { FakeClock } from "./fake-clock.ts";
 import { MemoryRuleStore } from "./memory-rule-store.ts";
+import { hearing } from "./notices.ts";
 
 const NOON_MS = Date.UTC(2025, 5, 1, 12);
 
@@ -59,7 +60,7 @@ export class GroupRulesStage {
     const rules = new GroupRules({
       store: this.store,
       clock: this.clock,
-      report: { fault: (_where, error) => void this.faults.push(error) },
+      report: hearing({ fault: ({ error }) => void this.faults.push(error) }),
       onBegun: (hub, userId, group) => void this.begun.push([hub, userId, group].join("/")),
       onExpired: (hub, userId, group) => {
         this.expired.push([hub, userId, group].join("/"));

@@ -10,6 +10,7 @@ import { CLOSE } from "../../src/protocol/close-causes.ts";
 import type { ConnectionFacts } from "../../src/protocol/facts.ts";
 import { within } from "./deadline.ts";
 import { NatsServer } from "./nats-server.ts";
+import { hearing, unexpected } from "./notices.ts";
 
 /** Every kind of journal, each on a disk or a log that is new, for the tests of their contract. */
 export const JOURNAL_KINDS: readonly (readonly [
@@ -42,15 +43,18 @@ export class JournalMakers {
 
   /** On a log that is new, as that of a node that starts. */
   async openJetstream(): Promise<JetstreamJournal> {
-    const silent = { up: () => {}, down: () => {}, refused: fail };
+    const copied = Promise.withResolvers<void>();
+    const report = hearing({
+      "nats-up": () => {},
+      "nats-down": () => {},
+      "replica-complete": () => copied.resolve(),
+    });
     const credentials = { user: null, password: null, token: null, credsFile: null, tls: null };
     this.#server ??= NatsServer.start();
     const { url } = await this.#server;
-    const link = NatsLink.start({ servers: [url], ...credentials }, silent);
+    const link = NatsLink.start({ servers: [url], ...credentials }, report);
     this.#links.push(link);
-    const stream = new ReplicaStream({ link, prefix: "hubwire", replicas: 1, differs: fail });
-    const copied = Promise.withResolvers<number>();
-    const report = { stopped: fail, copied: copied.resolve, fenced: fail, tooLarge: () => fail("too large") };
+    const stream = new ReplicaStream({ link, prefix: "hubwire", replicas: 1, report });
     const nodeId = crypto.randomUUID().slice(0, 8);
     const journal = new JetstreamJournal({ nodeId, stream, form: () => 2, report, onFenced: fail });
     await within(copied.promise, "the log to begin");
@@ -58,8 +62,7 @@ export class JournalMakers {
   }
 
   openSqlite(folder: string): Promise<Journal> {
-    const report = { damaged: fail, lost: fail, unwritable: fail, writable: fail };
-    return SqliteJournal.open({ dataDir: join(folder, "data"), synchronous: "normal", report });
+    return SqliteJournal.open({ dataDir: join(folder, "data"), synchronous: "normal", report: unexpected });
   }
 }
 

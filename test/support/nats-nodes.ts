@@ -7,6 +7,7 @@ import { NEWEST_FORM } from "../../src/protocol/forms.ts";
 import { until } from "./deadline.ts";
 import { FakeClock } from "./fake-clock.ts";
 import type { NatsServer } from "./nats-server.ts";
+import { hearing, ignoreNotices } from "./notices.ts";
 
 const OPTIONS = { user: null, password: null, token: null, credsFile: null, tls: null };
 
@@ -32,10 +33,7 @@ export class NatsNode implements BrokerHandler, AsyncDisposable {
 
   constructor(server: NatsServer, id: string) {
     this.id = id;
-    this.link = NatsLink.start(
-      { ...OPTIONS, servers: [server.url] },
-      { up: () => {}, down: () => {}, refused: () => {} },
-    );
+    this.link = NatsLink.start({ ...OPTIONS, servers: [server.url] }, ignoreNotices);
     this.broker = new NatsBroker({
       link: this.link,
       prefix: "t",
@@ -44,11 +42,11 @@ export class NatsNode implements BrokerHandler, AsyncDisposable {
       handler: this,
       clock: this.clock,
       form: () => this.form,
-      report: {
-        fault: (_where, error) => void this.faults.push(error),
-        nodesAwaited: (nodeIds) => void this.awaited.push(nodeIds),
-        messagesDropped: (count, reason) => void this.dropped.push({ count, reason }),
-      },
+      report: hearing({
+        fault: ({ error }) => void this.faults.push(error),
+        "nodes-awaited": ({ nodeIds }) => void this.awaited.push(nodeIds),
+        "node-messages-dropped": ({ count, reason }) => void this.dropped.push({ count, reason }),
+      }),
       isMember: () => this.isMember,
     });
   }

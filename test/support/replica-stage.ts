@@ -8,9 +8,11 @@ import { Replicas } from "../../src/journal/replicas.ts";
 import { NatsLink } from "../../src/nats/link.ts";
 import type { ConnectionFacts } from "../../src/protocol/facts.ts";
 import { NEWEST_FORM } from "../../src/protocol/forms.ts";
+import type { Notice, Report } from "../../src/protocol/notices.ts";
 import { within } from "./deadline.ts";
 import { NatsProxy } from "./nats-proxy.ts";
 import { NatsServer } from "./nats-server.ts";
+import { wordsOf } from "./notices.ts";
 
 /** What was reported by one node, in words, and a way to wait for it. */
 export class Reports {
@@ -47,28 +49,21 @@ export class ReplicaNode {
   form = NEWEST_FORM;
 
   constructor(url: string, { nodeId = crypto.randomUUID().slice(0, 8), prefix = "hubwire" } = {}) {
-    const tell = (word: string) => (detail?: string | number) => this.reports.tell(`${word} ${detail ?? ""}`.trim());
     const credentials = { user: null, password: null, token: null, credsFile: null, tls: null };
-    const linkReport = { up: () => this.reports.tell("up"), down: tell("down"), refused: tell("refused") };
-    this.link = NatsLink.start({ servers: [url], ...credentials }, linkReport);
-    this.stream = new ReplicaStream({ link: this.link, prefix, replicas: 1, differs: tell("differs") });
-    const report = {
-      stopped: tell("stopped"),
-      copied: tell("copied"),
-      fenced: tell("fenced"),
-      tooLarge: ({ connectionId }: ConnectionFacts) => this.reports.tell(`too large ${connectionId}`),
-    };
+    const report: Report = (notice) => this.reports.tell(inWords(notice));
+    this.link = NatsLink.start({ servers: [url], ...credentials }, report);
+    this.stream = new ReplicaStream({ link: this.link, prefix, replicas: 1, report });
     this.journal = new JetstreamJournal({
       nodeId,
       stream: this.stream,
       form: () => this.form,
       report,
-      onFenced: tell("onFenced"),
+      onFenced: () => this.reports.tell("onFenced"),
     });
     this.logs = new Replicas({
       stream: this.stream,
       whenReplicated: () => this.journal.whenReplicated(),
-      skipped: (id, count) => this.reports.tell(`skipped ${id} ${count}`),
+      report,
     });
   }
 
@@ -137,7 +132,7 @@ export class ReplicaStage {
   /** A node whose log has begun. */
   async startNode(options: { readonly url?: string; readonly nodeId?: string } = {}): Promise<ReplicaNode> {
     const node = this.node(options);
-    await node.reports.heard("copied");
+    await node.reports.heard("replica-complete");
     return node;
   }
 
@@ -158,6 +153,11 @@ export class ReplicaStage {
     for (const proxy of this.#proxies) await proxy.stop();
     await this.server[Symbol.asyncDispose]();
   }
+}
+
+/** A notice as one line; of a connection's facts only the id. */
+function inWords(notice: Notice): string {
+  return "facts" in notice ? `${notice.kind} ${notice.facts.connectionId}` : wordsOf(notice);
 }
 
 /** Facts of a connection, about as long as those of a real one. */

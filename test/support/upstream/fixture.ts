@@ -15,6 +15,7 @@ import {
 import type { ConnectionFacts } from "../../../src/protocol/facts.ts";
 import type { CallOutcome } from "../../../src/upstream/call.ts";
 import { createUpstream, type RunningUpstream, type UpstreamOptions } from "../../../src/upstream/upstream.ts";
+import { hearing } from "../notices.ts";
 
 /** A real dialect, for tests that need one and not what it writes. */
 export const DIALECT: Dialect = asrs;
@@ -117,12 +118,12 @@ export function startUpstream(
     userAgent: "hubwire/1.2.3",
     clock: realClock,
     env: {},
-    report: {
-      breakerOpened: (entry) => reported.push(`opened ${entry}`),
-      breakerClosed: (entry) => reported.push(`closed ${entry}`),
-      lateAnswerDropped: (entry) => reported.push(`late answer dropped ${entry}`),
-      tokenFailed: (entry, detail) => reported.push(`token ${entry}: ${detail}`),
-    },
+    report: hearing({
+      "breaker-opened": ({ entry }) => void reported.push(`opened ${entry}`),
+      "breaker-closed": ({ entry }) => void reported.push(`closed ${entry}`),
+      "late-answer-dropped": ({ entry }) => void reported.push(`late answer dropped ${entry}`),
+      "token-failed": ({ entry, detail }) => void reported.push(`token ${entry}: ${detail}`),
+    }),
     ...overrides,
   });
   const call = (event: UpstreamEvent, client: WaitingClient | null = null) => callOf(upstream, event, client);

@@ -1,0 +1,29 @@
+import type { Report } from "../protocol/notices.ts";
+
+/**
+ * Makes one report of several listeners, which hear every notice in their order.
+ *
+ * Errors: what a listener throws reaches neither the teller nor the other listeners; these hear of it as a `fault`.
+ */
+export function combineReports(...listeners: readonly Report[]): Report {
+  return (notice) => {
+    for (const listener of listeners) {
+      try {
+        listener(notice);
+      } catch (error) {
+        tellOthers(listeners, listener, error);
+      }
+    }
+  };
+}
+
+function tellOthers(listeners: readonly Report[], broken: Report, error: unknown): void {
+  for (const listener of listeners) {
+    if (listener === broken) continue;
+    try {
+      listener({ kind: "fault", where: "a listener of notices", error });
+    } catch {
+      // Two are broken at once: nobody is left who could say so.
+    }
+  }
+}
