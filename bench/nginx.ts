@@ -11,7 +11,7 @@ import { until, untilDone, within } from "../test/support/deadline.ts";
 /**
  * An nginx of one worker in a folder of its own.
  *
- * Shape: what stands in `http {}` beside the settings that all have; `PORT` in it is its port.
+ * Shape: the contents of `http {}` besides the settings that all have; `PORT` in it is its port.
  */
 export class Nginx {
   readonly port: number;

@@ -77,7 +77,7 @@ async function measure(env: Readonly<Record<string, string>>): Promise<Run> {
 
 /**
  * What part of the CPU time of the last so many microseconds was spent in each step. Samples are taken in JavaScript only: each
- * stands for the usual time between two, and what is left over was spent elsewhere.
+ * counts for the usual time between two, and the rest of the time was spent elsewhere.
  */
 function shares(profile: Profile, lastMicros: number, cpuMicros: number): Map<string, number> {
   const stepOf = stepsOf(profile);

@@ -13,7 +13,7 @@ export interface Sample {
   readonly details?: Details;
 }
 
-/** What a row compares: each call measures anew, on systems that stand ready. */
+/** What a row compares: each call measures anew, on systems that are ready. */
 export interface Sides {
   readonly ours: () => Promise<Sample>;
   /** Left out: the row has an absolute target and nothing to be compared with. */

@@ -72,7 +72,7 @@ if (process.env.npm_lifecycle_event !== undefined) {
 function watchNpm() {
   const parent = process.ppid;
   const { command, ppid: grandparent } = readStat(parent);
-  // Unless it replaced itself by this script, a shell stands between npm and us, and survives npm's SIGKILL.
+  // Unless it replaced itself by this script, a shell is between npm and this process, and survives npm's SIGKILL.
   const isShellBetween = ["sh", "dash", "ash", "bash", "zsh", "busybox"].includes(command);
   return () => process.ppid === parent && (!isShellBetween || readStat(parent).ppid === grandparent);
 }
@@ -81,7 +81,7 @@ function watchNpm() {
 function readStat(pid) {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    // The command stands in parentheses and may hold anything, parentheses and spaces too.
+    // The command is in parentheses and may hold anything, parentheses and spaces too.
     const end = stat.lastIndexOf(")");
     return { command: stat.slice(stat.indexOf("(") + 1, end), ppid: Number(stat.slice(end + 2).split(" ")[1]) };
   } catch {
@@ -101,7 +101,7 @@ function findBun() {
   return stop(`Bun's binary is missing, since its install script did not run. Run: node ${join(folder, "install.js")}`);
 }
 
-/** Until the install script has run, a text stands where the binary belongs. */
+/** Until the install script has run, a text is in the place of the binary. */
 function isBinary(path) {
   try {
     const start = Buffer.alloc(4);

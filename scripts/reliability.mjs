@@ -19,7 +19,7 @@ const child = spawn(process.execPath, [join(ROOT, "scripts", "test.mjs"), ...pat
 });
 for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => child.kill(signal));
 
-// The counts are the last line and must stay so: it is held back until the figures stand above it.
+// The counts are the last line and must stay so: it is held back until the figures are above it.
 let held = "";
 child.stdout.on("data", (bytes) => {
   held += bytes.toString("utf8");

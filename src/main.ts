@@ -124,7 +124,7 @@ async function startProcesses(command: Start, count: number): Promise<void> {
   await output.end(await processes.ended);
 }
 
-/** The gateway with an example beside it. Its key is made for this run, so it may be printed. */
+/** The gateway with an example next to it. Its key is made for this run, so it may be printed. */
 async function startWithExample(command: Start): Promise<void> {
   const { exampleFolder, startExample } = await import("./command/example.ts");
   const name = command.example ?? "";

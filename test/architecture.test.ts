@@ -151,7 +151,7 @@ describe("the checker itself", () => {
   const lines = (count: number, line: string) => `${line}\n`.repeat(count);
   const faultsOf = (path: string, text: string) => findFaults([{ path, text }], ["zod", "@scope/name"]);
 
-  test("reads every form of import, and none that stands in a comment", () => {
+  test("reads every form of import, and none in a comment", () => {
     const text = [
       'import type { A } from "./a.ts";',
       "import {",

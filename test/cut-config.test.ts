@@ -65,7 +65,7 @@ const RICH = {
 
 type Tree = Record<string, unknown>;
 
-/** The same configuration with its keys in another order: what stands at the end is what a cut loses first. */
+/** The same configuration with its keys in another order: the last key is the first that a cut loses. */
 function turn(value: unknown, by: number): unknown {
   if (Array.isArray(value)) return value.map((item) => turn(item, by));
   if (typeof value !== "object" || value === null) return value;
@@ -246,7 +246,7 @@ describe("another file that was cut opens no more than it says itself", () => {
     isLast: fc.boolean(),
   });
 
-  /** How many characters are missing, as a part of all: often few, where the values stand that have changed. */
+  /** How many characters are missing, as a part of all: often few, where the changed values are. */
   const missing = fc.oneof(fc.double({ min: 0, max: 1, noNaN: true }), fc.double({ min: 0, max: 0.04, noNaN: true }));
 
   test("at random places, after random changes", () => {

@@ -49,7 +49,7 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** A folder of this mode, and a configuration beside it that names it. */
+/** A folder of this mode, and a configuration next to it that names it. */
 function makeVolume(mode: number, config: Readonly<Record<string, unknown>> = {}): { dataDir: string; file: string } {
   const own = mkdtempSync(join(folder, "own-"));
   chmodSync(own, 0o755);

@@ -7,7 +7,7 @@ import { acceptAs, RawBackend } from "./support/raw-backend.ts";
 import { RawWebSocket } from "./support/raw-websocket.ts";
 import { connectionIdOf, ofConnection } from "./support/stack.ts";
 
-/** `hubwire dead-letters`, as an operator runs it beside a running gateway. */
+/** `hubwire dead-letters`, as an operator runs it next to a running gateway. */
 setDefaultTimeout(COMMANDS_TIMEOUT_MS);
 
 const LAUNCHER = join(REPOSITORY, "bin", "hubwire.mjs");
@@ -27,7 +27,7 @@ afterEach(async () => {
   await backend[Symbol.asyncDispose]();
 });
 
-/** Whatever is not taken at the first try is a dead letter. */
+/** An event that is not taken at the first try is a dead letter. */
 function config(): Record<string, unknown> {
   const upstreams = [{ urlTemplate: `${backend.url}/{hub}/api/{event}` }];
   return { accessKeys: KEYS, upstreams, disconnect: { retryForSeconds: 0 } };

@@ -103,7 +103,7 @@ describe("npm start", () => {
       expect(await nextLine(client, "say")).toMatchObject({ to: room, from: "Ada", text: "members only" });
       expect(await nextLine(client, "say")).toMatchObject({ to: "lobby", text: "for all" });
     }
-    // One caller's messages keep their order, so whatever was sent to the room would have come before.
+    // One caller's messages keep their order, so any message to the room would have come before.
     expect(await nextLine(eve, "say")).toMatchObject({ to: "lobby", text: "for all" });
     eve.text(command("say", room, "let me in"));
     expect(await nextLine(eve, "notice", "say")).toEqual({ kind: "notice", text: `You are not in ${room}.` });
@@ -218,7 +218,7 @@ test("SIGTERM to npm closes clients with 1012, ends everything with exit code 0 
   expect(await listenOnce(examplePort)).toBe(examplePort);
   expect(await listenOnce(gatewayPort)).toBe(gatewayPort);
 
-  // npm's own two lines start with `>`. The key stands in the one line that hands it over.
+  // npm's own two lines start with `>`. The key is in the one line that hands it over.
   const lines = npm
     .stdout()
     .split("\n")

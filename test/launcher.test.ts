@@ -11,7 +11,7 @@ setDefaultTimeout(60_000);
 const LAUNCHER = join(import.meta.dir, "../bin/hubwire.mjs");
 const WATCH = join(import.meta.dir, "../src/command/launcher-watch.ts");
 
-/** Stands in place of src/main.ts: says what it hears, and ends 200 ms after the first signal, as a drain would. */
+/** Runs in the place of src/main.ts: says what it hears, and ends 200 ms after the first signal, as a drain would. */
 const PEER = `
 import { watchLauncher } from ${JSON.stringify(WATCH)};
 const ended = { yes: false };

@@ -41,7 +41,7 @@ const QUERY: Readonly<Partial<Record<Operation, readonly string[]>>> = {
   closeConnection: ["reason"],
 };
 
-/** The families of paths: where each begins, and where its hub stands. */
+/** The families of paths: where each begins, and the place of its hub. */
 const FAMILIES = [
   { form: "ws", prefix: "/ws/api/hubs/{hub}", hub: "path" },
   { form: "ws", prefix: "/ws/api", hub: null },
@@ -102,7 +102,7 @@ function lines(entries: readonly { operation: string; method: string; path: stri
   return entries.map(({ operation, method, path }) => `${operation}: ${method} ${path}`).sort();
 }
 
-test("every operation stands under each of its published paths with its methods, and nothing else does", () => {
+test("every published path has its operations with their methods, and nothing else", () => {
   const routes = FAMILIES.flatMap(({ form, prefix }) =>
     ROUTES.flatMap((route) =>
       pathsOf(route, form).flatMap((path) =>
@@ -191,7 +191,7 @@ describe("each operation", () => {
   });
 });
 
-test("the schema of errors lists the codes that stand in the answers, and those of other paths and methods", () => {
+test("the schema of errors lists the codes of the answers, and those of other paths and methods", () => {
   const shown = OPERATIONS.flatMap(({ node: written }) =>
     Object.values(node(written["responses"])).flatMap((response) => {
       const content = resolve(response)["content"];

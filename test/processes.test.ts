@@ -18,7 +18,7 @@ import { connectionIdOf } from "./support/stack.ts";
 
 const { describe, test } = needs("nats-server", "openssl");
 
-/** `hubwire start --processes N`, and what it stands on: several gateways on one port. */
+/** `hubwire start --processes N`, and what it relies on: several gateways on one port. */
 setDefaultTimeout(COMMANDS_TIMEOUT_MS);
 
 const LAUNCHER = `node ${join(REPOSITORY, "bin", "hubwire.mjs")}`;

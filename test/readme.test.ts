@@ -20,7 +20,7 @@ setDefaultTimeout(COMMANDS_TIMEOUT_MS);
 
 const README = readFileSync(join(REPOSITORY, "README.md"), "utf8");
 
-/** Stands for a fresh clone, so that what the README saves does not end up in this one. */
+/** Used as a fresh clone, so that what the README saves does not end up in this one. */
 let clone: string;
 
 beforeAll(() => {
@@ -99,7 +99,7 @@ test("the README's backend has about twenty lines", () => {
   expect(block("js backend.mjs", {}).trim().split("\n").length).toBeLessThanOrEqual(22);
 });
 
-test("what the README says that the sends print stands in it", () => {
+test("the README says what its sends print", () => {
   for (const line of ["yes", "Hello, Grace!", "202", "Hello from a program!"]) expect(README).toContain(`\`${line}\``);
 });
 

@@ -127,7 +127,7 @@ test("flags and variables of the start stay over the file", async () => {
   expect(await client.nextText()).toBe("flagged");
 });
 
-test("the key that was made for dataDir stays, whatever has become of its file", async () => {
+test("the key that was made for dataDir stays, even if its file changes", async () => {
   await using backend = await RawBackend.start();
   await using gateway = await CommandGateway.start({ config: towards(backend) });
   const keyFile = join(gateway.dataDir, "access-key");

@@ -37,7 +37,7 @@ function connectionString(key: string = KEYS.primary, port = stage.port): string
   return `Endpoint=http://127.0.0.1:${port};AccessKey=${key};Version=1.0;`;
 }
 
-/** Runs a command in an empty folder. Whatever it prints, a key is never in it. */
+/** Runs a command in an empty folder. No output ever has a key. */
 async function run(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Ended> {
   const inherited = Object.entries(process.env).filter(([name]) => !/^(hubwire_|(no|https?)_proxy$)/i.test(name));
   const child = Bun.spawn(["node", LAUNCHER, ...args], {

@@ -10,7 +10,7 @@ import { EVENTS_PATH, type Nginx } from "../nginx.ts";
 /**
  * Pushpin and zurl, which calls the backend for it, in a folder of their own.
  *
- * Shape: all clients' events go to the backend as WebSocket-over-HTTP. Queues and limits are as large as the rows need, beside the
+ * Shape: all clients' events go to the backend as WebSocket-over-HTTP. Queues and limits are as large as the rows need, otherwise the
  *        defaults of Debian's files; log level 0.
  */
 export class Pushpin {

@@ -9,7 +9,7 @@ const ACTIVE = 64;
 const MANY = 5000;
 const BYTES = 64;
 const WARMUP_SECONDS = 1;
-/** Beside so many that say nothing and are pinged. */
+/** The number of other connections, which say nothing and are pinged. */
 const IDLE = 15_000;
 const IDLE_RATE = 500;
 const PING_PERIOD_SECONDS = 20;
@@ -144,7 +144,7 @@ function waited(report: LoadReport, value: number, lostElsewhere = 0): Sample {
 /** How long one waits while many that came at one time are pinged. */
 export const latencyIdleRow: Row = {
   name: "latency-idle",
-  what: `p99.9 beside ${IDLE.toLocaleString("en")} idle connections, ${IDLE_RATE} messages/s, over ${PING_PERIOD_SECONDS} s (one ping each)`,
+  what: `p99.9 next to ${IDLE.toLocaleString("en")} idle connections, ${IDLE_RATE} messages/s, over ${PING_PERIOD_SECONDS} s (one ping each)`,
   unit: "µs",
   theirs: "the same without the idle ones",
   target: "said",

@@ -82,7 +82,7 @@ export class EarlyBodies {
  * Reads a request's body, at most `maxBytes` of it.
  *
  * Order:  a `Content-Length` over the bound is refused before anything is read; a chunked body when it passes it.
- *         Room is asked for in between, also for an empty body: whatever is sent on waits somewhere.
+ *         Room is asked for in between, also for an empty body, since every message that is sent on waits somewhere.
  * Source: PROTOCOL.md, "REST API", order of checks: 413, then 408.
  */
 export async function readBody(

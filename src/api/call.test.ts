@@ -113,7 +113,7 @@ describe("ttl", () => {
     },
   );
 
-  test("twice is 400, under whatever spelling", () => {
+  test("twice is 400, under any spelling", () => {
     expect(read(PATH, "ttl=1&ttl=1")).toBe("400 bad_query ttl");
     expect(read(PATH, "ttl=1&%74tl=1")).toBe("400 bad_query ttl");
     expect(read(PATH, "ttl")).toBe("400 bad_query ttl");
@@ -143,7 +143,7 @@ describe("reason", () => {
     expect(cut.isWellFormed()).toBe(true);
   });
 
-  test("of whatever text is cut to its longest beginning that fits", () => {
+  test("of any text is cut to its longest beginning that fits", () => {
     fc.assert(
       fc.property(fc.string({ unit: "grapheme", maxLength: 200 }), (text) => {
         const cut = reasonOf(text);
@@ -178,7 +178,7 @@ describe("excluded", () => {
   });
 });
 
-test("whatever path and query are, reading them throws nothing, and what is accepted keeps the rules", () => {
+test("reading any path and query throws nothing, and accepted ones keep the rules", () => {
   const query = fc.array(
     fc.tuple(fc.constantFrom("ttl", "reason", "excluded", "hub", "x"), fc.oneof(fc.string(), fc.nat().map(String))),
     { maxLength: 4 },

@@ -44,7 +44,8 @@ export function readNames(
   const ttl = queryValues(query, "ttl");
   const reasons = queryValues(query, "reason");
   const excluded = queryValues(query, "excluded");
-  if (ttl.length > 1 || reasons.length > 1) return malformed(ttl.length > 1 ? "ttl" : "reason", "stands twice");
+  if (ttl.length > 1 || reasons.length > 1)
+    return malformed(ttl.length > 1 ? "ttl" : "reason", "is given twice: give it once");
   const ttlSeconds = ttl[0] === undefined ? null : parseTtl(ttl[0]);
   if (Number.isNaN(ttlSeconds)) return malformed("ttl", `is a whole number of seconds from 1 to ${MAX_TTL_SECONDS}`);
   if (excluded.includes(null)) return malformed("excluded", "holds a malformed escape");

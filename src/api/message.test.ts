@@ -42,7 +42,7 @@ describe("the type of a message", () => {
     expect(parseMessageType(type)).toBeNull();
   });
 
-  test("reading whatever stands there throws nothing", () => {
+  test("reading any content type throws nothing", () => {
     fc.assert(
       fc.property(fc.string(), (type) => {
         expect(parseMessageType(type)).toBeOneOf(["text", "binary", null]);

@@ -42,7 +42,7 @@ describe("sending", () => {
     expect(got(...clients)).toEqual([["group"], ["group"], ["hub"]]);
   });
 
-  test("one after the other keeps the order, whatever the way", async () => {
+  test("one after the other keeps the order, in every way of sending", async () => {
     const { socket } = stage.core.open({ connectionId: "c1", userId: "ann", groups: ["red"] });
     const ways = ["messages", "users/ann/messages", "connections/c1/messages", "groups/red/messages"];
     const expected = Array.from({ length: 40 }, (_empty, index) => `${index}`);

@@ -124,7 +124,7 @@ describe("checks in their order", () => {
     expect(await refused(post({ body: Uint8Array.of(0xff) }))).toBe("400 bad_text body");
   });
 
-  test("whatever was refused has never come to the broker", async () => {
+  test("a refused call never comes to the broker", async () => {
     const member = stage.core.open({ groups: ["red"] });
     for (const target of ["/ws/api/hubs/1/messages", "/ws/api/hubs/chat/users/%zz/messages", `${MESSAGES}?ttl=0`]) {
       await stage.call(post({ target }));
@@ -181,7 +181,7 @@ describe("a message", () => {
 });
 
 describe("bytes that are held while a body is on its way", () => {
-  test("count against maxBufferedBytes and are let go, whatever comes of the call", async () => {
+  test("count against maxBufferedBytes and are let go, with any outcome of the call", async () => {
     stage.stop();
     stage = new ApiStage({ maxMessageBytes: 1000, maxBufferedBytes: 1000 });
     const { pressure, clock } = stage.core;
@@ -296,7 +296,7 @@ test("when the keys change, a token that was good a moment ago is refused", asyn
   expect((await stage.call(post())).status).toBe(202);
 });
 
-test("whatever is asked, the answer is one of the API's, and nothing throws", async () => {
+test("any request gets an answer of the API, and nothing throws", async () => {
   stage.core.open({ connectionId: "c1", userId: "ann", groups: ["red"] });
   const part = fc.constantFrom(
     "messages",

@@ -166,7 +166,7 @@ test("exactly the operations with a body are sends", () => {
   expect(sends).toEqual(["sendToHub", "sendToUser", "sendToConnection", "sendToGroup"]);
 });
 
-test("whatever the names are, a published path is found with exactly those names", () => {
+test("a published path is found with exactly its names, with any characters in them", () => {
   const name = fc.string({ unit: "grapheme", minLength: 1, maxLength: 20 }).filter((text) => text.isWellFormed());
   fc.assert(
     fc.property(
@@ -189,7 +189,7 @@ test("whatever the names are, a published path is found with exactly those names
   );
 });
 
-test("whatever the path is, routing it throws nothing and finds a route only with as many parts as the route has", () => {
+test("routing any path throws nothing and finds a route only with as many parts as the route has", () => {
   const part = fc.oneof(
     fc.constantFrom("messages", "users", "groups", "connections", "hubs", "chat", "", "*", "%zz", "%2F", "{user}"),
     fc.string(),

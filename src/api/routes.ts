@@ -107,7 +107,7 @@ function buildResources(form: PathForm): Map<number, Resource[]> {
   return resources;
 }
 
-/** Whether parts, as many as the template has, are a path of it: literals stand at its even places and names at odd ones. */
+/** Whether parts, as many as the template has, are a path of it: literals are at its even places and names at odd ones. */
 function hasShape(parts: readonly (string | null)[], template: readonly string[]): boolean {
   for (let i = 0; i < template.length; i += 2) {
     if (parts[i] !== template[i]) return false;

@@ -42,11 +42,9 @@ describe("an audience names the endpoint", () => {
     "https://example.com/ws/client/hubs/CHAT",
     "https://example.com/ws/client/hubs/ch%61t",
     "https://example.com/ws/client/hubs/chat?hub=other",
-  ])("whatever its scheme, port, slash, other parameters and case: %s", (audience) =>
-    expect(names(audience)).toBe(true),
-  );
+  ])("with any scheme, port, slash, other parameters and case: %s", (audience) => expect(names(audience)).toBe(true));
 
-  test("with the hub of the request, in whatever case, and _default where none is named", () => {
+  test("with the hub of the request, in any case, and _default where none is named", () => {
     expect(names("https://example.com/ws/client/hubs/chat", "cHAt")).toBe(true);
     for (const audience of ["/ws/client", "/client/", "/ws/client?hub=", "/ws/client/hubs/_default"]) {
       expect(names(`https://example.com${audience}`, "_default")).toBe(true);
@@ -113,7 +111,7 @@ describe("an audience that URL parsers rewrite is not what its maker wrote, and 
     "https://example.com/ws/client/hubs/chat?from=a\\b",
     "https://example.com/ws/client/hubs/chat#/../x",
     "https://example.com/ws/client/hubs/chat \n",
-  ])("but what stands behind the path is not part of it: %j", (audience) => expect(names(audience)).toBe(true));
+  ])("but the text behind the path is not part of it: %j", (audience) => expect(names(audience)).toBe(true));
 });
 
 test("an authority without a valid host gives no host", () => {

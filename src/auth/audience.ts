@@ -6,7 +6,7 @@ const AUDIENCE_SCHEMES: ReadonlySet<string> = new Set(["http:", "https:", "ws:",
 /** A step up or none in a path, as a backend writes it that puts the name `..` into an URL (decision 0008). */
 const DOT_SEGMENT = /\/(?:\.|%2e){1,2}(?:\/|$)/i;
 
-/** What URL parsers leave out wherever it stands. */
+/** Characters that URL parsers leave out everywhere. */
 const LEFT_OUT = /[\t\r\n]/g;
 const SPACE = 0x20;
 

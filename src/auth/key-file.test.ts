@@ -28,7 +28,7 @@ describe("readOrMakeKeys", () => {
     expect(readdirSync(dataDir).sort()).toEqual(["access-key", "access-key-secondary"]);
   });
 
-  test("leaves a folder that is there as it is; the file is the owner's alone, whatever the umask", () => {
+  test("leaves a folder that is there as it is; the file is the owner's alone, with any umask", () => {
     const dataDir = join(parent, "data");
     mkdirSync(dataDir);
     chmodSync(dataDir, 0o755);

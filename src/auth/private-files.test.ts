@@ -38,7 +38,7 @@ function unmasked(run: () => void): void {
 }
 
 describe("a folder", () => {
-  test("that is missing is made for its owner alone, with those above it, whatever the umask", () => {
+  test("that is missing is made for its owner alone, with those above it, with any umask", () => {
     unmasked(() => makeFolder(join(parent, "deep", "data")));
     expect([modeOf(join(parent, "deep")), modeOf(join(parent, "deep", "data"))]).toEqual(["700", "700"]);
   });
@@ -52,7 +52,7 @@ describe("a folder", () => {
 });
 
 describe("a file", () => {
-  test("that is missing is made empty with mode 0600, whatever the umask", () => {
+  test("that is missing is made empty with mode 0600, with any umask", () => {
     unmasked(() => makePrivateFile(path));
     expect([modeOf(path), readFileSync(path, "utf8")]).toEqual(["600", ""]);
   });

@@ -17,7 +17,7 @@ describe("the signature", () => {
     expect(verify({ exp: 10 }, { key })).toMatchObject({ expiresAt: 10, notBefore: Number.NEGATIVE_INFINITY });
   });
 
-  test("is made over the UTF-8 bytes of a key, not over what they might stand for in Base64", () => {
+  test("is made over the UTF-8 bytes of a key, not over their Base64 decoding", () => {
     const keys = { primary: "c2VjcmV0LWluLWJhc2U2NA==ü", secondary: null };
     expect(verifySignedToken(signToken({ exp: 10 }, { key: keys.primary }), keys)).toMatchObject({
       expiresAt: 10,
@@ -150,7 +150,7 @@ test("a refusal is 401, names the check that failed, and holds nothing of token 
   }
 });
 
-test("whatever stands in the place of a token, it is refused without a throw", () => {
+test("any text in the place of a token is refused without a throw", () => {
   const segment = fc.oneof(fc.string(), fc.constantFrom("", "eyJhbGciOiJIUzI1NiJ9", "e30", "bnVsbA"));
   const text = fc.oneof(
     fc.string(),

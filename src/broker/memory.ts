@@ -22,7 +22,7 @@ export class MemoryBroker implements Broker {
     return await this.#handler.answer(question);
   }
 
-  /** Nothing to subscribe to: whatever is published arrives. */
+  /** Nothing to subscribe to: every published envelope arrives. */
   async join(): Promise<void> {}
 
   leave(): void {}

@@ -43,7 +43,7 @@ function send(from: NatsNode, target: Target, data: string | Uint8Array): Promis
   return from.broker.publish({ verb: "send", target, excluded: [], payload: toPayload(data) });
 }
 
-/** Whatever one node has published has come to the other behind this. */
+/** All that one node has published before has come to the other after this. */
 async function settled(from: NatsNode, to: NatsNode): Promise<void> {
   await from.link.connection?.flush();
   await to.link.connection?.flush();
@@ -313,7 +313,7 @@ describe("messages larger than the server carries", () => {
     expect(other.dropped).toEqual([{ count: 1, reason: "the rest of a message has not come for 10000 ms" }]);
   });
 
-  test("arrive whatever little the server carries", async () => {
+  test("arrive however little the server carries", async () => {
     await server[Symbol.asyncDispose]();
     server = await NatsServer.start({ config: "max_payload: 1024" });
     const [one, other] = await two();

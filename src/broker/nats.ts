@@ -67,7 +67,7 @@ type Reply = Verdict | "fault" | "nobody" | "silent";
  *         └▶ every node: each node's own subject, and all that the table knows must answer
  *
  * Order:  one connection each way, so what one node publishes arrives in its order, on whichever subjects; parts of a long message
- *         stand together in it. Nothing is handed to this node's own members but what came from NATS.
+ *         are together in it. Nothing is handed to this node's own members but what came from NATS.
  * Errors: `unavailable` while NATS is away or this node is no member; after NATS is back until 1.2 s have passed and every node
  *         that was known has answered or is silent for 10 s; and where a node that must answer has not. A bug at any
  *         node that is asked rejects.
@@ -218,7 +218,7 @@ export class NatsBroker implements Broker {
 
   async #askAll(bytes: Uint8Array, scope: VerdictScope): Promise<Verdict | "unavailable"> {
     const asked = this.#table.all().map((nodeId) => this.#askNode(nodeId, bytes));
-    // One yes is enough there, whatever is wrong with the others.
+    // One yes is enough there, even if the others fail.
     const replies = await (scope === "first-yes"
       ? Promise.race([firstYes(asked), Promise.all(asked)])
       : Promise.all(asked));

@@ -114,7 +114,7 @@ describe("two connections with the same subscriptions", () => {
     expect(told).toHaveLength(count + 1);
   });
 
-  test("whatever the order of arrival, each publisher's messages are told once and in order", () => {
+  test("in any order of arrival, each publisher's messages are told once and in order", () => {
     // Messages 0 to n of a publisher; the second connection begins at `from`, and the first one ends at `to`.
     const shape = fc.record({ count: fc.nat(20), from: fc.nat(20), more: fc.nat(20), picks: fc.array(fc.boolean()) });
     fc.assert(

@@ -137,7 +137,7 @@ describe("unfinished messages of nearly nothing", () => {
       return new WeakRef(chunk.buffer);
     });
     expect(stage.joiner.size).toBe(50);
-    // The collector may take a few for used that still stand on the stack.
+    // The collector may take a few for used that are still on the stack.
     Bun.gc(true);
     expect(chunks.filter((chunk) => chunk.deref() !== undefined).length).toBeLessThan(10);
   });

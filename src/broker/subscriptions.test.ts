@@ -35,7 +35,7 @@ afterEach(async () => {
   await server[Symbol.asyncDispose]();
 });
 
-/** Publishes, and waits until whatever comes of it has come. */
+/** Publishes, and waits until all that it causes has come. */
 async function publish(...texts: readonly string[]): Promise<void> {
   for (const text of texts) {
     const [subject = "", body] = text.split(" ");

@@ -229,7 +229,7 @@ describe("dead-letters", () => {
     }
   });
 
-  test("its commands' help says how ids stand in it", () => {
+  test("its commands' help says how ids are written", () => {
     expect(helpOf("dead-letters", "retry", "--help")).toStartWith("usage: hubwire dead-letters retry [FLAGS] [ID…]\n");
     expect(helpOf("dead-letters", "list", "one", "-h")).toStartWith("usage: hubwire dead-letters list [FLAGS]\n");
     expect(helpOf("send", "--help")).toStartWith("usage: hubwire send [FLAGS] TEXT\n");
@@ -306,7 +306,7 @@ describe("what cannot be understood", () => {
     });
   }
 
-  test("a value never stands in the sentence, since it may be a key", () => {
+  test("the sentence never holds a value, since it may be a key", () => {
     expect(usageOf("start", "--acces-keys-primary=SECRET")).not.toContain("SECRET");
   });
 });

@@ -101,7 +101,7 @@ interface Words {
 /**
  * Reads the command line, without the program's own name.
  *
- * Errors: throws `UsageError` with one sentence; no value stands in it. Options are not checked here: `loadConfig` does that.
+ * Errors: throws `UsageError` with one sentence; it holds no value. Options are not checked here: `loadConfig` does that.
  */
 export function parseArgs(argv: readonly string[]): Command {
   const [word, ...rest] = argv;
@@ -245,7 +245,7 @@ function parseProcesses(text: string | undefined): number | null {
   throw new UsageError(`--processes must be a whole number from 1 to ${MAX_PROCESSES}.`);
 }
 
-/** Splits `--flag value`, `--flag=value` and the arguments; every flag may stand once, and `--` ends them. */
+/** Splits `--flag value`, `--flag=value` and the arguments; every flag may be given once, and `--` ends them. */
 function readWords(command: string, shape: CommandShape, words: readonly string[]): Words {
   const texts = new Map<string, string>();
   const loose: string[] = [];

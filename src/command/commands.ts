@@ -19,7 +19,7 @@ export interface CommandShape {
   readonly flags: ReadonlyMap<string, Flag>;
   /** Whether every option's flag twin is taken too. */
   readonly takesTwins: boolean;
-  /** What stands beside the flags; null where nothing does. */
+  /** The arguments besides the flags; null where there are none. */
   readonly argument: Argument | null;
 }
 

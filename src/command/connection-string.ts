@@ -14,7 +14,7 @@ const MAX_PORT = 65_535;
 /**
  * Reads a connection string: `Endpoint=http://host:8080;AccessKey=…;Version=1.0;`.
  *
- * Shape:  fields in any order, their names in any case, each once; a key may hold `=`. `Port` stands over the endpoint's
+ * Shape:  fields in any order, their names in any case, each once; a key may hold `=`. `Port` overrides the endpoint's
  *         own port; `Version` may be left out.
  * Errors: `fault` is a sentence to go on after the string's name. It holds nothing of the string, which holds a key.
  */

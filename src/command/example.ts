@@ -6,7 +6,7 @@ import type { Subprocess } from "bun";
 /** How long an example's backend may take to say where it listens. */
 const START_TIMEOUT_MS = 10_000;
 
-/** The backend of an example, running beside the gateway in a process of its own. */
+/** The backend of an example, running next to the gateway in a process of its own. */
 export interface ExampleBackend {
   /** Where it listens; its page is there too. Errors: rejects with a sentence where it did not start. */
   readonly url: Promise<string>;

@@ -22,7 +22,7 @@ describe("a process that has ended", () => {
 });
 
 describe("the words of a process", () => {
-  test("are the flags of all, with its own folder and the port shared, whatever those say", () => {
+  test("are the flags of all, with its own folder and the port shared, even if they name others", () => {
     const flags = { "listen-port": "1", upstreams: '[{"a": "b c"}]', "data-dir": "x", "listen-reuse-port": "false" };
     const words = startWords({ dataDir: "/data", filePath: "/etc/a.yaml", flags }, 3);
     const own = ["--data-dir=/data/node-3", "--listen-reuse-port=true"];

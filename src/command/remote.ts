@@ -33,7 +33,7 @@ interface Call {
 /**
  * Runs a command over a gateway's REST API.
  *
- * Errors: none; whatever goes wrong is an outcome with a sentence.
+ * Errors: none; every failure is an outcome with a sentence.
  * Source: PROTOCOL.md, "REST API".
  */
 export async function runRemote(command: RemoteCommand, access: GatewayAccess): Promise<RemoteOutcome> {

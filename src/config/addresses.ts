@@ -7,7 +7,7 @@ const HEADER_NAME = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const PARAMETER = /\{[^{}]*\}/g;
 const KNOWN_PARAMETERS: ReadonlySet<string> = new Set(["{hub}", "{category}", "{event}"]);
 
-/** Whether a text may stand as a header's name. Source: RFC 9110, section 5.1. */
+/** Whether a text is valid as a header's name. Source: RFC 9110, section 5.1. */
 export function isHeaderName(text: string): boolean {
   return HEADER_NAME.test(text);
 }
@@ -29,7 +29,7 @@ export function addressRangeFault(text: string): string | null {
 /** Faults of an entry of `allowedUpstreamHosts`. */
 export function allowedHostFault(text: string): string | null {
   if (parseAllowedHost(text) !== null) return null;
-  return 'must be "*", a host name, "*." and a domain, an IP address, or a network such as 10.0.0.0/8; without scheme, port and path. Networks of IPv6 forms that stand for IPv4 are written as IPv4';
+  return 'must be "*", a host name, "*." and a domain, an IP address, or a network such as 10.0.0.0/8; without scheme, port and path. Write networks of IPv6 forms that contain IPv4 as IPv4';
 }
 
 /** Faults of an absolute URL with one of the schemes. User names and fragments are refused: neither would be used. */

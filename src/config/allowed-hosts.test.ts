@@ -108,7 +108,7 @@ describe("an address in a URL", () => {
     "169.255.0.0",
     "1.0.0.0",
   ]) {
-    test(`${host} is beside what is refused`, () => expect(hostFault(host)).toBeNull());
+    test(`${host} is next to what is refused`, () => expect(hostFault(host)).toBeNull());
   }
   for (const host of [
     "223.255.255.255",
@@ -119,7 +119,7 @@ describe("an address in a URL", () => {
     "[2001:1::]",
     "[64:ff9b:1::10.0.0.1]",
   ]) {
-    test(`${host} is beside what is refused`, () => expect(hostFault(host)).toBeNull());
+    test(`${host} is next to what is refused`, () => expect(hostFault(host)).toBeNull());
   }
 });
 
@@ -168,7 +168,7 @@ describe("link-local, metadata and nobody's addresses are refused, however they 
     "255.255.255.255",
     "[ff02::1]",
   ]) {
-    test(host, () => expect(hostFault(host)).toMatch(/^its host (is|stands for) .* must list it explicitly$/));
+    test(host, () => expect(hostFault(host)).toMatch(/^its host (is|maps to) .* must list it explicitly$/));
   }
 
   for (const [host, entries] of [
@@ -205,7 +205,7 @@ describe("an address that a name resolves to", () => {
     expect(fault(["*"], "h.example", "169.254.169.254")).toBe(
       "is a link-local address, where clouds keep their metadata (169.254.0.0/16); allowedUpstreamHosts must list it explicitly",
     );
-    expect(fault(["*"], "h.example", "::ffff:169.254.169.254")).toStartWith("stands for a link-local address");
+    expect(fault(["*"], "h.example", "::ffff:169.254.169.254")).toStartWith("maps to a link-local address");
     expect(fault(["*"], "h.example", "fe80::1%eth0")).toStartWith("is a link-local address");
     expect(fault(["fe80::1"], "h.example", "fe80::1%eth0.100")).toBeNull();
     expect(fault(["*"], "h.example", "elsewhere")).toBe("is no IP address");

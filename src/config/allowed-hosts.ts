@@ -83,7 +83,7 @@ function normaliseName(text: string): string | null {
  * Loopback and private addresses need no explicit entry.
  *
  * Shape:  `entries` have been checked by `allowedHostFault`; host names come from `URL`, without brackets.
- * Errors: the sentences quote no host, so that they may stand beside a URL that is a secret.
+ * Errors: the sentences quote no host, so that they may be printed next to a URL that is a secret.
  * Source: docs/decisions/0010-upstream-addresses.md.
  */
 export class AllowedHosts {
@@ -115,7 +115,7 @@ export class AllowedHosts {
   addressFault(hostname: string, address: string): string | null {
     const parsed = parseIpAddress(address);
     if (parsed === null) return "is no IP address";
-    const verb = embeddedAddresses(parsed).length === 0 ? "is" : "stands for";
+    const verb = embeddedAddresses(parsed).length === 0 ? "is" : "maps to";
     for (const judged of judgedAddresses(parsed)) {
       const refused = REFUSED.find(({ network }) => isWithin(judged, network));
       if (refused === undefined || this.#lifts(refused.network, judged, hostname)) continue;
@@ -141,7 +141,7 @@ export class AllowedHosts {
   }
 }
 
-/** What counts for an address: the IPv4 addresses that it stands for, or itself. */
+/** What counts for an address: the IPv4 addresses that it contains, or itself. */
 function judgedAddresses(address: IpAddress): readonly IpAddress[] {
   const embedded = embeddedAddresses(address);
   return embedded.length > 0 ? embedded : [address];

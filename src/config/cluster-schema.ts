@@ -64,7 +64,7 @@ const natsSchema = z.strictObject({
     }),
 });
 
-/** The schema of `cluster`; null stands for a gateway of its own. */
+/** The schema of `cluster`; null means a gateway of its own. */
 export const clusterSchema = z.strictObject({
   nats: natsSchema.register(optionDocs, {
     unit: "",

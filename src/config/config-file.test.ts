@@ -24,7 +24,7 @@ function fileOf(name: string, text: string) {
   return file;
 }
 
-test("reads YAML and knows where each key stands", () => {
+test("reads YAML and knows the place of each key", () => {
   const file = fileOf("a.yaml", "listen:\n  port: 1\nupstreams:\n  - a: 1\n    b: 2\n");
   expect(file.value).toEqual({ listen: { port: 1 }, upstreams: [{ a: 1, b: 2 }] });
   expect(file.locate(["listen", "port"])).toBe("line 2, column 3");
@@ -36,7 +36,7 @@ test("a key that is missing is placed at the block around it", () => {
   expect(file.locate(["listen", "tls", "certFile"])).toBe("line 3, column 3");
 });
 
-test("reads JSON, tabs and all, and knows where each key stands", () => {
+test("reads JSON, tabs and all, and knows the place of each key", () => {
   const file = fileOf("a.json", '{\n\t"listen": {\n\t\t"port": 1\n\t}\n}\n');
   expect(file.value).toEqual({ listen: { port: 1 } });
   expect(file.locate(["listen", "port"])).toBe("line 3, column 3");
@@ -52,15 +52,15 @@ test("an empty file holds nothing", () => {
 });
 
 for (const [what, name, text, message, where] of [
-  ["a repeated key", "a.yaml", "a: 1\nb: 2\na: 3\n", "this key stands twice in the same block", "line 3, column 1"],
+  ["a repeated key", "a.yaml", "a: 1\nb: 2\na: 3\n", "this key is repeated in the same block", "line 3, column 1"],
   [
     "a repeated key in JSON",
     "a.json",
     '{"a": 1,\n"a": 2}',
-    "this key stands twice in the same block",
+    "this key is repeated in the same block",
     "line 2, column 1",
   ],
-  ["a tab", "a.yaml", "a:\n\tb: 1\n", "a tab stands where only spaces may indent", "line 2, column 1"],
+  ["a tab", "a.yaml", "a:\n\tb: 1\n", "a tab is used where only spaces may indent", "line 2, column 1"],
   ["an unknown alias", "a.yaml", "a: *SECRET\n", "an alias (*name) has no anchor (&name) above it", null],
   ["a tag without meaning", "a.yaml", "a: !SECRET b\n", "this tag (!name) has no meaning here", "line 1, column 4"],
   ["YAML in a JSON file", "a.json", "a: SECRET\n", "this is not valid JSON", null],
@@ -86,7 +86,7 @@ for (const text of [
   });
 }
 
-test("a few lines of aliases cannot stand for gigabytes", () => {
+test("a few lines of aliases cannot expand to gigabytes", () => {
   const levels = Array.from(
     { length: 12 },
     (_, level) => `a${level + 1}: &a${level + 1} [${`*a${level},`.repeat(10)}]`,

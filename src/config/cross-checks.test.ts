@@ -158,7 +158,7 @@ describe("hubs", () => {
     for (const name of ["_default", "a.b,c[0]", "A"]) expect(faultsOf({ hubs: { [name]: {} } })).toEqual([]);
   });
 
-  test("a hub takes from the top level what it leaves out, whatever the case of its name", () => {
+  test("a hub takes from the top level what it leaves out, with its name in any case", () => {
     const config = parseConfig({
       anonymous: "deny",
       allowedOrigins: ["https://A.example"],
@@ -223,7 +223,7 @@ describe("upstreams", () => {
     });
   }
 
-  test("static headers are names and values that cannot end the line they stand in", () => {
+  test("static headers are names and values that cannot end their line", () => {
     const faults = (headers: object) => faultsOf(entry({ auth: { type: "headers", headers } }));
     expect(faults({ "x-functions-key": "k", Authorization: "Basic ä\tö" })).toEqual([]);
     expect(faults({ "A B": "v" })).toEqual(['upstreams[0].auth.headers["A B"]: is not a valid header name']);
@@ -339,7 +339,7 @@ describe("templates, the hosted service's name for upstreams", () => {
     ]);
   });
 
-  test("cannot stand beside upstreams", () => {
+  test("cannot be used together with upstreams", () => {
     expect(faultsOf({ templates: [], upstreams: [] })).toEqual([
       "templates: is another name for upstreams: give only one of them",
     ]);

@@ -4,7 +4,7 @@ import { type Option, optionName } from "./options.ts";
  * What it means that a reload leaves an option out that was given before: one row for each option of the schema.
  *
  * A file that was cut while it was written has lost keys, and the default of most protections is "off". So every option says
- * whether its default may stand for more than what was written. test/docs.test.ts fails for an option without a row.
+ * whether its default may allow more than what was written. test/docs.test.ts fails for an option without a row.
  */
 
 /** What a reload does when an option is left out that was given before. */
@@ -32,7 +32,7 @@ const isOpenedToAnonymous: Comparison = (before, after) => before === "deny" && 
 
 const isRepeating: Comparison = (before, after) => before === false && after === true;
 
-/** Lists of what is allowed, in which `*` stands for all. */
+/** Lists of what is allowed, in which `*` means all. */
 const isWider: Comparison = (before, after) => {
   if (!Array.isArray(before) || !Array.isArray(after) || before.includes("*")) return false;
   const known = new Set<unknown>(before);
@@ -56,7 +56,7 @@ const UNDECLARED: Dropping = opens("changes what it protects", isAnother);
 
 const isMore: Comparison = (before, after) => Number(after) > Number(before);
 
-/** Numbers of which 0 stands for no limit. */
+/** Numbers of which 0 means no limit. */
 const isFaster: Comparison = (before, after) => isMore(orUnlimited(before), orUnlimited(after));
 
 /** An upper bound: its default may be higher. */
@@ -169,7 +169,7 @@ export const DROPPED_OPTIONS: Readonly<Record<string, Dropping>> = {
   cluster: FIXED,
 };
 
-/** Whether an option has a row, or stands in a block that needs none for what it holds. */
+/** Whether an option has a row, or is in a block that needs no rows for its options. */
 export function isDeclared(option: Option): boolean {
   return isFixed(option) || Object.hasOwn(DROPPED_OPTIONS, optionName(option)) || isPlainBlock(option);
 }

@@ -2,13 +2,13 @@ import type { z } from "zod";
 import { knownKeysAt, listOptions, optionName } from "./options.ts";
 import { didYouMean, suggestName } from "./suggest.ts";
 
-/** Where something stands in a configuration: keys and list positions from the top. */
+/** The place of a value in a configuration: keys and list positions from the top. */
 export type Path = readonly (string | number)[];
 
 /**
  * One thing that is wrong with a configuration.
  *
- * No value of any key stands in it, since values may be secrets.
+ * It holds no value of any key, since values may be secrets.
  */
 export interface Fault {
   /** As in `upstreams[0].timeoutMs`; the variable's or flag's name where no such key exists; empty for the whole file. */

@@ -24,7 +24,7 @@ export function variableOf(name: string): string {
 
 /** Faults of a name in `forwardHeaders` or `passResponseHeaders`; null if such a header may be passed on. */
 export function forwardedNameFault(name: string): string | null {
-  if (name === "*") return "does not stand for all headers: list the names of those that you need";
+  if (name === "*") return "does not mean all headers: list the names of those that you need";
   if (!isHeaderName(name)) return "is not a valid header name";
   const variable = variableOf(name);
   if (HOP_BY_HOP_HEADERS.has(variable)) {
@@ -40,7 +40,7 @@ export function forwardedNameFault(name: string): string | null {
   return null;
 }
 
-/** The place of each name that stands in the list before, in whatever case. */
+/** The place of each name that the list has before, in any case. */
 export function repeatedNames(names: readonly string[]): number[] {
   const seen = new Set<string>();
   return names.flatMap((name, index) => {

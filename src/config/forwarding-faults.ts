@@ -64,7 +64,7 @@ function findOpeners(tree: object, positions: readonly number[]): Map<number, Pa
   return openers;
 }
 
-/** Hubs that pages of every origin may open, by `hubKey`, each with the option that lets them in. Null stands for each hub that is not named. */
+/** Hubs that pages of every origin may open, by `hubKey`, each with the option that lets them in. Null means each hub that is not named. */
 function findOpenHubs(tree: object): Map<string | null, Path> {
   const general: Path = ["allowedOrigins"];
   const hubs = new Map<string | null, Path>([[null, general]]);

@@ -52,7 +52,7 @@ describe.each(LISTS)("%s", (list) => {
     expect(listed(list, ["Origin", name, "X-Tenant"])).toEqual([`upstreams[0].${list}[1]`]);
   });
 
-  test("refuses a name that stands there twice, in whatever case", () => {
+  test("refuses a name that is given twice, in any case", () => {
     expect(faultsOf({ upstreams: [entryOf({ [list]: ["Origin", "X-A", "oRIGIN", "ORIGIN"] })] })).toEqual(
       [2, 3].map((at) => `upstreams[0].${list}[${at}]: is given twice: the names of headers are case-insensitive`),
     );
@@ -80,7 +80,7 @@ test("each kind of name has a sentence that says why", () => {
   expect(
     faultsOf({ upstreams: [entryOf({ forwardHeaders: names })] }).map((fault) => fault.replace(/^.*?: /, "")),
   ).toEqual([
-    "does not stand for all headers: list the names of those that you need",
+    "does not mean all headers: list the names of those that you need",
     "is not a valid header name",
     "is a hop-by-hop header, which concerns one connection only and is never passed on: remove it",
     "is a header that hubwire or the HTTP connection itself sets: remove it",
@@ -109,7 +109,7 @@ describe("cookies and logins, where pages of every origin get in", () => {
   test.each([
     ["by default", {}],
     ["by `*`", { allowedOrigins: ["*"] }],
-    ["by `*` beside others", { allowedOrigins: [...APP, "*"] }],
+    ["by `*` next to others", { allowedOrigins: [...APP, "*"] }],
     ["by `null`, the origin of a sandboxed frame", { allowedOrigins: [...APP, "null"] }],
     ["in a hub of its own", { allowedOrigins: APP, hubs: { chat: { allowedOrigins: ["*"] } } }],
     ["in any hub but one", { hubs: { chat: { allowedOrigins: APP } } }],
@@ -164,7 +164,7 @@ describe("cookies and logins, where pages of every origin get in", () => {
     expect(pathsOf({ templates: [COOKIES] })).toEqual(["templates[0].forwardHeaders[1]"]);
   });
 
-  test("beside wrong types elsewhere", () => {
+  test("together with wrong types elsewhere", () => {
     const wrong = { listen: { port: "x" }, upstreams: [5, { hubPattern: 5 }, COOKIES] };
     expect(pathsOf(wrong)).toContain("upstreams[2].forwardHeaders[1]");
   });

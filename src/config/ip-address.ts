@@ -57,7 +57,7 @@ const BLOCK_BYTES = 8;
 
 /**
  * The addresses that count as one client wherever a limit holds for each address: an IPv4 address alone, an IPv6 address with
- * all others of its /64. An IPv4-mapped address is the IPv4 address. What is no address stands for itself, cut at 64 characters.
+ * all others of its /64. An IPv4-mapped address is the IPv4 address. A text that is not an address is returned as it is, cut at 64 characters.
  *
  * Cost: nothing for an IPv4 address; about a microsecond for an IPv6 address.
  */
@@ -70,7 +70,7 @@ export function addressBlock(text: string): string {
   return `${Buffer.from(address.slice(0, BLOCK_BYTES)).toString("hex")}/64`;
 }
 
-/** A range of IPv6 addresses that stand for IPv4 addresses, and where those are found in them. */
+/** A range of IPv6 addresses that contain IPv4 addresses, and the places of those in them. */
 interface EmbeddingForm {
   readonly network: IpNetwork;
   readonly embedded: (bytes: IpAddress) => IpAddress[];
@@ -98,7 +98,7 @@ const EMBEDDING_FORMS: readonly EmbeddingForm[] = [
 ];
 
 /**
- * The IPv4 addresses that an IPv6 address stands for; none for an IPv6 address proper, `::` and `::1` among them.
+ * The IPv4 addresses that an IPv6 address contains; none for an IPv6 address proper, `::` and `::1` among them.
  *
  * Shape: more than one where a form leaves open which bytes count. A check must then pass for all of them.
  */

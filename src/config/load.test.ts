@@ -68,7 +68,7 @@ describe("precedence", () => {
     expect(config.limits).toMatchObject({ maxInboxBytes: 5, maxConnections: 8, maxInboxMessages: 7 });
   });
 
-  test("the more exact name wins over its block, whatever the order of the variables", () => {
+  test("the more exact name wins over its block, in any order of the variables", () => {
     const env = { HUBWIRE_LISTEN_PORT: "1", HUBWIRE_LISTEN: '{"port":2,"host":"h"}' };
     expect(loadConfig({ filePath: null, env }).config.listen).toMatchObject({ port: 1, host: "h" });
   });
@@ -147,7 +147,7 @@ describe("variables and flags", () => {
     ]);
   });
 
-  test("a text option takes what looks like a number, true or JSON as it stands", () => {
+  test("a text option takes what looks like a number, true or JSON unchanged", () => {
     const env = {
       HUBWIRE_ACCESS_KEYS_PRIMARY: "123",
       HUBWIRE_ACCESS_KEYS_SECONDARY: "true",
@@ -268,7 +268,7 @@ describe("paths", () => {
     expect(loadConfig({ filePath: null, env: servers }).config.cluster?.nats.servers).toEqual(["a:1", "tls://b"]);
   });
 
-  test("of files that cannot be read are faults, each with its key, beside all others", () => {
+  test("of files that cannot be read are faults, each with its key, together with all others", () => {
     const path = writeFile("hubwire.yaml", `${TLS}${UPSTREAM}anonymous: 5\n`);
     mkdirSync(join(path, "../c.pem"));
     expect(faultsOf({ filePath: path, env: {} })).toEqual([
@@ -283,7 +283,7 @@ describe("paths", () => {
   });
 });
 
-test("all faults of file, environment and flags stand in one report, with their places and without a value", () => {
+test("all faults of file, environment and flags are in one report, with their places and without a value", () => {
   const path = writeFile(
     "hubwire.yaml",
     [

@@ -27,7 +27,7 @@ export interface ConfigSources {
 /** A configuration in force, and what its owner should know about it. */
 export interface LoadedConfig {
   readonly config: Config;
-  /** Sentences for the log; no value of any key stands in them. */
+  /** Sentences for the log; they hold no value of any key. */
   readonly warnings: readonly string[];
   /** The file that was read, as an absolute path; null where there was none. */
   readonly filePath: string | null;
@@ -36,7 +36,7 @@ export interface LoadedConfig {
 
 /** What file, environment and flags give, before defaults are filled in. A value in it may be a secret. */
 export interface Written {
-  /** In the shape of the schema. A key with nothing behind it does not stand in it: nobody has written its value. */
+  /** In the shape of the schema. A key with nothing behind it is left out: nobody has written its value. */
   readonly tree: Tree;
   /** Whether the file says `templates` for `upstreams`. */
   readonly isTemplates: boolean;

@@ -74,7 +74,7 @@ const DROPPED: Readonly<Record<string, readonly [object, object]>> = {
 const optionOf = (path: string) => path.replaceAll(/\[\d+\]/g, "[]").replace("hubs.admin.", "hubs.{name}.");
 const LIMITS = listOptions().filter(({ path }) => path[0] === "limits" && path.length === 2);
 
-describe("an option that is left out, and stood for less than its default", () => {
+describe("an option that is left out, and allowed less than its default", () => {
   for (const [path, [before, after]] of Object.entries(DROPPED)) {
     test(`${path} is named`, () => {
       expect(opened(before, after)).toContain(path);
@@ -103,7 +103,7 @@ describe("an option that is left out, and stood for less than its default", () =
     expect(declared.map(([name]) => name).filter((name) => !cases.has(name))).toEqual([]);
   });
 
-  test("all are named at once, and no value stands in it", () => {
+  test("all are named at once, without their values", () => {
     const before = {
       anonymous: "deny",
       accessKeys: { primary: `${KEY}-hush` },
@@ -156,7 +156,7 @@ describe("what opens nothing by being left out", () => {
       { accessKeys: { primary: KEY } },
     ],
     ["keys that are written out as none", { accessKeys: { primary: KEY } }, { accessKeys: { primary: null } }],
-    ["a metadata address beside *", { allowedUpstreamHosts: ["*", "169.254.169.254"] }, {}],
+    ["a metadata address next to *", { allowedUpstreamHosts: ["*", "169.254.169.254"] }, {}],
     ["all upstreams, written out", { upstreams: [entry()] }, { upstreams: [] }],
     ["upstreams by their other name", { upstreams: [entry()] }, { templates: [entry()] }],
     [
@@ -214,7 +214,7 @@ describe("what opens nothing by being left out", () => {
 describe("a hub", () => {
   const hubs = { admin: { anonymous: "deny" }, "a.b": { allowedOrigins: ["https://a.example"] } };
 
-  test("opens when it is left out, whatever the top level says of itself", () => {
+  test("opens when it is left out, even where the top level does not", () => {
     const paths = ["hubs.admin.anonymous", 'hubs["a.b"].allowedOrigins'];
     expect(opened({ hubs }, {})).toEqual(paths);
     expect(opened({ hubs }, { anonymous: "allow", allowedOrigins: ["*"] })).toEqual(paths);

@@ -30,7 +30,7 @@ const KINDS: ReadonlyMap<string, Option["kind"]> = new Map(OPTIONS.map((option) 
  * Finds what a new configuration would open because it leaves out what the one before gave: a protection whose default is
  * less, an entry of `upstreams` whose events no other entry takes, the spelling of a hub. What is written out opens nothing here: it is meant.
  *
- * Shape:  one fault for each key path, in the words of the log. No value stands in it.
+ * Shape:  one fault for each key path, in the words of the log. It holds no value.
  * Source: docs/decisions/0023-reloads-that-drop-protections.md.
  */
 export function findOpenings(before: LoadedConfig, after: LoadedConfig): Fault[] {
@@ -76,7 +76,7 @@ function faultAt({ isTemplates }: Written, path: Path, message: string): Fault {
   return { path: formatPath(named), message, where: null };
 }
 
-/** Where one option stands before and after. The paths differ for hubs in another case and for entries that have moved. */
+/** The paths of one option before and after. The paths differ for hubs in another case and for entries that have moved. */
 interface Places {
   readonly option: Option;
   readonly writtenBefore: unknown;

@@ -7,7 +7,7 @@ export type OptionKind = "block" | "integer" | "number" | "boolean" | "text" | "
 
 /** One option as the schema declares it. */
 export interface Option {
-  /** Keys from the top; `[]` stands for an entry of a list, `{name}` for one of a map. */
+  /** Keys from the top; `[]` is an entry of a list, `{name}` for one of a map. */
   readonly path: readonly string[];
   readonly kind: OptionKind;
   readonly required: boolean;
@@ -47,9 +47,9 @@ export function optionName(option: Pick<Option, "path">): string {
 }
 
 /**
- * The keys that may stand under a path; empty where none may, or any.
+ * The keys that a path may have; empty where it may have none, or any.
  *
- * `value` is what stands there: the type of an `auth` decides its keys.
+ * `value` is the value at that path: the type of an `auth` decides its keys.
  */
 export function knownKeysAt(path: readonly PropertyKey[], value: unknown): readonly string[] {
   let schema: Schema | undefined = configSchema;

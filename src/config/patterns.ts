@@ -8,7 +8,7 @@ export type Pattern = "*" | string[];
 /**
  * Reads a pattern as the file writes it: `*`, one name, a comma list or a YAML list.
  *
- * Shape:  `"a, b"` is `["a", "b"]`; a list's items are names as they stand, since a hub's name may hold a comma. `*` among
+ * Shape:  `"a, b"` is `["a", "b"]`; a list's items are names as they are written, since a hub's name may hold a comma. `*` among
  *         other names matches everything, as it does alone.
  */
 export function parsePattern(written: string | readonly string[]): Pattern {

@@ -240,7 +240,7 @@ const shutdownSchema = z.strictObject({
   }),
 });
 
-/** The schema of a whole configuration. `upstreams` stands for `templates` too: the loader renames it. */
+/** The schema of a whole configuration. `templates` is another name of `upstreams`: the loader renames it. */
 export const configSchema = z.strictObject({
   listen: listenSchema
     .prefault({})

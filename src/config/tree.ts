@@ -5,7 +5,7 @@ import type { Assignment } from "./twins.ts";
 /** A block of a configuration before it is checked. */
 export type Tree = Record<string, unknown>;
 
-/** Deeper than any option stands, so that an alias inside its own anchor ends somewhere. */
+/** Deeper than any option, so that an alias inside its own anchor ends somewhere. */
 const MAX_DEPTH = 16;
 
 const BLOCKS: ReadonlySet<string> = new Set(
@@ -74,7 +74,7 @@ export function expandPath(path: readonly string[], tree: Tree): Path[] {
   return entries.map((_, position) => [...path.slice(0, list), position, ...path.slice(list + 1)]);
 }
 
-/** Replaces, or with undefined removes, what stands at a path; does nothing where no block stands around it. */
+/** Replaces, or with undefined removes, the value at a path; does nothing where its block is missing. */
 export function replaceAt(tree: Tree, path: Path, value: unknown): void {
   const parent = valueAt(tree, path.slice(0, -1));
   const key = path.at(-1);

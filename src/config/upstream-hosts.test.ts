@@ -13,7 +13,7 @@ test("entries may name any host by default, but for link-local and metadata addr
   ];
   expect(findUpstreamHostFaults({ upstreams })).toEqual([
     { path: ["upstreams", 1, "urlTemplate"], message: expect.stringContaining("its host is a link-local address") },
-    { path: ["upstreams", 2, "urlTemplate"], message: expect.stringContaining("its host stands for a link-local") },
+    { path: ["upstreams", 2, "urlTemplate"], message: expect.stringContaining("its host maps to a link-local") },
     {
       path: ["upstreams", 2, "auth", "tokenUrl"],
       message: expect.stringContaining("its host is a link-local address"),

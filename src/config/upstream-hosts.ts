@@ -30,7 +30,7 @@ function readAllowedHosts(written: unknown): AllowedHosts | null {
 }
 
 function hostFault(allowed: AllowedHosts, url: unknown): string | null {
-  // A template's braces stand in path and query only, where URL takes them as they are.
+  // A template's braces are in path and query only, where URL takes them as they are.
   const parsed = typeof url === "string" ? URL.parse(url) : null;
   if (parsed === null || parsed.hostname === "") return null;
   return allowed.hostFault(parsed.hostname.replace(/^\[(.*)\]$/, "$1"));

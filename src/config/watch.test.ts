@@ -38,7 +38,7 @@ function write(text: string, seconds: number, file = path): void {
   utimesSync(file, seconds, seconds);
 }
 
-test("a write in place is told once, when it has stood for a round", () => {
+test("a write in place is told once, when the file has not changed for a round", () => {
   write("a: 1", 1);
   start();
   expect(changesIn(5)).toBe(0);

@@ -1,6 +1,6 @@
 import { readFileSync, statSync } from "node:fs";
 
-/** A change is acted on when it has stood for one round: between half a second and a second after the last write. */
+/** A change is acted on when the file has not changed again for one round: between half a second and a second after the last write. */
 const POLL_MS = 500;
 
 /**

@@ -2,7 +2,7 @@ import { isCollection, isMap, isPair, isScalar, LineCounter, type Node, parseDoc
 import type { Path } from "./faults.ts";
 import { findOpenEnd, listEmptyKeys } from "./file-end.ts";
 
-/** What a configuration file holds: a tree of plain values, and where each stands. */
+/** What a configuration file holds: a tree of plain values, and the place of each. */
 export interface ConfigFile {
   readonly value: unknown;
   /** `line 3, column 9` for the key at a path, or for the nearest block around it; null for an empty file. */
@@ -22,20 +22,20 @@ const BAD_ALIAS = "an alias (*name) has no anchor (&name) above it";
 
 /** What the parser's codes mean. Its own sentences quote the file, and what they quote may be a secret. */
 const SYNTAX_PROBLEMS: Readonly<Record<string, string>> = {
-  BAD_INDENT: "the indentation does not fit what stands above",
-  TAB_AS_INDENT: "a tab stands where only spaces may indent",
-  DUPLICATE_KEY: "this key stands twice in the same block",
+  BAD_INDENT: "the indentation does not fit the lines above",
+  TAB_AS_INDENT: "a tab is used where only spaces may indent",
+  DUPLICATE_KEY: "this key is repeated in the same block",
   MISSING_CHAR: "a closing quote, bracket, comma or colon is missing",
   MULTILINE_IMPLICIT_KEY: "a colon is missing, or a text goes over several lines without quotes",
-  BLOCK_AS_IMPLICIT_KEY: "two keys stand on one line, or the indentation is wrong",
-  MULTIPLE_DOCS: "the file holds several documents (---); only one may stand there",
+  BLOCK_AS_IMPLICIT_KEY: "two keys are on one line, or the indentation is wrong",
+  MULTIPLE_DOCS: "the file holds several documents (---); write one only",
   BAD_ALIAS,
   BAD_SCALAR_START: "a text that starts with such a character needs quotes",
-  UNEXPECTED_TOKEN: "something stands here that does not belong here",
+  UNEXPECTED_TOKEN: "this text is not valid here",
   TAG_RESOLVE_FAILED: "this tag (!name) has no meaning here",
 };
 
-/** Reads a text as YAML, and knows where everything stands. */
+/** Reads a text as YAML, and knows the place of each value. */
 export function parseYaml(text: string): ConfigFile | UnreadableFile {
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
@@ -52,7 +52,7 @@ export function parseYaml(text: string): ConfigFile | UnreadableFile {
       openEnd: findOpenEnd(document.contents, text),
     };
   } catch (error) {
-    // Only aliases end here. A few lines of them can stand for gigabytes, so the parser counts them.
+    // Only aliases end here. A few lines of them can expand to gigabytes, so the parser counts them.
     const isTooMany = error instanceof Error && error.message.startsWith("Excessive alias count");
     const message = isTooMany ? "the file uses aliases (*name) too often" : BAD_ALIAS;
     return { problems: [{ message, where: null }] };

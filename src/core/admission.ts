@@ -88,7 +88,7 @@ export class Admission {
     outstanding: Outstanding;
     clock: Clock;
     report: Report;
-    /** Whether this node still goes by the name that stands in the id. */
+    /** Whether this node still has the name that the id begins with. */
     isOwn: (connectionId: string) => boolean;
   }) {
     this.#options = parts.options;
@@ -134,7 +134,7 @@ export class Admission {
     return null;
   }
 
-  /** Gives the place back: the handshake is over, whatever came of it. */
+  /** Gives the place back: the handshake is over, with any outcome. */
   release(block: string): void {
     this.#pending.remove(block);
   }

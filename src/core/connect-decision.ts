@@ -83,7 +83,7 @@ const REFUSED_TARGET = {
 function decideAnswer(answer: AnsweredConnect, asked: AdmissionAsked): ConnectDecision {
   const { status, headers, body } = answer;
   if (answer.reply !== null) return decideReply(answer.reply, asked, "accepted");
-  // A lost answer to the same event may have been a 2xx, whatever its repeat was answered with.
+  // A lost answer to the same event may have been a 2xx, with any answer to its repeat.
   const disconnect = answer.wasRepeated === true ? "unknown" : "none";
   if (status >= 400 && status < 500) {
     const passed = { headers: relayedHeaders(headers), body, bodyFault: null };

@@ -31,7 +31,7 @@ describe("after the connection has closed", () => {
     expect(stage.upstream.labels).toHaveLength(4);
   });
 
-  test("the first that gets no answer ends it, whatever the policy; the rest is one line with its count", async () => {
+  test("the first that gets no answer ends it, with either policy; the rest is one line with its count", async () => {
     for (const policy of ["close", "ignore"] as const) {
       const stage = heldStage();
       const { send, leave } = stage.open();

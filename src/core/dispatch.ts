@@ -41,7 +41,7 @@ export class Dispatch implements MessageOwner {
   readonly #pressure: Pressure;
   readonly #paused = new Set<Connection>();
   readonly #cancelSweep: () => void;
-  /** Set at shutdown: whatever still waits is given up, so that the disconnects go out in time. */
+  /** Set at shutdown: all waiting messages are given up, so that the disconnects go out in time. */
   #abandoning = false;
 
   constructor(parts: {

@@ -241,7 +241,7 @@ test("after stop nothing is called back and no timer is left; it may be called t
   expect([clock.timerCount, expired, store.all().length]).toEqual([0, [], 1]);
 });
 
-test("whatever is done in whatever order, each rule ends once, within a second of its end, and none is left", async () => {
+test("after any calls in any order, each rule ends once, within a second of its end, and none is left", async () => {
   const name = fc.constantFrom("a", "b", "c");
   const step = fc.oneof(
     fc.record({

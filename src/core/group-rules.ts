@@ -247,7 +247,7 @@ export class GroupRules {
   }
 }
 
-/** NUL stands in no name. */
+/** No name has a NUL. */
 function userKey(hub: string, userId: string): string {
   return `${hubKey(hub)}\0${userId}`;
 }

@@ -261,7 +261,7 @@ describe("what a connection owns", () => {
     });
   });
 
-  test("is forgotten when it has gone, in whatever state it was", async () => {
+  test("is forgotten when it has gone, in any state", async () => {
     const stage = new CoreStage({ maxInboxMessages: 1, inboxDrainTimeoutMs: 0 });
     stage.upstream.script = ({ name }) => (name === "message" ? null : answer(204));
     let collected = 0;

@@ -115,7 +115,7 @@ describe("a connection whose reading is paused", () => {
 });
 
 describe("a removed connection", () => {
-  test("is not looked at again, whatever it was waiting for", async () => {
+  test("is not looked at again, in any state", async () => {
     const { clock, dead, liveness, add } = stage();
     const quiet = add();
     const pinged = add();

@@ -39,7 +39,7 @@ interface Suspect {
   /** Of the bytes that it takes. */
   readonly progress: Progress;
   sinceTick: number;
-  /** Whether the ping stood behind bytes that the client had not taken. */
+  /** Whether the ping waited behind bytes that the client had not taken. */
   wasBacklogged: boolean;
 }
 
@@ -57,7 +57,7 @@ interface Suspect {
  *                                                                                ▼
  *                                                                             onDead
  *
- * A client cannot answer in the middle of a frame that it is sending, nor before it has read what stands in front of the ping. So
+ * A client cannot answer in the middle of a frame that it is sending, nor before it has read what is in front of the ping. So
  * bytes of a frame that arrive are a sign of life, and while the ping waits behind a backlog, bytes that the client takes are: the
  * time of the pong begins when the ping has left. A client's system takes bytes in steps of up to a sixteenth of its receive
  * buffer, so a slow reader may seem to take nothing for a while: outboxStallTimeout bounds that.

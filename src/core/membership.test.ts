@@ -115,7 +115,7 @@ test("10,000 connections that join, leave and close leave every index empty", ()
   for (const name of ["g1", "h9999"]) expect(registry.group("chat", name).size).toBe(0);
 });
 
-test("whatever is joined and left, groups, indexes and topics say the same", () => {
+test("after any joins and leaves, groups, indexes and topics say the same", () => {
   const name = fc.constantFrom("a", "b", "c", "d", "e");
   const step = fc.oneof(
     fc.record({ kind: fc.constant("join" as const), name }),

@@ -8,7 +8,7 @@ export function refill(left: number, perSecond: number, passedMs: number, burstS
 /**
  * What a sender may still send: a bucket that fills at `perSecond` and holds one second's worth.
  *
- * Units:  `perSecond` in whatever is counted (messages, bytes, connects); `now` in milliseconds of the clock.
+ * Units:  `perSecond` in the unit that is counted (messages, bytes, connects); `now` in milliseconds of the clock.
  */
 export class RateAllowance {
   readonly #perSecond: number;

@@ -136,7 +136,7 @@ export class Redelivery implements DeadLetters {
   }
 
   /**
-   * The entries of `upstreams` or the rates have changed: whatever waits is given to the entries in force now. What is under
+   * The entries of `upstreams` or the rates have changed: all waiting events are given to the entries in force now. What is under
    * way still counts where its entry stays.
    */
   reroute(): void {
@@ -370,7 +370,7 @@ export class Redelivery implements DeadLetters {
   #expire(): void {
     this.#forgetLanes();
     for (const lane of this.#lanes.values()) {
-      // Where the entry takes events, whatever waits has its turn first: only a try that fails may end it.
+      // Where the entry takes events, a waiting event has its turn first: only a try that fails may end it.
       if (!lane.isFailing && !lane.upstream.isBreakerOpen) continue;
       for (const one of [...lane.waiting].filter((waiting) => this.#isTimeUp(waiting))) {
         lane.remove(one);

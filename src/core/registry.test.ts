@@ -28,7 +28,7 @@ describe("Registry", () => {
     expect(registry.all()).toEqual([one, two]);
   });
 
-  test("hubs are one whatever their case; users and groups are not, and never cross hubs", () => {
+  test("hubs are compared without case; users and groups are not, and never cross hubs", () => {
     const registry = new Registry();
     const one = connection({ connectionId: "1", hub: "Chat", userId: "alice" }, "g");
     registry.add(one);
@@ -115,7 +115,7 @@ describe("Registry", () => {
     expect(registry.user("hub3", "u3")).toEqual(all.slice(3, 4));
     for (const each of leaving) {
       expect(registry.connection(each.hub, each.connectionId)).toBeUndefined();
-      // Not just empty, but the shared set that stands for everybody unknown: no set of its own is left.
+      // Not just empty, but the shared set for everybody unknown: no set of its own is left.
       expect(registry.group(each.hub, each.connectionId.replace("c", "own"))).toBe(nobody);
     }
     for (const each of staying) registry.remove(each);

@@ -78,7 +78,7 @@ export class RetryLane {
     return this.#resting.size > 0;
   }
 
-  /** Waits for itself, whatever becomes of the others. */
+  /** Waits for itself, apart from the others. */
   rest(one: HeldDisconnect, untilMs: number): void {
     const step = Math.ceil(untilMs / REST_STEP_MS);
     const others = this.#resting.get(step);

@@ -39,7 +39,7 @@ export interface RuleStore {
   watch(listener: (change: RuleChange) => void, anew?: () => void): Promise<void>;
   /** Adds a rule or replaces the one of the same key. */
   put(rule: GroupRule): Promise<RuleWrite>;
-  /** Removes rules, whatever their revision; the answer's is that of the last. */
+  /** Removes rules of any revision; the answer's revision is that of the last. */
   remove(keys: readonly RuleKey[]): Promise<RuleWrite>;
   /** Forgets what has ended, unless it was put again since that revision. Only tidying: it may fail, or be done by another node. */
   forget(ended: readonly RuleChange[]): Promise<void>;

@@ -25,7 +25,7 @@ test("connections are taken at the tick at which they are due, in the order in w
   expect(wheel.size).toBe(0);
 });
 
-test("one that is removed is not taken, wherever it stands in its list, and can be placed again", () => {
+test("one that is removed is not taken, from any place in its list, and can be placed again", () => {
   for (const removed of ["a", "b", "c"]) {
     const wheel = new TimingWheel(3);
     const all = ["a", "b", "c"].map(connection);

@@ -35,7 +35,7 @@ export class TurnList<Item> {
       }
     } finally {
       if (next < count) this.#putBack(items.slice(next, count) as Item[]);
-      // What was put back still stands in the old places.
+      // The old places still hold what was put back.
       this.#spare = next < count ? [] : items;
     }
   }

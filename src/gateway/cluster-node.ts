@@ -95,7 +95,7 @@ class ClusterNode implements NodeParts {
   #unreadySinceMs: number | null = null;
   #isReclaimed = false;
   #isStopping = false;
-  /** Until this node's lease stands under its name: the others take over no log of a node that they do not know. */
+  /** Until NATS has this node's lease: the others take over no replica of a node that they do not know. */
   #leasing: PromiseWithResolvers<void> | null = Promise.withResolvers();
 
   constructor(around: Around, nats: NatsConfig, link: NatsLink) {

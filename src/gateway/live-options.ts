@@ -1,13 +1,13 @@
 import type { Config } from "../config/schema.ts";
 
-/** The options that the gateway's parts read while it runs, without the groups that they stand in. */
+/** The options that the gateway's parts read while it runs, without the groups that they are in. */
 export type LiveOptions = Config["limits"] & Config["websocket"] & Config["disconnect"] & Config["shutdown"];
 
 /**
  * Collects the options that can change while the gateway runs into one object, which its parts keep: a reload assigns to it,
  * and every part sees the new values.
  *
- * Shape:  names stand once over all these groups. `compression` is whether any hub has it.
+ * Shape:  names are unique over all these groups. `compression` is whether any hub has it.
  */
 export function collectLiveOptions({ limits, websocket, disconnect, shutdown, hubs }: Config): LiveOptions {
   const compression = websocket.compression || Object.values(hubs).some((hub) => hub.compression);

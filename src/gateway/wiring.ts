@@ -70,7 +70,7 @@ export interface NodeParts {
   /** To be called once; the handler is called from `start` on. */
   readonly makeBroker: (handler: BrokerHandler) => Broker;
   readonly newConnectionId: () => string;
-  /** Whether the node still goes by the name that stands in this id. */
+  /** Whether the node still has the name that this id begins with. */
   readonly isOwn: (connectionId: string) => boolean;
   /** Whether clients and calls should come here, as far as the other nodes and the files in `dataDir` go. */
   readonly isReady: () => boolean;

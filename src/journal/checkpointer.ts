@@ -42,7 +42,7 @@ export class Checkpointer {
     return true;
   }
 
-  /** Ends the thread, whatever it does: `end` resolves then. */
+  /** Ends the thread, at any moment of its work: `end` resolves then. */
   giveUp(): void {
     this.#thread?.end();
   }

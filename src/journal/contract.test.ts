@@ -101,7 +101,7 @@ describe.each(JOURNAL_KINDS)("%s", (_name, isInNats, create) => {
     expect(await journal.due(dueOf("later"))).toBeGreaterThan((await journal.waiting(0, 4)).at(-1)?.place ?? 0);
   });
 
-  test("owes nothing any more for what was settled, whatever its state was", async () => {
+  test("owes nothing any more for settled connections, from any state", async () => {
     for (const id of ["connecting", "connected", "due"]) await journal.connecting(factsOf(id));
     await journal.connected("connected", "ann");
     await journal.due(dueOf("due"));
@@ -249,7 +249,7 @@ describe.each(JOURNAL_KINDS)("%s", (_name, isInNats, create) => {
     expect(await waitingIds()).toEqual(["c2", "c1"]);
   });
 
-  test("drops the letters that have been kept for so long, whatever date they died at", async () => {
+  test("drops the letters that have been kept for so long, with any date of death", async () => {
     await bury("c0");
     await journal.ageDeadLetters(1000, 5000);
     await bury("c1");
@@ -304,7 +304,7 @@ describe.each(JOURNAL_KINDS)("%s", (_name, isInNats, create) => {
     expect(await journal.recover(END, NOW_MS)).toBe(1);
   });
 
-  test("keeps names and texts as they are, whatever they hold", async () => {
+  test("keeps names and texts as they are, with any characters", async () => {
     const odd = [
       "",
       "größe 🙂",

@@ -216,7 +216,7 @@ describe("a damaged journal", () => {
     expect(stage.told).toHaveLength(1);
   });
 
-  test("whatever bytes are flipped, the journal opens, takes a batch, and opens again", async () => {
+  test("with any bytes flipped, the journal opens, takes a batch, and opens again", async () => {
     await stage.writeFilled();
     const { dataDir } = stage;
     const whole = readFileSync(stage.path);

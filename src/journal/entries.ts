@@ -12,7 +12,7 @@ import { type ConnectionFacts, copyFacts } from "../protocol/facts.ts";
 
 /**
  * What the replica between nodes has of a connection: surely nothing, perhaps something, or surely an entry. Kept here, since a
- * set beside the entries would cost more than they do.
+ * separate set would cost more than the entries do.
  */
 export type Trace = "none" | "perhaps" | "copied";
 
@@ -36,7 +36,7 @@ const NEW_AGES: RetryAges = { triedForMs: 0, refusedForMs: 0 };
  * The journal's entries in memory: what each call of the port does to them, without any promise.
  *
  * Order:  iterated in the order of connecting, and those that are waiting or dead in that of their places, behind.
- * Cost:   about 200 bytes for each, beside its strings, which are the caller's.
+ * Cost:   about 200 bytes for each, besides its strings, which are the caller's.
  */
 export class JournalEntries {
   readonly #held = new Map<string, HeldEntry>();
@@ -111,7 +111,7 @@ export class JournalEntries {
     if (entry?.state === "due") this.buried({ ...entry.due, ...death });
   }
 
-  /** A dead letter as it is, whatever was there of it before. */
+  /** A dead letter as it is, in the place of an earlier state. */
   buried(letter: Omit<DeadLetter, "place">): void {
     this.#move(letter.facts.connectionId, { state: "dead", letter }, this.#keptMs - letter.keptForMs);
   }
@@ -173,7 +173,7 @@ export class JournalEntries {
     return this.#keptMs - keptFromMs;
   }
 
-  /** To the end, under a new place: so those with a place stand in the order of their places. */
+  /** To the end, under a new place: so those with a place are in the order of their places. */
   #move(connectionId: string, entry: JournalEntry, keptFromMs = 0): number {
     const place = ++this.#lastPlace;
     const held = this.#held.get(connectionId);

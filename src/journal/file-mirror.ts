@@ -4,7 +4,7 @@ import { type Operation, withAges } from "./operation.ts";
 /** How many bytes of waiting disconnects are mirrored; those beyond are in the file alone. */
 const MAX_DUE_BYTES = 16 * 1024 * 1024;
 
-/** What a waiting disconnect costs beside its strings. */
+/** What a waiting disconnect costs besides its strings. */
 const DUE_BYTES = 200;
 
 type Due = Extract<Operation, readonly ["due", ...unknown[]]>;

@@ -50,7 +50,7 @@ const MAX_IDLE_LOG_BYTES = 32 * 1024 * 1024;
 export interface JournalFileOptions {
   readonly dataDir: string;
   readonly synchronous: Synchronous;
-  /** Called when the file was found damaged: it stands under `movedTo` now. `reason` also says how much the new one has of it. */
+  /** Called when the file was found damaged: it is under `movedTo` now. `reason` also says how much the new one has of it. */
   readonly onDamaged: (movedTo: string, reason: string) => void;
 }
 
@@ -63,7 +63,7 @@ interface OpenFile {
 /**
  * `journal.sqlite`: carries out operations, a batch in one transaction. It blocks, and so belongs into a thread of its own.
  *
- * Shape:  file 0600, folder 0700 where it is missing. What is deleted is overwritten in the file; the WAL beside it has it a while longer.
+ * Shape:  file 0600, folder 0700 where it is missing. What is deleted is overwritten in the file; the WAL next to it has it a while longer.
  * Errors: `open` throws where there can be no file; a batch says itself why it failed. A damaged file, also one found so
  *         while at work, is moved aside with its companions; what can still be read of it goes to a new one, and so does the
  *         batch. What remains lost then: see `salvage`.
@@ -118,7 +118,7 @@ export class JournalFile {
     try {
       this.#file?.database.run("PRAGMA wal_checkpoint(PASSIVE)");
     } catch {
-      // Nothing is lost, and whatever is wrong is met by the next batch.
+      // Nothing is lost, and the next batch meets the fault.
     }
   }
 
@@ -266,7 +266,7 @@ export function checkpointFile(path: string): void {
     }
     play.finalize();
   } catch {
-    // The writer meets whatever is wrong, and can report it.
+    // The writer meets the fault, and can report it.
   } finally {
     database?.close();
   }

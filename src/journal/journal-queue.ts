@@ -161,7 +161,7 @@ export class JournalQueue {
     return promise;
   }
 
-  /** An immediate, not a microtask: whatever sockets bring in this turn goes with it. */
+  /** An immediate, not a microtask: all that sockets bring in this turn goes with it. */
   #scheduleFlush(): void {
     if (this.#flight !== null) return;
     this.#immediate ??= setImmediate(() => {

@@ -45,7 +45,7 @@ export class JournalThread {
     return promise;
   }
 
-  /** Ends the thread, whatever it does; what was asked is rejected. May be called twice. */
+  /** Ends the thread, at any moment of its work; open requests are rejected. May be called twice. */
   end(): void {
     this.#stop("the journal's thread was ended");
   }

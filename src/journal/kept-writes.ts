@@ -117,7 +117,7 @@ export class KeptWrites {
 
   #keepDied(died: Extract<OneWrite, readonly ["died", ...unknown[]]>): void {
     const [first] = this.#ofConnection.get(died[2]) ?? [];
-    // Whatever was settled waits no more, so it cannot be given up.
+    // A settled event waits no more, so it cannot be given up.
     if (first?.[0] === "settled") return;
     this.#put(died[2], first?.[0] === "due" ? [first, died] : [died]);
   }

@@ -205,7 +205,7 @@ describe("a journal that is missing at a start", () => {
       "the folder was used before, and journal.sqlite has no bytes",
     ],
     [
-      "an empty file beside a log",
+      "an empty file next to a WAL",
       false,
       () => {
         writeFileSync(path, "");

@@ -9,7 +9,7 @@ import type {
 } from "../core/ports/journal.ts";
 import type { FactsRow } from "../protocol/facts.ts";
 
-/** What a waiting disconnect is beside its facts. */
+/** The parts of a waiting disconnect besides its facts. */
 export type DueEnd = readonly [
   code: number,
   reason: string,

@@ -148,7 +148,7 @@ describe("a message of a log", () => {
     ]);
   });
 
-  test("brings every entry through as it was, whatever its strings hold", () => {
+  test("brings every entry through as it was, with any strings", () => {
     fc.assert(
       fc.property(fc.array(ENTRY), (entries) => {
         const texts = entries.map((entry) => {

@@ -22,7 +22,7 @@ const TIMEOUT_MS = 3000;
 /** How many messages of a replica are asked for at once: at most 16 MB of full ones. By bytes, Debian's server may end without a word. */
 const READ_AHEAD_MESSAGES = 64;
 
-/** What the server's `max_payload` holds beside the message itself: its headers. */
+/** The part of the server's `max_payload` that the message's headers take. */
 const HEADER_BYTES = 1024;
 
 /** The smallest `max_payload` that is believed: what is there before the server has told. */
@@ -113,7 +113,7 @@ export class ReplicaStream {
   }
 
   /**
-   * Adds a message behind the one that is known to be last; behind whatever is, where that is null. Resolves with its sequence.
+   * Adds a message behind the one that is known to be last; behind any other, where that is null. Resolves with its sequence.
    *
    * Errors: rejects where another is last.
    */

@@ -9,7 +9,7 @@ import { ReplicaWaiters, refusedWait } from "./replica-waiters.ts";
 /** A message is full past this; see `ReplicaStream.maxMessageBytes` for the server's own bound. */
 const FULL_BYTES = 256 * 1024;
 
-/** What a message costs in the stream beside its records: subject, headers, the server's own. */
+/** What a message costs in the stream besides its records: subject, headers, the server's own. */
 const MESSAGE_BYTES = 256;
 
 /** A snapshot is due when what was written since the last is larger than this, and than twice that one. */
@@ -48,7 +48,7 @@ class Fenced extends Error {}
  *      └── pause or link ─┴─────────────────────────┘                  └─▶ fenced ─ moveTo ─▶ catching up
  *
  * Order:  changes that a caller waits for are written as soon as the message before them is in the replica; other changes gather for 20 ms.
- * Errors: none: whatever fails ends in a new snapshot, so the replica is whole again by its last part.
+ * Errors: none: every failure ends in a new snapshot, so the replica is whole again by its last part.
  * Cost:   a snapshot is due when the replica has grown to three times the last one, so it costs each change a constant share.
  */
 export class ReplicaWriter {

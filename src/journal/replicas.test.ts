@@ -166,7 +166,7 @@ describe("the logs of other nodes", () => {
     expect(reports.told).toContain(`replica-skipped dead ${bad.length}`);
   });
 
-  test("are read up to the fence, whatever comes behind it", async () => {
+  test("are read up to the fence, with anything behind it", async () => {
     const { logs, stream } = await stage.startNode();
     await stream.append("dead", batchOf(connecting("c1")), null);
     const seizing = logs.seize("dead");

@@ -139,7 +139,7 @@ describe("a journal with a copy", () => {
     expect(copyOf(node)).toEqual(["c1 connecting"]);
   });
 
-  test("tells the copy in the order of the calls, whatever the order of the answers", async () => {
+  test("tells the copy in the order of the calls, with the answers in any order", async () => {
     const node = await stage.startNode();
     const local = new HeldJournal();
     const journal = new ReplicatedJournal(local, node.journal);
@@ -198,7 +198,7 @@ describe("a journal with a copy", () => {
     });
   });
 
-  test("owes nothing, here or in its new log, for what it has disowned, whatever was on its way", async () => {
+  test("owes nothing, here or in its new log, for what it has disowned, with anything on its way", async () => {
     const { journal, node } = await openCopied();
     for (const id of ["c1", "c2"]) await journal.connecting(factsOf(id));
     await node.journal.whenReplicated();

@@ -176,7 +176,7 @@ describe("a process that was killed while it made a new file of a damaged one", 
     expect(readdirSync(stage.dataDir).filter((name) => !name.includes("damaged"))).toEqual(["journal.sqlite"]);
   });
 
-  /** A log that SQLite would play into whatever file it stands beside. */
+  /** A WAL that SQLite would play into any file next to it. */
   function logOfAnother(): Buffer {
     const other = join(stage.folder, "other.sqlite");
     const database = new Database(other);

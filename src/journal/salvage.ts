@@ -60,7 +60,7 @@ function copyOf(path: string): string {
 }
 
 /**
- * Makes a new file beside a damaged one, with every row that can still be read, whatever its state; returns how many.
+ * Makes a new file next to a damaged one, with every row that can still be read, in any state; returns how many.
  * Places below `firstPlace` were given out. `lost`: the file is still open here, and its path may lead elsewhere.
  *
  * What remains lost: the rows on pages that SQLite cannot read. A connection of such a row gets no disconnect event if the
@@ -76,7 +76,7 @@ export function salvage(path: string, firstPlace: number, lost: Database | null)
   const into = new Database(successor, { readwrite: true, create: false });
   let damaged: Database | null = null;
   try {
-    // A file beside it would cost space, and a crash now costs the new file only, which is begun again.
+    // A journal file next to it would cost space, and a crash now costs the new file only, which is begun again.
     into.run("PRAGMA journal_mode = MEMORY");
     migrate(into, { path: successor, migrations: MIGRATIONS });
     const ofLost = lost === null ? 0 : into.transaction(copyRows)(lost, into, firstPlace);
@@ -246,7 +246,7 @@ function* readableRows(damaged: Database, columns: readonly string[], direction:
       }
       return;
     } catch {
-      // Whatever it is that cannot be read: the next try is further on, and there are few.
+      // This place cannot be read: the next try is further on, and there are few.
       at += direction * step;
     }
   }

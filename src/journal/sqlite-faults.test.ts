@@ -74,7 +74,7 @@ describe("the thread of SqliteJournal", () => {
     await Promise.all(ids.map((id) => journal.connecting(factsOf(id))));
     threads.refusal = null;
     expect(told).toEqual([]);
-    // Whatever is kept is written now.
+    // All kept writes are written now.
     threads.kill();
     await within(writableAgain.promise, "the journal to be writable again");
     await journal.close();

@@ -83,7 +83,7 @@ function countCommits(): number {
 }
 
 describe("the file of SqliteJournal", () => {
-  test("is its owner's alone, and so are its folder and what SQLite keeps beside it", async () => {
+  test("is its owner's alone, and so are its folder and the files of SQLite next to it", async () => {
     await (await open()).connecting(factsOf("c1"));
     expect(modeOf(dataDir)).toBe(0o700);
     const modes = readdirSync(dataDir).map((name): [string, number] => [name, modeOf(join(dataDir, name))]);
@@ -124,7 +124,7 @@ describe("the file of SqliteJournal", () => {
     expect(await again.due(dueOf("c2"))).toBeGreaterThan(place);
   });
 
-  test("cannot be where a file stands in the place of its folder", async () => {
+  test("cannot be where a file is in the place of its folder", async () => {
     writeFileSync(dataDir, "");
     await expect(open()).rejects.toThrow("the journal cannot be opened");
   });

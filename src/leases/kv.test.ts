@@ -78,7 +78,7 @@ afterEach(async () => {
   await server[Symbol.asyncDispose]();
 });
 
-/** What stands in the bucket under a node's id, by a connection of its own. */
+/** The value in the bucket under a node's id, by a connection of its own. */
 async function leaseOf(id: string): Promise<{ state: string; by: string; revision: number } | null> {
   const [node] = nodes;
   const connection = nodes.find(({ link }) => link.isUp)?.link.connection;
@@ -106,7 +106,7 @@ async function pass(node: Node, ms: number): Promise<void> {
   }
 }
 
-test("what stands under a key that is no node's name is told of, and nobody takes it over", async () => {
+test("a value under a key that is no node's name is told of, and nobody takes it over", async () => {
   const node = await new Node("one").start();
   const long = "x".repeat(100);
   for (const key of ["a.b", "a=b", long, "other"]) {
@@ -184,7 +184,7 @@ describe("a lease", () => {
     const [one, two] = [await new Node("one").start(), await new Node("two").start()];
     await pass(two, 12_000);
     await until(() => two.gone.length > 0, "the lease to be found over");
-    // One's clock has stood still: its next renewal comes now.
+    // The clock of `one` has not moved: its next renewal comes now.
     await pass(one, 2000);
     expect(await two.leases.claim("one")).toBe(false);
     expect([one.lostTimes, (await leaseOf("one"))?.state]).toEqual([0, "held"]);

@@ -29,7 +29,7 @@ export interface KvLeasesOptions {
   readonly report: Report;
   /** A node has not renewed its lease for its whole length. Called again every ten seconds while nobody ends it. */
   readonly onGone: (nodeId: string) => void;
-  /** This node's lease stands under its name, for the first time. */
+  /** The bucket has this node's lease, for the first time. */
   readonly onHeld: () => void;
   /** Another node has taken over this one's. `rename` must follow. */
   readonly onLost: () => void;
@@ -37,7 +37,7 @@ export interface KvLeasesOptions {
   readonly onForm: () => void;
 }
 
-/** What stands under a node's id. */
+/** The lease of one node. */
 interface Lease {
   /** `held` by the node itself; `claimed` by one that does what it has left undone; `ended`: that is done. */
   readonly state: "held" | "claimed" | "ended";
@@ -211,7 +211,7 @@ export class KvLeases implements Leases {
     const lease = value === null ? null : parseLease(value);
     if (lease === null || lease.state === "ended") this.#others.delete(key);
     else {
-      // What is claimed is not alive, whatever it could read.
+      // A claimed lease is of no live node, so its form does not count.
       const form = lease.state === "held" ? lease.form : NEWEST_FORM;
       this.#others.set(key, { revision, sinceMs: this.#options.clock.now(), form });
     }

@@ -19,7 +19,7 @@ test("gives back the last name that was written, in a folder and a file of the o
   expect([statSync(dataDir).mode & 0o777, statSync(join(dataDir, "node-id")).mode & 0o777]).toEqual([0o700, 0o600]);
 });
 
-test("takes nothing for a name that could not stand in a subject", () => {
+test("takes nothing for a name that a subject could not have", () => {
   for (const text of ["", "\n", "a.b", "a b", ">", "ü", "x".repeat(65)]) {
     writeFileSync(join(folder, "node-id"), text);
     expect(readNodeId(folder)).toBeNull();

@@ -44,7 +44,7 @@ export interface BucketOptions {
   readonly onFailure: (reason: string) => void;
 }
 
-/** The revision of a write; or a value of another revision stands there; or nobody knows whether it was written. */
+/** The revision of a write; or the key has another revision; or it is not known whether it was written. */
 export type BucketWrite = number | "conflict" | "unavailable";
 
 /** How long a request to the servers may take. */
@@ -166,7 +166,7 @@ export class Bucket implements Passenger {
     return this.#write(key, null, undefined);
   }
 
-  /** What stands there now, a deletion too; null where the key was never written. Errors: rejects where the servers do not say. */
+  /** The newest value of a key, a deletion too; null where the key was never written. Errors: rejects where the servers do not say. */
   async get(key: string): Promise<BucketEntry | null> {
     const entry = await this.#open().kv.get(key);
     if (entry === null) return null;

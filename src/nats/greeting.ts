@@ -68,10 +68,10 @@ function firstOf(error: unknown): unknown {
   return error instanceof AggregateError ? firstOf(error.errors[0]) : error;
 }
 
-/** A name may stand for several servers, of which the first may be the one that hangs. */
+/** A name may have several servers, of which the first may be the one that hangs. */
 async function greetedBy(server: string, signal: AbortSignal, find: FindAddresses): Promise<string> {
   const { hostname, port } = new URL(server.includes("://") ? server : `nats://${server}`);
-  // An address of IPv6 stands in brackets there.
+  // A URL has an address of IPv6 in brackets.
   const addresses = await untilAborted(find(hostname.replace(/^\[|\]$/g, "")), signal);
   return await Promise.any(addresses.map(({ address }) => greetedAt(address, Number(port || DEFAULT_PORT), signal)));
 }

@@ -15,7 +15,7 @@ const name = fc
   .filter(isName);
 
 describe("a name as a token", () => {
-  test("has only characters that stand in a subject and a key, and is short", () => {
+  test("has only characters that a subject and a key may have, and is short", () => {
     fc.assert(
       fc.property(name, (text) => {
         const token = encodeToken(text);

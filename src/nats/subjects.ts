@@ -2,13 +2,13 @@ import { createHash } from "node:crypto";
 import type { Target } from "../protocol/envelope.ts";
 import { hubKey } from "../protocol/names.ts";
 
-/** A longer name, in bytes of UTF-8, is hashed: a subject must fit the server's 4 kB line beside other names. */
+/** A longer name, in bytes of UTF-8, is hashed: a subject must fit the server's 4 kB line together with other names. */
 const MAX_PLAIN_BYTES = 64;
 
 /**
  * A name as one token of a subject or of a key-value key, different for different names.
  *
- * Shape:  letters, digits, `-` and `_` stand for themselves, any other byte of UTF-8 is `=XX`. A name over 64 bytes is `==` and
+ * Shape:  letters, digits, `-` and `_` are unchanged, any other byte of UTF-8 is `=XX`. A name over 64 bytes is `==` and
  *         the base64url of its SHA-256; no other token begins so.
  */
 export function encodeToken(name: string): string {

@@ -100,7 +100,7 @@ function flagsOf(descriptor: number): string | undefined {
   return /^flags:\s+(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${descriptor}`, "utf8"))?.[1];
 }
 
-test("a file gets every line behind what stands in it, and behind what others write", async () => {
+test("a file gets every line behind its contents, and behind what others write", async () => {
   const folder = await mkdtemp(join(tmpdir(), "hubwire-log-"));
   const path = join(folder, "log");
   const script = `import { LineSink } from "./line-sink.ts";

@@ -67,7 +67,7 @@ describe("LineSums", () => {
     expect(take()).toHaveLength(6);
   });
 
-  test("adds up the counts of what stands for several events", async () => {
+  test("adds up the counts of lines about several events", async () => {
     const { clock, refuse, take } = stage();
     refuse("chat", "192.0.2.1", { count: 5 });
     for (let i = 0; i < 3; i++) refuse("chat", "192.0.2.1", { count: 10 });

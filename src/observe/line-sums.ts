@@ -18,7 +18,7 @@ const MAX_ADDRESS_CHARS = 64;
 /** Longest text of a line. */
 const MAX_TEXT_CHARS = 1000;
 
-/** Stands for the hubs of a sum over several. No hub has this name. */
+/** The hub in a sum over several hubs. No hub has this name. */
 const ANY_HUB = "*";
 
 /** A line, and what makes others equal to it: level and message, `kind`, `detail`, and the hub. */
@@ -29,7 +29,7 @@ export interface Line {
   readonly kind?: string;
   /** What tells lines apart further. It may come from outside, so there may be any number of them. */
   readonly detail?: string;
-  /** What the line says. `count` is the number of events that it stands for; where it is left out, one. */
+  /** What the line says. `count` is the number of events that it is about; where it is left out, one. */
   readonly facts: LineFacts;
 }
 

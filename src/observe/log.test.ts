@@ -197,7 +197,7 @@ function sampleOf(kind: Notice["kind"], index: number, isAnyHub: boolean): Notic
   return { ...SAMPLES[kind](index, isAnyHub), kind } as Notice;
 }
 
-describe("whatever happens a thousand times within a second", () => {
+describe("an event that happens a thousand times within a second", () => {
   const times = async (kind: Notice["kind"], isAnyHub: boolean) => {
     const { report, lines, clock } = recording();
     for (let index = 0; index < 1000; index++) report(sampleOf(kind, index, isAnyHub));

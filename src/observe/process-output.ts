@@ -12,7 +12,7 @@ const FLUSH_TIMEOUT_MS = 500;
 const MAX_PRINTED_BYTES = 1_048_576;
 
 export interface ProcessOutputOptions {
-  /** The process's number where several write to one log; it stands in every line then. */
+  /** The process's number where several write to one log; every line has it then. */
   readonly index?: string | undefined;
   /** Bytes of log lines that may wait; more are dropped, and counted. */
   readonly maxLogBufferBytes: number;

@@ -16,7 +16,7 @@ describe("parseClaims", () => {
     (json) => expect(parseClaims(json)).toBeNull(),
   );
 
-  test("an empty object has no claims, whatever white space is in it", () => {
+  test("an empty object has no claims, with any white space in it", () => {
     expect(parseClaims("{}")).toEqual([]);
     expect(parseClaims(" {\r\n\t } ")).toEqual([]);
   });
@@ -47,7 +47,7 @@ describe("parseClaims", () => {
     ]);
   });
 
-  test("says the same as JSON.parse, in whatever spacing", () => {
+  test("says the same as JSON.parse, with any spacing", () => {
     fc.assert(
       fc.property(fc.dictionary(fc.string({ unit: "binary" }), fc.jsonValue()), fc.nat(3), (object, indent) => {
         const json = JSON.stringify(object, null, indent);
@@ -111,13 +111,13 @@ describe("formatClaims", () => {
     expect(format("{}")).toBe("");
   });
 
-  test("numbers stand as the token wrote them", () => {
+  test("numbers are as the token wrote them", () => {
     expect(format('{"a":12345678901234567890,"b":1.0,"c":1e3,"d":-0,"e":0.10}')).toBe(
       "a: 12345678901234567890, b: 1.0, c: 1e3, d: -0, e: 0.10",
     );
   });
 
-  test("booleans, null and objects stand as JSON without white space between tokens", () => {
+  test("booleans, null and objects are JSON without white space between tokens", () => {
     expect(format('{"a":true,"b":null,"o":{ "x y" : [ 1 , "p  q" ] }}')).toBe(
       'a: true, b: null, o: {"x y":[1%2C"p  q"]}',
     );
@@ -136,7 +136,7 @@ describe("formatClaims", () => {
     expect(format('{"role":[""]}')).toBe("role: ");
   });
 
-  test("an array that holds an object or an array stands whole", () => {
+  test("an array that holds an object or an array is one value", () => {
     expect(format('{"a":[1,{"b":2}],"c":[[1]]}')).toBe('a: [1%2C{"b":2}], c: [[1]]');
   });
 

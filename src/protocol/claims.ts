@@ -5,10 +5,10 @@ export const MAX_CLAIMS_BYTES = 8192;
 
 const SEPARATOR = ", ";
 
-/** One scalar of a valid array, with what stands in front of it. Sticky, as is the next: no place is looked at twice. */
+/** One scalar of a valid array, with the separators in front of it. Sticky, as is the next: no place is looked at twice. */
 const SCALAR = /[,\s]*("(?:[^"\\]|\\.)*"|[^,\s"]+)/gy;
 
-/** A string or what else stands between white space in valid JSON, kept as `$1`; or white space. */
+/** A string or any other text between white space in valid JSON, kept as `$1`; or white space. */
 const TOKEN_OR_SPACE = /("(?:[^"\\]|\\.)*"|[^"\s]+)|\s+/gy;
 
 /** A claim as the token wrote it. `json` is its own JSON text, so that 1.0 and 20-digit numbers stay as they are. */
@@ -22,7 +22,7 @@ export interface Claim {
  * Formats `X-ASRS-User-Claims`.
  *
  * Shape:  `type: value` pairs joined by `, `, in the token's order; an array of scalars gives one pair an element;
- *         numbers, booleans, null and objects stand as JSON. What would break the list is percent-encoded.
+ *         numbers, booleans, null and objects are JSON. Characters that would break the list are percent-encoded.
  * Errors: null where it would be over `MAX_CLAIMS_BYTES`. It stops there: an array repeats its claim's name for each element.
  * Source: the seed, `X-ASRS-User-Claims`; PROTOCOL.md, "Calling the upstream".
  */

@@ -79,7 +79,7 @@ describe("queryTokens", () => {
     expect(queryTokens(`a=1&${name}=t.o.k`)).toEqual(["t.o.k"]),
   );
 
-  test("repeats are all counted, whatever their spelling", () => {
+  test("repeats are all counted, in any spelling", () => {
     expect(queryTokens("access_token=a&access%5Ftoken=b")).toEqual(["a", "b"]);
   });
 
@@ -101,7 +101,7 @@ describe("formatClientQuery", () => {
     expect(formatClientQuery("")).toBe("");
   });
 
-  test.each(SPELLINGS)("leaves the token out under %s, wherever it stands", (name) => {
+  test.each(SPELLINGS)("leaves the token out under %s, in any place", (name) => {
     expect(formatClientQuery(`${name}=secret&a=1`)).toBe("a=1");
     expect(formatClientQuery(`a=1&${name}=secret&b=2&${name}=secret2`)).toBe("a=1&b=2");
     expect(formatClientQuery(`a=1&${name}`)).toBe("a=1");
@@ -114,7 +114,7 @@ describe("formatClientQuery", () => {
     expect(formatClientQuery("ü=\u{1f600}")).toBe("%C3%BC=%F0%9F%98%80");
   });
 
-  test("whatever comes, the line is one of printable ASCII and no spelling of the token is in it", () => {
+  test("for any query, the line is printable ASCII and has no spelling of the token", () => {
     const octet = fc.integer({ min: 0, max: 255 }).map((byte) => `%${byte.toString(16).padStart(2, "0")}`);
     const piece = fc.oneof(
       fc.constantFrom(...SPELLINGS, "&", "=", "+", "#", "%", "a"),

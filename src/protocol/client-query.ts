@@ -59,7 +59,7 @@ export function queryValues(query: string, name: QueryName, most = Number.POSITI
   });
 }
 
-/** The tokens that a client's query holds, under whatever spelling of `access_token`: the first two, since one more than one is a fault. */
+/** The tokens that a client's query holds, under any spelling of `access_token`: the first two, since one more than one is a fault. */
 export function queryTokens(query: string): string[] {
   return queryValues(query, TOKEN_NAME, 2).map((value) => value ?? "");
 }
@@ -80,7 +80,7 @@ export function formatClientQuery(query: string): string {
     keptTo = end + 1;
   }
   kept += query.slice(keptTo);
-  // The `&` in front of a token that stood at the end.
+  // The `&` in front of a token that was at the end.
   if (keptTo > query.length && kept.endsWith("&")) kept = kept.slice(0, -1);
   // The connection keeps it for as long as it lives, and need not keep the token's text with it.
   return ownCopy(kept.replace(NOT_IN_A_URL, percentEncodeBytes));

@@ -1,6 +1,6 @@
 /** How a connection ended: what `X-Hubwire-Close-Code` and `-Reason` say of it. */
 export interface CloseCause {
-  /** RFC 6455, section 7.4.1; 1005 and 1006 stand for closes that no frame announced. */
+  /** RFC 6455, section 7.4.1; 1005 and 1006 are closes that no frame announced. */
   readonly code: number;
   readonly reason: string;
 }

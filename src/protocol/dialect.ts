@@ -81,7 +81,7 @@ export interface EventRequest {
 export interface RequestStart {
   readonly headers: readonly HeaderLine[];
   readonly lines: string;
-  /** Where the date stands in `lines`. */
+  /** The place of the date in `lines`. */
   readonly dateAt: number;
 }
 
@@ -102,7 +102,7 @@ export interface Dialect {
   tail(event: MessageEvent): string;
   /** Reads a 2xx answer to connect. `answer` is null where no entry takes the event, so that the client's token alone decides. */
   readConnect(answer: ConnectAnswer | null, asked: ConnectAsked): ConnectReply;
-  /** Reads the answer to a message, whatever its status. */
+  /** Reads the answer to a message, with any status. */
   readReply(content: AnswerContent): MessageReply;
 }
 

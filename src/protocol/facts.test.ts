@@ -21,7 +21,7 @@ describe("a connection's facts", () => {
     expect(toFactsRow(EVERY_FACT).slice(0, 3)).toEqual([connectionId, hub, userId]);
   });
 
-  test("come back as they were, with whatever text and whatever a newer version adds", () => {
+  test("come back as they were, with any text and any facts of a newer version", () => {
     fc.assert(
       fc.property(COMMON_FACTS, fc.dictionary(ANY_TEXT, fc.jsonValue()), (facts, added) => {
         const { claims, clientQuery, forwardedFor, ...rare } = added;

@@ -5,7 +5,7 @@ import { decodeHeaderValue, headerValues } from "./headers.ts";
 const latin1 = (octets: Iterable<number>) => String.fromCharCode(...octets);
 
 describe("headerValues", () => {
-  test("gives every value under a name, in order and whatever the case", () => {
+  test("gives every value under a name, in order and in any case", () => {
     expect(
       headerValues(
         [

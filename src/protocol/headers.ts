@@ -1,5 +1,5 @@
 /**
- * Header lines as they stand on the wire: order, spelling and repeats are kept.
+ * Header lines as they are on the wire: order, spelling and repeats are kept.
  *
  * Values have one char a byte, as they arrived or will be sent: `decodeHeaderValue` and `encodeHeaderValue` turn them into Unicode
  * and back.
@@ -62,7 +62,7 @@ function isOptionalSpace(code: number): boolean {
   return code === SPACE || code === TAB;
 }
 
-/** All values that stand under a name, in their order. `lowerCaseName` must be lower case. */
+/** All values under a name, in their order. `lowerCaseName` must be lower case. */
 export function headerValues(lines: HeaderLines, lowerCaseName: string): string[] {
   const values: string[] = [];
   for (const [name, value] of lines) {

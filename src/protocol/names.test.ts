@@ -29,7 +29,7 @@ describe("isHubName", () => {
 describe("a hub is written", () => {
   test.each([
     ["as the configuration writes it", "chat", "ChaT"],
-    ["so whatever the case in which it comes", "CHAT", "ChaT"],
+    ["so in any case in which it comes", "CHAT", "ChaT"],
     ["in lower case where the configuration does not name it", "NEWS", "news"],
     ["in lower case where its name is one of an object's own", "constructor", "constructor"],
   ])("%s", (_how, hub, written) => {

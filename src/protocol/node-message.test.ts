@@ -44,7 +44,7 @@ function plain(value: Envelope): unknown {
 }
 
 describe("a message between nodes", () => {
-  test("comes back as it was, wherever in a buffer it stands", () => {
+  test("comes back as it was, from any place in a buffer", () => {
     fc.assert(
       fc.property(envelope, fc.nat(9), form, (sent, offset, form) => {
         const bytes = encodeEnvelope(sent, form);
@@ -245,7 +245,7 @@ describe("bytes that are no message", () => {
     }
   });
 
-  test("what a head holds beside its own does not become part of the message", () => {
+  test("other keys of a head do not become part of the message", () => {
     const head = { target: { kind: "hub", hub: "c" }, excluded: [], verb: "close", reason: 1, payload: 7 };
     const payload = toPayload("");
     const envelope: Envelope = { verb: "send", target: { kind: "hub", hub: "c" }, excluded: [], payload };
@@ -304,7 +304,7 @@ const CLOSE = 3;
 const QUESTION = 4;
 const PAYLOAD = 5;
 
-/** A message without content, of any head; a string stands as it is. */
+/** A message without content, of any head; a string is written as it is. */
 function withHead(kind: number, head: unknown): Buffer {
   const json = Buffer.from(typeof head === "string" ? head : JSON.stringify(head));
   const bytes = Buffer.alloc(6 + json.length);

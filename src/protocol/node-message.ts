@@ -123,7 +123,7 @@ interface SendHead extends Pick<Extract<Envelope, { verb: "send" }>, "target" | 
   readonly type?: unknown;
 }
 
-/** Field by field: what else a head holds would stand in for the message's own. */
+/** Field by field: other keys of a head would replace the message's own. */
 function readSend({ target, excluded: ids }: SendHead, type: string, content: Uint8Array): NodeMessage {
   const payload = readPayload(type, content);
   if (payload === null) {

@@ -2,7 +2,7 @@ import type { CloseCause } from "./close-causes.ts";
 import type { ConnectionFacts } from "./facts.ts";
 
 /**
- * Something that happened in hubwire and that an operator may want to know: for the log, for counters, for whatever else listens.
+ * Something that happened in hubwire and that an operator may want to know: for the log, for counters, for other listeners.
  *
  * Shape:  a value with a `kind`. The part in which it happened makes one, and knows none of the listeners. What happens for every
  *         message makes no notice: it is a number of `core/meters.ts`.
@@ -49,7 +49,7 @@ export interface Undelivered<Kind extends "undelivered" | "dead-letter" = "undel
   readonly eventId: string;
   /** In words: cause and detail of the outcome. */
   readonly cause: string;
-  /** How many events this stands for; above one where a queue was discarded whole. */
+  /** How many events this is about; above one where a queue was discarded whole. */
   readonly count: number;
 }
 

@@ -12,7 +12,7 @@ const ESCAPES: readonly string[] = Array.from(
 );
 
 /**
- * Percent-encodes a text so that it can stand as a part of a header that consumers split at `,` and `: `.
+ * Percent-encodes a text so that it can be a part of a header that consumers split at `,` and `: `.
  *
  * Shape:  `,`, `%`, a colon before a space, control characters and non-ASCII become `%XX` of their UTF-8 bytes; so do
  *         spaces at either end, which header parsers would trim away. Everything else stays.

@@ -4,7 +4,7 @@ import type { HeaderLine } from "./headers.ts";
 import { relayedHeaders } from "./relayed-answer.ts";
 
 describe("relayedHeaders", () => {
-  test("passes end-to-end lines on as they stand: order, spelling, repeats", () => {
+  test("passes end-to-end lines on unchanged: order, spelling, repeats", () => {
     const lines: HeaderLine[] = [
       ["WWW-Authenticate", "Basic"],
       ["Set-Cookie", "a=1"],

@@ -81,7 +81,7 @@ describe("parts", () => {
   });
 });
 
-test("a hub that the query names twice is told, under whatever spelling", () => {
+test("a hub that the query names twice is told, under any spelling", () => {
   for (const query of ["hub=a&hub=b", "hub=a&hub=a", "hub=&hub=", "%68ub=a&hub=b"]) {
     expect(parse(`/api/messages?${query}`).hubRepeated).toBe(true);
   }
@@ -123,7 +123,7 @@ describe("two paths are the same", () => {
   });
 });
 
-test("taking whatever path apart throws nothing, and names come back as they were", () => {
+test("taking any path apart throws nothing, and names come back as they were", () => {
   const name = fc.string({ unit: "binary", minLength: 1 }).filter((text) => text.isWellFormed());
   fc.assert(
     fc.property(name, (text) => {

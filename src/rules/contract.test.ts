@@ -181,7 +181,7 @@ describe.each(places)("%s", (name, make) => {
     expect(revisions).toEqual([...new Set(revisions)].sort((one, other) => one - other));
   });
 
-  test("replaces the rule of the same hub, user and group, whatever the hub's case", async () => {
+  test("replaces the rule of the same hub, user and group, with the hub in any case", async () => {
     await watched.put(RULE, { ...RULE, hub: "CHAT", expiresAtMs: 2 });
     expect(watched.rules).toEqual(sorted([{ ...RULE, hub: "CHAT", expiresAtMs: 2 }]));
     expect(await kept()).toEqual(sorted([{ ...RULE, hub: "CHAT", expiresAtMs: 2 }]));

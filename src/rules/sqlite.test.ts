@@ -80,7 +80,7 @@ describe("the file of SqliteRuleStore", () => {
     expect(existsSync(path)).toBe(true);
   });
 
-  test("is its owner's alone, and so are its folder and what SQLite keeps beside it", async () => {
+  test("is its owner's alone, and so are its folder and the files of SQLite next to it", async () => {
     await openStore().put(RULE);
     expect(modeOf(dataDir)).toBe(0o700);
     const modes = readdirSync(dataDir).map((name) => [name, modeOf(join(dataDir, name))]);
@@ -233,7 +233,7 @@ describe("a damaged file", () => {
     expect(lost).toEqual(["rules.sqlite was removed"]);
   });
 
-  test("a file without bytes beside a log is moved aside, since SQLite would delete the log", async () => {
+  test("a file without bytes next to a WAL is moved aside, since SQLite would delete the WAL", async () => {
     mkdirSync(dataDir);
     writeFileSync(path, "");
     writeFileSync(`${path}-wal`, "frames");

@@ -78,7 +78,7 @@ interface OpenFile {
  * Shape:  file 0600, folder 0700 where it is missing. The file is made with the first rule; a gateway without rules has none.
  * Order:  WAL with `synchronous=NORMAL`: what was put survives a crash of the process; a power cut may take the last.
  * Errors: every method rejects where the disk fails. The constructor throws `NewerFile` where a newer version wrote the file.
- *         A damaged file is moved aside instead, together with what SQLite keeps beside it. One that is removed or emptied while it
+ *         A damaged file is moved aside instead, together with SQLite's files next to it. One that is removed or emptied while it
  *         is open is written anew from memory, noticed within a second or by the next call.
  * Time:   dates are by `timeMs`, which a clock that is set does not change (`rule-time.ts`). While the length of the last stop is in
  *         doubt, rules that seem to have ended stay in the file.

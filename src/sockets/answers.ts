@@ -13,7 +13,7 @@ export function relayedResponse(status: number, headers: HeaderLines, body: Uint
     value,
   ]);
   if (body !== null && body.length > 0 && !headers.some(isContentType)) {
-    // Bun gives bytes a type that the upstream did not give, even beside an empty one; to a stream it gives none.
+    // Bun gives bytes a type that the upstream did not give, even next to an empty one; to a stream it gives none.
     lines.push(["Content-Length", String(body.length)]);
     return new Response(streamOf(body), { status, headers: lines });
   }
@@ -24,7 +24,7 @@ function isContentType([name, value]: HeaderLine): boolean {
   return value !== "" && name.toLowerCase() === "content-type";
 }
 
-/** Bun sends a stream in chunks, whatever its length is said to be, unless all of it fits under the high-water mark. */
+/** Bun sends a stream in chunks, even if its length is given, unless all of it fits under the high-water mark. */
 function streamOf(body: Uint8Array): ReadableStream {
   const source = {
     start(controller: ReadableStreamDefaultController) {

@@ -282,7 +282,7 @@ describe("closing with a backlog", () => {
 });
 
 describe("terminating", () => {
-  test("cuts at once and without a close frame, whatever waits", async () => {
+  test("cuts at once and without a close frame, even if messages wait", async () => {
     const peer = await connect();
     peer.fill();
     peer.socket.terminate();

@@ -23,7 +23,7 @@ test("what is configured is had where the file limit allows it", () => {
   expect(fit(null)).toEqual({ connections: 50_000, calls: [1024], warnings: [] });
 });
 
-test("connections are lowered to what is left beside the calls and the process's own files", () => {
+test("connections are lowered to what the calls and the process's own files leave", () => {
   expect(fit(20_000)).toEqual({
     connections: 20_000 - 64 - 2 * 1024,
     calls: [1024],

@@ -168,6 +168,6 @@ describe("what is no violation", () => {
   });
 });
 
-test("any other sentence of Bun's stands for a lost network", () => {
+test("any other sentence of Bun's means a lost network", () => {
   expect(closeCauseFromBun(1006, "WebSocket timed out from inactivity")).toEqual({ code: 1006, reason: "" });
 });

@@ -1,6 +1,6 @@
 import { CLOSE, type CloseCause } from "../protocol/close-causes.ts";
 
-/** Beginnings of the texts with which Bun 1.4 reports a frame it closed for; the client got the code beside them. */
+/** Beginnings of the texts with which Bun 1.4 reports a frame it closed for; the client got the code next to them. */
 const VIOLATIONS: readonly (readonly [text: string, code: number])[] = [
   ["Received invalid UTF-8", 1007],
   ["Received invalid compressed data", 1007],

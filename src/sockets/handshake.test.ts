@@ -70,7 +70,7 @@ describe("checkHandshake", () => {
   ])("answers %j with 400", (over) => expect(check(over)?.status).toBe(400));
 
   describe.each(LIST_HEADERS)("%s, which is a list,", (name) => {
-    // What the handshake needs of the header stands at its end.
+    // The part of the header that the handshake needs is at its end.
     const ending = name in GOOD ? (GOOD[name] ?? "") : "last";
     const listOf = (count: number) => [...Array<string>(count - 1).fill("a"), ending].join(", ");
     const ofBytes = (count: number) => `${"a".repeat(count - ending.length - 1)},${ending}`;

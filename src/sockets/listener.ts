@@ -79,7 +79,7 @@ export interface ListenerParts {
   readonly report: Report;
   /** Refuses a request before it is known whose it is, and says so in the log. */
   readonly refuse: (request: Request, peerAddress: string, refused: Refusal) => Response;
-  /** Answers what is not the client endpoint; null: nothing stands under the path. */
+  /** Answers what is not the client endpoint; null: the path does not exist. */
   readonly route: (call: PlainRequest) => Response | Promise<Response> | null;
 }
 

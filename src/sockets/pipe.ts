@@ -69,7 +69,7 @@ export class Pipe {
     if (this.#waiting.length === 0) this.#socket.end();
   }
 
-  /** Keeps bytes that came from this socket before the other side stood. */
+  /** Keeps bytes that came from this socket before the other side was open. */
   keepEarly(bytes: Uint8Array): void {
     this.#early.push(new Uint8Array(bytes));
   }

@@ -1,7 +1,7 @@
 /**
  * Makes sure that nobody else listens at a port, before it is opened so that several listeners can share it.
  *
- * Why:    a listener with TLS is opened like that, since a second one with the renewed certificate comes beside it. Two gateways that
+ * Why:    a listener with TLS is opened like that, since a second one with the renewed certificate may join it. Two gateways that
  *         were given one port by mistake would else share its clients without a word.
  * Errors: throws as opening the listener does, with `EADDRINUSE` where the port is taken.
  */

@@ -70,7 +70,7 @@ async function urlOf(port: number, host: string, target: string): Promise<string
   return await promise;
 }
 
-test("whatever came before, a URL is read as a URL parser does, and its query stays as it came", async () => {
+test("after any earlier request, a URL is read as a URL parser does, and its query stays as it came", async () => {
   await using server = Bun.serve({ hostname: "127.0.0.1", port: 0, fetch: ({ url }) => new Response(url) });
   const port = server.port ?? 0;
   const targets = new RequestTargets();

@@ -18,7 +18,7 @@ const NEEDED_BYTES = 148;
 /** For so long a list of descriptors serves for all that are looked for: 20,000 of them take some 5 ms to list. */
 const LIST_LIFETIME_MS = 250;
 
-/** The bytes with which an IPv6 address stands for an IPv4 address. */
+/** The bytes with which an IPv6 address begins that contains an IPv4 address. */
 const MAPPED_PREFIX = "00000000000000000000ffff";
 
 const OWN_FUNCTIONS = {
@@ -106,7 +106,7 @@ export class TcpInfo {
     return local === null ? null : `${peer.address}:${peer.port}:${local.port}`;
   }
 
-  /** The address is in hexadecimal, 8 digits for IPv4 and what stands for it. */
+  /** The address is in hexadecimal, 8 digits for IPv4 and for IPv6 addresses that contain one. */
   #readName(ask: OwnFunctions["getpeername"], descriptor: number): Omit<TcpEnds, "localPort"> | null {
     this.#length[0] = this.#name.length;
     if (ask(descriptor, ptr(this.#name), ptr(this.#length)) !== 0) return null;

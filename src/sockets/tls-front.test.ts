@@ -105,17 +105,17 @@ async function waitFor(what: string, isSo: () => boolean, deadlineMs = 15_000): 
   }
 }
 
-/** Resolves when a socket has closed, by whatever. */
+/** Resolves when a socket has closed, for any reason. */
 function closeOf(socket: Socket): Promise<void> {
   socket.on("error", () => {});
   return new Promise((resolve) => socket.once("close", () => resolve()));
 }
 
-/** Waits until what a socket has to send stands still above 0: every buffer on the way to the client is full. */
+/** Waits until what a socket has to send stays the same above 0: every buffer on the way to the client is full. */
 async function stuck(socketOf: () => ServerWebSocket<unknown> | undefined): Promise<void> {
   let before = 0;
   let turnsAlike = 0;
-  await waitFor("a backlog that stands still", () => {
+  await waitFor("a backlog that stays the same", () => {
     const backlog = socketOf()?.getBufferedAmount() ?? 0;
     turnsAlike = backlog > 0 && backlog === before ? turnsAlike + 1 : 0;
     before = backlog;

@@ -123,7 +123,7 @@ function clientHandlers(options: TlsFrontOptions, state: FrontState): SocketHand
       }
       socket.timeout(0);
       socket.data.toClient = new Pipe(socket);
-      // Bytes that come before the inner connection stands wait in the kernel.
+      // Bytes that come before the inner connection is open wait in the kernel.
       socket.pause();
       const peer = { address: plainAddress(socket.remoteAddress), certThumbprint: certificate };
       connectInner(socket, peer, options, state).catch((error) => {

@@ -79,7 +79,7 @@ test("not much is kept back: what waits for a client is counted in the same turn
   expect(byteCount).toBe(sentBytes);
 });
 
-test("however small an outbox is, whatever counts as sent arrives", async () => {
+test("however small an outbox is, every frame that counts as sent arrives", async () => {
   await using small = new SocketStage(4096);
   const peer = await small.connect();
   peer.client.pauseReading();

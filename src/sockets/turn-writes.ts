@@ -4,7 +4,7 @@ import { TurnList } from "../core/turn-list.ts";
 /** What is kept back is not counted as waiting for a client: at most so many bytes, however much one client's outbox holds. */
 const MAX_BYTES = 65_536;
 
-/** What a frame counts beside its payload. */
+/** What a frame counts besides its payload. */
 const FRAME_BYTES = 16;
 
 /** No character of a string takes more in UTF-8. */

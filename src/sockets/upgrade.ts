@@ -134,7 +134,7 @@ export class Upgrade {
     return upgraded ? undefined : this.#clientLeft(hub, origin);
   }
 
-  /** Bun takes up any offer that stands in the request, for all hubs alike. */
+  /** Bun takes up any offer in the request, for all hubs alike. */
   #hideOffer({ request, hub }: ClientRequest): void {
     if (!this.#options.compression || this.#options.hubConfig(hub).compression) return;
     request.headers.delete("sec-websocket-extensions");
@@ -243,7 +243,7 @@ function bearerTokens(headers: Headers): string[] {
   let isBearer = false;
   for (const part of (headers.get("authorization") ?? "").split(",")) {
     const [scheme = "", credentials = ""] = part.trim().split(/[ \t]+(.*)/s);
-    // Without a scheme of its own a part goes on with what stood before the comma.
+    // Without a scheme of its own a part continues the text before the comma.
     const isNext = credentials !== "" || /^bearer$/i.test(scheme);
     if (isNext) {
       isBearer = /^bearer$/i.test(scheme);

@@ -4,7 +4,7 @@ import { dirname } from "node:path";
 import { closeToOthers, makeFolder, makePrivateFile } from "../auth/private-files.ts";
 import { FileWatch } from "./file-watch.ts";
 
-/** What SQLite keeps beside a file. Left behind, the log of one file would be played into the next of that name. */
+/** SQLite's files next to a database. Left behind, the WAL of one file would be played into the next of that name. */
 export const COMPANIONS = ["", "-wal", "-shm"];
 
 /** A file as SQLite sees it has a flaw. */

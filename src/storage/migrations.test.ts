@@ -29,7 +29,7 @@ function run(migrations: readonly Migration[]): unknown {
 }
 
 describe("migrations", () => {
-  test("are each run once, in order, whatever the version a file begins with", () => {
+  test("are each run once, in order, from any version that a file begins with", () => {
     expect(run([FIRST])).toEqual({ user_version: 1 });
     expect(run([FIRST])).toEqual({ user_version: 1 });
     expect(run([FIRST, SECOND])).toEqual({ user_version: 2 });

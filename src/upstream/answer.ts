@@ -8,7 +8,7 @@ import { lineEndAt, parseHeaderLine } from "./header-bytes.ts";
 /** How the end of an answer's body is found: after so many bytes, by chunks, or at the end of the connection. */
 export type BodyFraming = number | "chunked" | "until-close";
 
-/** Where header lines stand that have been judged. */
+/** The bytes of header lines that have been judged. */
 export interface HeadBytes {
   readonly bytes: Uint8Array;
   readonly start: number;
@@ -61,7 +61,7 @@ export class Answer implements HttpAnswer {
     return lines;
   }
 
-  /** The body has all come: it stands in these bytes. */
+  /** The body has all come: these are its bytes. */
   end(body: Uint8Array, start = 0, end = body.length): void {
     this.#body = body;
     this.#bodyStart = start;

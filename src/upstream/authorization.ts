@@ -17,7 +17,7 @@ export interface Authorizer {
   obtain(): Promise<HeaderLines | AuthorizationFault>;
   /** The upstream answered 401 to these headers. */
   rejected(headers: HeaderLines): void;
-  /** Ends whatever is under way. May be called twice. */
+  /** Ends all requests that are under way. May be called twice. */
   stop(): void;
 }
 

@@ -10,7 +10,7 @@ import { TokenEndpoint, type TokenEndpointOptions } from "./token-endpoint.ts";
 export interface AuthorizerOptions extends Omit<TokenEndpointOptions, "allowed"> {
   /** Hosts and addresses that a token URL may have. */
   readonly allowed: AllowedHosts;
-  /** Where `IDENTITY_ENDPOINT` and `IDENTITY_HEADER` may stand. */
+  /** The variables that may hold `IDENTITY_ENDPOINT` and `IDENTITY_HEADER`. */
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Where a machine's identity is found; the default is the address that Azure machines have. */
   readonly metadataBaseUrl?: string;

@@ -26,7 +26,7 @@ const SLICES = 10;
  *      ^                                                                  │ once a second: one probe
  *      └────────────────────────── its success ───────────────────────────┘
  *
- * Order: results of calls that were admitted before it opened, or beside the probe, change nothing while it is open.
+ * Order: results of calls that were admitted before it opened, or at the same time as the probe, change nothing while it is open.
  * Units: times are milliseconds of the caller's clock.
  */
 export class Breaker {

@@ -190,7 +190,7 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
     return true;
   }
 
-  /** Ends the call whatever its stage. */
+  /** Ends the call at any stage. */
   abandon(): void {
     const seen = this.#exchange?.cut().seen ?? null;
     this.onExchangeEnd(lostAnswer("abandoned", seen, "abandoned by the gateway"));

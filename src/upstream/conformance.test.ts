@@ -69,9 +69,9 @@ afterAll(async () => {
 });
 
 /** A client of one server, and the relay between the two. */
-class Stand implements AsyncDisposable {
+class Rig implements AsyncDisposable {
   readonly relay: Relay;
-  /** Stands still, so that nothing but the server ends a socket. */
+  /** Never moves, so that nothing but the server ends a socket. */
   readonly clock = new FakeClock();
   readonly url: string;
   readonly #client: HttpClient;
@@ -91,10 +91,10 @@ class Stand implements AsyncDisposable {
     });
   }
 
-  static async start(kind: Kind, scheme: Scheme): Promise<Stand> {
+  static async start(kind: Kind, scheme: Scheme): Promise<Rig> {
     const server = servers.get(kind);
     if (server === undefined) throw new Error(`${kind.name} was not started`);
-    return new Stand(await Relay.start(scheme === "http" ? server.port : server.tlsPort), scheme);
+    return new Rig(await Relay.start(scheme === "http" ? server.port : server.tlsPort), scheme);
   }
 
   ask(target: string, over: Partial<HttpRequest> = {}): Promise<HttpOutcome> {
@@ -138,16 +138,16 @@ for (const kind of KINDS) {
 
 test("a server may close its idle connections: the client notices, and no request is lost", async () => {
   const closes = async (kind: Kind, scheme: Scheme): Promise<void> => {
-    await using stand = await Stand.start(kind, scheme);
-    const askOne = () => stand.expectAnswer("/counted", 200, "counted");
+    await using rig = await Rig.start(kind, scheme);
+    const askOne = () => rig.expectAnswer("/counted", 200, "counted");
     await Promise.all([askOne(), askOne()]);
-    await stand.closed();
+    await rig.closed();
     // Over TLS the server's close_notify comes first, and the client may close before the server's FIN is here.
     if (scheme === "http") {
-      expect(stand.relay.connections.map(({ endedByServer }) => endedByServer)).toEqual([true, true]);
+      expect(rig.relay.connections.map(({ endedByServer }) => endedByServer)).toEqual([true, true]);
     }
     await askOne();
-    expect(stand.relay.connections).toHaveLength(3);
+    expect(rig.relay.connections).toHaveLength(3);
   };
   // All together, since each takes its seconds.
   await Promise.all([...servers.keys()].flatMap((kind) => SCHEMES.map((scheme) => closes(kind, scheme))));
@@ -157,34 +157,34 @@ test("a server may close its idle connections: the client notices, and no reques
 function conforms(kind: Kind, scheme: Scheme): void {
   const { extras } = kind;
   const { afterEach, beforeEach, test } = kind.name === "nginx" ? needs("nginx", "openssl") : needs("openssl");
-  let stand: Stand;
+  let rig: Rig;
 
   beforeEach(async () => {
-    stand = await Stand.start(kind, scheme);
+    rig = await Rig.start(kind, scheme);
   });
 
-  afterEach(() => stand[Symbol.asyncDispose]());
+  afterEach(() => rig[Symbol.asyncDispose]());
 
   /** A test of what not every server can do. */
   const testWith = (extra: Extra) => (name: string, run: () => Promise<void>) => {
     if (extras.includes(extra)) test(name, run);
   };
 
-  test("is asked by POST and GET over one socket, whatever kind of answer comes", async () => {
+  test("is asked by POST and GET over one socket, with every kind of answer", async () => {
     for (const method of ["POST", "GET"] as const) {
-      await stand.expectAnswer("/counted", 200, "counted", { method });
-      await stand.expectAnswer("/204", 204, "", { method });
-      await stand.expectAnswer("/chunked", 200, CHUNKED_BODY, { method });
-      await stand.expectAnswer("/304", 304, "", { method });
-      await stand.expectAnswer("/large", 200, LARGE_BODY, { method });
+      await rig.expectAnswer("/counted", 200, "counted", { method });
+      await rig.expectAnswer("/204", 204, "", { method });
+      await rig.expectAnswer("/chunked", 200, CHUNKED_BODY, { method });
+      await rig.expectAnswer("/304", 304, "", { method });
+      await rig.expectAnswer("/large", 200, LARGE_BODY, { method });
     }
-    await stand.expectAnswer("/counted", 200, "counted");
-    expect(stand.relay.connections).toHaveLength(1);
+    await rig.expectAnswer("/counted", 200, "counted");
+    expect(rig.relay.connections).toHaveLength(1);
   });
 
   test("has its Transfer-Encoding and Content-Length told as it wrote them", async () => {
     const linesOf = async (target: string): Promise<HeaderLines> => {
-      const outcome = await stand.ask(target);
+      const outcome = await rig.ask(target);
       return outcome.kind === "answer" ? outcome.headers : [];
     };
     expect(await linesOf("/chunked")).toContainEqual(["Transfer-Encoding", "chunked"]);
@@ -192,72 +192,72 @@ function conforms(kind: Kind, scheme: Scheme): void {
   });
 
   test("gets no second request over a connection for which it says Connection: close", async () => {
-    await stand.expectAnswer("/close", 200, "last");
-    await stand.closed();
-    await stand.expectAnswer("/counted", 200, "counted");
-    expect(stand.relay.connections).toHaveLength(2);
+    await rig.expectAnswer("/close", 200, "last");
+    await rig.closed();
+    await rig.expectAnswer("/counted", 200, "counted");
+    expect(rig.relay.connections).toHaveLength(2);
   });
 
   test("gets no request over a connection a second before the end that Keep-Alive: timeout=3 names", async () => {
-    await stand.expectAnswer("/counted", 200, "counted");
-    stand.clock.advanceSync(1999);
-    await stand.expectAnswer("/counted", 200, "counted");
-    stand.clock.advanceSync(2000);
-    await stand.expectAnswer("/counted", 200, "counted");
-    expect(stand.relay.connections).toHaveLength(2);
+    await rig.expectAnswer("/counted", 200, "counted");
+    rig.clock.advanceSync(1999);
+    await rig.expectAnswer("/counted", 200, "counted");
+    rig.clock.advanceSync(2000);
+    await rig.expectAnswer("/counted", 200, "counted");
+    expect(rig.relay.connections).toHaveLength(2);
   });
 
   test("takes a large body, and its socket is used again", async () => {
-    await stand.expectAnswer("/taken", 200, "counted", { body: LARGE_BODY });
-    await stand.expectAnswer("/counted", 200, "counted");
-    expect(stand.relay.connections).toHaveLength(1);
+    await rig.expectAnswer("/taken", 200, "counted", { body: LARGE_BODY });
+    await rig.expectAnswer("/counted", 200, "counted");
+    expect(rig.relay.connections).toHaveLength(1);
   });
 
   test("answers many at once, each its own", async () => {
     const targets = ["/counted", "/chunked", "/large", "/204"];
-    const outcomes = await Promise.all(Array.from({ length: 40 }, (_, index) => stand.ask(targets[index % 4] ?? "")));
+    const outcomes = await Promise.all(Array.from({ length: 40 }, (_, index) => rig.ask(targets[index % 4] ?? "")));
     const lengths = outcomes.map((outcome) => bodyOf(outcome).length);
     expect(lengths).toEqual(Array.from({ length: 10 }, () => [7, CHUNKED_BYTES, LARGE_BODY.length, 0]).flat());
-    expect(stand.relay.connections).toHaveLength(40);
+    expect(rig.relay.connections).toHaveLength(40);
   });
 
   testWith("until-close")("may end an answer by closing the connection", async () => {
-    await stand.expectAnswer("/until-close", 200, "until close");
-    await stand.expectAnswer("/counted", 200, "counted");
-    expect(stand.relay.connections).toHaveLength(2);
+    await rig.expectAnswer("/until-close", 200, "until close");
+    await rig.expectAnswer("/counted", 200, "counted");
+    expect(rig.relay.connections).toHaveLength(2);
   });
 
   testWith("interim")("may send 100, 102 and 103 before its answer", async () => {
-    await stand.expectAnswer("/interim", 200, "after all");
-    await stand.expectAnswer("/counted", 200, "counted");
-    expect(stand.relay.connections).toHaveLength(1);
+    await rig.expectAnswer("/interim", 200, "after all");
+    await rig.expectAnswer("/counted", 200, "counted");
+    expect(rig.relay.connections).toHaveLength(1);
   });
 
   testWith("continue")("may be asked for 100 Continue", async () => {
     const headers = [["Expect", "100-continue"]] as const;
-    await stand.expectAnswer("/taken", 200, "counted", { headers, body: new Uint8Array(100_000) });
-    await stand.expectAnswer("/counted", 200, "counted");
-    expect(stand.relay.connections).toHaveLength(1);
+    await rig.expectAnswer("/taken", 200, "counted", { headers, body: new Uint8Array(100_000) });
+    await rig.expectAnswer("/counted", 200, "counted");
+    expect(rig.relay.connections).toHaveLength(1);
   });
 
   testWith("trailers")("may send trailers", async () => {
-    await stand.expectAnswer("/trailers", 200, "with trailers");
-    await stand.expectAnswer("/counted", 200, "counted");
-    expect(stand.relay.connections).toHaveLength(1);
+    await rig.expectAnswer("/trailers", 200, "with trailers");
+    await rig.expectAnswer("/counted", 200, "counted");
+    expect(rig.relay.connections).toHaveLength(1);
   });
 
   testWith("echo")("gets a body byte for byte", async () => {
-    await stand.expectAnswer("/echo", 200, LARGE_BODY, { body: LARGE_BODY });
+    await rig.expectAnswer("/echo", 200, LARGE_BODY, { body: LARGE_BODY });
   });
 
   testWith("small")("may refuse a body that is too large while it comes", async () => {
-    expect(await stand.ask("/small", { body: LARGE_BODY })).toMatchObject({ kind: "answer", status: 413 });
-    await stand.expectAnswer("/counted", 200, "counted");
+    expect(await rig.ask("/small", { body: LARGE_BODY })).toMatchObject({ kind: "answer", status: 413 });
+    await rig.expectAnswer("/counted", 200, "counted");
   });
 
   test("understands all events", async () => {
     const { certFile: caFile } = certificates.authority;
-    const entry = upstreamEntry(`${stand.url}/event`, {
+    const entry = upstreamEntry(`${rig.url}/event`, {
       tls: { caFile, certFile: null, keyFile: null },
     });
     await using upstream = startUpstream([entry]);
@@ -266,6 +266,6 @@ function conforms(kind: Kind, scheme: Scheme): void {
       names.push(bodyOf(await upstream.call(event)).toString());
     }
     expect(names).toEqual(["handshake", "message", "disconnect"]);
-    expect(stand.relay.connections).toHaveLength(1);
+    expect(rig.relay.connections).toHaveLength(1);
   });
 }

@@ -11,7 +11,7 @@ const PIECE_BYTES = 65_536;
 /** What a decoder takes for itself: its state, its window and a piece. */
 const DECODER_BYTES = 131_072;
 
-/** What was decoded stands in pieces, and then in one as well; a decoder's window may grow with it too. */
+/** The decoded body is in pieces, and then in one as well; a decoder's window may grow with it too. */
 const COPIES = 2;
 
 const DEFLATE_METHOD = 8;
@@ -31,7 +31,7 @@ export interface DecodingRoom {
   /** Told of bytes as they begin to wait; negative when they are let go. */
   readonly hold: (byteCount: number) => void;
   readonly fits: (byteCount: number) => boolean;
-  /** The decoding is over, whatever came of it. */
+  /** The decoding is over, with any outcome. */
   onDecodingGone(decoding: ContentDecoding): void;
 }
 

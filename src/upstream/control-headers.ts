@@ -12,7 +12,7 @@ import {
 const NOTHING: readonly string[] = [];
 /** Most content codings of one answer; of more, one more is kept, which tells that there are too many. */
 export const MAX_CODINGS = 3;
-/** What stands for the codings of more than one line: several are refused, and need not be gathered. */
+/** The value for the codings of more than one line: several are refused, and need not be gathered. */
 const SEVERAL: readonly string[] = ["", ""];
 
 /**
@@ -62,7 +62,7 @@ export class ControlHeaders {
     return this.length !== null && (this.length !== 0 || (this.#firstLength ?? "0") !== "0");
   }
 
-  /** Takes a line whose name stands from `at` to `colon` and whose value goes on to `end`. */
+  /** Takes a line whose name is from `at` to `colon` and whose value goes on to `end`. */
   take(bytes: Uint8Array, at: number, colon: number, end: number): void {
     switch (colon - at) {
       case 10:

@@ -61,7 +61,7 @@ test("ends its sweep when it is stopped, and may be stopped twice", () => {
   expect(clock.timerCount).toBe(0);
 });
 
-test("expires all that is due in one sweep, whatever is removed meanwhile", () => {
+test("expires all that is due in one sweep, even if some are removed meanwhile", () => {
   const clock = new FakeClock();
   const deadlines = new Deadlines(clock);
   const expired: number[] = [];

@@ -7,7 +7,7 @@ export const SWEEP_INTERVAL_MS = 50;
 export interface Waiting {
   /** In the clock's time. May move while it waits. */
   readonly deadlineMs: number;
-  /** Where it stands among all that wait; -1 while it does not. Kept by `Deadlines`. */
+  /** Its index among all that wait; -1 while it does not wait. Kept by `Deadlines`. */
   deadlineSlot: number;
   /** Called once the deadline has passed, and again each sweep until it is removed. */
   expire(nowMs: number): void;

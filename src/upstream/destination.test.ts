@@ -48,7 +48,7 @@ describe("the addresses of a name", () => {
   });
 });
 
-test("an address stands for itself, and is judged without waiting", () => {
+test("an address is not looked up, and is judged without waiting", () => {
   const never = () => Promise.reject(new Error("no lookup is needed"));
   expect(start("10.0.0.1", never).destination.current()).toEqual(["10.0.0.1"]);
   expect(start("::ffff:a9fe:a9fe", never).destination.current()).toHaveProperty("fault");

@@ -51,7 +51,7 @@ describe("a dialer", () => {
     expect(clock.timerCount).toBe(0);
   });
 
-  test("tries the next address beside one that says nothing, each after its time", async () => {
+  test("tries the next address while one does not answer, each after its time", async () => {
     start("a", "b", "c");
     clock.advanceSync(NEXT_ADDRESS_AFTER_MS - 1);
     expect(tried()).toEqual(["a"]);

@@ -1,6 +1,6 @@
 import type { Clock } from "../core/ports/clock.ts";
 
-/** How long one address is waited for before the next is tried beside it. Source: RFC 8305, section 5. */
+/** How long one address is waited for before the next one is tried as well. Source: RFC 8305, section 5. */
 export const NEXT_ADDRESS_AFTER_MS = 250;
 
 export interface DialerOptions {

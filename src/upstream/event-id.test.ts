@@ -4,7 +4,7 @@ import { connectEvent, disconnectEvent, messageEvent } from "../../test/support/
 import { messageEventId, type UpstreamEvent } from "../protocol/events.ts";
 import { isEventId } from "./event-id.ts";
 
-/** Asks for a text that stands in the middle of others, as a header's value does. */
+/** Asks for a text in the middle of others, like a header's value. */
 function holds(event: UpstreamEvent, text: string, behind = "\r\n9"): boolean {
   const bytes = Buffer.from(`x${text}${behind}`, "latin1");
   return isEventId(event, bytes, 1, 1 + text.length);

@@ -30,7 +30,7 @@ export function lostAnswer(cause: UnknownCause, seen: SeenHead | null, detail: s
 export interface ExchangeOwner {
   /** Whether it may be sent again after a pooled socket died without a byte of answer, though some of it was written. */
   readonly mayRepeat: boolean;
-  /** Whether the id of an event, as an answer's `X-Hubwire-Event-Id` has it, is that of the request; asked only where it stands there. */
+  /** Whether the id of an event, as an answer's `X-Hubwire-Event-Id` has it, is that of the request; asked only of answers that have the header. */
   isEventId(bytes: Uint8Array, start: number, end: number): boolean;
   /**
    * Whether it reads the body of an answer with this status, so that a coded one must be decoded; asked only where it is coded.
@@ -50,7 +50,7 @@ export interface CutExchange {
   readonly seen: SeenHead | null;
 }
 
-/** Whatever carries an exchange at the moment. */
+/** The part that carries an exchange at the moment. */
 export interface ExchangeCarrier {
   /** Ends the work on the exchange without an outcome; returns what it has seen of the answer. */
   drop(): SeenHead | null;
@@ -61,7 +61,7 @@ export interface ExchangeCarrier {
 /** One request and the wait for its answer, over one or two sockets. */
 export class Exchange {
   owner: ExchangeOwner;
-  /** The request stands in these bytes from `start` to `end`. */
+  /** The request is in these bytes from `start` to `end`. */
   bytes: Uint8Array;
   start: number;
   end: number;

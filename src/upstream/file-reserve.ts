@@ -1,7 +1,7 @@
 import { closeSync, openSync } from "node:fs";
 import { devNull } from "node:os";
 
-/** As many files are held at most, whatever the entries may use: opening them takes a start two milliseconds or three. */
+/** The most files that are held, even if the entries may use more: opening them takes a start two milliseconds or three. */
 const MAX_FILES = 256;
 
 /**

@@ -45,7 +45,7 @@ async function headOf(settings: Partial<UpstreamEntry>, event: ConnectEvent = co
   return request.head;
 }
 
-test("stand in the connect event as they are listed, and in no other event", async () => {
+test("are in the connect event as they are listed, and in no other event", async () => {
   await using upstream = startUpstream([
     entryOf({ forwardHeaders: ["x-tenant", "Cookie", "Accept-Language", "origin"] }),
   ]);
@@ -81,7 +81,7 @@ test("User-Agent takes the place of hubwire's; a client without one leaves hubwi
 describe("the entry's own auth wins", () => {
   const forwardHeaders = ["authorization", "x-tenant", "cookie"];
 
-  test("over those of its static headers, in whatever case", async () => {
+  test("over those of its static headers, in any case", async () => {
     const auth = { type: "headers", headers: { AUTHORIZATION: "Bearer own", "X-TENANT": "red" } } as const;
     const head = await headOf({ forwardHeaders, auth });
     const values = ["authorization", "x-tenant", "cookie"].map((name) => head.all(name));

@@ -1,7 +1,7 @@
 import type { RequestHeaders } from "../protocol/events.ts";
 import type { HeaderLine, HeaderLines } from "../protocol/headers.ts";
 
-/** What must not stand in a value; Bun lets DEL through, and an upstream may refuse a whole request for it. Source: RFC 9110, section 5.5. */
+/** Characters that a value must not have; Bun lets DEL through, and an upstream may refuse a whole request for it. Source: RFC 9110, section 5.5. */
 const CONTROL = /[\0-\x08\x0a-\x1f\x7f]/;
 
 /**
@@ -24,7 +24,7 @@ export function forwardedLines(
   return lines;
 }
 
-/** Whether one of the lines has this name, in whatever case. */
+/** Whether one of the lines has this name, in any case. */
 export function hasName(lines: HeaderLines, name: string): boolean {
   const lower = name.toLowerCase();
   return lines.some(([other]) => other.toLowerCase() === lower);

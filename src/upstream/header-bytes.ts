@@ -10,19 +10,19 @@ const DIGIT_0 = 0x30;
 /** So many digits always make a safe integer. */
 const MAX_DIGITS = 15;
 
-/** Which bytes may stand in a header's name. Source: RFC 9110, section 5.6.2. */
+/** The bytes that a header's name may have. Source: RFC 9110, section 5.6.2. */
 const IS_TOKEN = Uint8Array.from({ length: 256 }, (_empty, code) =>
   /[!#$%&'*+\-.^_`|~0-9A-Za-z]/.test(String.fromCharCode(code)) ? 1 : 0,
 );
 
-/** Where a header line's colon stands; -1 where what is in front of it is no name. */
+/** The place of a header line's colon; -1 where the text in front of it is no name. */
 export function endOfName(bytes: Uint8Array, at: number, end: number): number {
   let i = at;
   while (i < end && IS_TOKEN[bytes[i] ?? 0] === 1) i++;
   return i > at && i < end && bytes[i] === COLON ? i : -1;
 }
 
-/** The first byte from `at` on that cannot stand in a value, or `end`. Source: RFC 9110, section 5.5. */
+/** The first byte from `at` on that a value cannot have, or `end`. Source: RFC 9110, section 5.5. */
 export function endOfValue(bytes: Uint8Array, at: number, end: number): number {
   let i = at;
   while (i < end) {
@@ -33,7 +33,7 @@ export function endOfValue(bytes: Uint8Array, at: number, end: number): number {
   return i;
 }
 
-/** Whether a name, or a whole value, is this one in whatever case; `lowerCase` has letters, digits and hyphens only. */
+/** Whether a name, or a whole value, is this one in any case; `lowerCase` has letters, digits and hyphens only. */
 export function equalsLowerCase(bytes: Uint8Array, at: number, end: number, lowerCase: string): boolean {
   if (end - at !== lowerCase.length) return false;
   // In letters this is the case; hyphens and digits have it set, and no other byte of a token becomes one of these.

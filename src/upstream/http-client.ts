@@ -102,7 +102,7 @@ export class HttpClient implements HttpSocketPool, IdleSockets, DecodingRoom {
     return exchange;
   }
 
-  /** The same for an exchange whose request may stand in `room`. */
+  /** The same for an exchange whose request may be in `room`. */
   carry(exchange: Exchange, nowMs: number): void {
     const idle = this.#takeIdle(nowMs);
     if (idle !== null) {

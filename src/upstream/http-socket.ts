@@ -19,7 +19,7 @@ import { Silence, type SilentSockets } from "./silent-sockets.ts";
 /** What a socket tells the pool that it belongs to. */
 export interface HttpSocketPool {
   readonly maxBodyBytes: number;
-  /** Where requests stand that are to be written at the end of the turn: others will use it. */
+  /** Holds the requests that are written at the end of the turn: others will use it. */
   readonly room: RequestRoom;
   /** Told of bytes of requests and answers as they begin to wait; negative when they are let go. */
   readonly hold: (byteCount: number) => void;
@@ -55,7 +55,7 @@ export interface HttpPeer {
  *   connecting ──> busy <──> idle
  *       └───────────┴─────────┴──> closed
  *
- * Errors: whatever the network does becomes an outcome of the exchange. Details name no query or header, and
+ * Errors: every fault of the network becomes an outcome of the exchange. Details name no query or header, and
  *         an address only where it is refused.
  */
 export class HttpSocket implements ExchangeCarrier {
@@ -179,7 +179,7 @@ export class HttpSocket implements ExchangeCarrier {
     if (this.#silence !== null) this.#endSilence();
     const parser = this.#parser;
     if (parser === null || (this.#pooled && !this.#written)) {
-      // Nothing was asked: whatever this is, an answer to the next request it is not. On a fresh socket it may be the
+      // Nothing was asked, so this cannot be an answer to the next request. On a fresh socket it may be the
       // server's excuse that it is too busy to listen.
       this.onLost(null);
       return;

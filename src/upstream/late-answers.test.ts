@@ -11,7 +11,7 @@ import {
 } from "../../test/support/upstream/fixture.ts";
 import type { UpstreamEvent } from "../protocol/events.ts";
 
-/** An answer that comes late on a kept connection stands where the answer to the next event is awaited. */
+/** An answer that comes late on a kept connection comes in the place of the answer to the next event. */
 
 let backend: RawBackend;
 

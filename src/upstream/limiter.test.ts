@@ -127,7 +127,7 @@ describe("one address", () => {
     expect(stage.placed).toEqual(["a3", "a4"]);
   });
 
-  test("does not fill the common line either: it stands there for its share less what it has", () => {
+  test("does not fill the common line either: it waits there for its share less what it has", () => {
     const stage = new Stage(4, 3);
     stage.comeAll("b1", "b2", "a1", "a2");
     expect(stage.comeAll("a3", "a4", "a5", "b3")).toEqual(["a3", "a4", "a5", "b3"]);
@@ -137,7 +137,7 @@ describe("one address", () => {
     expect(stage.placed).toEqual(["a3", "b3"]);
   });
 
-  test("stands in the common line again for a call of its that gave up there", () => {
+  test("waits in the common line again after a call of it gave up there", () => {
     const stage = new Stage(4, 3);
     stage.comeAll("b1", "b2", "a1", "a2", "a3", "a4");
     stage.leave("a3");

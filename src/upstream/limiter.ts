@@ -2,7 +2,7 @@ import { type AddressShare, type PlaceSeeker, type Turn, WaitingLine } from "./w
 
 export interface LimiterOptions {
   readonly places: number;
-  /** The places that calls of one address may have or stand in line for. */
+  /** The places that calls of one address may have or wait for in the common line. */
   readonly placesPerAddress: number;
 }
 
@@ -131,7 +131,7 @@ export class Limiter {
     this.#holders[index] = last;
   }
 
-  /** A call of the address no longer has a place or stands in the common line: the next of its own line may. */
+  /** A call of the address no longer has a place or waits in the common line: the next of its own line may. */
   #giveBack(share: AddressShare | null): void {
     if (share === null) return;
     const next = share.waiting.first;

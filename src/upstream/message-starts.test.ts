@@ -35,7 +35,7 @@ test("the start of a connection's requests is formed once, while keys and author
   expect(Buffer.from(authorized).toString()).toContain("\r\nAuthorization: Bearer x\r\n");
 });
 
-test("the start ends where the message's number is to stand, and has the date of now", () => {
+test("the start ends at the place of the message's number, and has the date of now", () => {
   const made = starts();
   const [text, binary] = [message("c1"), message("c1", true)];
   const same = { ...binary, facts: text.facts };

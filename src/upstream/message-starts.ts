@@ -13,7 +13,7 @@ import { fillUrlTemplate, type UrlTemplate } from "./url-template.ts";
  */
 const KEPT = 8192;
 
-/** Bytes in which a date stands that can be changed. */
+/** Bytes with a date in them that can be changed. */
 class DatedBytes {
   readonly #bytes: Buffer;
   readonly #dateAt: number;

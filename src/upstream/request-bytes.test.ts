@@ -61,7 +61,7 @@ test.each([
   }
 });
 
-test("requests of one turn stand beside each other, and what no longer fits has bytes of its own", () => {
+test("requests of one turn are next to each other, and one that no longer fits has bytes of its own", () => {
   const room = new RequestRoom();
   const body = Buffer.alloc(60_000, "b");
   const formed = Array.from({ length: 6 }, (_empty, index) =>

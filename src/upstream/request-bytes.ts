@@ -2,13 +2,13 @@ import type { MessageEvent } from "../protocol/events.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
 import { Exchange, type ExchangeOwner } from "./exchange.ts";
 
-/** What must never stand in a header value: it would begin another line, or is no byte. */
+/** Characters that no header value may hold: they would begin another line, or are no bytes. */
 const NOT_OF_A_VALUE = /[\r\n\0\u0100-\uffff]/;
 
 /** One HTTP request, whole. */
 export interface HttpRequest {
   readonly method: "POST" | "GET";
-  /** Path and query, as they stand in the request line. */
+  /** Path and query, as the request line has them. */
   readonly target: string;
   readonly headers: HeaderLines;
   readonly body: Uint8Array;
@@ -32,20 +32,20 @@ export function formatRequest(request: HttpRequest, opening: string): Buffer {
   return bytes;
 }
 
-/** Forms a request's bytes up to where its remaining headers are to stand. Errors: as `formatRequest`. */
+/** Forms a request's bytes up to the place of its remaining headers. Errors: as `formatRequest`. */
 export function formatRequestStart(request: Omit<HttpRequest, "body">, opening: string): Buffer {
   return Buffer.from(formatStart(request, opening), "latin1");
 }
 
 const DIGIT_0 = 0x30;
-/** What stands between the two numbers of a message's head, and behind them. */
+/** The bytes between the two numbers of a message's head, and those behind them. */
 const LENGTH_LINE = Buffer.from("\r\nContent-Length: ");
 const HEAD_END = Buffer.from("\r\n\r\n");
 
 /** What a room holds: some hundred messages of usual size. */
 const ROOM_BYTES = 262_144;
 
-/** Where requests stand between their forming and the end of the turn, when they are written: no buffer is made for each. */
+/** Holds requests from their forming to the end of the turn, when they are written: no buffer is made for each. */
 export class RequestRoom {
   readonly bytes = Buffer.allocUnsafeSlow(ROOM_BYTES);
   #used = 0;
@@ -88,7 +88,7 @@ export class RequestRoom {
     return new Exchange(owner, bytes, from, from + length);
   }
 
-  /** All that stands there has been written. */
+  /** All requests in it have been written. */
   clear(): void {
     this.#used = 0;
   }
@@ -120,7 +120,8 @@ function formatStart({ method, target, headers }: Omit<HttpRequest, "body">, ope
 function formatLines(headers: HeaderLines): string {
   let lines = "";
   for (const [name, value] of headers) {
-    if (NOT_OF_A_VALUE.test(value)) throw new Error(`the value of ${name} cannot stand in a header line`);
+    if (NOT_OF_A_VALUE.test(value))
+      throw new Error(`the value of ${name} holds a character that a header line cannot have`);
     lines += `${name}: ${value}\r\n`;
   }
   return lines;

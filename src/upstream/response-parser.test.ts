@@ -53,7 +53,7 @@ describe("ResponseParser", () => {
     }
   });
 
-  test("reads each answer's type as it is written, whatever the one before it had", () => {
+  test("reads each answer's type as it is written, with any type in the one before it", () => {
     const parser = new ResponseParser(MAX_BODY);
     // The second's bytes are the characters of the first.
     const types = [
@@ -72,7 +72,7 @@ describe("ResponseParser", () => {
     }
   });
 
-  test("reads every answer alike, whatever it has read before", () => {
+  test("reads every answer alike, after any other answer", () => {
     const parser = new ResponseParser(0);
     for (const [text] of [...Object.values(ANSWERS), ...Object.values(FAULTS)]) {
       for (const before of [text, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nKeep-Alive: timeout=5\r\n\r\nhel"]) {
@@ -96,7 +96,7 @@ describe("ResponseParser", () => {
     );
   });
 
-  test("comes to one result for whatever bytes arrive, wherever they are cut", () => {
+  test("comes to one result for any bytes, wherever they are cut", () => {
     const snippets = [
       "HTTP/1.1 200 OK\r\n",
       "Content-Length: 3\r\n",

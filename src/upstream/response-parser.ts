@@ -91,7 +91,7 @@ export class ResponseParser {
     return this.#head?.keepAliveSeconds ?? null;
   }
 
-  /** The final status, as soon as its whole line has been seen, whatever went wrong behind it. */
+  /** The final status, as soon as its whole line has been seen, even if what follows is broken. */
   get status(): number | null {
     if (this.#head !== null) return this.#head.status;
     return this.#brokenHeadStatus ?? finalStatus(this.#gathered.view, 0, this.#gathered.length, true);
@@ -213,7 +213,7 @@ export class ResponseParser {
   #readCounted(chunk: Uint8Array, at: number): number {
     const end = Math.min(chunk.length, at + this.#remaining);
     this.#remaining -= end - at;
-    // Where the body came in one piece it is left where it stands.
+    // Where the body came in one piece it is not copied.
     if (this.#part === "body" && this.#remaining === 0 && this.#body.length === 0) {
       this.#finish(chunk, at, end);
       return end;
@@ -273,7 +273,7 @@ export class ResponseParser {
     else this.#part = "chunk-data";
   }
 
-  /** Trailers are read past and dropped: nothing that the gateway heeds may stand there. */
+  /** Trailers are read past and dropped: they may not hold anything that the gateway heeds. */
   #takeTrailer(line: Uint8Array): void {
     this.#headBytes += line.length;
     this.#trailerLines++;

@@ -13,7 +13,7 @@ describe("matchesEvent", () => {
     expect(matchesEvent(patterns({}), "chat", "message")).toBe(true);
   });
 
-  test("takes no event that its dialect does not have, whatever its pattern", () => {
+  test("takes no event that its dialect does not have, with any pattern", () => {
     const events = { ...ALL_EVENTS, message: false };
     for (const eventPattern of ["*", ["message", "disconnect"]] as const) {
       expect(matchesEvent(patterns({ eventPattern }, events), "chat", "message")).toBe(false);

@@ -10,7 +10,7 @@ import { HttpClient } from "./http-client.ts";
 import { formatOpening, formatRequest } from "./request-bytes.ts";
 import { parseOrigin } from "./url-template.ts";
 
-/** How long a token server may take; calls wait for it beside their own `timeoutMs`. */
+/** How long a token server may take; calls wait for it in addition to their own `timeoutMs`. */
 const TOKEN_TIMEOUT_MS = 10_000;
 const MAX_TOKEN_ANSWER_BYTES = 262_144;
 
@@ -37,7 +37,7 @@ export interface TokenEndpointOptions {
 /**
  * A server that issues tokens, at one URL.
  *
- * It is spoken to by our own client and not by `fetch`, which would hand the credentials to whatever `HTTP_PROXY` names.
+ * hubwire's own client calls it and not `fetch`, which would send the credentials to the proxy that `HTTP_PROXY` names.
  */
 export class TokenEndpoint {
   readonly #client: HttpClient;

@@ -136,7 +136,7 @@ test("what the kernel does not take at once is not written over either", () => {
 });
 
 describe("the end of a posted message", () => {
-  test("is told never before post returns, whatever the end is", async () => {
+  test("is told never before post returns, with any end", async () => {
     const backend = await echoing();
     const upstream = startUpstream([
       upstreamEntry(`${backend.url}/{event}`, { hubPattern: ["Chat"] }),

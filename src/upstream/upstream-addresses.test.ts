@@ -96,8 +96,8 @@ describe("a name", () => {
 
   test.each([
     ["fe80::1%lo", "is a link-local address (fe80::/10)"],
-    ["::ffff:169.254.169.254", "stands for a link-local address"],
-    ["64:ff9b::a9fe:a9fe", "stands for a link-local address"],
+    ["::ffff:169.254.169.254", "maps to a link-local address"],
+    ["64:ff9b::a9fe:a9fe", "maps to a link-local address"],
     ["0.0.0.0", "is no host's address (0.0.0.0/8)"],
     ["nonsense", "is no IP address"],
   ])("that resolves to %s is refused, in words that name address and rule", async (address, words) => {
@@ -204,7 +204,7 @@ describe("several addresses", () => {
     }
   });
 
-  test("that are slow are tried beside each other: the first to connect is used, and the others are closed", async () => {
+  test("that are slow are tried at the same time: the first to connect is used, and the others are closed", async () => {
     const clock = new FakeClock();
     const { resolve } = resolver(["127.0.0.1", "127.0.0.1"]);
     const gone = new Gate();
@@ -264,7 +264,7 @@ describe("an address in the URL", () => {
     "is refused when the upstream is built where it is link-local: %s",
     (host) => {
       expect(() => startUpstream([upstreamEntry(`http://${host}/{event}?code=s3cret`)])).toThrow(
-        /^upstreams\[0\]: urlTemplate: its host (is|stands for) a link-local address[^?]*$/,
+        /^upstreams\[0\]: urlTemplate: its host (is|maps to) a link-local address[^?]*$/,
       );
     },
   );
@@ -340,7 +340,7 @@ describe("over TLS", () => {
 
   afterEach(() => certificates.remove());
 
-  test("the certificate must be for the name in the URL, whatever address it resolves to", async () => {
+  test("the certificate must be for the name in the URL, for every address of that name", async () => {
     const { cert, key } = certificates.server;
     const secure = await RawBackend.start({ tls: { cert, key } });
     const { resolve } = resolver(["127.0.0.1"]);

@@ -39,7 +39,7 @@ function issueTokens(fields: object): void {
 const entryOf = (auth: UpstreamAuth) => upstreamEntry(`${backend.url}/{event}`, { auth });
 const authorizations = () => backend.requests.map((request) => request.header("Authorization"));
 
-test("static headers stand in every request, before those of the event", async () => {
+test("every request has the static headers, before those of the event", async () => {
   const auth: UpstreamAuth = { type: "headers", headers: { "X-Api-Key": "k3y", Authorization: "Basic abc" } };
   await using upstream = startUpstream([entryOf(auth)]);
   await upstream.call(connectEvent());

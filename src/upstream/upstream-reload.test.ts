@@ -153,7 +153,7 @@ describe("a reload that writes hubs in another way", () => {
 });
 
 describe("an entry that a reload leaves as it was", () => {
-  test("keeps its sockets and its identity, wherever it stands now", async () => {
+  test("keeps its sockets and its identity, at any position", async () => {
     const kept = () => entryTo(first, { eventPattern: ["message", "disconnect"] });
     await using upstream = startUpstream([kept(), entryTo(second)]);
     await upstream.call(messageEvent());

@@ -10,7 +10,7 @@ import { Entries, type EntryOptions } from "./entries.ts";
 import type { EntryContext } from "./entry.ts";
 import { FileReserve } from "./file-reserve.ts";
 
-/** What can change beside the entries while the gateway runs. */
+/** What can change besides the entries while the gateway runs. */
 export interface UpstreamLimits {
   /** Longest body of an answer. */
   readonly maxResponseBytes: number;

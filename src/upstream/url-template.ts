@@ -58,7 +58,7 @@ export function parseOrigin(url: string): Origin | null {
 /**
  * Fills a template for an event.
  *
- * Shape:  path and query as they stand in a request line; each value is escaped by `encodeURIComponent`.
+ * Shape:  path and query as a request line has them; each value is escaped by `encodeURIComponent`.
  * Source: PROTOCOL.md, "Choosing the upstream"; the seed's "Url Parameters": the connect event is `connect` here.
  */
 export function fillUrlTemplate(template: UrlTemplate, hub: string, event: EventName): string {

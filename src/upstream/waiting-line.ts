@@ -10,7 +10,7 @@ export interface PlaceSeeker {
   onPlace(): void;
 }
 
-/** The calls of one address that have a place or stand in the common line, and those that wait until one of these has ended. */
+/** The calls of one address that have a place or wait in the common line, and those that wait until one of these has ended. */
 export interface AddressShare {
   claims: number;
   readonly waiting: WaitingLine;

@@ -25,7 +25,7 @@ interface Seen {
   readonly reason: string;
 }
 
-/** A node in a network of its own, and one beside NATS and the backend. */
+/** A node in a network of its own, and one next to NATS and the backend. */
 class Stage implements AsyncDisposable {
   readonly network = new Network();
   readonly seen: Seen[] = [];
@@ -159,7 +159,7 @@ describe.skipIf(!canMakeNetworks())("a node that is cut off from NATS", () => {
   });
 });
 
-/** The close frame behind whatever else comes. */
+/** The close frame behind any other frames. */
 async function closeOf(client: RawWebSocket): Promise<{ code: number; reason: string }> {
   for (;;) {
     const frame = await client.frame();

@@ -127,7 +127,7 @@ describe.each(PAIRS)("from node %i to node %i", (from, to) => {
     expect(await member.socket.nextText()).toBe("last");
   });
 
-  test("a user joins and leaves groups with all connections, on whatever node", async () => {
+  test("a user joins and leaves groups with all connections, on any node", async () => {
     const group = `users-${from}-${to}`;
     using here = await join(to);
     using there = await join((to + 1) % NODES, { user: here.user });

@@ -12,7 +12,7 @@ const { afterAll, beforeAll, describe, test } = needs("nats-server");
 /** NATS as the deployments configure it: the real server reads their files. */
 setDefaultTimeout(60_000);
 
-/** A password that nats-server would take for a number, did it not stand in quotes. */
+/** A password that nats-server would take for a number if it had no quotes. */
 const PASSWORD = "12e5";
 const ROUTE_PASSWORD = "34e5";
 

@@ -151,7 +151,7 @@ describe("aud", () => {
     expect((await withToken(token)).status).toBe(401);
   });
 
-  test("with publicUrls only their hosts count, whatever the Host header says", async () => {
+  test("with publicUrls only their hosts count, not the Host header", async () => {
     await using own = await Stack.start({ config: { publicUrls: ["https://chat.example", "wss://other.example/"] } });
     const path = (aud: string): string => `/ws/client/hubs/chat?access_token=${good({ aud })}`;
     const options = (aud: string, host: string): Omit<ClientOptions, "port"> => ({
@@ -254,7 +254,7 @@ function swapPayload(token: string, payload: string): string {
 }
 
 test.each([
-  ["beside another scheme", ["Authorization: Basic eDp5", "Authorization: Bearer not.a.token"]],
+  ["next to another scheme", ["Authorization: Basic eDp5", "Authorization: Bearer not.a.token"]],
   ["behind a tab", ["Authorization: Bearer\tnot.a.token"]],
 ])("a bearer token %s is looked at: nobody gets in as nobody with it", async (_where, lines) => {
   await using stack = await Stack.start();

@@ -52,7 +52,7 @@ describe("a bad handshake that hubwire answers: a status and a JSON error", () =
     ],
     ["two tokens", 401, () => ({ ...withToken(token()), lines: [`Authorization: Bearer ${token()}`] })],
     ["access%5Ftoken= with a bad token", 401, () => ({ path: `${HUB}?access%5Ftoken=bad` })],
-    ["access%5Ftoken= beside a good token", 401, () => ({ path: `${HUB}?access%5Ftoken=x&access_token=${token()}` })],
+    ["access%5Ftoken= next to a good token", 401, () => ({ path: `${HUB}?access%5Ftoken=x&access_token=${token()}` })],
     [
       "a Sec-WebSocket-Key that is too short",
       400,
@@ -106,7 +106,7 @@ describe("a client that tries to set what only hubwire may say", () => {
     await stack.cycle();
   });
 
-  test("headers named like the seed's are dropped, whatever their case", async () => {
+  test("headers named like the seed's are dropped, in any case", async () => {
     const forged = [
       "X-ASRS-User-Id: root",
       "x-asrs-user-claims: role: admin",

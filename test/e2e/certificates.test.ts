@@ -158,7 +158,7 @@ describe("X-Forwarded-For", () => {
     await using stack = await Stack.start({ config: { ...config, limits: { connectsPerSecondPerAddress: 1 } } });
     const statuses: number[] = [];
     for (let i = 0; i < 10; i++) {
-      // What stands further left is the client's own invention and must not help it.
+      // The values further left are the client's own invention and must not help it.
       const lines = [`X-Forwarded-For: 9.9.9.${i}, 1.2.3.4`];
       statuses.push((await (await stack.request({ localAddress: "127.0.0.2", lines })).answer()).status);
     }

@@ -36,7 +36,7 @@ async function handshakeFailed(stack: Stack, outcome: "unknown" | undefined): Pr
   return disconnect;
 }
 
-/** Expects that no disconnect was sent: whatever the gateway did before a whole later cycle has arrived by then. */
+/** Expects that no disconnect was sent: all that the gateway sent before a whole later cycle has arrived by then. */
 async function nothingMore(stack: Stack, expected: readonly string[] = ONLY_CONNECT): Promise<void> {
   stack.behave();
   await stack.cycle();

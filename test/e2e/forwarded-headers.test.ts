@@ -37,7 +37,7 @@ async function eventsOf(lines: readonly string[], query = ""): Promise<RecordedR
 const forwarded = (request: RecordedRequest | undefined) =>
   NAMES.flatMap((name) => request?.head.all(name).map((value) => `${name}: ${value}`) ?? []);
 
-test("they stand in the connect event and in no other", async () => {
+test("they are in the connect event and in no other", async () => {
   const lines = [
     "cookie: session=abc",
     "Origin: https://app.example",
@@ -102,7 +102,7 @@ describe("Authorization", () => {
   test.each([
     ["alone", (bearer: string) => [`Authorization: ${bearer}`]],
     ["in lower case", (bearer: string) => [`authorization: ${bearer.replace("Bearer", "bearer")}`]],
-    ["beside another scheme", (bearer: string) => ["Authorization: Basic eDp5", `Authorization: ${bearer}`]],
+    ["next to another scheme", (bearer: string) => ["Authorization: Basic eDp5", `Authorization: ${bearer}`]],
     ["behind another scheme", (bearer: string) => [`Authorization: Basic eDp5, ${bearer}`]],
   ])("with hubwire's own token is not there: %s", async (_how, linesOf) => {
     const signed = token();
@@ -112,7 +112,7 @@ describe("Authorization", () => {
     expect(connect?.head.bytes.toString("latin1")).not.toContain(signed);
   });
 
-  test("with another scheme is there, beside a token in the query too", async () => {
+  test("with another scheme is there, next to a token in the query too", async () => {
     const [connect] = await eventsOf(["Authorization: Basic eDp5"], `?access_token=${token()}`);
     expect(connect?.header("X-ASRS-User-Claims")).toContain("sub: ann");
     expect(connect?.header("Authorization")).toBe("Basic eDp5");
@@ -154,14 +154,14 @@ describe("they are secrets", () => {
     `User-Agent: ${SECRETS[3]}`,
   ];
 
-  /** Everything that stands in a folder's files. */
+  /** The contents of a folder's files. */
   const bytesOf = (folder: string) =>
     readdirSync(folder, { withFileTypes: true, recursive: true })
       .filter((entry) => entry.isFile())
       .map((entry) => readFileSync(join(entry.parentPath, entry.name), "latin1"))
       .join("\n");
 
-  test("and stand neither in the journal nor in the log, while the connection is open, owed, and dead", async () => {
+  test("and are neither in the journal nor in the log, while the connection is open, owed, and dead", async () => {
     await using backend = await RawBackend.start();
     const upstreams = [{ urlTemplate: `${backend.url}/{hub}/{event}`, forwardHeaders: NAMES, timeoutMs: 30_000 }];
     const disconnect = { retryForSeconds: 0, retryRefusedForSeconds: 0 };
@@ -192,7 +192,7 @@ describe("they are secrets", () => {
     holdsNone();
   });
 
-  test("and stand in no line of the log at its most talkative", () => {
+  test("and are in no line of the log at its most talkative", () => {
     const log = JSON.stringify(stack.gateway.logLines());
     expect(log).toContain("connection opened");
     for (const secret of ["session=abc", "dXNlcjpwYXNz", "eDp5", "Mozilla"]) expect(log).not.toContain(secret);

@@ -9,7 +9,7 @@ import { acceptAs, RawBackend } from "../support/raw-backend.ts";
 import { RawWebSocket } from "../support/raw-websocket.ts";
 import { connectionIdOf, ofConnection, Stack } from "../support/stack.ts";
 
-/** A backend that guards a hub compares its name: it must never see it in another spelling, whatever a client wrote. */
+/** A backend that guards a hub compares its name: it must never see it in another spelling, even if a client wrote one. */
 setDefaultTimeout(60_000);
 
 const USER = "X-ASRS-User-Id: alice";
@@ -117,7 +117,7 @@ test("a reload that writes the hub in another way holds for the next event of op
   ]);
 });
 
-test("a disconnect from the journal is written by the configuration in force, whatever an earlier run wrote down", async () => {
+test("a disconnect from the journal is written by the configuration in force, not in the spelling of an earlier run", async () => {
   await using backend = await RawBackend.start();
   backend.onConnect = acceptAs("alice");
   const dataDir = mkdtempSync(join(tmpdir(), "hubwire-spelling-"));

@@ -117,7 +117,7 @@ describe("the inbox's bound", () => {
   });
 });
 
-describe("after the connection has closed, for whatever reason", () => {
+describe("after the connection has closed, for any reason", () => {
   const ways: readonly (readonly [string, (client: Awaited<ReturnType<Stack["open"]>>) => void, string])[] = [
     ["a close frame", (client) => client.close(4001, "bye"), "4001"],
     ["FIN without a close frame", (client) => client.halfClose(), "1006"],

@@ -60,7 +60,7 @@ function fragments(bytes: Buffer, sizes: readonly number[]): OutgoingFrame[] {
   });
 }
 
-/** A deflate stream that inflates to zeros, made of pieces that each stand for themselves; permessage-deflate's ending. */
+/** A deflate stream that inflates to zeros, made of pieces that do not depend on each other; permessage-deflate's ending. */
 function bomb(pieceCount: number): Buffer {
   const piece = deflateRawSync(Buffer.alloc(MIB), { level: 9, finishFlush: constants.Z_FULL_FLUSH });
   return Buffer.concat(Array.from({ length: pieceCount }, () => piece)).subarray(0, -4);

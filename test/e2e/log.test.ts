@@ -10,7 +10,7 @@ import { secondsFromNow, signToken } from "../support/tokens.ts";
 /** What a gateway of its own process writes: JSON lines, with what failed and without a secret. */
 setDefaultTimeout(90_000);
 
-test("no token, key, query string or code= appears in what is printed, whatever goes wrong", async () => {
+test("no token, key, query string or code= appears in what is printed, with any fault", async () => {
   await using backend = await RawBackend.start();
   const template = `${backend.url}/{hub}/api/{event}?code=c0de-of-the-hook`;
   await using gateway = await startGatewayProcess({

@@ -88,7 +88,7 @@ test("events of one connection come one after the other: the next starts when th
   }
 });
 
-describe("any HTTP answer is delivered, whatever its status", () => {
+describe("any HTTP answer is delivered, with any status", () => {
   test.each([200, 201, 302, 400, 401, 404, 500, 503])("%d", async (status) => {
     await using stack = await Stack.start();
     const { client } = await stack.connect();

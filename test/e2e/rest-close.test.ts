@@ -160,7 +160,7 @@ test.each(["no-such-connection-0123456789", "x", "a/b"])("closing the unknown co
   expectDone(await stage.call({ method: "DELETE", target: path }), 202);
 });
 
-test("a client that left already has one disconnect event, whatever is closed afterwards", async () => {
+test("a client that left already has one disconnect event, and a later close adds none", async () => {
   const member = await stage.member();
   member.client.close(1001, "gone");
   const disconnect = await disconnectOf(member);

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { got, RestStage } from "../support/rest-stage.ts";
 
-/** PROTOCOL.md, "Words" and "REST API": which hub, user or group a URL means, whatever characters the name has. */
+/** PROTOCOL.md, "Words" and "REST API": which hub, user or group a URL means, with any characters in the name. */
 setDefaultTimeout(60_000);
 
 let stage: RestStage;

@@ -100,7 +100,7 @@ test("callers at once: each one's order is kept for everybody, and nothing is lo
   }
 });
 
-test("a change of membership stands between two sends as it stood between the calls", async () => {
+test("a change of membership takes effect between two sends, as it was between the calls", async () => {
   const member = await stage.member({ user: "ada" });
   const names = { group: "door", connection: member.connectionId };
   const expected: string[] = [];

@@ -42,7 +42,7 @@ test("a call that was under way when the listener stopped is answered, and reach
   const send = { method: "POST", target: target("send to group", "chat", { group: "red" }), type: "text/plain" };
   caller.begin(send, "Content-Length: 9");
   caller.write("under ");
-  // Whatever was sent before these has been read by now.
+  // All that was sent before these has been read by now.
   for (let call = 0; call < 3; call++) expectDone(await stage.call(HEALTH), 200);
   const stopped = gateway.stop();
   expect((await idle.client.closed()).code).toBe(1012);

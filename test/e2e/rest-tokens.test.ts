@@ -170,7 +170,7 @@ describe("a token is refused", () => {
     await expectRefused(token);
   });
 
-  test("under a scheme that is not Bearer, and taken whatever the case of Bearer", async () => {
+  test("under a scheme that is not Bearer, and taken with Bearer in any case", async () => {
     const request = { method: "POST", target: PATH, type: "text/plain", body: "hello", token: null };
     expectError(await stage.call({ ...request, lines: [`Authorization: Basic ${good()}`] }), 401);
     expect(await stage.received("chat", member)).toEqual([[]]);

@@ -74,7 +74,7 @@ describe("what is asked about a user who is not connected", () => {
     expect(await isIn(names.user, names.group)).toBe(true);
   });
 
-  test("a rule is of its hub (whatever its case), user and group only", async () => {
+  test("a rule is of its hub (in any case), user and group only", async () => {
     expect(await put("precise", "exact", 600)).toBe(202);
     const ask = (hub: string, user: string, group: string) =>
       stage.ask("GET", "is the user in the group", hub, { user, group });

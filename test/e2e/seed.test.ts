@@ -28,7 +28,7 @@ function expectHeader(pick: Pick, name: string, inFull: string | undefined, inBa
   for (const request of pick(lives.bare)) expect(request.header(name)).toBe(inBare);
 }
 
-/** The lines that stand in all three sections of the seed. */
+/** The lines that all three sections of the seed have. */
 function commonLines(
   pick: Pick,
   section: { category: string; event: string; eventHeader: string; bareUser: string },

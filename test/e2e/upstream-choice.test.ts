@@ -137,7 +137,7 @@ describe("every request", () => {
 });
 
 describe("authentication towards the upstream", () => {
-  test("static headers stand on every event, beside the signature", async () => {
+  test("every event has the static headers, next to the signature", async () => {
     await using stack = await Stack.start({
       upstreams: [{ auth: { type: "headers", headers: { "X-Functions-Key": "k3y", Authorization: "Basic abc" } } }],
     });

@@ -22,7 +22,7 @@ const LINE_ENDS: readonly (readonly [what: string, bytes: string])[] = [
   ["escaped CR LF", "%0d%0a"],
 ];
 
-/** No line was added, and no control character stands in any. */
+/** No line was added, and none has a control character. */
 function expectNoInjection(head: HttpHead): void {
   const names = head.names.map((name) => name.trim().toLowerCase());
   expect(names).not.toContain("set-cookie");

@@ -72,7 +72,7 @@ test("the health is 503 with the check that finds the journal gone, and new clie
 
 test.each([
   ["is missing", remove, "the folder was used before, and journal.sqlite is missing"],
-  ["has no bytes beside its log", empty, "journal.sqlite has no bytes and its WAL has some: moved to "],
+  ["has no bytes next to its WAL", empty, "journal.sqlite has no bytes and its WAL has some: moved to "],
 ] as const)("a journal that %s at a start is an error line", async (_what, lose, reason) => {
   await using backend = await startBackend();
   const config = { accessKeys: KEYS, upstreams: [{ urlTemplate: backend.urlTemplate }] };

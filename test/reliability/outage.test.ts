@@ -70,7 +70,7 @@ describe.each(OUTAGES)("a backend %s", (name, respond) => {
     const { owed, duplicates, acceptedCount } = stage.tally;
     console.log(
       `${name}: accepted ${acceptedCount}, lost = ${owed}, duplicates = ${duplicates}, first after ${first.toFixed(1)} s,`,
-      `100 after ${hundred.toFixed(1)} s, ${refusals} of ${knocks} refused with Retry-After, ${chats} chats beside it`,
+      `100 after ${hundred.toFixed(1)} s, ${refusals} of ${knocks} refused with Retry-After, ${chats} chats meanwhile`,
     );
     expect(owed).toBe(0);
     expect(chats).toBeGreaterThan(0);

@@ -84,7 +84,7 @@ test.each(["x", "x=1", "x, y", ""])("a good token with %p behind a comma is refu
   await expectRefused(show, 401, "token_malformed");
 });
 
-test("another scheme's parts beside it are not the token's", async () => {
+test("another scheme's parts next to it are not the token's", async () => {
   const client = await stage.stack.open({
     path: "/ws/client/hubs/aside",
     lines: [`Authorization: Digest a="b", c="d", Bearer ${tokenFor("/ws/client/hubs/aside")}`],

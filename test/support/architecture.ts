@@ -150,7 +150,7 @@ function importFaults(file: SourceFile, packages: readonly string[]): string[] {
 
 function relativeFault(from: string, area: string, reach: Reach, target: string): string | null {
   const path = resolveImport(from, target);
-  // A test may use what stands under test/; package.json says which version this is.
+  // A test may use files of test/; package.json says which version this is.
   if (path === null) return isTest(from) || target.endsWith("/package.json") ? null : "which is not in src";
   if (target.endsWith(".js") || !/\.\w+$/.test(target)) return "without the ending .ts";
   const targetArea = areaOf(path);

@@ -9,7 +9,7 @@ import { RestClient, type RestRequest } from "./rest-client.ts";
 export interface ClusterOptions {
   readonly nodeCount: number;
   readonly urlTemplate: string;
-  /** Keys of the configuration beside those of a cluster. */
+  /** Keys of the configuration besides those of a cluster. */
   readonly config?: Readonly<Record<string, unknown>>;
   /** Where NATS listens. Default: 127.0.0.1. */
   readonly natsHost?: string;
@@ -59,7 +59,7 @@ export class Cluster {
     return node;
   }
 
-  /** Waits until other nodes could take over what these words stand for: ids of connections, or their users in JSON. */
+  /** Waits until other nodes could take over what these words name: ids of connections, or their users in JSON. */
   async copied(words: Iterable<string>): Promise<void> {
     await copied(words, this);
   }

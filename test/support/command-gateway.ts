@@ -51,7 +51,7 @@ export class CommandGateway {
     const of = (file: string) => join(repository, file);
     const words = through === "launcher" ? ["node", of(LAUNCHER)] : [of(BUN), "--no-env-file", of(MAIN)];
     const file = config === undefined ? [] : ["--config", this.configFile];
-    // A text is written as it stands, without a folder for the data.
+    // A text is written unchanged, without a folder for the data.
     const where = typeof config === "object" ? file : [...file, "--data-dir", this.dataDir];
     const line = [...wrapper, ...words, "start", ...where, "--listen-port", "0", ...flags].map(quote).join(" ");
     // Without a shell in between, so that signals reach it; its log is read where its lines for people are.

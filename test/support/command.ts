@@ -38,7 +38,7 @@ export function startCommand(line: string, { cwd = REPOSITORY, env = {} }: Comma
     cwd,
     env: { ...ownEnvironment(), ...env },
     stdio: ["ignore", "pipe", "pipe"],
-    // A group of its own, so that a shell that stands in between is ended too.
+    // A group of its own, so that a shell in between is ended too.
     detached: true,
   });
   let stdout = "";

@@ -8,7 +8,7 @@ interface Timer {
 }
 
 /**
- * A clock that stands still until the test moves it on.
+ * A clock that moves only when the test moves it.
  *
  * Order: callbacks run at the time they were due for, earlier ones first, those of one time in the order they were made.
  */

@@ -1,5 +1,5 @@
 /**
- * The head of a recorded HTTP message, its lines exactly as they stood on the wire.
+ * The head of a recorded HTTP message, its lines exactly as they were on the wire.
  *
  * Shape: bytes are read as Latin-1, one char a byte, so nothing is lost; `utf8` reads a value as UTF-8.
  */
@@ -24,7 +24,7 @@ export class HttpHead {
   }
 
   /**
-   * The value that stands under a name spelled exactly so; undefined where the header is absent.
+   * The value under a name spelled exactly so; undefined where the header is absent.
    *
    * Errors: throws where it is repeated, spelled otherwise, or not written as `Name: value`.
    */
@@ -32,7 +32,7 @@ export class HttpHead {
     const found = this.lines.filter((line) => line.slice(0, line.indexOf(":")).toLowerCase() === name.toLowerCase());
     if (found.length === 0) return undefined;
     const [line = ""] = found;
-    if (found.length > 1) throw new Error(`${name} stands ${found.length} times: ${JSON.stringify(found)}`);
+    if (found.length > 1) throw new Error(`${name} occurs ${found.length} times: ${JSON.stringify(found)}`);
     if (line === `${name}:` || line === `${name}: `) return "";
     if (!line.startsWith(`${name}: `)) throw new Error(`expected "${name}: …", got ${JSON.stringify(line)}`);
     return line.slice(name.length + 2);
@@ -44,7 +44,7 @@ export class HttpHead {
     return value === undefined ? undefined : Buffer.from(value, "latin1").toString("utf8");
   }
 
-  /** All values under a name, whatever its case, in their order. */
+  /** All values under a name in any case, in their order. */
   all(name: string): string[] {
     return this.lines
       .filter((line) => line.slice(0, line.indexOf(":")).toLowerCase() === name.toLowerCase())

@@ -38,7 +38,7 @@ export class JournalThreads {
     };
   }
 
-  /** Kills the thread that was started last, whatever it does. */
+  /** Kills the thread that was started last, at any moment of its work. */
   kill(): void {
     this.started.at(-1)?.terminate();
   }

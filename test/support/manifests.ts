@@ -134,7 +134,7 @@ export function findManifest<Kind extends keyof Kinds>(kind: Kind, name: string)
   return found[0] as Kinds[Kind];
 }
 
-/** A container's variables as Kubernetes makes them: `$(NAME)` stands for a variable above. */
+/** A container's variables as Kubernetes makes them: `$(NAME)` is replaced by a variable above. */
 export function expandVariables(container: Container, podName: string, secret: Labels): Record<string, string> {
   const values: Record<string, string> = {};
   for (const { name, value, valueFrom } of container.env) {
@@ -165,12 +165,12 @@ export interface ComposeFile {
   readonly volumes: Readonly<Record<string, unknown>>;
 }
 
-/** deploy/compose.yaml, its anchors resolved and its variables as they stand there. */
+/** deploy/compose.yaml, its anchors resolved and its variables as they are written there. */
 export function readCompose(): ComposeFile {
   return parse(readFileSync(join(DEPLOY, "compose.yaml"), "utf8"), { merge: true }) as ComposeFile;
 }
 
-/** The text of a file beside compose.yaml. */
+/** The text of a file next to compose.yaml. */
 export function readComposeFile(name: string): string {
   return readFileSync(join(DEPLOY, "compose", name), "utf8");
 }

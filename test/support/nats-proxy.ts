@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { type AddressInfo, createServer, connect as dial, type Server, type Socket } from "node:net";
 
-/** Stands between a client and nats-server, and lets a test look at what the server says, drop it, or cut. */
+/** A proxy between a client and nats-server that lets a test look at what the server says, drop it, or cut. */
 export class NatsProxy {
   /** Asked about each piece that the server sends; false drops it. */
   passes: (text: string) => boolean = () => true;
@@ -32,7 +32,7 @@ export class NatsProxy {
     return `nats://127.0.0.1:${this.port}`;
   }
 
-  /** Lets nothing pass, in either direction, until `release`; connections stand. */
+  /** Lets nothing pass, in either direction, until `release`; connections stay open. */
   hold(): void {
     this.#isHolding = true;
     for (const socket of this.#sockets) socket.pause();

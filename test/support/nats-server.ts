@@ -92,13 +92,13 @@ export class NatsServer {
     await within(ended, `nats-server to end by ${signal}`);
   }
 
-  /** Stops it where it is; resolves when every thread stands still, which takes the system a moment. Linux only. */
+  /** Stops it where it is; resolves when every thread has stopped, which takes the system a moment. Linux only. */
   async freeze(): Promise<void> {
     const { pid } = this;
     process.kill(pid, "SIGSTOP");
     const stateOf = (thread: string) => readFileSync(`/proc/${pid}/task/${thread}/stat`, "latin1").split(") ")[1]?.[0];
     const isStill = () => readdirSync(`/proc/${pid}/task`).every((thread) => stateOf(thread) === "T");
-    await until(isStill, "nats-server to stand still");
+    await until(isStill, "nats-server to stop");
   }
 
   /** Lets it go on after `freeze`. */

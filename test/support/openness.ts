@@ -14,7 +14,7 @@ export interface Probes {
   readonly upstreamHosts: readonly string[];
 }
 
-/** Limits of which 0 stands for none. */
+/** Limits of which 0 means no limit. */
 const RATES: ReadonlySet<string> = new Set(["connectsPerSecondPerAddress", "messagesPerSecond", "bytesPerSecond"]);
 
 /**

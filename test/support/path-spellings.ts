@@ -13,7 +13,7 @@ const PREVIEW = "/ws/api/v1/hubs/chat";
 /**
  * Spellings of the REST API's paths that URL parsers take for the same path, though filters by prefix may not.
  *
- * Shape:  each is a send to the hub `chat`. `host` stands in the absolute forms.
+ * Shape:  each is a send to the hub `chat`. `host` is the host of the absolute forms.
  */
 export function spelledSends(host: string): SpelledSend[] {
   const family = (meant: string, targets: readonly string[]) => targets.map((target) => ({ target, meant }));

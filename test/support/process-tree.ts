@@ -13,7 +13,7 @@ export function childrenOf(pid: number): number[] {
 export function isAlive(pid: number): boolean {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    // The command stands in parentheses and may hold anything, parentheses and spaces too.
+    // The command is in parentheses and may hold anything, parentheses and spaces too.
     return stat.slice(stat.lastIndexOf(")") + 2)[0] !== "Z";
   } catch {
     return false;

@@ -6,7 +6,7 @@ export interface TestSource {
   readonly text: string;
 }
 
-/** What stands in a file that starts a program itself. */
+/** Texts of a file that starts a program itself. */
 const STARTS: readonly (readonly [program: string, pattern: RegExp])[] = [
   ["chromium", /chromium\.launch/],
   ["ip", /(?:Sync|spawn)\("ip",/],

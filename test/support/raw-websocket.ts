@@ -211,7 +211,7 @@ export class RawWebSocket {
     this.#socket.resume();
   }
 
-  /** Ends the client whatever state it is in. */
+  /** Ends the client in any state. */
   destroy(): void {
     this.#socket.destroy();
   }

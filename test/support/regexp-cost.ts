@@ -57,7 +57,7 @@ function withLooks(path: Sequence): Sequence[] {
 
 const NEVER: Part = { kind: "assertion", edge: null, looksFor: [] };
 
-/** The regular expressions of a source text, as far as they stand where a value may. Comments are skipped by line. */
+/** The regular expressions of a source text, as far as they are in the place of a value. Comments are skipped by line. */
 export function listRegExps(
   text: string,
 ): { readonly line: number; readonly source: string; readonly flags: string }[] {

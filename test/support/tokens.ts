@@ -8,7 +8,7 @@ export function secondsFromNow(offset: number): number {
 export interface TokenOptions {
   /** The key's text, used as its UTF-8 bytes. */
   readonly key: string;
-  /** What stands in the header; the signature is HMAC of that size, and empty for `none`. Default: HS256. */
+  /** The algorithm in the header; the signature is HMAC of that size, and empty for `none`. Default: HS256. */
   readonly alg?: string;
   /** Further members of the header. */
   readonly header?: Readonly<Record<string, unknown>>;

@@ -41,7 +41,7 @@ describe("the user id", () => {
     expect(reply(["X-ASRS-User-Id", ""], ["X-ASRS-User-Id", "bob"])).toMatchObject({ userId: "bob" });
   });
 
-  test("may stand twice, but not as two", () => {
+  test("may be repeated, but not with two values", () => {
     expect(reply(["X-ASRS-User-Id", "bob"], ["X-ASRS-User-Id", "bob"])).toMatchObject({ userId: "bob" });
     malformedBy("two different", ["X-ASRS-User-Id", "bob"], ["X-ASRS-User-Id", "Bob"]);
   });

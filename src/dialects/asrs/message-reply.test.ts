@@ -12,7 +12,7 @@ function dataOf(contentType: string, body: Uint8Array): string | Uint8Array | nu
 }
 
 describe("readPayload", () => {
-  test("an empty body is no message, whatever its type", () => {
+  test("an empty body is no message, with any type", () => {
     expect(dataOf("", new Uint8Array())).toBeNull();
     expect(dataOf("application/octet-stream", new Uint8Array())).toBeNull();
   });
@@ -37,7 +37,7 @@ describe("readPayload", () => {
   });
 
   test.each([
-    ["a byte that never stands in UTF-8", [0xff]],
+    ["a byte that never occurs in UTF-8", [0xff]],
     ["a cut-off sequence", [0x61, 0xc3]],
     ["an overlong sequence", [0xc0, 0x80]],
     ["a surrogate", [0xed, 0xa0, 0x80]],

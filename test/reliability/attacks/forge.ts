@@ -1,6 +1,6 @@
 import { createHmac } from "node:crypto";
 
-/** Claims, or text that stands in their place just as it is. */
+/** Claims, or text in their place, unchanged. */
 export type Claims = string | Readonly<Record<string, unknown>>;
 
 export interface Forgery {

@@ -5,7 +5,7 @@ import { closePayload, encodeFrame, OPCODE } from "../../support/frame-codec.ts"
 /** How a client reads: at once, not at all, or one read whenever it is nudged. */
 export type Pace = "fast" | "mute" | "trickle";
 
-/** What stands at the front of a broadcast message: its number and when it was sent, in fixed columns. */
+/** The front of a broadcast message: its number and when it was sent, in fixed columns. */
 const NUMBER_COLUMNS = 8;
 const HEAD_COLUMNS = 32;
 

@@ -15,7 +15,7 @@ export interface CrowdParts {
   readonly port: () => number;
 }
 
-/** Clients that connect, chat and leave in every way, again and again, whatever becomes of the gateway. */
+/** Clients that connect, chat and leave in every way, again and again, even while the gateway is down. */
 export class Crowd {
   readonly #parts: CrowdParts;
   readonly #lives: Promise<void>[];

@@ -49,7 +49,7 @@ export class FuzzRun {
   /** Answers in good order. */
   readonly backend: LedgerBackend;
   /**
-   * Answers what the seed says. It stands apart, and no disconnect that is owed goes there: a byte too many, or a
+   * Answers what the seed says. It is a backend of its own, and no disconnect that is owed goes there: a byte too many, or a
    * connection cut behind a whole answer, can eat the next call on that connection, as HTTP/1.1 has it.
    */
   readonly liar: LedgerBackend;
@@ -109,7 +109,7 @@ export class FuzzRun {
   /**
    * Lets the residents leave, all but so many, waits for the disconnects, and tells what the gateway then still holds.
    *
-   * With one that stays its hub stays too, and whatever of the others was left behind in it.
+   * With one that stays its hub stays too, with anything that the others left behind in it.
    */
   async emptied(stayCount: number): Promise<Probe> {
     await this.#residents.fill();
@@ -160,7 +160,7 @@ export class FuzzRun {
       kind === "handshake" ? handshakeOf(dice, port) : restRequestOf(dice, port, this.#residents.connectionIds);
     await sendApart(client, split(bytes, dice));
     if (dice.chance(0.1)) return client.reset();
-    // Half of the clients hang up at once, in the middle of whatever their request has started.
+    // Half of the clients hang up at once, in the middle of the work that their request has started.
     const head = dice.chance(0.5) ? await client.head(PATIENCE_MS).catch(() => undefined) : undefined;
     client.halfClose();
     await client.ended();
@@ -218,7 +218,7 @@ async function sendFrames(from: { port: number; localAddress: string }, dice: Di
   checkServerFrames(client.stream.leftover, compresses);
 }
 
-/** Checks the first answer to what may have been a request; none is an answer too. Behind a 101 stand frames. */
+/** Checks the first answer to what may have been a request; none is an answer too. Behind a 101 come frames. */
 function checkAnswer(received: Buffer, maySwitch: boolean): void {
   if (received.length === 0) return;
   const end = received.indexOf("\r\n\r\n");
@@ -241,7 +241,7 @@ async function sendApart(client: RawWebSocket, pieces: readonly Buffer[]): Promi
 function answerOrderly(call: Call): Reply {
   if (call.event === "disconnect") return orderly(204);
   if (call.event === "message") return orderly(200, ["Content-Type: text/plain"], call.body);
-  // Names of its own for each connection, so that whatever is left of one in an index is counted.
+  // Names of its own for each connection, so that entries of one that are left in an index are counted.
   const own = /user=(\w+)/.exec(call.header("x-asrs-client-query"))?.[1] ?? `user-${call.connectionId}`;
   const user = call.header("x-asrs-user-id") === "" ? [`X-ASRS-User-Id: ${own}`] : [];
   const reply = orderly(200, [...user, `X-ASRS-Connection-Group: red, blue, group-${call.connectionId}`]);

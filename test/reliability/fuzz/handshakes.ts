@@ -27,7 +27,7 @@ const METHODS = ["GET", "POST", "HEAD", "PUT", "OPTIONS", "CONNECT", "TRACE", "g
 const VERSIONS = ["HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "HTTP/0.9", "http/1.1", "HTTP/1.1 ", ""];
 const HOSTS = ["", "localhost", "x:99999", "[::1]", "[::1", "a/b", "user@host", "evil.example", "a b", "\xfc", "x\0y"];
 
-/** Lines that come in the place of a usual one, or beside it. */
+/** Lines that come in the place of a usual one, or in addition to it. */
 const LINES = [
   "Upgrade: h2c",
   "Upgrade: websocket, foo",

@@ -1,7 +1,7 @@
 /**
  * Random numbers that one seed repeats.
  *
- * Shape: several seeds make one, so that every case of a run has numbers of its own, whatever ran before it.
+ * Shape: several seeds make one, so that every case of a run has numbers of its own, which earlier cases do not change.
  * Source: the generator is mulberry32, which is public domain; it is no source of secrets.
  */
 export class Dice {

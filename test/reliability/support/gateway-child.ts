@@ -19,7 +19,7 @@ interface LogLine {
   readonly level: number;
   readonly msg: string;
   readonly event?: string;
-  /** How many events the line stands for. */
+  /** How many events the line is about. */
   readonly count?: number;
 }
 
