@@ -19,7 +19,7 @@ export interface CommandShape {
   readonly flags: ReadonlyMap<string, Flag>;
   /** Whether every option's flag twin is taken too. */
   readonly takesTwins: boolean;
-  /** The arguments besides the flags; null where there are none. */
+  /** The arguments besides the flags; null where a command takes no arguments. */
   readonly argument: Argument | null;
 }
 
