@@ -97,6 +97,7 @@ describe("the reader itself", () => {
   test.each([
     ["in a sentence", "// There is none.", 'a.ts:1: says "is none"'],
     ["in capitals", "/** Whoever asks. */", 'a.ts:1: says "whoever"'],
+    ["of one word", "// It is beside it.", 'a.ts:1: says "beside"'],
     ["across lines of a comment", "/**\n * A bug of\n * ours.\n */", 'a.ts:2: says "of ours"'],
     ["across lines of a paragraph", "It waits for\never.", 'a.ts:1: says "for ever"'],
     ["in a camelCase name", "const userIsNone = areNone(a);", 'a.ts:1: names "areNone"'],
@@ -104,7 +105,9 @@ describe("the reader itself", () => {
   ])("finds a phrase %s", (_, text, fault) => expect(phrases(text)).toEqual([fault]));
 
   test("finds no phrase within other words", () => {
-    expect(phrases("// for every hub; this nonetheless; of course; sea nonce; is nonempty")).toEqual([]);
+    expect(phrases("// for every hub; this nonetheless; of course; sea nonce; is nonempty; besides; standing")).toEqual(
+      [],
+    );
   });
 
   test.each([

@@ -2,7 +2,19 @@
 export type TextFile = { readonly path: string; readonly text: string };
 
 /** Phrases that a reader stumbles over, in lower case. They are found across line breaks and in camelCase names. */
-export const BANNED_PHRASES: readonly string[] = ["is none", "are none", "of ours", "whoever", "for ever", "by itself"];
+export const BANNED_PHRASES: readonly string[] = [
+  "is none",
+  "are none",
+  "of ours",
+  "whoever",
+  "whatever",
+  "for ever",
+  "by itself",
+  "beside",
+  "stand",
+  "stands",
+  "stood",
+];
 
 /** Papers that no reader has: comments cite PROTOCOL.md, an RFC or a decision. Code and its comments only. */
 export const UNREADABLE_SOURCES: readonly string[] = [
@@ -105,7 +117,7 @@ export function findDeadLinks(
   return faults;
 }
 
-/** Returns a fault for each line and table cell of a Markdown file that is too long to be read as it stands. */
+/** Returns a fault for each line and table cell of a Markdown file that is too long to be read raw. */
 export function findLongMarkdown(file: TextFile): string[] {
   return file.text.split("\n").flatMap((line, index) => {
     const where = `${file.path}:${index + 1}:`;
