@@ -139,6 +139,7 @@ describe("an accepted connection", () => {
       groups: [],
       subprotocol: null,
       firstFrame: null,
+      headers: [],
     });
   });
 

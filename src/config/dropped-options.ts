@@ -122,6 +122,7 @@ export const DROPPED_OPTIONS: Readonly<Record<string, Dropping>> = {
   ),
   "upstreams[].maxWaitMs": HARMLESS,
   "upstreams[].forwardHeaders": opens("hides headers of the client that this backend may decide by", isEmptied),
+  "upstreams[].passResponseHeaders": HARMLESS,
   "upstreams[].breaker.failureRatio": HARMLESS,
   "upstreams[].breaker.minCalls": HARMLESS,
   "upstreams[].breaker.windowMs": HARMLESS,

@@ -21,7 +21,7 @@ const pathsOf = (raw: unknown) => faultsOf(raw).map((fault) => fault.slice(0, fa
 const listed = (list: string, names: readonly unknown[]) =>
   pathsOf({ allowedOrigins: [], upstreams: [entryOf({ [list]: names })] });
 
-const LISTS = ["forwardHeaders"];
+const LISTS = ["forwardHeaders", "passResponseHeaders"];
 
 describe.each(LISTS)("%s", (list) => {
   test("takes cookies, logins, origins and headers of a site's own", () => {
@@ -158,6 +158,10 @@ describe("cookies and logins, where pages of every origin get in", () => {
       expect(pathsOf({ ...open, upstreams: [COOKIES] })).toEqual([AT]);
       expect(pathsOf({ ...open, upstreams: [cookies({ hubPattern: "chat" })] })).toEqual([]);
     });
+  });
+
+  test("may be passed to the client: they are not the client's", () => {
+    expect(faultsOf({ upstreams: [entryOf({ passResponseHeaders: ["Set-Cookie", "Cookie"] })] })).toEqual([]);
   });
 
   test("under the name `templates` too", () => {

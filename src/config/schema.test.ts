@@ -87,6 +87,7 @@ test("an upstream with nothing but its template has the documented defaults", ()
       breaker: { failureRatio: 0.5, minCalls: 20, windowMs: 10000 },
       auth: { type: "none" },
       forwardHeaders: [],
+      passResponseHeaders: [],
       tls: { caFile: null, certFile: null, keyFile: null },
     },
   ]);

@@ -179,6 +179,10 @@ export const upstreamSchema = z.strictObject({
     unit: "",
     doc: "Headers of the client's handshake that the connect event repeats under their own names, such as cookie, origin, user-agent. cookie and authorization need allowedOrigins without `*` and `null`. A token of hubwire is never among them.",
   }),
+  passResponseHeaders: passedHeaders().register(optionDocs, {
+    unit: "",
+    doc: "Headers of a 2xx answer to connect that the client gets with its 101, such as set-cookie. At most 16,384 bytes in all; a longer answer is refused with 502.",
+  }),
   tls: tlsSchema
     .prefault({})
     .register(optionDocs, { unit: "", doc: "For https templates: a private CA and a client certificate." }),

@@ -3,6 +3,7 @@ import type { NamedUser } from "../protocol/dialect.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import { connectEventId, type RequestHeaders } from "../protocol/events.ts";
 import type { ConnectionFacts } from "../protocol/facts.ts";
+import type { HeaderLines } from "../protocol/headers.ts";
 import type { Report } from "../protocol/notices.ts";
 import type { Arrivals } from "./arrivals.ts";
 import { type ConnectDecision, decideConnect } from "./connect-decision.ts";
@@ -43,6 +44,7 @@ export type Admitted =
       readonly connection: Connection;
       readonly subprotocol: string | null;
       readonly firstFrame: Frame | null;
+      readonly headers: HeaderLines;
     }
   | Extract<ConnectDecision, { kind: "relay" }>
   /** Nobody is left to be answered, and the upstream has heard nothing. */
@@ -258,7 +260,7 @@ export class Admission {
    * Order: the journal has the user, and the broker the connection, before it resolves.
    */
   async #accept(connection: Connection, decision: Extract<ConnectDecision, { kind: "accept" }>): Promise<Admitted> {
-    const { userId, groups, subprotocol, firstFrame } = decision;
+    const { userId, groups, subprotocol, firstFrame, headers } = decision;
     nameUser(connection, decision);
     if (groups.length > 0) connection.groups = new GroupNames(groups);
     this.#arrivals.accept(connection);
@@ -268,7 +270,7 @@ export class Admission {
     const written = await this.#isWritten(this.#journal.connected(connection.connectionId, userId));
     if (written && !this.#closing) await known;
     const refused = this.#findRefusal(connection, written);
-    if (refused === null) return { kind: "accept", connection, subprotocol, firstFrame };
+    if (refused === null) return { kind: "accept", connection, subprotocol, firstFrame, headers };
     this.handshakeFailed(connection);
     return { kind: "refuse", refusal: refused };
   }

@@ -5,6 +5,9 @@ import { relayedHeaders } from "../protocol/relayed-answer.ts";
 import type { Frame } from "./ports/client-socket.ts";
 import type { ConnectOutcome, LateAnswer } from "./ports/upstream.ts";
 
+/** Most bytes of the header lines that the client's 101 has from the upstream, each with its colon, space and CRLF. */
+export const MAX_PASSED_BYTES = 16_384;
+
 /** Whether a disconnect event follows a refused connect: `unknown` where the backend may have said 2xx. */
 export type DisconnectDue = "none" | "accepted" | "unknown";
 
@@ -15,6 +18,8 @@ export type ConnectDecision =
       readonly groups: readonly string[];
       readonly subprotocol: string | null;
       readonly firstFrame: Frame | null;
+      /** Header lines for its 101. */
+      readonly headers: HeaderLines;
     })
   | (NamedUser & {
       readonly kind: "relay";
@@ -33,6 +38,9 @@ export type ConnectDecision =
       /** Where the event timed out: what comes of its answer after all. */
       readonly late?: Promise<LateAnswer>;
     });
+
+/** Colon, space and CRLF. */
+const LINE_SIGNS = 4;
 
 type Refused = Extract<ConnectDecision, { kind: "refuse" }>;
 type AnsweredConnect = Extract<ConnectOutcome, { kind: "answer" }>;
@@ -82,7 +90,7 @@ const REFUSED_TARGET = {
 
 function decideAnswer(answer: AnsweredConnect, asked: AdmissionAsked): ConnectDecision {
   const { status, headers, body } = answer;
-  if (answer.reply !== null) return decideReply(answer.reply, asked, "accepted");
+  if (answer.reply !== null) return decideReply(answer.reply, asked, "accepted", answer.passed);
   // A lost answer to the same event may have been a 2xx, with any answer to its repeat.
   const disconnect = answer.wasRepeated === true ? "unknown" : "none";
   if (status >= 400 && status < 500) {
@@ -100,6 +108,7 @@ function decideReply(
   reply: NonNullable<AnsweredConnect["reply"]>,
   { maxGroups }: AdmissionAsked,
   disconnect: DisconnectDue,
+  headers: HeaderLines = [],
 ): ConnectDecision {
   const user = userOf(reply);
   if (reply.kind === "refuse") return refuse(reply.refusal, disconnect, user);
@@ -108,7 +117,15 @@ function decideReply(
     const sentence = `the upstream named more groups than limits.maxGroupsPerConnection (${maxGroups})`;
     return refuse(refusal("upstream_failed", sentence, "maxGroupsPerConnection"), disconnect, user);
   }
-  return { kind: "accept", ...user, groups, subprotocol, firstFrame: payload?.data ?? null };
+  if (headers.length > 0 && countBytes(headers) > MAX_PASSED_BYTES) {
+    const sentence = `the upstream's answer has more than ${MAX_PASSED_BYTES} bytes of headers that passResponseHeaders lists`;
+    return refuse(refusal("upstream_failed", sentence, "passResponseHeaders"), disconnect, user);
+  }
+  return { kind: "accept", ...user, groups, subprotocol, firstFrame: payload?.data ?? null, headers };
+}
+
+function countBytes(lines: HeaderLines): number {
+  return lines.reduce((sum, [name, value]) => sum + name.length + value.length + LINE_SIGNS, 0);
 }
 
 /** A status that was seen before things went wrong settles whether the backend took the connection, and a 4xx is the client's. */

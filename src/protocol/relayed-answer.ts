@@ -18,6 +18,15 @@ export function headersWithoutBody(headers: HeaderLines): HeaderLines {
 }
 
 /**
+ * The lines of an upstream's 2xx answer to connect that the client gets with its 101, their values as they arrived.
+ *
+ * Shape: those under one of the names, which are in lower case, that `relayedHeaders` takes too.
+ */
+export function passedHeaders(headers: HeaderLines, lowerCaseNames: readonly string[]): HeaderLines {
+  return relayedHeaders(headers).filter(([name]) => lowerCaseNames.includes(name.toLowerCase()));
+}
+
+/**
  * The headers of an upstream's 4xx answer that the client gets, their values as they arrived.
  *
  * Shape:  all end-to-end lines in their order. Left out: hop-by-hop headers and those that `Connection` names,

@@ -20,6 +20,19 @@ export function relayedResponse(status: number, headers: HeaderLines, body: Uint
   return new Response((body ?? new Uint8Array()) as Uint8Array<ArrayBuffer>, { status, headers: lines });
 }
 
+/**
+ * The headers of a 101 besides those that Bun makes. `passed` are the upstream's, their values one char a byte.
+ *
+ * Shape: an empty subprotocol sends no header; without it Bun would choose the first that was offered. Repeated lines as in
+ *        `relayedResponse`.
+ */
+export function handshakeHeaders(subprotocol: string, passed: HeaderLines): Headers | Record<string, string> {
+  if (passed.length === 0) return { "Sec-WebSocket-Protocol": subprotocol };
+  const headers = new Headers({ "Sec-WebSocket-Protocol": subprotocol });
+  for (const [name, value] of passed) headers.append(name, value);
+  return headers;
+}
+
 function isContentType([name, value]: HeaderLine): boolean {
   return value !== "" && name.toLowerCase() === "content-type";
 }

@@ -11,7 +11,7 @@ import { encodeHeaderValue } from "../protocol/headers.ts";
 import type { RefusedClient, Report } from "../protocol/notices.ts";
 import { refusalResponse } from "../protocol/refusal-response.ts";
 import { type Origin, type TrustedProxies, traceOrigin } from "./addresses.ts";
-import { relayedResponse } from "./answers.ts";
+import { handshakeHeaders, relayedResponse } from "./answers.ts";
 import { BunSocket } from "./bun-socket.ts";
 import { checkHandshake } from "./handshake.ts";
 import type { RelayedAnswers } from "./relayed-answers.ts";
@@ -119,14 +119,13 @@ export class Upgrade {
     if (admitted.kind === "relay") return this.#relay(client, { origin, answer: admitted }, server);
 
     const { connection, firstFrame } = admitted;
-    // An empty value sends no header; without it Bun would choose the first subprotocol that was offered.
     const chosen = encodeHeaderValue(admitted.subprotocol ?? "");
     this.#hideOffer(client);
     let upgraded = false;
     try {
       upgraded = server.upgrade(request, {
         data: new BunSocket(connection, firstFrame, client.port),
-        headers: { "Sec-WebSocket-Protocol": chosen },
+        headers: handshakeHeaders(chosen, admitted.headers),
       });
     } finally {
       if (!upgraded) this.#admission.handshakeFailed(connection);

@@ -43,9 +43,9 @@ export class Calls implements PostContext {
     const dialect = this.#dialects[dialectOf(event.facts)];
     const asked = { userId: event.facts.userId, subprotocols: event.subprotocols };
     return new Promise((resolve, reject) => {
-      const onOutcome = (outcome: CallOutcome) => {
+      const onOutcome = (outcome: CallOutcome, { passedNames }: Entry) => {
         try {
-          resolve(readConnectOutcome(outcome, dialect, asked));
+          resolve(readConnectOutcome(outcome, dialect, asked, passedNames));
         } catch (bug) {
           reject(bug);
         }

@@ -78,6 +78,8 @@ export class Entry implements EntryView {
   readonly opening: string;
   /** The same without `User-Agent`, for a connect event that repeats the client's. */
   readonly openingWithoutAgent: string;
+  /** Headers of a 2xx to connect that the client gets. Lower case. */
+  readonly passedNames: readonly string[];
   readonly messageStarts: MessageStarts;
   readonly date = new HttpDate();
 
@@ -102,6 +104,7 @@ export class Entry implements EntryView {
     const isLast = keepAliveMs === 0 || maxIdleSockets === 0;
     this.opening = formatOpening(origin.host, context.userAgent, { isLast });
     this.openingWithoutAgent = formatOpening(origin.host, null, { isLast });
+    this.passedNames = settings.passResponseHeaders.map((name) => name.toLowerCase());
     const { template, opening, dialect } = this;
     this.messageStarts = new MessageStarts({ template, opening, dialect, spellHub: context.spellHub });
     this.lateAnswers = new LateAnswers({

@@ -64,7 +64,12 @@ export interface AnswerHead {
 /** What became of a connect event. */
 export type ConnectOutcome =
   /** `reply` is what a 2xx means, null for any other status, whose `body` is as it arrived. */
-  | (AnswerHead & { readonly reply: ConnectReply | null; readonly body: Uint8Array })
+  | (AnswerHead & {
+      readonly reply: ConnectReply | null;
+      readonly body: Uint8Array;
+      /** Lines of a 2xx for the client's 101; absent where the entry passes none on. */
+      readonly passed?: HeaderLines;
+    })
   | NotSent
   /** `reply`: what the head of a 2xx means whose body did not arrive. `late`: what comes of an answer that is not there in time. */
   | (UnknownOutcome & { readonly reply: ConnectReply | null; readonly late?: Promise<LateAnswer> })

@@ -88,6 +88,7 @@ export function upstreamEntry(urlTemplate: string, overrides: Partial<UpstreamEn
     maxConcurrencyPerAddress: null,
     maxWaitMs: 5000,
     forwardHeaders: [],
+    passResponseHeaders: [],
     breaker: { failureRatio: 0.5, minCalls: 20, windowMs: 10_000 },
     auth: { type: "none" },
     tls: { caFile: null, certFile: null, keyFile: null },
