@@ -62,7 +62,9 @@ function listenPrivately(path: string, fetch: (request: Request) => Promise<Resp
   } catch (error) {
     if (!(error instanceof Error && "code" in error && error.code === "ENAMETOOLONG")) throw error;
     // Linux takes any: Bun goes through the opened folder there.
-    throw new Error(`dataDir is too long for a socket in it on this system: ${path}`);
+    throw new Error(
+      `dataDir: the path of its control socket is too long for this system: ${path}; choose a shorter dataDir`,
+    );
   } finally {
     process.umask(before);
   }

@@ -1,7 +1,7 @@
 import { queryValues } from "../protocol/client-query.ts";
 import { MAX_REASON_BYTES } from "../protocol/close-causes.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
-import { hubKey, isHubName, isName, NAME_RULE } from "../protocol/names.ts";
+import { HUB_RULE, hubKey, isHubName, isName, NAME_RULE } from "../protocol/names.ts";
 import type { RestPath } from "../protocol/rest-path.ts";
 
 /** Longest ttl of a group rule: a year. Source: PROTOCOL.md, "REST API". */
@@ -31,10 +31,10 @@ export function readNames(
 ): CallNames | { readonly refusal: Refusal } {
   if (path.hubRepeated) return { refusal: refusal("bad_hub", "the query names more than one hub", "hub") };
   if (path.hub === null || !isHubName(path.hub))
-    return { refusal: refusal("bad_hub", "the hub name is invalid", "hub") };
+    return { refusal: refusal("bad_hub", `the hub's name must be ${HUB_RULE}`, "hub") };
   for (const [target, name] of names) {
     if (name === null || !isName(name))
-      return { refusal: refusal("bad_name", `a ${target}'s name is ${NAME_RULE}`, target) };
+      return { refusal: refusal("bad_name", `the ${target}'s name in the path must be ${NAME_RULE}`, target) };
   }
   const hub = hubKey(path.hub);
   const user = names.get("user") ?? "";
@@ -47,7 +47,8 @@ export function readNames(
   if (ttl.length > 1 || reasons.length > 1)
     return malformed(ttl.length > 1 ? "ttl" : "reason", "is given twice: give it once");
   const ttlSeconds = ttl[0] === undefined ? null : parseTtl(ttl[0]);
-  if (Number.isNaN(ttlSeconds)) return malformed("ttl", `is a whole number of seconds from 1 to ${MAX_TTL_SECONDS}`);
+  if (Number.isNaN(ttlSeconds))
+    return malformed("ttl", `must be a whole number of seconds from 1 to ${MAX_TTL_SECONDS}`);
   if (excluded.includes(null)) return malformed("excluded", "holds a malformed escape");
   if (reasons[0] === null) return malformed("reason", "holds a malformed escape");
   return {

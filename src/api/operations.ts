@@ -116,11 +116,16 @@ export class Operations {
   ): Promise<Refusal | { readonly revision: number }> {
     try {
       const written = await change();
-      if (written.kind === "full") return refusal("rule_limit", "there are 100,000 group rules already", "ttl");
+      if (written.kind === "full")
+        return refusal(
+          "rule_limit",
+          "there are 100,000 group rules already: remove one, or wait until one ends",
+          "ttl",
+        );
       return written.kind === "unavailable" ? brokerUnavailable() : written;
     } catch (error) {
       this.#report({ kind: "fault", where: "group rules", error });
-      return refusal("rules_unavailable", "the group rule could not be written", "dataDir");
+      return refusal("rules_unavailable", "the group rule could not be written; the log has the details", "dataDir");
     }
   }
 }

@@ -50,7 +50,7 @@ function readOrMakeKey(dataDir: string, name: string): KeptKey {
     rmSync(draft, { force: true });
   }
   const made = readKey(path);
-  if (made === null) throw new Error(`${path} was removed while it was made`);
+  if (made === null) throw new Error(`${path} was removed while it was being written: start again`);
   return { key: made, path };
 }
 

@@ -276,7 +276,7 @@ describe("what cannot be understood", () => {
     [["send", "--hub", "chat"], "hubwire send needs a TEXT. See hubwire send --help."],
     [["send", "--hub", "chat", "--binary"], "hubwire send needs a TEXT. See hubwire send --help."],
     [["send", "--hub", "a", "two", "words"], "hubwire send takes one TEXT: put it in quotes if it has spaces."],
-    [["send", "--hub", "a", "--binary=true", "x"], "--binary takes no value."],
+    [["send", "--hub", "a", "--binary=true", "x"], "--binary does not take a value."],
     [["send", "--hub", "a", "--binary", "--binary", "x"], "--binary is given twice."],
     [["send", "--hub", "a", "--user=b", "--group=c", "x"], "--user and --group cannot be combined."],
     [["send", "--hub", "a", "--user=", "x"], "hubwire send needs --user. See hubwire send --help."],
@@ -294,8 +294,8 @@ describe("what cannot be understood", () => {
   }
 
   for (const [flag, sentence, argv] of [
-    ["hub", "--hub must be a hub's name", ["send", "--hub", "no hub", "x"]],
-    ["hub", "--hub must be a hub's name", ["token", "--hub", "_other", "--user", "ann"]],
+    ["hub", "--hub must be _default", ["send", "--hub", "no hub", "x"]],
+    ["hub", "--hub must be _default", ["token", "--hub", "_other", "--user", "ann"]],
     ["user", "--user must be 1 to 512 bytes", ["token", "--hub", "a", "--user", " ann"]],
     ["user", "--user must be 1 to 512 bytes", ["send", "--hub", "a", "--user", "..", "x"]],
     ["group", "--group must be 1 to 512 bytes", ["exists", "--hub", "a", "--group", "x".repeat(513)]],

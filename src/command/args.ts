@@ -1,7 +1,7 @@
 import { didYouMean, suggestName } from "../config/suggest.ts";
 import { flagTwins } from "../config/twins.ts";
 import type { Members, Target } from "../protocol/envelope.ts";
-import { isHubName, isName, NAME_RULE } from "../protocol/names.ts";
+import { HUB_RULE, isHubName, isName, NAME_RULE } from "../protocol/names.ts";
 import {
   COMMANDS,
   type CommandShape,
@@ -221,12 +221,12 @@ function requireText({ command, texts }: Words, flag: string): string {
 function requireHub(words: Words): string {
   const hub = requireText(words, "hub");
   if (isHubName(hub)) return hub;
-  throw new UsageError("--hub must be a hub's name: _default, or a letter, then letters, digits, _ . , [ ]");
+  throw new UsageError(`--hub must be ${HUB_RULE}.`);
 }
 
 function checkedName(flag: string, name: string): string {
   if (isName(name)) return name;
-  throw new UsageError(`--${flag} must be ${NAME_RULE}`);
+  throw new UsageError(`--${flag} must be ${NAME_RULE}.`);
 }
 
 function parseTtl(text: string | undefined): number {
@@ -292,7 +292,7 @@ function readFlag(
   const name = word.slice(2, equals < 0 ? undefined : equals);
   const flag = findFlag(command, shape, name);
   if (flag.value === "") {
-    if (equals >= 0) throw new UsageError(`--${name} takes no value.`);
+    if (equals >= 0) throw new UsageError(`--${name} does not take a value.`);
     return { name, text: "true", next: false };
   }
   if (equals >= 0) return { name, text: word.slice(equals + 1), next: false };

@@ -208,7 +208,7 @@ describe("an address that a name resolves to", () => {
     expect(fault(["*"], "h.example", "::ffff:169.254.169.254")).toStartWith("maps to a link-local address");
     expect(fault(["*"], "h.example", "fe80::1%eth0")).toStartWith("is a link-local address");
     expect(fault(["fe80::1"], "h.example", "fe80::1%eth0.100")).toBeNull();
-    expect(fault(["*"], "h.example", "elsewhere")).toBe("is no IP address");
+    expect(fault(["*"], "h.example", "elsewhere")).toBe("is not an IP address");
     for (const address of ["127.0.0.1", "10.0.0.1", "::1", "2001:db8::1", "8.8.8.8"]) {
       expect(fault(["h.example"], "h.example", address)).toBeNull();
     }

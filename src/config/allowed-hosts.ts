@@ -114,7 +114,7 @@ export class AllowedHosts {
   /** Why this address of a host must not be called, as what the address "is"; null where it may. */
   addressFault(hostname: string, address: string): string | null {
     const parsed = parseIpAddress(address);
-    if (parsed === null) return "is no IP address";
+    if (parsed === null) return "is not an IP address";
     const verb = embeddedAddresses(parsed).length === 0 ? "is" : "maps to";
     for (const judged of judgedAddresses(parsed)) {
       const refused = REFUSED.find(({ network }) => isWithin(judged, network));

@@ -1,4 +1,4 @@
-import { hubKey, isHubName } from "../protocol/names.ts";
+import { HUB_RULE, hubKey, isHubName } from "../protocol/names.ts";
 import { type Path, type TreeFault, valueAt } from "./faults.ts";
 import { findForwardingFaults } from "./forwarding-faults.ts";
 import { findSpellingFaults } from "./hub-spellings.ts";
@@ -80,8 +80,7 @@ function hubFaults(tree: object): TreeFault[] {
     if (!isHubName(name)) {
       faults.push({
         path: ["hubs", name],
-        message:
-          "is not a valid hub name: use `_default`, or a letter followed by at most 127 of A-Z a-z 0-9 _ . , [ ]",
+        message: `is not a valid hub name: use ${HUB_RULE}`,
       });
     } else if (seen.has(hubKey(name))) {
       faults.push({ path: ["hubs", name], message: "is given twice: hub names are case-insensitive" });

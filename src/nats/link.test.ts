@@ -145,7 +145,7 @@ describe("proving who asks", () => {
     expect(files.renew()).toEqual([]);
     for (const bad of ["", creds.slice(0, creds.length - 60)]) {
       writeFileSync(credsFile, bad);
-      const fault = `credsFile: ${credsFile} holds no credentials, or is cut`;
+      const fault = `credsFile: ${credsFile} contains no credentials, or is incomplete`;
       expect(files.renew()).toEqual([{ where: "cluster.nats.credsFile", fault }]);
       expect(inForce()).toBe(creds);
       expect(() => new LoginFiles({ tls: null, credsFile })).toThrow(fault);

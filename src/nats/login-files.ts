@@ -67,7 +67,7 @@ function readCreds({ credsFile }: LoginPaths): Buffer {
     // The client would find out at its next login only.
     credsAuthenticator(creds)("nonce");
   } catch {
-    throw new Error(`credsFile: ${credsFile} holds no credentials, or is cut`);
+    throw new Error(`credsFile: ${credsFile} contains no credentials, or is incomplete`);
   }
   return creds;
 }

@@ -78,7 +78,7 @@ describe("createLogReport", () => {
     ]);
   });
 
-  test("the line of a refused client whose X-Forwarded-For is not believed names trustedProxies", () => {
+  test("the line of a refused client whose X-Forwarded-For was ignored names trustedProxies", () => {
     const { report, lines } = recording();
     report({ ...REFUSED, isChainIgnored: true });
     expect(lines[0]).toMatchObject({ clientAddress: "192.0.2.1", note: expect.stringContaining("trustedProxies") });

@@ -7,7 +7,7 @@ export interface LogReportOptions {
 }
 
 /** Said where a client that is no trusted proxy sent `X-Forwarded-For`: behind it may be all clients of a proxy. */
-const CHAIN_NOTE = "X-Forwarded-For is not believed: if this address is a proxy of yours, list it in trustedProxies";
+const CHAIN_NOTE = "X-Forwarded-For was ignored: if this address is your proxy, list it in trustedProxies";
 
 /** Notices with a line of their own form: those about a client, and those that are told apart by something else than their fields. */
 type Special =
@@ -30,43 +30,49 @@ const PLAIN_LINES: Readonly<Record<PlainNotice["kind"], readonly [Line["level"],
   "disconnects-waiting": ["warn", "disconnect events wait for the upstream"],
   "disconnects-flowing": ["info", "disconnect events are taken again"],
   "disconnect-refused": ["warn", "the upstream refuses a disconnect event, which is tried again"],
-  "breaker-opened": ["warn", "circuit breaker opened"],
+  "breaker-opened": ["warn", "circuit breaker opened: connect and message events are refused"],
   "breaker-closed": ["info", "circuit breaker closed"],
-  "token-failed": ["warn", "no token for the upstream"],
+  "token-failed": ["warn", "no token for the upstream: its calls are not sent"],
   "late-answer-dropped": ["warn", "too many connect events timed out: the oldest one's answer is not waited for"],
-  "file-restored": ["error", "file in dataDir lost while in use: it is there again"],
-  "file-lost": ["error", "file in dataDir lost: it cannot be put there again"],
+  "file-restored": ["error", "file in dataDir lost while in use: it was restored"],
+  "file-lost": ["error", "file in dataDir lost: it cannot be restored, so check the folder and the disk"],
   "certificate-renewed": ["info", "certificate files renewed"],
-  "certificate-refused": ["error", "certificate files refused: those before go on"],
+  "certificate-refused": ["error", "certificate files cannot be used: the previous ones stay in use"],
   "journal-absent": [
     "error",
     "journal lost while hubwire was stopped: clients of the last run may get no disconnect event",
   ],
   "journal-damaged": ["error", "journal damaged: moved aside"],
   "journal-lost": ["error", "journal lost while in use: a new one is written from memory"],
-  "journal-unwritable": ["error", "journal cannot be written: nobody is let in"],
-  "journal-writable": ["info", "journal is written again"],
+  "journal-unwritable": ["error", "journal cannot be written: new clients get 503 until it can"],
+  "journal-writable": ["info", "journal can be written again: new clients are accepted"],
   "rules-damaged": ["error", "group rules damaged: moved aside"],
-  "rules-lost": ["error", "group rules lost while in use: written anew from memory"],
+  "rules-lost": ["error", "group rules lost while in use: a new file is written from memory"],
   "rules-clock-misfit": ["warn", "group rules: the clock does not fit the last run"],
   "rules-remade": [
     "error",
     "bucket of group rules deleted from NATS: made again, and filled with the rules that are known",
   ],
-  "rules-unavailable": ["warn", "group rules out of reach"],
-  "replica-stopped": ["warn", "journal not copied: no other node could take over what changes from here on"],
-  "replica-complete": ["info", "journal copied"],
-  "replica-fenced": ["warn", "journal's copy taken over by another node"],
-  "replica-settings-differ": ["warn", "the journal's stream has other settings, which are left as they are"],
-  "replica-skipped": ["error", "messages or entries of a lost node's journal could not be used"],
+  "rules-unavailable": ["warn", "group rules unavailable"],
+  "replica-stopped": ["warn", "replica stopped: no other node can take over later changes until it is complete again"],
+  "replica-complete": ["info", "replica complete: other nodes can take over from it"],
+  "replica-fenced": ["warn", "replica taken over by another node"],
+  "replica-settings-differ": [
+    "warn",
+    "the stream of the replicas has other settings than this version gives it: they are left unchanged",
+  ],
+  "replica-skipped": [
+    "error",
+    "messages or entries of a lost node's replica could not be used: their disconnect events may be missing",
+  ],
   "nats-up": ["info", "NATS reached"],
   "nats-down": ["warn", "NATS out of reach: pushes and questions are answered 503"],
-  "nats-refused": ["error", "NATS refused something"],
-  "nats-unsafe": ["warn", "NATS server is too old for the promise of disconnects"],
+  "nats-refused": ["error", "NATS refused an operation: check the permissions of its account"],
+  "nats-unsafe": ["warn", "NATS server is too old: it may lose acknowledged writes, and disconnect events with them"],
   "node-messages-dropped": ["warn", "messages between nodes dropped"],
   "nodes-awaited": [
     "warn",
-    "nodes have not answered since NATS is back: pushes and questions are answered 503 till then",
+    "nodes have not answered since NATS is back: pushes and questions are answered 503 until they do",
   ],
   "node-taken-over": ["warn", "node lost: its disconnect events are sent from here"],
   "takeover-failed": ["warn", "takeover of a lost node failed: tried again"],
@@ -76,7 +82,7 @@ const PLAIN_LINES: Readonly<Record<PlainNotice["kind"], readonly [Line["level"],
     "error",
     "bucket of leases deleted from NATS: made again, and filled with the nodes that are known",
   ],
-  "lease-ignored": ["warn", "ignored in the bucket of leases: this key is no node's name"],
+  "lease-ignored": ["warn", "key in the bucket of leases ignored: it is not a node's name"],
   "lease-lost": ["error", "lease lost: another node has taken over these connections"],
 };
 
@@ -103,7 +109,14 @@ export function createLogReport(lines: LineSums, { clientOf }: LogReportOptions)
         );
         return;
       case "replica-too-large":
-        lines.write(lineOfClient("warn", "connection not copied: its entry is too large", notice.facts, clientOf));
+        lines.write(
+          lineOfClient(
+            "warn",
+            "connection not in the replica: its entry is larger than a message of NATS may be",
+            notice.facts,
+            clientOf,
+          ),
+        );
         return;
       case "connection-refused":
         lines.write(lineOfRefused(notice));
@@ -116,7 +129,7 @@ export function createLogReport(lines: LineSums, { clientOf }: LogReportOptions)
         lines.write(lineOfUndelivered(notice, clientOf));
         return;
       case "replica-missing": {
-        const message = "clients let in without a copy in NATS: no other node can send their disconnect events";
+        const message = "clients accepted without a copy in NATS: no other node can send their disconnect events";
         lines.write({ level: "error", message, facts: withoutKind(notice) });
         return;
       }

@@ -1,5 +1,5 @@
 import { queryValues } from "./client-query.ts";
-import { DEFAULT_HUB, hubKey, isHubName } from "./names.ts";
+import { DEFAULT_HUB, HUB_RULE, hubKey, isHubName } from "./names.ts";
 import { ownCopy } from "./own-copy.ts";
 import { percentDecode } from "./percent.ts";
 
@@ -33,5 +33,5 @@ export function parseClientEndpoint(path: string, query: string): ClientEndpoint
 function checkHub(hub: string | null): ClientEndpoint {
   // A part of the URL would keep all of it in memory for as long as the connection lives, with the token in its query.
   if (hub !== null && isHubName(hub)) return { kind: "endpoint", hub: hubKey(ownCopy(hub)) };
-  return { kind: "bad-hub", sentence: "a hub's name is _default, or a letter and up to 127 of A-Z a-z 0-9 _ . , [ ]" };
+  return { kind: "bad-hub", sentence: `the hub's name must be ${HUB_RULE}` };
 }

@@ -33,6 +33,9 @@ export function spellHub(hub: string, spellings: HubSpellings): string {
   return spellings[key] ?? key;
 }
 
+/** The rule of `isHubName`, as text for the caller whose hub was refused. */
+export const HUB_RULE = "_default, or a letter followed by at most 127 of A-Z a-z 0-9 _ . , [ ]";
+
 /** The rule of `isName`, as text for the caller whose name was refused. */
 export const NAME_RULE = "1 to 512 bytes of UTF-8, no control character, no space at either end, and not . or ..";
 

@@ -43,7 +43,7 @@ export function checkHandshake(method: string, headers: Headers): Refusal | null
     return refusal("bad_request", "Sec-WebSocket-Key must be 16 bytes in base64", "Sec-WebSocket-Key");
   }
   if (headers.has("transfer-encoding") || (headers.get("content-length") ?? "0") !== "0") {
-    return refusal("bad_request", "a WebSocket handshake has no body", "Content-Length");
+    return refusal("bad_request", "a WebSocket handshake must not have a body", "Content-Length");
   }
   const subprotocols = headers.get("sec-websocket-protocol");
   if (subprotocols === null) return null;

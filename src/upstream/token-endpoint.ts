@@ -48,7 +48,7 @@ export class TokenEndpoint {
   /** Errors: throws where `url` is no http or https URL, or has a host that may not be called. */
   constructor(url: string, options: TokenEndpointOptions) {
     const origin = parseOrigin(url);
-    if (origin === null) throw new Error("the token server's URL is no http or https URL");
+    if (origin === null) throw new Error("auth.tokenUrl must be an http or https URL");
     const fault = options.allowed?.hostFault(origin.hostname) ?? null;
     if (fault !== null) throw new Error(`auth.tokenUrl: ${fault}`);
     const { pathname, search } = new URL(url);

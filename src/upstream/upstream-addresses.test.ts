@@ -99,7 +99,7 @@ describe("a name", () => {
     ["::ffff:169.254.169.254", "maps to a link-local address"],
     ["64:ff9b::a9fe:a9fe", "maps to a link-local address"],
     ["0.0.0.0", "is no host's address (0.0.0.0/8)"],
-    ["nonsense", "is no IP address"],
+    ["nonsense", "is not an IP address"],
   ])("that resolves to %s is refused, in words that name address and rule", async (address, words) => {
     const { resolve } = resolver([address]);
     await using upstream = startUpstream([entryOf()], { resolve });

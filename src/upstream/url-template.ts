@@ -38,7 +38,7 @@ export function parseUrlTemplate(text: string): UrlTemplate {
   const match = PARTS.exec(text);
   const [, scheme = "", authority = "", rest = ""] = match ?? [];
   const origin = match === null || /[{}@]/.test(authority) ? null : parseOrigin(`${scheme}://${authority}`);
-  if (origin === null) throw new Error("urlTemplate is no http or https URL with a fixed host");
+  if (origin === null) throw new Error("urlTemplate must be an http or https URL with a fixed host");
   const target = rest.startsWith("/") ? rest : `/${rest}`;
   const pieces = target
     .split(PARAMETER)

@@ -75,7 +75,7 @@ test("all of them are made again in quiet, the log says so, and a kill -9 then l
   }
   const { cause } = await cluster
     .node(0)
-    .logged("journal not copied: no other node could take over what changes from here on");
+    .logged("replica stopped: no other node can take over later changes until it is complete again");
   // A write finds it first, or the look at it every five seconds.
   expect(["stream not found", "hubwire_journal: stream not found"]).toContain(String(cause));
   await cluster.copied(backend.ledger.accounts.keys());

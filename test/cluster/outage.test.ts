@@ -136,7 +136,7 @@ describe("when NATS is back", () => {
     expect((await call(two, "PUT", "users/bob/groups/later")).status).toBe(202);
     await push(one, "groups/later/messages", "joined");
     expect(await bob.nextText()).toBe("joined");
-    for (const node of [one, two]) await node.logged("journal copied", 2);
+    for (const node of [one, two]) await node.logged("replica complete: other nodes can take over from it", 2);
     expect(cluster.faults()).toEqual([]);
   });
 
@@ -146,7 +146,7 @@ describe("when NATS is back", () => {
     await takeNatsAway();
     await join(one, "meanwhile");
     await cluster.nats.restart();
-    await one.logged("journal copied", 2);
+    await one.logged("replica complete: other nodes can take over from it", 2);
     one.kill("SIGKILL");
     await within(one.ended, "the killed node's end");
     await backend.ledger.settled(PATIENCE_MS);

@@ -10,7 +10,7 @@ const { test } = needs("nats-server");
 /** A NATS server that is known to lose acknowledged writes is told of, by the log and by `hubwire check`. */
 setDefaultTimeout(60_000);
 
-const MESSAGE = "NATS server is too old for the promise of disconnects";
+const MESSAGE = "NATS server is too old: it may lose acknowledged writes, and disconnect events with them";
 
 test("a server below 2.10.23 is a warning in the log and of hubwire check", async () => {
   await using cluster = await Cluster.start({ nodeCount: 1, urlTemplate: "http://127.0.0.1:1/" });

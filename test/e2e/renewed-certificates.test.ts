@@ -135,7 +135,7 @@ describe.each(MODES)("with clientCert: %s", (clientCert) => {
     await using stack = await start(clientCert);
     const client = await stack.open(over());
     writeFileSync(files.certFile, readFileSync(made.renewedServer.certFile).subarray(0, 200));
-    const cut = await stack.gateway.logged("certificate files refused: those before go on");
+    const cut = await stack.gateway.logged("certificate files cannot be used: the previous ones stay in use");
     expect(cut).toMatchObject({ level: 50, where: "listen.tls" });
     expect(String(cut["reason"])).toContain(`${files.certFile} is incomplete, or not a PEM file`);
     expect(await shown(stack.port)).toBe("server");
@@ -228,7 +228,7 @@ test("a key of another certificate is refused by name, and nothing changes until
   await using stack = await start("none");
   copyFileSync(made.renewedServer.keyFile, files.keyFile);
   stack.gateway.reload({});
-  const line = await stack.gateway.logged("certificate files refused: those before go on");
+  const line = await stack.gateway.logged("certificate files cannot be used: the previous ones stay in use");
   expect(line["reason"]).toBe("listen.tls: the key in keyFile belongs to another certificate");
   expect(await shown(stack.port)).toBe("server");
   copyFileSync(made.renewedServer.certFile, files.certFile);

@@ -50,7 +50,7 @@ describe.skipIf(!canMount())("a full disk", () => {
       disk.fill();
     }
     expect(status).toBe(503);
-    await stack.gateway.logged("journal cannot be written: nobody is let in");
+    await stack.gateway.logged("journal cannot be written: new clients get 503 until it can");
     const answer = await (await stack.request()).answer();
     expect([answer.status, jsonError(answer.body).code, answer.head.all("retry-after")]).toEqual([
       503,
@@ -64,7 +64,7 @@ describe.skipIf(!canMount())("a full disk", () => {
     await stack.backend.next("disconnect", ofConnection(leaving.connectionId));
 
     disk.free();
-    await stack.gateway.logged("journal is written again");
+    await stack.gateway.logged("journal can be written again: new clients are accepted");
     expect(await health(stack.port)).toBe(200);
     await stack.cycle();
   });
@@ -79,7 +79,7 @@ describe.skipIf(!canMount())("a full disk", () => {
     await using gateway = await startTestGateway({ dataDir, upstreams });
     expect([await health(gateway.port), await knock(gateway.port)]).toEqual([503, 503]);
     disk.free();
-    await gateway.logged("journal is written again");
+    await gateway.logged("journal can be written again: new clients are accepted");
     expect([await health(gateway.port), await knock(gateway.port)]).toEqual([200, 101]);
     await backend.next("disconnect");
     await backend.stop();

@@ -44,7 +44,7 @@ test.each([
   const clients = await connect(first.port);
   lose(first.dataDir);
   await first.logged(LOST);
-  await first.logged("journal is written again");
+  await first.logged("journal can be written again: new clients are accepted");
   await until(async () => (await health(first.port)) === 200, "the health to be 200");
   const later = await connect(first.port);
   first.kill("SIGKILL");

@@ -116,7 +116,7 @@ test("while the breaker is open messages close with 1011, connects are 503, and 
   stack.backend.onDisconnect = (exchange) => exchange.reply(500);
   leaving?.close(1000);
   talking?.text("answered with 500, which is an answer");
-  await stack.gateway.logged("circuit breaker opened");
+  await stack.gateway.logged("circuit breaker opened: connect and message events are refused");
   for (const client of others) client.text("not posted");
   for (const client of others) {
     expect(await client.closed()).toEqual({ code: 1011, reason: "upstream unavailable" });
