@@ -137,7 +137,7 @@ describe("a data folder that is open to others", () => {
       `warning: dataDir ${dataDir} has mode 0755: others than its owner can reach the files in it. Its mode should be 0700\n`,
     );
     expect(command.stdout()).toContain(
-      `warning: ${join(dataDir, "access-key")} has mode 0644: who reads it can make tokens and events. Its mode should be 0600\n`,
+      `warning: ${join(dataDir, "access-key")} has mode 0644: anybody who can read it can make tokens and events. Its mode should be 0600\n`,
     );
     expect(modeOf(dataDir)).toBe(0o755);
   });

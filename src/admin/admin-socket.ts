@@ -33,7 +33,7 @@ export interface DeadLetterEntry {
 /** The answer to `list`. */
 export interface DeadLetterPage {
   readonly deadLetters: readonly DeadLetterEntry[];
-  /** What to ask for as `?after=` next; null where these were the last. */
+  /** The value of the next `?after=`; null where these were the last. */
   readonly next: number | null;
 }
 

@@ -73,7 +73,7 @@ async function change(
   return countOf({ count: connectionIds.length - missing.length, missing });
 }
 
-/** The body's value; undefined where it is no JSON. */
+/** The body's value; undefined where it is not JSON. */
 async function readJson(request: Request): Promise<unknown> {
   try {
     return await request.json();

@@ -66,7 +66,7 @@ function malformed(target: string, fault: string): { readonly refusal: Refusal }
   return { refusal: refusal("bad_query", `the query parameter ${target} ${fault}`, target) };
 }
 
-/** NaN where it is no ttl. */
+/** NaN where it is not a valid ttl. */
 function parseTtl(text: string | null): number {
   const seconds = text !== null && /^\d{1,8}$/.test(text) ? Number(text) : 0;
   return seconds >= 1 && seconds <= MAX_TTL_SECONDS ? seconds : Number.NaN;

@@ -30,7 +30,7 @@ export function hostOf(authorityOrUrl: string): string | null {
 /**
  * The URLs of a token's `aud`; the caller compares their hosts, without ports.
  *
- * Shape:  `audience` is a string or a list of strings. A string does not count where it is no http(s) or ws(s) URL, or where
+ * Shape:  `audience` is a string or a list of strings. A string does not count where it is not an http(s) or ws(s) URL, or where
  *         the path that was written is not the one that URL parsers make of it (decision 0008).
  */
 export function audienceUrls(audience: unknown): URL[] {

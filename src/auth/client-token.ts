@@ -5,7 +5,7 @@ import type { AccessKeys } from "./access-keys.ts";
 import { type Endpoint, isClientAudience } from "./audience.ts";
 import { claimValue, type TokenFault, timeFault, tokenRefusal, verifySignedToken } from "./signed-token.ts";
 
-/** What a good token says of its bearer. */
+/** The facts that a valid token has about its bearer. */
 export interface ClientIdentity {
   /** Null where the token names no user. */
   readonly userId: string | null;
@@ -40,7 +40,7 @@ export function verifyClientToken(
   return identify(claims, userId);
 }
 
-/** `named` is what the token has for its user. An empty text counts as none; null is no text. */
+/** `named` is what the token has for its user. An empty text counts as no user; null means that it is not a text. */
 function identify(claims: readonly Claim[], named: unknown): ClientTokenResult {
   if (typeof named !== "string") return refused("token_claims");
   const userId = named === "" ? null : named;

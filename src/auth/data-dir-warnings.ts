@@ -22,7 +22,9 @@ export function findDataDirWarnings(dataDir: string): string[] {
     const path = join(dataDir, name);
     const key = find(path);
     if (key === null || (key.mode & OPEN_TO_OTHERS) === 0) continue;
-    warnings.push(`${path} has mode ${octal(key)}: who reads it can make tokens and events. Its mode should be 0600`);
+    warnings.push(
+      `${path} has mode ${octal(key)}: anybody who can read it can make tokens and events. Its mode should be 0600`,
+    );
   }
   return warnings;
 }

@@ -98,7 +98,7 @@ export function readPrivateText(path: string): string | null {
   }
 }
 
-/** Removes a file or a symbolic link, where there is one. `rmSync` with `force` throws EFAULT below a path that is no folder. */
+/** Removes a file or a symbolic link, where there is one. `rmSync` with `force` throws EFAULT below a path that is not a folder. */
 export function removeFile(path: string): void {
   try {
     unlinkSync(path);

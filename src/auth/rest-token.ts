@@ -33,7 +33,7 @@ interface KnownToken {
  * Verifies the tokens of REST calls.
  *
  * Shape:  `aud` must hold the request's URL: one of the hosts, the same path, the same hub. A client's token names
- *         another path, so it is no REST token.
+ *         another path, so it is not a REST token.
  * Cost:   a signature is checked once for each token and keys; a backend that uses a token again pays for a look-up.
  * Source: PROTOCOL.md, "REST API".
  */

@@ -51,7 +51,7 @@ export function verifySignedToken(token: string, keys: AccessKeys): SignedToken 
   const given = claimValue(claims, "nbf");
   const notBefore = given === undefined ? Number.NEGATIVE_INFINITY : given;
   if (typeof expiresAt !== "number" || typeof notBefore !== "number") return "token_claims";
-  // What no clock will ever show is a mistake, or a way round the end that is required.
+  // A time that no clock will ever show is a mistake, or a way round the end that is required.
   if (expiresAt > Number.MAX_SAFE_INTEGER) return "token_claims";
   return { claims, expiresAt, notBefore };
 }
@@ -121,7 +121,7 @@ function readClaims(payload: Uint8Array): Claim[] | null {
 }
 
 const SENTENCES: Readonly<Record<TokenFault, readonly [message: string, target: string]>> = {
-  token_malformed: ["the access token is no JWT signed with HS256", "access_token"],
+  token_malformed: ["the access token is not a JWT signed with HS256", "access_token"],
   token_signature: ["the access token was not signed with an access key in force", "access_token"],
   token_claims: [
     "the access token lacks a claim, or one is of the wrong type: exp and aud are required",

@@ -25,7 +25,7 @@ const MAX_UNSENT_BYTES = 64 * 1024 * 1024;
 /** After so many bytes the server is asked whether it has them. */
 const FLUSH_BYTES = 1024 * 1024;
 
-/** What a server allows that has not said it. */
+/** The size that a server allows if it has not said one. */
 const DEFAULT_MAX_PAYLOAD_BYTES = 1_048_576;
 
 /** Why a message was dropped that no newer version wrote. */
@@ -55,7 +55,7 @@ const STRONGEST = {
   "every-node": [FAULT, "unavailable", "limit", "yes"],
 } as const;
 
-/** What came of one question to one subject. */
+/** The outcome of one question to one subject. */
 type Reply = Verdict | "fault" | "nobody" | "silent";
 
 /**
@@ -309,7 +309,7 @@ export class NatsBroker implements Broker {
       // Nothing may be published past the bound, and nothing else would ask about what has come since.
       this.#askForReceipt();
     };
-    // What was on its way when the connection broke is lost, and holds no memory either.
+    // Messages that were on their way when the connection broke are lost, and hold no memory either.
     this.#options.link.connection?.flush().then(answered, answered);
   }
 

@@ -26,7 +26,7 @@ const AWAITED_MS = 3000;
 /** Between two ticks lie so many: this process was held up, and heard nobody though they spoke. */
 const STALLED_MS = 3000;
 
-/** What a node says of itself: form, word, name, number, and what a newer version may add. And how long that may be. */
+/** The longest text in which a node announces itself: form, word, name, number, and additions of a newer version. */
 const SAID = /^(?:([1-9]\d{0,8}) )?(hello|beat|bye|here) ([^ ]+)(?: (\d{1,15}))?( .*)?$/;
 const MAX_SAID_LENGTH = 128;
 
@@ -42,7 +42,7 @@ export interface NodeTableOptions {
   readonly report: Report;
 }
 
-/** What a node has said. */
+/** The announcement of a node. */
 interface Said {
   readonly nodeId: string;
   readonly word: string;
@@ -118,7 +118,7 @@ export class NodeTable {
     this.#cancel ??= this.#options.clock.every(BEAT_MS, () => this.#tick());
   }
 
-  /** The link is up and subscriptions hold: everybody is to speak up. What was known stays so for ten seconds more. */
+  /** The link is up and subscriptions hold: every node is asked to answer. Known nodes stay known for ten seconds more. */
   linkUp(): void {
     const { clock } = this.#options;
     this.linkDown();

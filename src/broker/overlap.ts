@@ -3,7 +3,7 @@ import type { Msg } from "@nats-io/transport-node";
 /** How much later a message may come over one connection than over the other: servers and this process may be held up. */
 const TWIN_MS = 2000;
 
-/** What may wait or be remembered; then the connections change places at once, and a message may come twice or out of order. */
+/** The bytes and messages that may wait or be remembered; past them the connections change places at once, and a message may come twice or out of order. */
 const MAX_MESSAGES = 200_000;
 const MAX_HELD_BYTES = 16 * 1024 * 1024;
 
@@ -112,7 +112,7 @@ export class Overlap {
     }
   }
 
-  /** Everything has come over the first connection. What the second one has brought is told, and from now on at once. */
+  /** Everything has come over the first connection. Messages of the second one are told, and from now on at once. */
   stopHolding(): void {
     if (!this.#isHolding) return;
     this.#isHolding = false;

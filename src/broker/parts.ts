@@ -4,7 +4,7 @@ const PART = 0xff;
 /** PART, then the publisher's number of 64 bits, the message's, the part's index and the count of parts, 32 bits each. */
 const HEAD_BYTES = 1 + 8 + 4 + 4 + 4;
 
-/** What all unfinished messages may hold together; past it the oldest are given up. */
+/** The bytes that all unfinished messages may hold together; past it the oldest are given up. */
 const MAX_HELD_BYTES = 64 * 1024 * 1024;
 
 /** How many there may be: a Map of very many is slow to find its oldest entry once others in front of it were taken out. */
@@ -71,7 +71,7 @@ export class PartJoiner {
   /** By publisher and subject, oldest first. */
   readonly #unfinished = new Map<string, Unfinished>();
   #heldBytes = 0;
-  /** The message whose first parts were missed last: its other parts are no loss of their own. */
+  /** The message whose first parts were missed last: its other parts are not counted as another loss. */
   #withoutBeginning = "";
 
   constructor({ nowMs, onLost }: { nowMs: () => number; onLost: (reason: string) => void }) {

@@ -68,7 +68,7 @@ async function ask<T>(dataDir: string, target: string, body: object | null, sche
   throw new Error(`the hubwire in ${dataDir} answered ${response.status}, which this version does not understand`);
 }
 
-/** The value; undefined where the text is no JSON. */
+/** The value; undefined where the text is not JSON. */
 function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);

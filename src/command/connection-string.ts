@@ -1,4 +1,4 @@
-/** What a connection string says: where the gateway is, and the key to make tokens with. */
+/** The parts of a connection string: the place of the gateway, and the key to make tokens with. */
 export interface GatewayAccess {
   /** Scheme, host and port, without a slash at the end. */
   readonly endpoint: string;

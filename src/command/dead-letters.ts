@@ -55,7 +55,7 @@ async function list(dataDir: string, asJson: boolean, print: (line: string) => v
   }
 }
 
-/** What JSON would let through, and a terminal would obey, is escaped. */
+/** Characters that JSON allows and that would control a terminal are escaped. */
 function formatJson(entry: DeadLetterEntry): string {
   return JSON.stringify(entry).replaceAll(
     /[\u007f-\u009f\u2028\u2029]/g,

@@ -4,7 +4,7 @@ const POLL_MS = 500;
  * Calls back once when the launcher that started this process (`bin/hubwire.mjs`) is gone, even by SIGKILL.
  *
  * Shape:  the launcher names itself in `HUBWIRE_LAUNCHER_PID`; without it nothing is watched. The variable is taken out of
- *         the environment, so that processes started from here do not take that launcher for theirs.
+ *         the environment, so that processes started from here do not take that launcher for their own.
  * Units:  notices within half a second. The returned function ends the watch.
  */
 export function watchLauncher(onGone: () => void): () => void {

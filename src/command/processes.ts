@@ -6,7 +6,7 @@ import type { Config } from "../config/schema.ts";
 import type { Clock } from "../core/ports/clock.ts";
 import type { FlagTexts } from "./args.ts";
 
-/** What a process that has ended waits before it is started again: doubled each time, until it has lived long enough. */
+/** The pause before a process that has ended is started again: doubled each time, until it has lived long enough. */
 const FIRST_RESTART_MS = 500;
 const MAX_RESTART_MS = 30_000;
 const STEADY_AFTER_MS = 10_000;
@@ -218,7 +218,7 @@ class WatchedProcess {
         },
       });
       this.#child = child;
-      // What breaks its output ends with it, and that is told by its exit.
+      // An error of its output ends with it, and its exit tells that.
       this.#read(child).catch(() => {});
     } catch (fault) {
       this.#options.onEnded({ one: this, pid: null, exitCode: null, signal: null, fault });

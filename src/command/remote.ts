@@ -3,7 +3,7 @@ import type { Target } from "../protocol/envelope.ts";
 import type { RemoteCommand } from "./args.ts";
 import type { GatewayAccess } from "./connection-string.ts";
 
-/** What came of a call: done or yes; no; or it failed, with a sentence that holds no secret. */
+/** The outcome of a call: done or yes; no; or it failed, with a sentence that holds no secret. */
 export type RemoteOutcome =
   | { readonly kind: "done" }
   | { readonly kind: "no" }
@@ -106,7 +106,7 @@ async function readError(response: Response): Promise<{ code: string; message: s
   return { code: "", message: "" };
 }
 
-/** What another machine says must not steer the terminal. */
+/** A text of another machine must not control the terminal. */
 function printable(text: string): string {
   return text.replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, " ").slice(0, MAX_SENTENCE_LENGTH);
 }

@@ -33,7 +33,7 @@ interface RefusedRange {
 
 function refusedRange(range: string, what: string): RefusedRange {
   const network = parseIpNetwork(range);
-  if (network === null) throw new Error(`${range} is no network`);
+  if (network === null) throw new Error(`${range} is not a network`);
   return { range, what, network };
 }
 
@@ -56,7 +56,7 @@ export function parseAllowedHost(text: string): AllowedHost | null {
   if (network !== null) return listedNetwork(network);
   const name = normaliseName(text);
   if (name === null) return null;
-  // `127.1`, `0x7f000001` and the like.
+  // `127.1`, `0x7f000001` and similar forms.
   const address = parseIpNetwork(name);
   return address === null ? { kind: "name", name } : { kind: "network", network: address };
 }
@@ -141,7 +141,7 @@ export class AllowedHosts {
   }
 }
 
-/** What counts for an address: the IPv4 addresses that it contains, or itself. */
+/** The addresses that count for an address: the IPv4 addresses that it contains, or itself. */
 function judgedAddresses(address: IpAddress): readonly IpAddress[] {
   const embedded = embeddedAddresses(address);
   return embedded.length > 0 ? embedded : [address];

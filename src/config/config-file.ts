@@ -42,7 +42,7 @@ function parseJson(text: string): ConfigFile | UnreadableFile {
       const asYaml = parseYaml(text);
       return "problems" in asYaml ? null : asYaml.locate(path);
     },
-    // JSON that was cut is no JSON.
+    // A part of a JSON text is not JSON.
     emptyKeys: [],
     openEnd: null,
   };
@@ -61,7 +61,7 @@ function countKeys(value: unknown): number {
   return children.reduce((sum: number, child) => sum + countKeys(child), own);
 }
 
-/** The YAML parser's 72 files take a tenth of the time that a gateway needs to start: they are loaded for who needs them. */
+/** The YAML parser's 72 files take a tenth of the time that a gateway needs to start: they are loaded only where they are needed. */
 function parseYaml(text: string): ConfigFile | UnreadableFile {
   const yaml = require("./yaml-text.ts") as typeof import("./yaml-text.ts");
   return yaml.parseYaml(text);

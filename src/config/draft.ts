@@ -6,7 +6,7 @@ import { takeLaterOptions } from "./later.ts";
 import { type Config, configSchema, type HubConfig } from "./schema.ts";
 import { copyTree, isTree, type Tree } from "./tree.ts";
 
-/** What somebody wrote, on its way to a configuration. */
+/** The written options, on their way to a configuration. */
 export interface Draft {
   readonly tree: Tree;
   readonly faults: readonly TreeFault[];

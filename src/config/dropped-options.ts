@@ -51,7 +51,7 @@ const isUnbound: Comparison = (before, after) => before !== "*" && after === "*"
 /** The type of an entry's `auth`. */
 const isUnproved: Comparison = (before, after) => authType(before) !== "none" && authType(after) === "none";
 
-/** What is not known to be harmless is not dropped. */
+/** A value that is not known to be harmless is not dropped. */
 const UNDECLARED: Dropping = opens("changes what it protects", isAnother);
 
 const isMore: Comparison = (before, after) => Number(after) > Number(before);
@@ -126,7 +126,7 @@ export const DROPPED_OPTIONS: Readonly<Record<string, Dropping>> = {
   "upstreams[].breaker.failureRatio": HARMLESS,
   "upstreams[].breaker.minCalls": HARMLESS,
   "upstreams[].breaker.windowMs": HARMLESS,
-  "upstreams[].auth": opens("sends this backend calls that do not prove who sends them", isUnproved),
+  "upstreams[].auth": opens("sends this backend calls without authentication", isUnproved),
   "upstreams[].auth.type": HARMLESS,
   "upstreams[].auth.headers": opens("sends this backend calls without a header that they had", isHeaderLost),
   "upstreams[].auth.tokenUrl": HARMLESS,

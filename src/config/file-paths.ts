@@ -34,7 +34,7 @@ function listPaths(tree: Tree): Path[] {
 function fileFault(file: string): string | null {
   try {
     accessSync(file, constants.R_OK);
-    return statSync(file).isFile() ? null : "the file is no regular file";
+    return statSync(file).isFile() ? null : "it is not a regular file";
   } catch (error) {
     return `the file ${describeReadError(error)}`;
   }

@@ -123,6 +123,6 @@ function localUseNat64(bytes: IpAddress): IpAddress[] {
 
 function network(text: string): IpNetwork {
   const parsed = parseIpNetwork(text);
-  if (parsed === null) throw new Error(`${text} is no network`);
+  if (parsed === null) throw new Error(`${text} is not a network`);
   return parsed;
 }

@@ -1,7 +1,7 @@
 import { valueAt } from "./faults.ts";
 import { embeddedAddresses, parseIpAddress } from "./ip-address.ts";
 
-/** What holds where `listen` leaves them out. */
+/** The values where `listen` leaves them out. */
 const DEFAULTS = { host: "127.0.0.1", port: 8080 } as const;
 
 /**

@@ -273,11 +273,11 @@ describe("paths", () => {
     mkdirSync(join(path, "../c.pem"));
     expect(faultsOf({ filePath: path, env: {} })).toEqual([
       "anonymous: must be allow or deny (line 3, column 1)",
-      "listen.tls.certFile: the file is no regular file (line 1, column 16)",
+      "listen.tls.certFile: it is not a regular file (line 1, column 16)",
       "listen.tls.keyFile: the file does not exist (line 1, column 33)",
       "listen.tls.clientCaFile: the file does not exist (line 1, column 49)",
       "upstreams[0].tls.caFile: the file does not exist (line 2, column 47)",
-      "upstreams[0].tls.certFile: the file is no regular file (line 2, column 63)",
+      "upstreams[0].tls.certFile: it is not a regular file (line 2, column 63)",
       "upstreams[0].tls.keyFile: the file does not exist (line 2, column 80)",
     ]);
   });

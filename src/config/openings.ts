@@ -28,7 +28,7 @@ const KINDS: ReadonlyMap<string, Option["kind"]> = new Map(OPTIONS.map((option) 
 
 /**
  * Finds what a new configuration would open because it leaves out what the one before gave: a protection whose default is
- * less, an entry of `upstreams` whose events no other entry takes, the spelling of a hub. What is written out opens nothing here: it is meant.
+ * less, an entry of `upstreams` whose events no other entry takes, the spelling of a hub. A value that is written out opens nothing here: it is meant.
  *
  * Shape:  one fault for each key path, in the words of the log. It holds no value.
  * Source: docs/decisions/0023-reloads-that-drop-protections.md.
@@ -185,7 +185,7 @@ function findLostEntries({ before, after }: Change): Fault[] {
   return [...inEntries, ...lost];
 }
 
-/** What tells an entry from others, from the most exact on. Entries often have one URL and differ in what they take. */
+/** The fields that tell an entry from others, from the most exact on. Entries often have one URL and differ in what they take. */
 const ENTRY_MARKS: readonly ((entry: UpstreamEntry) => string)[] = [
   ({ urlTemplate, hubPattern, categoryPattern, eventPattern }) =>
     JSON.stringify([urlTemplate, hubPattern, categoryPattern, eventPattern]),

@@ -12,7 +12,7 @@ export interface Option {
   readonly kind: OptionKind;
   readonly required: boolean;
   readonly nullable: boolean;
-  /** What holds where the option is left out; undefined for blocks and required options. */
+  /** The value where the option is left out; undefined for blocks and required options. */
   readonly fallback: unknown;
   readonly choices: readonly string[];
   readonly min: number | null;

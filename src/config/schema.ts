@@ -315,7 +315,7 @@ export const configSchema = z.strictObject({
 
 type ParsedConfig = z.output<typeof configSchema>;
 
-/** What holds for one hub, with the general options filled in where the hub leaves them out. */
+/** The options of one hub, with the general options filled in where the hub leaves them out. */
 export interface HubConfig {
   readonly anonymous: "allow" | "deny";
   readonly allowedOrigins: readonly string[];
@@ -334,7 +334,7 @@ export type Config = DeepReadonly<Omit<ParsedConfig, "hubs">> & {
 };
 /** One entry of `upstreams`. */
 export type UpstreamEntry = Config["upstreams"][number];
-/** How calls to an upstream prove who sends them. */
+/** How calls to an upstream are authenticated. */
 export type UpstreamAuth = UpstreamEntry["auth"];
 /** Files for TLS towards an upstream; absolute paths or null. */
 export type UpstreamTls = UpstreamEntry["tls"];

@@ -33,7 +33,7 @@ function fold(name: string): string {
 
 /** Edits that turn one text into the other: one character more, less, other, or two neighbours swapped. */
 function editDistance(from: string, to: string): number {
-  // A key of a megabyte is no typing mistake; comparing it would only cost time.
+  // A key of a megabyte is not a typing mistake; comparing it would only cost time.
   if (Math.abs(from.length - to.length) > 20) return Number.POSITIVE_INFINITY;
   let beforeLast: number[] = [];
   let last = Array.from({ length: to.length + 1 }, (_, column) => column);

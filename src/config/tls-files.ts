@@ -15,7 +15,7 @@ export interface TlsFiles {
   readonly key: string | null;
 }
 
-/** What became of certificate files that were read again and have changed, or that cannot be used. */
+/** The outcome for certificate files that were read again and have changed, or that cannot be used. */
 export interface Renewal {
   /** The option that names the files. */
   readonly where: string;

@@ -55,7 +55,7 @@ export function assignValues(tree: Tree, values: readonly Assignment[], faults: 
   }
 }
 
-/** What holds when `above` wins over `below`: blocks are merged key by key, all else is replaced whole. */
+/** The result where `above` wins over `below`: blocks are merged key by key, all else is replaced whole. */
 export function layOver(below: unknown, above: unknown, path = ""): unknown {
   if ((path !== "" && !BLOCKS.has(path)) || !isTree(below) || !isTree(above)) return above;
   const merged: Tree = { ...below };

@@ -16,7 +16,7 @@ export interface Assignments {
   readonly faults: readonly Fault[];
 }
 
-/** Variables that start with HUBWIRE_ but are no option's twin. */
+/** Variables that start with HUBWIRE_ but are not the twin of an option. */
 const OTHER_VARIABLES: readonly string[] = [
   "HUBWIRE_CONFIG",
   "HUBWIRE_CONNECTION_STRING",
@@ -117,7 +117,7 @@ function assign(option: Option, text: string, where: string, values: Assignment[
 
 const NOT_JSON = Symbol("not JSON");
 
-/** Turns a text into what the file would hold. What fits no type stays text: the schema then says what is expected. */
+/** Turns a text into what the file would hold. A value that fits no type stays text: the schema then says what is expected. */
 function parseText(option: Option, text: string): unknown {
   if (option.nullable && text === "null") return null;
   switch (option.kind) {

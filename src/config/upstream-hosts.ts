@@ -4,7 +4,7 @@ import { type Path, type TreeFault, valueAt } from "./faults.ts";
 /**
  * Finds entries of `upstreams` whose URLs have a host that `allowedUpstreamHosts` does not allow.
  *
- * Shape: looks at the tree as it was written; what is no list or no URL is for the schema to refuse.
+ * Shape: looks at the tree as it was written; the schema refuses a value that is not a list or not a URL.
  */
 export function findUpstreamHostFaults(tree: object): TreeFault[] {
   const entries = valueAt(tree, ["upstreams"]);

@@ -3,7 +3,7 @@ import type { Config } from "./schema.ts";
 /** RFC 7518, section 3.2: a key of HS256 has at least as many bits as its hash. */
 const MIN_KEY_BYTES = 32;
 
-/** What is allowed but probably not meant. No sentence holds a value of any key. */
+/** Settings that are allowed but probably not meant. No sentence holds a value of any key. */
 export function findWarnings(config: Config): string[] {
   const warnings: string[] = [];
   if (config.publicUrls.length === 0) {

@@ -66,7 +66,7 @@ export class ConfigWatch {
     this.#content = readContent(path);
   }
 
-  /** Reads the file for another reason; null if it cannot be read. What it holds now counts as "before" from here on. */
+  /** Reads the file for another reason; null if it cannot be read. Its contents of now count as "before" from here on. */
   read(): string | null {
     const content = readContent(this.#path);
     this.#content = content ?? this.#content;

@@ -20,7 +20,7 @@ export interface UnreadableFile {
 
 const BAD_ALIAS = "an alias (*name) has no anchor (&name) above it";
 
-/** What the parser's codes mean. Its own sentences quote the file, and what they quote may be a secret. */
+/** The meanings of the parser's codes. Its own sentences quote the file, and a quote may be a secret. */
 const SYNTAX_PROBLEMS: Readonly<Record<string, string>> = {
   BAD_INDENT: "the indentation does not fit the lines above",
   TAB_AS_INDENT: "a tab is used where only spaces may indent",

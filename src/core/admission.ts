@@ -282,7 +282,7 @@ export class Admission {
     return this.#isOwn(connectionId) ? null : leaseLost();
   }
 
-  /** What was answered has been delivered, however little could be made of the answer. */
+  /** An event with an answer has been delivered, even if the answer was useless. */
   #reportUndelivered(
     { connectionId, hub, forwardedFor }: ConnectionFacts,
     eventId: string,

@@ -23,7 +23,7 @@ function tellOthers(listeners: readonly Report[], broken: Report, error: unknown
     try {
       listener({ kind: "fault", where: "a listener of notices", error });
     } catch {
-      // Two are broken at once: nobody is left who could say so.
+      // Two are broken at once: no part is left that could report it.
     }
   }
 }

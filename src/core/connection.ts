@@ -13,7 +13,7 @@ import type { SendRates } from "./send-rates.ts";
  *     asked ── 2xx ──▶ arriving ── opened ──▶ live ── closed ──▶ draining ──▶ departed
  *                         └────── handshake failed ───────────────────────────▲
  *
- * A plain record: who changes what is said at each field. It is the `facts` of its own events, so nothing is copied per
+ * A plain record: each field says which part changes it. It is the `facts` of its own events, so nothing is copied per
  * event and the disconnect says what the connection had last.
  */
 export class Connection implements ConnectionFacts {
@@ -31,7 +31,7 @@ export class Connection implements ConnectionFacts {
   /** Null while it is in none. Set by admission before the connection is registered, then by the registry. */
   groups: GroupNames | null = null;
 
-  /** What was sent to it before its socket opened; null while nothing waits. Set by arrivals. */
+  /** Frames that were sent to it before its socket opened; null while nothing waits. Set by arrivals. */
   held: HeldFrames | null = null;
 
   /** The open socket; null before it opened and after it closed. Set by lifecycle. */

@@ -58,7 +58,7 @@ export class Deliver implements BrokerHandler {
     else this.#sendToMembers(target, frame);
   }
 
-  /** What it changes has changed before the first `await`, unless it waits for rules. */
+  /** Its changes are made before the first `await`, unless it waits for rules. */
   async answer(question: Question): Promise<Verdict> {
     switch (question.verb) {
       case "exists":
@@ -133,7 +133,7 @@ export class Deliver implements BrokerHandler {
     this.#pressure.moved(frame.length, receivers);
   }
 
-  /** Who is excluded does not subscribe for the moment of the publication: nothing else runs in between. */
+  /** Excluded connections are not subscribed for the moment of the publication: nothing else runs in between. */
   #publishWithout(
     excluded: readonly string[],
     { target, topic, frame }: { readonly target: Target; readonly topic: string; readonly frame: Frame },

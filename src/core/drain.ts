@@ -57,7 +57,7 @@ export async function drain(parts: DrainParts): Promise<number> {
   parts.stopAccepting();
   const startedAtMs = clock.now();
   await closeSpread(parts, parts.registry.all(), { spreadMs, cause: CLOSE.shuttingDown });
-  // What the spread did not use, since there was nobody left, is there for the rest.
+  // Time that the spread did not use, since no connection was left, is there for the rest.
   const messagesMs = spreadMs + restMs * MESSAGES_SHARE - (clock.now() - startedAtMs);
   await within(clock, messagesMs, outstanding.whenNone());
   if (outstanding.count > 0) {

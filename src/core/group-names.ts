@@ -31,7 +31,7 @@ export class GroupNames {
     }
   }
 
-  /** What is not there needs no deleting. */
+  /** A name that is not there needs no deleting. */
   delete(name: string): void {
     if (!Array.isArray(this.#names)) this.#names.delete(name);
     else if (this.#names.includes(name)) this.#names = this.#names.filter((other) => other !== name);

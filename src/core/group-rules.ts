@@ -37,7 +37,7 @@ interface Rule extends RuleChange {
   readonly endsAt: number;
 }
 
-/** Somebody who waits for a revision. */
+/** A caller that waits for a revision. */
 interface Waiter {
   readonly revision: number;
   readonly sinceMs: number;
@@ -101,9 +101,9 @@ export class GroupRules {
     return await store.put({ hub, userId, group, expiresAtMs: Math.round(store.timeMs() + ttlSeconds * 1000) });
   }
 
-  /** Ends a user's rule for a group, or for all groups where it is null. None is no error, and revision 0. */
+  /** Ends a user's rule for a group, or for all groups where it is null. Without a rule it is not an error, and the revision is 0. */
   async end(hub: string, userId: string, group: string | null): Promise<RuleWrite> {
-    // What has not been heard of cannot be ended.
+    // An unknown rule cannot be ended.
     if (!this.#parts.store.isCurrent) return { kind: "unavailable" };
     const rules = this.#byUser.get(userKey(hub, userId));
     const ended = [...(rules?.values() ?? [])].filter((rule) => group === null || rule.group === group);

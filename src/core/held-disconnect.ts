@@ -65,7 +65,7 @@ export class HeldDisconnect {
     return { triedForMs: nowMs - this.#triedSinceMs, refusedForMs };
   }
 
-  /** It was tried in vain. Returns whether this is the first refusal. */
+  /** A try has failed. Returns whether this is the first refusal. */
   failed({ isRefusal, nowMs }: { readonly isRefusal: boolean; readonly nowMs: number }): boolean {
     this.#refusedSinceMs = isRefusal ? (this.#refusedSinceMs ?? nowMs) : null;
     this.#refusedCount = isRefusal ? this.#refusedCount + 1 : 0;

@@ -8,7 +8,7 @@ export interface HeldFrame {
   waiting: number;
 }
 
-/** What waits for one connection until its socket opens, in order. */
+/** The frames that wait for one connection until its socket opens, in order. */
 export interface HeldFrames {
   readonly frames: HeldFrame[];
   byteCount: number;

@@ -30,7 +30,7 @@ function frameBytes(payloadBytes: number, isEncrypted: boolean): number {
 }
 
 /**
- * What happens to a connection from its open socket to its disconnect event: the socket adapter's one door into the core.
+ * The life of a connection from its open socket to its disconnect event: the socket adapter's one door into the core.
  *
  * Order:  `opened` once, then `received` and `heard` any number of times, then `closed` once.
  */
@@ -142,7 +142,7 @@ export class Lifecycle {
     }
     connection.end = cause;
     // A peer that does not answer or does not read gets no close frame: it would wait behind what is not read.
-    // Nor one who is in the middle of a message: what has arrived of it would be kept until the peer has closed too.
+    // Nor does a client in the middle of a message: the part that has arrived would be kept until the peer has closed too.
     if (cause.code === 1006 || cause === CLOSE.slowConsumer || cause === CLOSE.bufferLimit) socket.terminate();
     else socket.close(cause.code, cause.reason);
   }

@@ -15,7 +15,7 @@ export interface LivenessOptions {
 /** Longest tick; a deadline is met at most one tick late. */
 const MAX_TICK_MS = 1000;
 
-/** Usual tick. What it brings is done in one go, and messages wait meanwhile: 225 pings at 15,000 connections, 1.5 ms. */
+/** Usual tick. Its work is done in one go, and messages wait meanwhile: 225 pings at 15,000 connections, 1.5 ms. */
 const TICK_MS = 100;
 
 /** Ticks are longer where the longer of the two times would take more, though no longer than the bounds above and below. */

@@ -9,12 +9,12 @@ export interface MembershipOptions {
 }
 
 /**
- * Who is in which group, kept in the registry, in the sockets' subscriptions and with the broker together.
+ * The members of each group, kept in the registry, in the sockets' subscriptions and with the broker together.
  *
  *     prepare ─▶ join, leave ─▶ enter ─▶ join, leave ─▶ exit
  *                        └─ its socket never opened ────▲
  *
- * Order:  a change has taken effect here when the call returns: the next envelope finds it. What other nodes publish arrives
+ * Order:  a change has taken effect here when the call returns: the next envelope finds it. Envelopes of other nodes arrive
  *         once what was returned has resolved.
  * Source: PROTOCOL.md, "REST API".
  */

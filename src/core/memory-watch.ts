@@ -5,14 +5,14 @@ import type { Registry } from "./registry.ts";
 
 /** The memory of the process. */
 export interface ProcessMemory {
-  /** What is in RAM of it. Cost: some 10 µs. */
+  /** Its bytes in RAM. Cost: some 10 µs. */
   residentBytes(): number;
   /** Collects garbage and gives free memory back to the system. Cost: up to some 100 ms. */
   collect(): void;
 }
 
 export interface MemoryOptions {
-  /** What may wait in the whole process. */
+  /** The bytes that may wait in the whole process. */
   readonly maxBufferedBytes: number;
   readonly maxMessageBytes: number;
 }
@@ -38,13 +38,13 @@ const COLLECT_FROM = 0.75;
 /** Collections take no more than this part of all time, unless the bound is passed and much has come in since the last. */
 const COLLECT_SHARE = 1 / 5;
 
-/** The same after one that has not brought the process back below `COLLECT_FROM`: what is held is no garbage. */
+/** The same after one that has not brought the process back below `COLLECT_FROM`: the memory is in use. */
 const FRUITLESS_SHARE = 1 / 100;
 
 /** Memory that was let go is not given back to the system at once: no more clients are closed for it meanwhile. */
 const RELEASE_MS = 1000;
 
-/** What has arrived beyond whole frames and is less than this may be the handshakes, whose size is not kept: Bun takes 16 KiB. */
+/** Bytes beyond whole frames that are fewer than this may be the handshakes, whose size is not kept: Bun takes 16 KiB. */
 const MIN_PARTIAL_BYTES = 16_384;
 
 /**
@@ -82,10 +82,10 @@ export class MemoryWatch {
   readonly #cancel: () => void;
   #nextCollectionAt = Number.NEGATIVE_INFINITY;
   #isOver = false;
-  /** What closed clients have let go, and until when it may still be seen. */
+  /** The bytes that closed clients have let go, and until when they may still be seen. */
   #releasedBytes = 0;
   #releasedUntil = 0;
-  /** What has come in since the last look. */
+  /** The bytes that have come in since the last look. */
   #arrivedBytes = 0;
 
   constructor(parts: {
@@ -173,7 +173,7 @@ export class MemoryWatch {
   }
 
   /**
-   * What has arrived beyond whole messages, at most what one may hold. Where the system does not tell, or messages come
+   * The bytes that have arrived beyond whole messages, at most the size of one. Where the system does not tell, or messages come
    * compressed, it may be anything: it counts as all.
    */
   #partialBytes({ socket, frameBytes }: Connection): number {

@@ -9,7 +9,7 @@ export interface MessageCall {
   abandon(): void;
 }
 
-/** A message whose call is under way, as those see it who run short of memory. */
+/** A message whose call is under way, as the parts that watch the memory see it. */
 export interface MessageInFlight {
   readonly payload: Uint8Array;
   /** Lets the payload go where only a repeat would need it. Returns how many bytes that were. */

@@ -11,7 +11,7 @@ const PACE_WINDOW_MS = 2000;
 /** A client for whom bytes wait. */
 export interface Outbox {
   readonly connection: Connection;
-  /** What waits, in bytes. */
+  /** The bytes that wait. */
   bytes: number;
   /** How long the client has taken less than `MIN_PROGRESS_BYTES_PER_SECOND`. */
   stalledMs: number;
@@ -36,7 +36,7 @@ interface Watched extends Outbox {
 /**
  * The clients for whom bytes wait, and how they read.
  *
- * Shape:  `begin`, then `see` for each client with a backlog, then `end`: who was not seen has no backlog any more.
+ * Shape:  `begin`, then `see` for each client with a backlog, then `end`: a client that was not seen has no backlog any more.
  * Cost:   a system call in half a second for each client whose backlog lasts longer than that; some 300 bytes while it has one.
  * Source: decision 0024.
  */

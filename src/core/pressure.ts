@@ -8,11 +8,11 @@ import { Shortage } from "./shortage.ts";
 import { Unanswered } from "./unanswered.ts";
 
 export interface PressureOptions {
-  /** What may wait for one client that does not read. */
+  /** The bytes that may wait for one client that does not read. */
   readonly maxOutboxBytes: number;
   /** How long a client for whom bytes wait may take nothing of them. */
   readonly outboxStallTimeoutMs: number;
-  /** What may wait in the whole process: messages in flight and in inboxes, outboxes, bodies of REST calls, answers. */
+  /** The bytes that may wait in the whole process: messages in flight and in inboxes, outboxes, bodies of REST calls, answers. */
   readonly maxBufferedBytes: number;
 }
 
@@ -20,7 +20,7 @@ export interface PressureOptions {
 const HIGH_SHARE = 0.8;
 
 /**
- * Past this share clients that have sent ahead are read no further. What many of them have sent may come in one turn of the event loop,
+ * Past this share clients that have sent ahead are read no further. Messages of many of them may come in one turn of the event loop,
  * up to half a megabyte of each: it must fit below the bound.
  */
 const FILLING_SHARE = 0.5;

@@ -1,12 +1,12 @@
 import { ownCopy } from "../protocol/own-copy.ts";
 
-/** What is left of `burstSeconds` seconds' worth, `passedMs` after there were `left`. */
+/** The rest of `burstSeconds` seconds' worth, `passedMs` after there were `left`. */
 export function refill(left: number, perSecond: number, passedMs: number, burstSeconds = 1): number {
   return Math.min(perSecond * burstSeconds, left + (passedMs * perSecond) / 1000);
 }
 
 /**
- * What a sender may still send: a bucket that fills at `perSecond` and holds one second's worth.
+ * The amount that a sender may still send: a bucket that fills at `perSecond` and holds one second's worth.
  *
  * Units:  `perSecond` in the unit that is counted (messages, bytes, connects); `now` in milliseconds of the clock.
  */

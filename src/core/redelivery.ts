@@ -66,7 +66,7 @@ const FAULT_PAUSE_MS = 1000;
 export class Redelivery implements DeadLetters {
   readonly #parts: RedeliveryParts;
   readonly #lanes = new Map<EntryView, RetryLane>();
-  /** What waits or is under way, by connection id. */
+  /** The events that wait or are under way, by connection id. */
   readonly #held = new Map<string, HeldDisconnect>();
   /** The place behind which the journal may have some that are not held. */
   #lastPlace = 0;
@@ -103,7 +103,7 @@ export class Redelivery implements DeadLetters {
     this.#fetch();
   }
 
-  /** An event was tried in vain for the first time. Resolves once that would survive a crash. */
+  /** An event failed its first try. Resolves once that would survive a crash. */
   async add(due: DueDisconnect, failure: Failure, attempt: Attempt): Promise<void> {
     const lane = this.#laneOf(namesOf(due.facts));
     // A reload meanwhile may have brought another entry, of which the failure says nothing.
@@ -299,7 +299,7 @@ export class Redelivery implements DeadLetters {
       await this.#finish(one, due);
       return;
     }
-    // What shutdown cut off says nothing of the upstream.
+    // A call that the shutdown cut off says nothing of the upstream.
     if (this.#stopped) return;
     this.#failed(lane, result, startedAtMs);
     this.#noteFailure(lane, one, result);

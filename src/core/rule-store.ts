@@ -17,7 +17,7 @@ export interface RuleChange extends RuleKey {
   readonly revision: number;
 }
 
-/** What became of a change: written under this revision, or the store is out of reach and it is not known. */
+/** The outcome of a change: written under this revision, or the store is out of reach and it is not known. */
 export type RuleWrite = { readonly kind: "written"; readonly revision: number } | { readonly kind: "unavailable" };
 
 /**

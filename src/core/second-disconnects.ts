@@ -8,7 +8,7 @@ import type { LateAnswer } from "./ports/upstream.ts";
 interface Open {
   readonly owed: OwedDisconnect;
   /**
-   * What has become of the first disconnect event: its first try is under way; it waits for the next; the upstream has it or does not want
+   * The state of the first disconnect event: its first try is under way; it waits for the next; the upstream has it or does not want
    * it; it is a dead letter. Last, the second event is under way.
    */
   stage: "first-try" | "waiting" | "ended" | "dead" | "second-try";
@@ -60,7 +60,7 @@ export class SecondDisconnects {
     return open !== undefined && open.stage !== "waiting";
   }
 
-  /** An event was tried in vain for the first time, or given up for now: as it is to be written to the journal. */
+  /** An event failed its first try, or was given up for now: as it is to be written to the journal. */
   asWaiting(owed: OwedDisconnect): OwedDisconnect {
     const open = this.#open.get(owed.facts.connectionId);
     return open?.stage === "first-try" && open.second !== null ? { ...open.second, nth: "first" } : owed;
@@ -100,7 +100,7 @@ export class SecondDisconnects {
   }
 
   /**
-   * What came of the answer to connect: the second event, where it is to be sent now; else whether the first one waits and is followed,
+   * The outcome of the answer to connect: the second event, where it is to be sent now; else whether the first one waits and is followed,
    * or nothing is to be done.
    */
   answered(connectionId: string, answer: LateAnswer): OwedDisconnect | "followed" | null {

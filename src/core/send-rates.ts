@@ -37,7 +37,7 @@ export class SendRates {
     return !isPast && this.#hasBytesLeft();
   }
 
-  /** Counts a control frame, which is no message, but whose bytes are bytes; false where it is past a rate. */
+  /** Counts a control frame: it is not a message, but its bytes count; false where it is past a rate. */
   takeControlFrame(byteCount: number, now: number): boolean {
     this.#refill(now);
     this.#controlFramesLeft--;

@@ -54,7 +54,7 @@ export class Takeover {
   }
 
   /**
-   * This node was that one before it was started again. What its own journal had at the start goes its own way, and may have
+   * This node was that one before it was started again. Entries that its own journal had at the start go their own way, and may have
    * gone by now; the rest, where its file was damaged, out of reach or behind after a power cut, comes from the copy.
    * `known` is what `listKnown` said then. Never rejects.
    */

@@ -1,8 +1,8 @@
 /**
- * What one turn of the event loop gathers and its end takes. The next turn uses the same places again, so that turns leave no
+ * The items that one turn of the event loop gathers and its end takes. The next turn uses the same places again, so that turns leave no
  * garbage behind.
  *
- * Order:  first in, first out. What is added while it is drained waits for the next time.
+ * Order:  first in, first out. Items that are added while it is drained wait for the next time.
  * Errors: where `each` throws, those behind stay in the list, in front of what was added meanwhile.
  */
 export class TurnList<Item> {

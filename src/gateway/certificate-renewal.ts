@@ -5,7 +5,7 @@ import type { Report } from "../protocol/notices.ts";
 
 /** What the renewal needs. */
 export interface RenewalParts {
-  /** What reads its own files again, and goes on with those before where they cannot be used. */
+  /** A part that reads its own files again, and keeps the previous ones where they cannot be used. */
   readonly sources: readonly (() => readonly Renewal[])[];
   readonly report: Report;
 }

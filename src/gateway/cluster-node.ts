@@ -245,7 +245,7 @@ class ClusterNode implements NodeParts {
     void takeover.reclaim(this.#nameBefore, known);
   }
 
-  /** A full disk is no reason not to start: the next process then knows an older name, and other nodes take this one's lease over. */
+  /** A full disk does not stop the start: the next process then knows an older name, and other nodes take this one's lease over. */
   #keepName(): void {
     const { running, report } = this.#around;
     try {

@@ -178,7 +178,7 @@ function reloadGateway(
   const isKept = config.accessKeys.primary === null && running.config.accessKeys.primary === null;
   const { keys } = isKept ? running : findKeys(config);
   const { options, ...read } = readConfig(config, log);
-  // What can fail comes first.
+  // The steps that can fail come first.
   core.upstream.reload(read.config.upstreams, {
     maxResponseBytes: options.maxResponseBytes,
     allowedUpstreamHosts: config.allowedUpstreamHosts,

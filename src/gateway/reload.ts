@@ -5,7 +5,7 @@ import { findCutEnd, findOpenings } from "../config/openings.ts";
 import type { Config } from "../config/schema.ts";
 import { ConfigWatch } from "../config/watch.ts";
 
-/** What takes over a new configuration. Errors: as those of `Gateway.reload`. */
+/** The part that takes over a new configuration. Errors: as those of `Gateway.reload`. */
 export interface Reloadable {
   reload(config: Config): readonly string[];
 }

@@ -30,7 +30,7 @@ import type { LiveOptions } from "./live-options.ts";
 import { processMemory } from "./process-memory.ts";
 import { systemClock } from "./system-clock.ts";
 
-/** What a reload replaces. The parts read it whenever they need it. */
+/** The options that a reload replaces. The parts read it whenever they need it. */
 export interface Running {
   config: Config;
   keys: AccessKeys;
@@ -41,7 +41,7 @@ export interface Running {
   readonly options: LiveOptions;
 }
 
-/** What has been started, to be stopped in the opposite order. */
+/** The parts that have been started, to be stopped in the opposite order. */
 export class StopStack {
   readonly #stops: (() => void | Promise<void>)[] = [];
 
@@ -63,7 +63,7 @@ export class StopStack {
   }
 }
 
-/** What a gateway of one node and a node of a cluster have each in their own way. Their makers have pushed their stops. */
+/** The parts that a gateway of one node and a node of a cluster have each in their own way. Their makers have pushed their stops. */
 export interface NodeParts {
   readonly journal: Journal;
   readonly ruleStore: RuleStore;

@@ -56,7 +56,7 @@ export class JournalEntries {
     return this.#held.get(connectionId);
   }
 
-  /** What is changed while this is walked through is met once more where it moved to the end. */
+  /** An entry that changes while this is walked through is met once more where it moved to the end. */
   all(): MapIterator<[string, HeldEntry]> {
     return this.#held.entries();
   }

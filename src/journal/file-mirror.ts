@@ -10,10 +10,10 @@ const DUE_BYTES = 200;
 type Due = Extract<Operation, readonly ["due", ...unknown[]]>;
 
 /**
- * What the journal's file should hold, in memory: a file that is removed or emptied is written anew from it.
+ * The contents that the journal's file should have, in memory: a file that is removed or emptied is written anew from it.
  *
  * Bound: a reference to each connection, and 16 MiB of waiting disconnects that this process was told
- *        of. What an earlier process left, and dead letters, are in the file alone.
+ *        of. Entries that an earlier process left, and dead letters, are in the file only.
  * Cost:  about 40 bytes for each connection.
  */
 export class FileMirror {
@@ -22,9 +22,9 @@ export class FileMirror {
   readonly #connected = new Map<string, ConnectionFacts>();
   readonly #due = new Map<string, Due>();
   #dueBytes = 0;
-  /** What is still to be written into a new file; null where nothing is. */
+  /** The entries that are still to be written into a new file; null where there are no more. */
   #rest: Iterator<readonly Operation[]> | null = null;
-  /** What was taken and is not written yet. */
+  /** The entries that were taken and are not written yet. */
   #taken: Operation[] = [];
 
   /** A connection's first write. Its facts are kept as they are, and read when a new file is written. */
@@ -78,7 +78,7 @@ export class FileMirror {
     return this.#taken;
   }
 
-  /** What `next` returned is in the file. */
+  /** The entries that `next` returned are in the file. */
   wrote(): void {
     if (this.#taken.length === 0) this.#rest = null;
     this.#taken = [];

@@ -67,7 +67,7 @@ export class JetstreamJournal implements Journal {
    * Gives up the replica, which another node takes over or may have taken over, and goes on in a new one under another id.
    *
    * Returns the connections whose entry was in the old replica when last heard of: they are the other node's business, and are
-   * forgotten here. What was written but not acked counts as not copied, so of a connection both may send the disconnect,
+   * forgotten here. Entries that were written but not acknowledged count as not copied, so both may send a connection's disconnect,
    * and never neither.
    */
   moveTo(nodeId: string): string[] {

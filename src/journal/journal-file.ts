@@ -63,10 +63,10 @@ interface OpenFile {
 /**
  * `journal.sqlite`: carries out operations, a batch in one transaction. It blocks, and so belongs into a thread of its own.
  *
- * Shape:  file 0600, folder 0700 where it is missing. What is deleted is overwritten in the file; the WAL next to it has it a while longer.
+ * Shape:  file 0600, folder 0700 where it is missing. Deleted rows are overwritten in the file; the WAL next to it has it a while longer.
  * Errors: `open` throws where there can be no file; a batch says itself why it failed. A damaged file, also one found so
  *         while at work, is moved aside with its companions; what can still be read of it goes to a new one, and so does the
- *         batch. What remains lost then: see `salvage`.
+ *         batch. `salvage` says which rows are lost then.
  */
 export class JournalFile {
   readonly #options: JournalFileOptions;

@@ -56,7 +56,7 @@ interface Pending {
  */
 export class JournalQueue {
   readonly #options: SqliteJournalOptions;
-  /** What the disk did not take. */
+  /** The writes that the disk did not take. */
   readonly kept = new KeptWrites();
   readonly #mirror = new FileMirror();
   readonly #files: FileWatch;
@@ -122,7 +122,7 @@ export class JournalQueue {
   }
 
   /**
-   * What is called afterwards writes nothing: a crash could not lose more. What the disk still does not take is lost, and so
+   * Later calls write nothing: a crash could not lose more. Writes that the disk still does not take are lost, and so
    * is what it has not taken within 5 s: a disk that hangs must not keep the process from ending.
    */
   close(): Promise<void> {
@@ -281,7 +281,7 @@ export class JournalQueue {
     await this.#tryKept();
   }
 
-  /** What is asked meanwhile has its turn between two tries. */
+  /** Calls that come meanwhile have their turn between two tries. */
   async #tryKept(): Promise<void> {
     for (;;) {
       while (this.#flight !== null) await this.#flight;
@@ -295,7 +295,7 @@ export class JournalQueue {
     }
   }
 
-  /** What a new file lacks first, then what is kept. With the probe, since a write that changes no row proves nothing. */
+  /** The rows that a new file lacks come first, then the kept writes. With the probe, since a write that changes no row proves nothing. */
   async #writeSome(): Promise<boolean> {
     if (!this.#mirror.isWritten) {
       const isMirrored = await this.#send([["probe"], ...this.#mirror.next(WRITES_PER_TRY)], []);

@@ -15,7 +15,7 @@ export interface PlaceRange {
 }
 
 /**
- * What the disk did not take: for each connection the writes that make up its latest state, one or two.
+ * Writes that the disk did not take: for each connection the writes that make up its latest state, one or two.
  *
  * Bound: one entry for each connection that was there when the disk stopped taking writes, alive or waiting in the file, since
  *        no other is let in until all is written; and one for each that was on its way to the disk when the thread died.
@@ -59,7 +59,7 @@ export class KeptWrites {
     return some;
   }
 
-  /** These were written. What was kept of the same connections meanwhile stays. */
+  /** These were written. Writes of the same connections that were kept meanwhile stay. */
   forget(written: readonly KeepableWrite[]): void {
     for (const write of written) {
       if (write[0] === "recover") {

@@ -3,7 +3,7 @@ import type { CloseCause } from "../protocol/close-causes.ts";
 import { type ConnectionFacts, copyFacts } from "../protocol/facts.ts";
 import { copyDue, JournalEntries } from "./entries.ts";
 
-/** The journal in memory: the contract without its promise. What is in it ends with the process. */
+/** The journal in memory: the contract without its promise. Its entries end with the process. */
 export class MemoryJournal implements Journal {
   readonly isWritable = true;
   readonly #entries = new JournalEntries();

@@ -49,13 +49,13 @@ export type Read =
   | readonly ["read", connectionId: string]
   | readonly ["deadLetters", afterPlace: number, limit: number];
 
-/** What the journal asks of its file. Tuples of strings and numbers, since they are copied to another thread. */
+/** The requests of the journal to its file. Tuples of strings and numbers, since they are copied to another thread. */
 export type Operation = KeepableWrite | DemandingWrite | Read;
 
 /** A write's number of rows, or what a read found. */
 export type Result = number | DueDisconnect | WaitingDisconnect[] | DeadLetter[] | null;
 
-/** What became of a batch. All of it was written, or, where there is a `failure`, none. */
+/** The outcome of a batch. All of it was written, or, where there is a `failure`, none. */
 export interface BatchOutcome {
   readonly failure: string | null;
   /** One for each operation. Null where they could not be carried out; after a failed commit they are as if it had not. */

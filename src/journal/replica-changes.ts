@@ -69,7 +69,7 @@ export class ReplicaChanges {
     return count;
   }
 
-  /** What is not known to be in the replica is left to the next snapshot. */
+  /** Changes that are not known to be in the replica are left to the next snapshot. */
   stop(): void {
     this.#isCounting = false;
     this.#changed.clear();
@@ -93,7 +93,7 @@ export class ReplicaChanges {
     return copied;
   }
 
-  /** What the replica has not heard of, as much as fits into one message. */
+  /** The changes that the replica does not have, as many as fit into one message. */
   takeBatch(): Records {
     const records = new RecordList(this.#bounds, this.#form());
     for (const connectionId of this.#gone) {
@@ -109,7 +109,7 @@ export class ReplicaChanges {
     return records.join();
   }
 
-  /** All entries, as they are when their part is asked for. What changes behind their part is left to the next batch. */
+  /** All entries, as they are when their part is asked for. Changes behind their part are left to the next batch. */
   startSnapshot(): { readonly size: number; next(): Records & { readonly isLast: boolean } } {
     this.stop();
     this.#isCounting = true;
@@ -124,7 +124,7 @@ export class ReplicaChanges {
         refused = null;
         if (step.done) return { ...records.join(), isLast: true };
         const [connectionId, held] = step.value;
-        // What was refused by the part before may have ended since, or been begun anew.
+        // An entry that the part before refused may have ended since, or been begun again.
         if (this.entries.find(connectionId) !== held) continue;
         if (!this.#take(connectionId, held, records, { isChange: false })) {
           refused = step.value;
@@ -136,7 +136,7 @@ export class ReplicaChanges {
     return { size, next };
   }
 
-  /** What was taken last, a batch or a whole snapshot, is in the replica. */
+  /** The batch or whole snapshot that was taken last is in the replica. */
   acked(): void {
     for (const held of this.#taken) held.trace = "copied";
     this.#taken = [];
@@ -158,7 +158,7 @@ export class ReplicaChanges {
     const bytes = Buffer.byteLength(record);
     if (bytes > this.#bounds.maxBytes) {
       this.#report({ kind: "replica-too-large", facts: factsOf(held.entry) });
-      // What the replica has of it is gone with the next snapshot.
+      // Its entry in the replica is gone with the next snapshot.
       if (held.trace === "copied") held.trace = "perhaps";
       return true;
     }

@@ -16,7 +16,7 @@ import { fromNthCode, toNthCode } from "./operation.ts";
 /** What a message of a node's replica is. After a fence its node writes no more. */
 export type ReplicaMessageKind = "batch" | "snapshot" | "fence";
 
-/** Who wrote a message, and which it is. */
+/** The author of a message, and its number. */
 export interface ReplicaMessageHead {
   readonly kind: ReplicaMessageKind;
   /** Random, one for each life of a writer. */
@@ -28,7 +28,7 @@ export interface ReplicaMessageHead {
   readonly isLast: boolean;
 }
 
-/** What became of one connection: this is its entry now, or its user is known now, or (null) it has none any more. */
+/** The new state of one connection: this is its entry now, or its user is known now, or (null) it has none any more. */
 export interface ReplicaRecord {
   readonly connectionId: string;
   readonly change: JournalEntry | { readonly state: "named"; readonly userId: string | null } | null;

@@ -4,14 +4,14 @@ import type { ReplicaMessage, ReplicaRecord } from "./replica-message.ts";
 /** A snapshot of which some parts have been read. */
 interface OpenSnapshot {
   readonly author: string;
-  /** What the next part's number and part must be. */
+  /** The number and part that the next part must have. */
   nextNumber: number;
   nextPart: number;
   readonly entries: Map<string, JournalEntry>;
 }
 
 /**
- * What a node's replica comes to, message by message.
+ * The state that a node's replica adds up to, message by message.
  *
  *     batch ─▶ entries ◀─ all at once, by its last part ─ snapshot
  *

@@ -254,7 +254,7 @@ export class ReplicaWriter {
       }
       this.changes.acked();
       this.#waiters.land();
-      // What stays is removed behind the next snapshot.
+      // The rest is removed behind the next snapshot.
       if (!isLogEmpty) await this.#stream.purge(this.#nodeId, firstSequence).catch(() => null);
       this.#check(life);
     } else this.#waiters.land();
@@ -323,7 +323,7 @@ export class ReplicaWriter {
     this.#retryMs = Math.min(2 * this.#retryMs, MAX_RETRY_MS);
   }
 
-  /** What is under way is not waited for any more, and nobody waits for it. */
+  /** The message that is under way is not waited for any more. */
   #abandon(reason: string): void {
     this.#life++;
     this.#isWorking = false;

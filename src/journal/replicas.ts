@@ -10,7 +10,7 @@ import { formatMessage, formOf, parseMessage } from "./replica-message.ts";
 import { ReplicaReplay } from "./replica-replay.ts";
 import type { ReplicaStream } from "./replica-stream.ts";
 
-/** What would end a header's line. */
+/** Characters that would end a header's line. */
 const ENDS_A_LINE = /[\r\n\0]/;
 
 /** What reading the replicas of others needs. */

@@ -44,7 +44,7 @@ const MAX_PLACE = 2 ** 51;
 
 const FIRST_PAGE_BYTES = 4096;
 
-/** What no fact of a connection has, since it would end a header line: the row is not what was written. */
+/** Characters that no fact of a connection has, since they would end a header line: the row is not as it was written. */
 const ENDS_A_LINE = /[\r\n\0]/;
 
 type Row = Readonly<Record<string, string | number | null>> & { readonly number: number };
@@ -63,7 +63,7 @@ function copyOf(path: string): string {
  * Makes a new file next to a damaged one, with every row that can still be read, in any state; returns how many.
  * Places below `firstPlace` were given out. `lost`: the file is still open here, and its path may lead elsewhere.
  *
- * What remains lost: the rows on pages that SQLite cannot read. A connection of such a row gets no disconnect event if the
+ * Still lost: the rows on pages that SQLite cannot read. A connection of such a row gets no disconnect event if the
  * gateway ends before the connection does.
  *
  * Errors: throws where the disk does not take the new file, or a copy; nothing is left of them then.

@@ -5,7 +5,7 @@ import type { Reply, Request } from "./operation.ts";
 
 declare const self: Worker;
 
-/** What the system says where no file will ever be made: the path is wrong, or the folder is somebody else's. */
+/** Errors of the system where no file will ever be made: the path is wrong, or the folder is somebody else's. */
 const HOPELESS: ReadonlySet<string> = new Set([
   "EACCES",
   "EPERM",

@@ -16,7 +16,7 @@ const LOOK_MS = 500;
 /** How long the trace of a node that has ended is kept: one that was cut off longer does not learn that it was taken over. */
 const TRACE_MS = 30 * 86_400_000;
 
-/** How much of a key is shown that is no node's name. */
+/** How much is shown of a key that is not a node's name. */
 const SHOWN_KEY_LENGTH = 64;
 
 export interface KvLeasesOptions {
@@ -176,7 +176,7 @@ export class KvLeases implements Leases {
 
   #begin(isRemade: boolean): void {
     if (isRemade) this.#startAnew();
-    // What was seen before says nothing: the others could not renew either.
+    // Earlier observations do not count: the others could not renew either.
     this.#others.clear();
     this.#renewingSinceMs = null;
   }
@@ -319,7 +319,7 @@ export class KvLeases implements Leases {
   }
 }
 
-/** What no hubwire wrote counts as held: it is taken over, and ends. */
+/** A value that no hubwire wrote counts as held: it is taken over, and ends. */
 function parseLease(value: string | null): Lease {
   const { state, by, form } = readObject(value ?? "");
   const common = { by: typeof by === "string" ? by : "", form: isForm(form) ? form : OLDEST_FORM };

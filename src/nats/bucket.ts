@@ -25,7 +25,7 @@ export interface BucketListener {
   serverTime?(unixMs: number): void;
   /** The watch begins, at first and after every outage. `isRemade`: the bucket was lost since, and this is another one. */
   begin(isRemade: boolean): void;
-  /** What is there comes first, then every change, each in the order of its revision. After an outage what was heard may come again. */
+  /** The current values come first, then every change, each in the order of its revision. After an outage a change may come again. */
   entry(entry: BucketEntry): void;
   /** All that was there has been told: at first, and after every outage. */
   caughtUp(): void;
@@ -100,7 +100,7 @@ export class Bucket implements Passenger {
   /** The highest that was told. */
   #lastRevision = 0;
   #look: () => void = () => {};
-  /** What tells the bucket that was watched last from a later one of its name. */
+  /** The time by which the bucket that was watched last differs from a later one of its name. */
   #created: string | null = null;
   #round = 0;
   #caughtUp = false;

@@ -25,7 +25,7 @@ export interface NatsOptions {
 const PING_INTERVAL_MS = 1500;
 const MAX_PINGS_OUT = 2;
 
-/** Between two tries to reach any of the servers, and what is added by chance so that nodes do not come back in step. */
+/** Between two tries to reach any of the servers, and a random addition so that nodes do not come back at the same time. */
 export const RECONNECT_WAIT_MS = 250;
 export const RECONNECT_JITTER_MS = 250;
 /** How long a server may take to greet, and to take a login. */

@@ -92,7 +92,7 @@ function isTimeout({ reason }: AbortSignal): boolean {
 
 async function greetedAt(address: string, port: number, signal: AbortSignal): Promise<string> {
   const socket = connect(port, address);
-  // What comes when nobody waits any more is of no interest.
+  // A greeting that comes when nobody waits any more does not matter.
   socket.on("error", () => {});
   try {
     const said = once(socket, "data", { signal });

@@ -44,7 +44,7 @@ export class NatsLink {
   #leaving: NatsConnection | null = null;
   /** The connection that was moved from, until it is closed. */
   #left: NatsConnection | null = null;
-  /** What is published while the connections change places. */
+  /** Messages that are published while the connections change places. */
   #held: { readonly subject: string; readonly payload: string | Uint8Array }[] | null = null;
   #changing: PromiseWithResolvers<void> | null = null;
   /** Ends with the connection for good. */
@@ -53,7 +53,7 @@ export class NatsLink {
   #isUp = false;
   readonly #end = new AbortController();
   #running: Promise<void> = Promise.resolve();
-  /** What was refused last while it was away: each try may be refused again. */
+  /** The last refusal while it was away: each try may be refused again. */
   #refusal: string | null = null;
   #mayTellRefusalAtMs = Number.NEGATIVE_INFINITY;
   #unsaidCount = 0;
@@ -85,7 +85,7 @@ export class NatsLink {
     return this.#isUp;
   }
 
-  /** Reads the files for TLS and login again, for the next connection; this one stays. What cannot be used changes nothing. */
+  /** Reads the files for TLS and login again, for the next connection; this one stays. Files that cannot be used change nothing. */
   renewCertificates(): Renewal[] {
     return this.#files.renew();
   }
@@ -121,7 +121,7 @@ export class NatsLink {
     else this.#connection?.publish(subject, payload);
   }
 
-  /** What has been published goes out first. Nothing is tried any more when it resolves. May be called twice. */
+  /** Published messages go out first. Nothing is tried any more when it resolves. May be called twice. */
   stop(): Promise<void> {
     this.#stopping ??= this.#stop();
     return this.#stopping;
@@ -286,7 +286,7 @@ export class NatsLink {
     await connection.reconnect().catch(() => {});
   }
 
-  /** What waited for the change goes out. */
+  /** Messages that waited for the change go out. */
   #release(): void {
     const held = this.#held ?? [];
     this.#held = null;

@@ -34,7 +34,7 @@ export class LoginFiles {
     return this.#creds;
   }
 
-  /** Reads them again. What has not changed is not named. */
+  /** Reads them again. Files that have not changed are not named. */
   renew(): Renewal[] {
     return [
       ...tried("cluster.nats.tls", () => {

@@ -5,7 +5,7 @@ const SAFE_VERSION = [2, 10, 23] as const;
 
 const TIMEOUT_MS = 2000;
 
-/** Whether a server of this version is known to lose acknowledged writes on `kill -9`. False where the text is no version. */
+/** Whether a server of this version is known to lose acknowledged writes on `kill -9`. False where the text is not a version. */
 export function isUnsafeVersion(text: string): boolean {
   const [, ...numbers] = /^(\d{1,4})\.(\d{1,4})\.(\d{1,4})/.exec(text) ?? [];
   if (numbers.length < SAFE_VERSION.length) return false;
@@ -13,7 +13,7 @@ export function isUnsafeVersion(text: string): boolean {
   return index >= 0 && Number(numbers[index]) < (SAFE_VERSION[index] ?? 0);
 }
 
-/** What an operator reads of such a server. */
+/** The sentence about such a server for an operator. */
 export function describeUnsafe(version: string): string {
   return `NATS server ${version} is older than ${SAFE_VERSION.join(".")}: killed with SIGKILL it may lose what JetStream acknowledged`;
 }

@@ -40,7 +40,7 @@ export function beatSubject(prefix: string): string {
   return `${prefix}.beat`;
 }
 
-/** The subject on which one node hears who answers its hello. */
+/** The subject on which one node hears the answers to its hello. */
 export function answerSubject(prefix: string, nodeId: string): string {
   return `${prefix}.here.${nodeId}`;
 }

@@ -6,7 +6,7 @@ export interface LogReportOptions {
   readonly clientOf: (forwardedFor: string) => string;
 }
 
-/** Said where a client that is no trusted proxy sent `X-Forwarded-For`: behind it may be all clients of a proxy. */
+/** Said where a client that is not a trusted proxy sent `X-Forwarded-For`: behind it may be all clients of a proxy. */
 const CHAIN_NOTE = "X-Forwarded-For was ignored: if this address is your proxy, list it in trustedProxies";
 
 /** Notices with a line of their own form: those about a client, and those that are told apart by something else than their fields. */

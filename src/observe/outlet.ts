@@ -15,7 +15,7 @@ export interface Outlet {
  * Opens a descriptor of the process (1, 2) for writing without waiting.
  *
  * Shape:  a pipe or a terminal is opened anew, without blocking: the flag belongs to what was opened, and other processes write to
- *         this one too. A file does not block. What cannot be opened anew (a socket, another user's terminal) gets Bun's writer.
+ *         this one too. A file does not block. An output that cannot be opened again (a socket, another user's terminal) gets Bun's writer.
  * Why:    `process.stderr` costs the start 17 ms, and a thread of the runtime's pool that waits for a reader is missing for DNS and
  *         files.
  */

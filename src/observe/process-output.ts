@@ -8,7 +8,7 @@ import { writeFault } from "./log.ts";
 /** How long the end of the process waits for the reader of its output. */
 const FLUSH_TIMEOUT_MS = 500;
 
-/** What may wait for the reader of standard output. */
+/** The bytes that may wait for the reader of standard output. */
 const MAX_PRINTED_BYTES = 1_048_576;
 
 export interface ProcessOutputOptions {
@@ -20,7 +20,7 @@ export interface ProcessOutputOptions {
 }
 
 /**
- * What a process that runs for long writes: pino JSON lines on standard error, and lines for people on standard output. Writing
+ * The outputs of a process that runs for long: pino JSON lines on standard error, human-readable lines on standard output. Writing
  * never waits for the reader.
  *
  * Source: docs/decisions/0004, docs/decisions/0018.

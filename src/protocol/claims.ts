@@ -60,7 +60,7 @@ function splitScalars(jsonArray: string): string[] {
  * Reads a token's payload into claims: own order, own number spelling.
  *
  * Why not `JSON.parse` alone: it moves names like `1` to the front, drops repeated ones and rounds long numbers, and the
- * backend is promised the token's claims in their order. Errors: null where the text is no JSON object.
+ * backend is promised the token's claims in their order. Errors: null where the text is not a JSON object.
  */
 export function parseClaims(json: string): Claim[] | null {
   const whole = parseJson(json);

@@ -1,7 +1,7 @@
 import { ownCopy } from "./own-copy.ts";
 import { percentDecode, percentEncodeBytes } from "./percent.ts";
 
-/** What no URL may hold unescaped (RFC 3986, section 2; `[` and `]` are in every form library's queries and stay). */
+/** Characters that no URL may hold unescaped (RFC 3986, section 2; `[` and `]` are in every form library's queries and stay). */
 const NOT_IN_A_URL = /[\u0000-\u0020"#<>\\^`{|}\u007f-\u{10ffff}]/gu;
 
 /** The name under which a client hands its token over in the query. */
@@ -14,7 +14,7 @@ interface Span {
 }
 
 /**
- * What finds a name at the start of a pair, each of its characters as itself or escaped.
+ * An expression that finds a name at the start of a pair, each of its characters as itself or escaped.
  *
  * Why not decode the names and compare: a client can send 8000 that are malformed, and each costs an exception. A name with a
  * malformed escape is not one of these.

@@ -1,7 +1,7 @@
 /** Characters of base64url that name a node: 48 random bits. */
 export const NODE_ID_LENGTH = 8;
 
-/** What ids of nodes and connections are made of, and how long they may be. */
+/** The form and length of ids of nodes and connections. */
 const ID = /^[A-Za-z0-9_-]{1,64}$/;
 
 /** Characters of a connection's own part: 128 random bits. */
@@ -18,7 +18,7 @@ export function nodeOf(connectionId: string): string | null {
   return connectionId.slice(0, NODE_ID_LENGTH);
 }
 
-/** Whether a text may be the id of a connection: another one is no connection's, and needs no look. */
+/** Whether a text may be the id of a connection: another text need not be looked up. */
 export function isConnectionId(text: string): boolean {
   return ID.test(text);
 }

@@ -11,7 +11,7 @@ export interface Members {
 /** Whom an envelope is for: everybody in a hub, or some. */
 export type Target = { readonly kind: "hub"; readonly hub: string } | Members;
 
-/** What the backend wants done, as it travels between nodes. Nobody waits for what comes of it. */
+/** What the backend wants done, as it travels between nodes. Nobody waits for its effect. */
 export type Envelope =
   | {
       readonly verb: "send";

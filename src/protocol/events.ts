@@ -76,7 +76,7 @@ export function messageEventId(connectionId: string, number: number): string {
   return `${messageEventIdStart(connectionId)}${number}`;
 }
 
-/** What all event ids of a connection's messages begin with; the message's number follows. */
+/** The text with which all event ids of a connection's messages begin; the message's number follows. */
 export function messageEventIdStart(connectionId: string): string {
   return `${connectionId}.`;
 }

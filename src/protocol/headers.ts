@@ -27,7 +27,7 @@ export const HOP_BY_HOP_HEADERS: ReadonlySet<string> = new Set([
 /**
  * Takes the white space of HTTP off both ends of a header's value or list element: spaces and tabs, nothing else.
  *
- * `trim` takes U+00A0 and the like too, and would make another name of one that must be refused. Source: RFC 9110, section 5.6.3.
+ * `trim` takes U+00A0 and similar characters too, and would make another name of one that must be refused. Source: RFC 9110, section 5.6.3.
  */
 export function trimOptionalSpace(value: string): string {
   return trimmed(value, 0, value.length);

@@ -35,7 +35,7 @@ const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 /**
  * Writes a message between nodes, in a form that every one of them reads.
  *
- * Shape: form, kind, length of the head; the head as JSON: target, verb and the like; then the payload's bytes as they are.
+ * Shape: form, kind, length of the head; the head as JSON: target, verb and others; then the payload's bytes as they are.
  * Cost:  a payload is copied once, however many nodes and sockets it is for.
  */
 export function encodeEnvelope(envelope: Envelope, form: number = OLDEST_FORM): Uint8Array {
@@ -55,8 +55,8 @@ export function encodeQuestion(question: Question, form: number = OLDEST_FORM): 
 /**
  * Reads a message; null for anything that no version writes.
  *
- * Names are checked as they are where clients, backends and the REST API give them: who may publish on the cluster's
- * subjects is trusted no more than these. An id among those to leave out that is no connection's is left away.
+ * Names are checked as they are where clients, backends and the REST API give them: a client that may publish on the cluster's
+ * subjects is trusted no more than these. An id among `excluded` that cannot be a connection's is dropped.
  */
 export function decodeNodeMessage(bytes: Uint8Array): NodeMessage | null {
   const [form = 0] = bytes;

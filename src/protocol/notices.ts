@@ -4,7 +4,7 @@ import type { ConnectionFacts } from "./facts.ts";
 /**
  * Something that happened in hubwire and that an operator may want to know: for the log, for counters, for other listeners.
  *
- * Shape:  a value with a `kind`. The part in which it happened makes one, and knows none of the listeners. What happens for every
+ * Shape:  a value with a `kind`. The part in which it happened makes one, and knows none of the listeners. An event of every
  *         message makes no notice: it is a number of `core/meters.ts`.
  *         No notice has a token or a key. `facts` has what clients sent (claims, query): a listener shows only what it names.
  *         In all others every field may be shown.
@@ -63,11 +63,11 @@ export interface RefusedClient {
   /** The refusal's sentence. */
   readonly message: string;
   readonly clientAddress: string;
-  /** Whether the client, which is no trusted proxy, sent `X-Forwarded-For`. */
+  /** Whether the client, which is not a trusted proxy, sent `X-Forwarded-For`. */
   readonly isChainIgnored: boolean;
 }
 
-/** What clients cause. */
+/** Notices about clients. */
 export type ClientNotice =
   | RefusedClient
   | Undelivered<"undelivered">
@@ -95,7 +95,7 @@ export type UpstreamNotice =
   /** From here on its connect and message events are refused, but for one probe a second. */
   | { readonly kind: "breaker-opened"; readonly entry: string }
   | { readonly kind: "breaker-closed"; readonly entry: string }
-  /** The token that proves who calls could not be had or renewed. */
+  /** The token that authenticates calls was not issued or renewed. */
   | { readonly kind: "token-failed"; readonly entry: string; readonly detail: string }
   /** Too many connect events have timed out: the answer to the oldest is not waited for any more. */
   | { readonly kind: "late-answer-dropped"; readonly entry: string };
@@ -133,7 +133,7 @@ export type RulesNotice =
   | { readonly kind: "rules-clock-misfit"; readonly reason: string }
   /** The bucket was deleted and is there again, filled with so many rules that this node knows. */
   | { readonly kind: "rules-remade"; readonly count: number }
-  /** The bucket cannot be read, or holds something that is no rule. */
+  /** The bucket cannot be read, or holds an invalid rule. */
   | { readonly kind: "rules-unavailable"; readonly reason: string };
 
 /** What happens to the journal's replica in NATS, which another node takes over from. */

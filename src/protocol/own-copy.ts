@@ -6,7 +6,7 @@ const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
  *
  * Why: a part of a string, however it was cut out, is a window on the whole in JSC; a user id of 20 characters keeps the
  *      kilobytes of the answer's head that it was cut from.
- * Cost: about 0.3 µs. What is no well-formed Unicode (half a surrogate pair) becomes U+FFFD.
+ * Cost: about 0.3 µs. Text that is not well-formed Unicode (half a surrogate pair) becomes U+FFFD.
  */
 export function ownCopy(text: string): string {
   return text === "" ? "" : decoder.decode(encoder.encode(text));

@@ -1,6 +1,6 @@
 const utf8 = new TextEncoder();
 
-/** What would break a header line, or a consumer that splits the list at `,` and each pair at `: `; spaces at the ends aside. */
+/** Characters that would break a header line, or a consumer that splits the list at `,` and each pair at `: `; spaces at the ends aside. */
 const UNSAFE_IN_LIST = /[,%\u0000-\u001f\u007f-\u{10ffff}]|:(?= )/gu;
 
 const SPACE = 0x20;

@@ -10,7 +10,7 @@ export interface RestPath {
   readonly form: PathForm;
   readonly hub: string | null;
   readonly hubRepeated: boolean;
-  /** What follows the hub, decoded; literals at even places, names at odd ones. */
+  /** The parts behind the hub, decoded; literals at even places, names at odd ones. */
   readonly parts: readonly (string | null)[];
   /** The parts as paths are compared: decoded, or as written where that is malformed. */
   readonly compared: readonly string[];

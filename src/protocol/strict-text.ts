@@ -3,7 +3,7 @@ const strictUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 /** Up to so many bytes are looked through by hand: nearly all are ASCII, for which the decoder is the longer way. */
 const SHORT_BYTES = 512;
 
-/** Reads bytes from `start` to `end` as UTF-8, a byte order mark as the character it is. Null where they are no UTF-8. */
+/** Reads bytes from `start` to `end` as UTF-8, a byte order mark as the character it is. Null where they are not UTF-8. */
 export function strictText(bytes: Uint8Array, start = 0, end = bytes.length): string | null {
   if (Buffer.isBuffer(bytes) && end - start <= SHORT_BYTES && isAscii(bytes, start, end)) {
     return bytes.toString("latin1", start, end);

@@ -192,7 +192,7 @@ export class KvRuleStore implements RuleStore {
     void this.#fill();
   }
 
-  /** Writes what the new bucket lacks, only where no other node has. What fails is written when the watch begins once more. */
+  /** Writes the rules that the new bucket lacks, only where no other node has. Failed ones are written when the watch begins again. */
   async #fill(): Promise<void> {
     const lacking = [...this.#unfilled];
     let count = 0;

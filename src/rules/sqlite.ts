@@ -19,7 +19,7 @@ import { type ClockPair, type Clocks, RuleTime } from "./rule-time.ts";
 
 const FILE_NAME = "rules.sqlite";
 
-/** How long another process may hold the file, as a backup does. Nothing else happens in ours meanwhile. */
+/** How long another process may hold the file, as a backup does. This process does nothing else meanwhile. */
 const BUSY_TIMEOUT_MS = 100;
 
 /** How often it is looked whether the path still leads to the open file. */
@@ -91,7 +91,7 @@ export class SqliteRuleStore implements RuleStore {
   #revision = 0;
   #listener: (change: RuleChange) => void = () => {};
   #closed = false;
-  /** What the file holds, by hub key, user and group. A new file is written from it where that one is lost. */
+  /** The rules of the file, by hub key, user and group. A new file is written from it where that one is lost. */
   readonly #rules = new Map<string, GroupRule>();
   readonly #files: FileWatch;
   /** The file on the disk lacks what is here. */
@@ -135,7 +135,7 @@ export class SqliteRuleStore implements RuleStore {
     this.#lookTimer = setInterval(() => this.look(), LOOK_MS);
   }
 
-  /** What is done once a second. */
+  /** The work of each second. */
   look(): void {
     this.checkFile();
     try {
@@ -233,7 +233,7 @@ export class SqliteRuleStore implements RuleStore {
   #abandon(loss: string): void {
     this.#isLost = true;
     this.#report({ kind: "rules-lost", reason: loss });
-    // What is left of it is evidence; its log would be played into the new file.
+    // The rest of it is evidence; its WAL would be played into the new file.
     if (COMPANIONS.some((companion) => existsSync(this.#path + companion))) moveAside(this.#path);
     // Deleted by name when it is closed, it could be the new file's.
     this.#file?.database.fileControl(constants.SQLITE_FCNTL_PERSIST_WAL, 1);

@@ -36,11 +36,11 @@ export class TrustedProxies {
 export interface Origin {
   /** The whole `X-Forwarded-For` that the upstream gets. */
   readonly forwardedFor: string;
-  /** The first address from the right that is no trusted proxy's: the client's, for limits and logs. */
+  /** The first address from the right that is not a trusted proxy's: the client's, for limits and logs. */
   readonly clientAddress: string;
   /** The addresses that count as that client for limits that hold for each address. */
   readonly clientBlock: string;
-  /** Whether the peer sent a chain and is no trusted proxy. */
+  /** Whether the peer sent a chain and is not a trusted proxy. */
   readonly isChainIgnored: boolean;
 }
 
@@ -72,7 +72,7 @@ function withoutEmptyParts(list: string): string {
   return trimOptionalSpace(parts.join(","));
 }
 
-/** The client's address in the whole `X-Forwarded-For` that the upstream gets: the first from the right that is no trusted proxy's. */
+/** The client's address in the whole `X-Forwarded-For` that the upstream gets: the first from the right that is not a trusted proxy's. */
 export function findClient(forwardedFor: string, trusted: TrustedProxies): string {
   // Without a proxy the chain is the client's address.
   if (!forwardedFor.includes(",")) return forwardedFor;

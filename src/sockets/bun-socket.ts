@@ -145,7 +145,7 @@ export class BunSocket implements ClientSocket, FrameSink {
     }
     // A fan-out does not ask: it would go on behind the backlog, and the backlog might never end.
     for (const topic of this.#ws.subscriptions) this.#ws.unsubscribe(topic);
-    // What the client still sends, control frames above all, would make the backlog grow.
+    // Frames that the client still sends, control frames above all, would make the backlog grow.
     this.#ws.pause();
     // Once closed, Bun keeps a socket with a backlog for 16 s and lets nobody cut it. So the close waits for the backlog.
     this.#closing = { code, reason, cut: setTimeout(() => this.#ws.terminate(), CLOSE_TIMEOUT_MS) };

@@ -4,7 +4,7 @@ import { type Renewal, readTlsFiles, type TlsFiles } from "../config/tls-files.t
 import { type Listener, type ListenerOptions, type ListenerParts, listen, type WebSocketLimits } from "./listener.ts";
 import { startTlsFront, type TlsFront } from "./tls-front.ts";
 
-/** What clients and backends come in by, however it is built. */
+/** The listeners for clients and backends, however they are built. */
 export interface Doors extends Pick<Listener, "port" | "publish" | "reconfigure" | "stopAccepting" | "stop"> {
   /** The port of the REST API's own listener; null where it shares the public one. */
   readonly apiPort: number | null;

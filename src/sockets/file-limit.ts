@@ -19,7 +19,7 @@ const CALLS_SHARE = 0.25;
 /** A configuration that fits the file limit. */
 export interface FittedConfig {
   readonly config: Config;
-  /** What was lowered, one sentence each. */
+  /** The options that were lowered, one sentence each. */
   readonly warnings: readonly string[];
 }
 

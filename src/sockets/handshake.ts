@@ -19,7 +19,7 @@ const EXPECTED = { Connection: "Upgrade", Upgrade: "websocket", "Sec-WebSocket-V
  *
  * Why not leave it to Bun: its `upgrade` comes after the upstream's answer, which is too late, takes a request with a
  * body (whose bytes it would then read as frames), and one without `Connection: upgrade`.
- * Errors: 400 for a header whose list is too long; 426 where the request is no upgrade of version 13; 400 where it is one, but
+ * Errors: 400 for a header whose list is too long; 426 where the request is not an upgrade of version 13; 400 where it is one, but
  *         broken.
  * Source: RFC 6455, section 4.2.1; PROTOCOL.md, "Client endpoint".
  */

@@ -29,7 +29,7 @@ const MAX_REQUEST_BODY_BYTES = 2 ** 40;
 /** A body that nobody read and that says to be this short is taken in, so that the connection can be used again. */
 const MAX_DRAINED_BYTES = 65_536;
 
-/** What holds for every WebSocket of a listener. */
+/** Settings of every WebSocket of a listener. */
 export interface WebSocketLimits {
   readonly compression: boolean;
   readonly maxMessageBytes: number;
@@ -71,7 +71,7 @@ export interface Listener extends Fanout {
   stop(): Promise<void>;
 }
 
-/** What the listener hands requests and sockets to. */
+/** The parts to which the listener hands requests and sockets. */
 export interface ListenerParts {
   /** Null for a listener without client endpoint: there, a WebSocket handshake is an ordinary request. */
   readonly upgrade: Upgrade | null;
@@ -183,7 +183,7 @@ function tlsOptions({ cert, key, ca }: TlsFiles): Bun.TLSOptions {
   };
 }
 
-/** What answers the requests of one listener. */
+/** The parts that answer the requests of one listener. */
 interface Answering {
   readonly server: Server<BunSocket>;
   readonly peerBehind: ListenerOptions["peerBehind"];
@@ -250,7 +250,7 @@ async function connect(
 function refuse(request: Request, answering: Answering, refused: Refusal): Response {
   const { parts, server, peerBehind } = answering;
   const address = server.requestIP(request);
-  // Who does not come through the TLS front is named by the address that it comes from.
+  // A client that does not come through the TLS front is named by the address that it comes from.
   const peerAddress = peerOf(address, peerBehind)?.address ?? address?.address ?? "";
   return closeIfDue(request, parts.refuse(request, peerAddress, refused), answering);
 }
@@ -277,7 +277,7 @@ function peerOf(address: SocketAddress | null, peerBehind: ListenerOptions["peer
 }
 
 /**
- * What a message may grow to where deflate cannot shorten it, however the client's zlib is set: a compressing client must not be
+ * The size to which a message may grow where deflate cannot shorten it, however the client's zlib is set: a compressing client must not be
  * refused for a message that would have passed uncompressed. Source: zlib, `deflateBound`, and the marker of a flush.
  */
 function deflatedBound(byteCount: number): number {
@@ -294,7 +294,7 @@ function websocketHandlers(
   return {
     // Bun measures a message as it comes and once more when it is inflated.
     maxPayloadLength: compression ? deflatedBound(maxMessageBytes) : maxMessageBytes,
-    // The bound is ours to keep (`BunSocket.send`); Bun's own would drop without a word, so it lies beyond it.
+    // hubwire keeps the bound (`BunSocket.send`); Bun's own would drop messages without a sign, so it lies beyond it.
     backpressureLimit: Math.min(2 * maxOutboxBytes + maxMessageBytes, 0x7fff_ffff),
     // Pings and their deadline are the core's: Bun's idle timeout never cuts a mute peer that is pushed to.
     idleTimeout: 0,

@@ -1,4 +1,4 @@
-/** What a pipe writes to, and whose reading it can hold back. A Bun socket is both. */
+/** The target of a pipe, whose reading the pipe can hold back. A Bun socket is both. */
 export interface PipeSocket {
   write(bytes: Uint8Array): number;
   end(): void;

@@ -1,4 +1,4 @@
-/** What accepts connections at a port and can be told to stop accepting: Bun's server, or its bare listener. */
+/** A listener that accepts connections at a port and can be told to stop accepting: Bun's server, or its bare listener. */
 export interface Acceptor {
   /** Closes the listening socket, and lets open connections be. A promise, where there is one, resolves when they have ended. */
   stop(closeOpenOnes?: boolean): unknown;
@@ -66,7 +66,7 @@ export class PortHolder<Server extends Acceptor> {
     this.#lingering = { server: before, timer };
   }
 
-  /** What is open stays. */
+  /** Open connections stay. */
   stopAccepting(): void {
     this.endLinger();
     this.#close(this.#current);

@@ -12,7 +12,7 @@ interface OtherEnd {
  *
  * Why:   Bun answers all requests that have arrived on a connection before it turns to another one, and reads on meanwhile. A client
  *        that goes on sending would have the event loop to itself.
- * Cost:  a number counted up for each request; who has sent it is looked at in busy turns only.
+ * Cost:  a number counted up for each request; its sender is looked at in busy turns only.
  */
 export class RequestRuns {
   readonly #onTurnEnd = () => {

@@ -22,7 +22,7 @@ export function isOneHost(line: string | null): boolean {
 /**
  * Takes apart the URLs that Bun makes of `Host` line and request target.
  *
- * Shape:  null where the `Host` line is no host. The query is all behind the first `?`, as far as Bun keeps it as it came
+ * Shape:  null where the `Host` line is not a host. The query is all behind the first `?`, as far as Bun keeps it as it came
  *         (PROTOCOL.md says what it re-encodes).
  * Cost:   a URL is parsed once for each change of origin; the others are cut. That is the same: whether a URL with a path is one
  *         depends on its origin alone, and Bun has put each that is one into the form that a parser gives.

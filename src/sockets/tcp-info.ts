@@ -78,7 +78,7 @@ export class TcpInfo {
     return listed;
   }
 
-  /** Null where the descriptor is no TCP connection, or the kernel does not tell. */
+  /** Null where the descriptor is not a TCP connection, or the kernel does not tell. */
   read(descriptor: number): Traffic | null {
     this.#length[0] = this.#info.length;
     const { getsockopt } = this.#c;

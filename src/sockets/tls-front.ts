@@ -47,7 +47,7 @@ export interface TlsFront {
   /** The peer whose bytes come from this local port; null for a connection that is not the front's. */
   peerBehind(port: number): Peer | null;
   /**
-   * Shows new clients another certificate from now on, and asks them for one of these authorities; who is connected stays.
+   * Shows new clients another certificate from now on, and asks them for one of these authorities; connected clients stay.
    *
    * Errors: throws where the port cannot be opened once more; then nothing has changed.
    */

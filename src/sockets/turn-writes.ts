@@ -1,7 +1,7 @@
 import type { Frame } from "../core/ports/client-socket.ts";
 import { TurnList } from "../core/turn-list.ts";
 
-/** What is kept back is not counted as waiting for a client: at most so many bytes, however much one client's outbox holds. */
+/** Frames that are kept back are not counted as waiting for a client: at most so many bytes, however much one client's outbox holds. */
 const MAX_BYTES = 65_536;
 
 /** What a frame counts besides its payload. */

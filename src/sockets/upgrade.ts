@@ -16,7 +16,7 @@ import { BunSocket } from "./bun-socket.ts";
 import { checkHandshake } from "./handshake.ts";
 import type { RelayedAnswers } from "./relayed-answers.ts";
 
-/** Who is at the other end of a request's TCP connection. */
+/** The peer at the other end of a request's TCP connection. */
 export interface Peer {
   readonly address: string;
   /** SHA-1, 40 upper-case hex digits; null without a certificate. */
@@ -85,7 +85,7 @@ export class Upgrade {
     }
   }
 
-  /** Refuses a request that is no handshake of a client. Where no hub is known, none is named. */
+  /** Refuses a request that is not a handshake of a client. Where no hub is known, none is named. */
   refuse(request: Request, peerAddress: string, refused: Refusal): Response {
     return this.#refuse("", this.#trace(request, peerAddress), refused);
   }

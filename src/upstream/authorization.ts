@@ -1,12 +1,12 @@
 import type { HeaderLines } from "../protocol/headers.ts";
 
-/** Why there are no headers to prove who calls. `fault` is for the log and holds no secret. */
+/** Why there are no headers to authenticate a call. `fault` is for the log and holds no secret. */
 export interface AuthorizationFault {
   readonly fault: string;
 }
 
 /**
- * Gives the headers that prove to an upstream who calls it.
+ * Gives the headers that authenticate calls to an upstream.
  *
  * Order: ask `current` first; where it has nothing, `obtain` waits for it.
  */

@@ -19,7 +19,7 @@ export interface AuthorizerOptions extends Omit<TokenEndpointOptions, "allowed">
 }
 
 /**
- * Builds what proves to an entry's upstream who calls it.
+ * Builds the part that authenticates calls to an entry's upstream.
  *
  * Errors: throws where a token URL cannot be used, in words for the author of the configuration.
  */

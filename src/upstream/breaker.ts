@@ -10,7 +10,7 @@ export interface BreakerSettings {
 /** What the breaker says to an event: go, go as the one that tries whether the upstream is back, or don't. */
 export type Admission = "pass" | "probe" | "refuse";
 
-/** What an admitted call came to: `none` where it says nothing of the upstream. */
+/** The result of an admitted call: `none` where it says nothing of the upstream. */
 export type BreakerResult = "success" | "failure" | "none";
 
 /** How long an open breaker waits before it lets another event try. */

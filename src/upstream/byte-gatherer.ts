@@ -20,7 +20,7 @@ export class ByteGatherer {
     return this.#length;
   }
 
-  /** What has been gathered so far. Valid until the next `append`. */
+  /** The bytes that have been gathered so far. Valid until the next `append`. */
   get view(): Uint8Array {
     return this.#bytes.subarray(0, this.#length);
   }

@@ -126,7 +126,7 @@ export class ContentDecoding implements ExchangeCarrier {
     decoder.end(body);
   }
 
-  /** Counts bytes; where there is no room for them, it is over. */
+  /** Counts bytes; where there is no room for them, the decoding ends. */
   #hold(byteCount: number): boolean {
     if (!this.#room.fits(byteCount)) {
       this.#fail("too-large", "no room for the answer: limits.maxBufferedBytes is in use");

@@ -131,7 +131,7 @@ export class ControlHeaders {
 
   #takeEncoding(bytes: Uint8Array, at: number, end: number): void {
     const codings = listOf(bytes, at, end).filter((coding) => coding !== "identity" && coding !== "");
-    // What is kept is short, however many lines there are.
+    // The kept values are short, however many lines there are.
     if (codings.length > 0) this.contentCodings = this.contentCodings.concat(codings).slice(0, MAX_CODINGS + 1);
   }
 

@@ -34,7 +34,7 @@ export interface DestinationOptions {
 /**
  * The addresses of an origin's host, each judged before anything connects to it.
  *
- * What is handed out are addresses and never a name, so nothing is looked up again after it was judged: a name that
+ * It hands out addresses and never a name, so nothing is looked up again after it was judged: a name that
  * changes its mind in between (DNS rebinding) gains nothing.
  *
  * Order: one lookup at a time; everyone who needs it waits for the same one.
@@ -53,7 +53,7 @@ export class Destination {
     this.#fixed = isIP(options.hostname) === 0 ? null : this.#judge([options.hostname]);
   }
 
-  /** What is known without waiting; null where `find` has to be asked. */
+  /** The addresses that are known without waiting; null where `find` has to be asked. */
   current(): FoundAddresses | null {
     if (this.#fixed !== null) return this.#fixed;
     return this.#found.length > 0 && this.#options.clock.now() < this.#freshUntilMs ? this.#found : null;

@@ -48,7 +48,7 @@ export interface EntryContext {
 
 /** What one entry is built with. */
 export interface EntryParts {
-  /** What `settings.tls` names, as it was read. */
+  /** The files that `settings.tls` names, as they were read. */
   readonly tls: TlsFiles;
   /** Hosts and addresses that may be called. */
   readonly allowed: AllowedHosts;

@@ -9,7 +9,7 @@ export interface HttpAnswer extends Omit<AnswerHead, "wasRepeated">, AnswerConte
   readonly contentCodings: readonly string[];
 }
 
-/** What was seen of an answer that did not come whole. */
+/** The part that was seen of an answer that did not come whole. */
 export interface SeenHead {
   readonly status: number;
   /** Empty where the head did not come whole, or is broken. */
@@ -43,7 +43,7 @@ export interface ExchangeOwner {
   onExchangeEnd(outcome: HttpOutcome, nowMs?: number): void;
 }
 
-/** What can be said of an exchange that was cut. */
+/** The facts that are known of an exchange that was cut. */
 export interface CutExchange {
   /** Whether at least one byte of the request was written. */
   readonly written: boolean;

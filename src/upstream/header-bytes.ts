@@ -15,7 +15,7 @@ const IS_TOKEN = Uint8Array.from({ length: 256 }, (_empty, code) =>
   /[!#$%&'*+\-.^_`|~0-9A-Za-z]/.test(String.fromCharCode(code)) ? 1 : 0,
 );
 
-/** The place of a header line's colon; -1 where the text in front of it is no name. */
+/** The place of a header line's colon; -1 where the text in front of it is not a name. */
 export function endOfName(bytes: Uint8Array, at: number, end: number): number {
   let i = at;
   while (i < end && IS_TOKEN[bytes[i] ?? 0] === 1) i++;
@@ -42,7 +42,7 @@ export function equalsLowerCase(bytes: Uint8Array, at: number, end: number, lowe
   return true;
 }
 
-/** Whether a value is this text; false where it is not of ASCII, since bytes beyond that are no characters. */
+/** Whether a value is this text; false where it is not of ASCII, since bytes beyond that are not characters. */
 export function equalsText(bytes: Uint8Array, at: number, end: number, text: string): boolean {
   if (end - at !== text.length) return false;
   for (let i = 0; i < text.length; i++) {
@@ -59,7 +59,7 @@ export function equalsBytes(bytes: Uint8Array, at: number, end: number, otherAt:
   return true;
 }
 
-/** The number whose digits these bytes are, without leading zeros; -1 where they are no such digits, or too many. */
+/** The number whose digits these bytes are, without leading zeros; -1 where they are not such digits, or too many. */
 export function wholeNumber(bytes: Uint8Array, start: number, end: number): number {
   if (start === end || end - start > MAX_DIGITS || (bytes[start] === DIGIT_0 && end - start > 1)) return -1;
   let number = 0;
@@ -71,14 +71,14 @@ export function wholeNumber(bytes: Uint8Array, start: number, end: number): numb
   return number;
 }
 
-/** The first byte of a value that is no blank. */
+/** The first byte of a value that is not a blank. */
 export function startOfValue(bytes: Uint8Array, at: number, end: number): number {
   let start = at;
   while (start < end && isBlank(bytes[start])) start++;
   return start;
 }
 
-/** Behind the last byte of a value that is no blank. */
+/** The place behind the last byte of a value that is not a blank. */
 export function trimmedEnd(bytes: Uint8Array, start: number, end: number): number {
   let last = end;
   while (last > start && isBlank(bytes[last - 1])) last--;

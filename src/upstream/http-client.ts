@@ -13,7 +13,7 @@ import { RequestRoom } from "./request-bytes.ts";
 import type { IdleSockets, SilentSockets } from "./silent-sockets.ts";
 import type { Origin } from "./url-template.ts";
 
-/** How long a socket is kept for the next request, unless told otherwise. Node's servers close theirs after 5 s. */
+/** How long a socket is kept for the next request, unless told otherwise. Node's servers close their sockets after 5 s. */
 export const KEEP_ALIVE_MS = 4000;
 
 /** How often idle sockets are looked through. */
@@ -198,7 +198,7 @@ export class HttpClient implements HttpSocketPool, IdleSockets, DecodingRoom {
     this.#isTurnEndDue = false;
     try {
       this.#unflushed.drain(flush);
-      // What a failed write has brought about meanwhile is still to be written.
+      // Requests that a failed write has caused meanwhile are still to be written.
       if (this.#unflushed.count === 0) this.room.clear();
       this.#tellAnswers();
     } finally {
@@ -256,7 +256,7 @@ function tlsOptions(origin: Origin, files: TlsFiles): TLSOptions | null {
   if (!origin.secure) return null;
   return {
     rejectUnauthorized: true,
-    // What is connected to is an address; the certificate must be for the name. An address is checked against itself.
+    // The connection is to an address; the certificate must be for the name. An address is checked against itself.
     // The dot at the end of a name in full belongs to DNS, and to no certificate. Source: RFC 6066, section 3.
     ...(isIP(origin.hostname) === 0 ? { serverName: origin.hostname.replace(/\.$/, "") } : {}),
     ...(files.ca === null ? {} : { ca: files.ca }),

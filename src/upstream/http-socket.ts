@@ -16,7 +16,7 @@ import type { RequestRoom } from "./request-bytes.ts";
 import { ResponseParser } from "./response-parser.ts";
 import { Silence, type SilentSockets } from "./silent-sockets.ts";
 
-/** What a socket tells the pool that it belongs to. */
+/** The pool of a socket, as the socket sees it. */
 export interface HttpSocketPool {
   readonly maxBodyBytes: number;
   /** Holds the requests that are written at the end of the turn: others will use it. */
@@ -70,7 +70,7 @@ export class HttpSocket implements ExchangeCarrier {
   readonly #ownParser: ResponseParser;
   /** Its own while an answer is awaited. */
   #parser: ResponseParser | null = null;
-  /** What is still to be written, from `#unsentStart` to `#unsentEnd`. */
+  /** The bytes that are still to be written, from `#unsentStart` to `#unsentEnd`. */
   #unsent: Uint8Array | null = null;
   #unsentStart = 0;
   #unsentEnd = 0;

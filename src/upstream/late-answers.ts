@@ -3,7 +3,7 @@ import type { Report } from "../protocol/notices.ts";
 import type { Deadlines, Waiting } from "./deadlines.ts";
 import type { Exchange, ExchangeOwner, HttpOutcome } from "./exchange.ts";
 
-/** What came of an answer after its time was over: its head, nothing, or the process ended before. */
+/** The outcome of an answer after its time was over: its head, nothing, or the process ended before. */
 export type LateHead =
   | { readonly kind: "answer"; readonly status: number; readonly headers: HeaderLines }
   | { readonly kind: "none" }
@@ -107,7 +107,7 @@ class LateWait implements Waiting, ExchangeOwner {
     this.giveUp();
   }
 
-  /** What has been seen of an answer by now counts. */
+  /** The part of an answer that has been seen by now counts. */
   giveUp(): void {
     this.#deadlines.remove(this);
     const { seen } = this.#exchange.cut();

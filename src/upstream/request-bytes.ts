@@ -2,7 +2,7 @@ import type { MessageEvent } from "../protocol/events.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
 import { Exchange, type ExchangeOwner } from "./exchange.ts";
 
-/** Characters that no header value may hold: they would begin another line, or are no bytes. */
+/** Characters that no header value may hold: they would begin another line, or do not fit into a byte. */
 const NOT_OF_A_VALUE = /[\r\n\0\u0100-\uffff]/;
 
 /** One HTTP request, whole. */
@@ -50,7 +50,7 @@ export class RequestRoom {
   readonly bytes = Buffer.allocUnsafeSlow(ROOM_BYTES);
   #used = 0;
 
-  /** Where so many bytes may be put; -1 where there is no room for them. */
+  /** The place where so many bytes may be put; -1 where there is no room for them. */
   #take(length: number): number {
     const start = this.#used;
     if (start + length > ROOM_BYTES) return -1;

@@ -26,7 +26,7 @@ const RETRY_AFTER_MS = 1000;
  * refusal would otherwise cost a call to the token server.
  */
 const MIN_REJECTED_AGE_MS = 10_000;
-/** What a header may have as a token. Source: RFC 6750, section 2.1, a little wider. */
+/** Texts that a header may have as a token. Source: RFC 6750, section 2.1, a little wider. */
 const TOKEN = /^[\u0021-\u007e]+$/;
 
 /**

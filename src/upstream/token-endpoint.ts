@@ -14,7 +14,7 @@ import { parseOrigin } from "./url-template.ts";
 const TOKEN_TIMEOUT_MS = 10_000;
 const MAX_TOKEN_ANSWER_BYTES = 262_144;
 
-/** What to ask a token server. */
+/** The request to a token server. */
 export interface TokenRequest {
   readonly method: "POST" | "GET";
   readonly headers: HeaderLines;
@@ -45,7 +45,7 @@ export class TokenEndpoint {
   readonly #opening: string;
   readonly #target: string;
 
-  /** Errors: throws where `url` is no http or https URL, or has a host that may not be called. */
+  /** Errors: throws where `url` is not an http or https URL, or has a host that may not be called. */
   constructor(url: string, options: TokenEndpointOptions) {
     const origin = parseOrigin(url);
     if (origin === null) throw new Error("auth.tokenUrl must be an http or https URL");

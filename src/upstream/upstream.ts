@@ -43,7 +43,7 @@ export interface RunningUpstream extends Upstream {
    * Errors: throws as `createUpstream` does; then nothing has changed.
    */
   reload(entries: readonly UpstreamEntry[], limits?: Partial<UpstreamLimits>): void;
-  /** Reads the entries' TLS files again. What cannot be used changes nothing. */
+  /** Reads the entries' TLS files again. Files that cannot be used change nothing. */
   renewCertificates(): Renewal[];
   /** Ends what is under way and closes every socket. May be called twice. */
   stop(): Promise<void>;

@@ -3,7 +3,7 @@ import { percentEncodeBytes } from "../protocol/percent.ts";
 
 const PARTS = /^(https?):\/\/([^/?#]*)([^#]*)/i;
 const PARAMETER = /\{(hub|category|event)\}/;
-/** What no request target may hold unescaped; `%` is taken as the author's own escape. */
+/** Characters that no request target may hold unescaped; `%` is taken as the author's own escape. */
 const NOT_IN_A_TARGET = /[^\u0021-\u007e]|["<>\\^`{|}]/gu;
 
 /** Where a URL's TCP connection goes. */

@@ -12,7 +12,7 @@ export type VerdictScope = "first-yes" | "every-node";
 /** A node's end of the broker: what comes from any node, its own included. */
 export interface BrokerHandler {
   receive(envelope: Envelope): void;
-  /** Resolves once what the question changes has taken effect here. What comes behind it may be received meanwhile. */
+  /** Resolves once what the question changes has taken effect here. Later messages may be received meanwhile. */
   answer(question: Question): Promise<Verdict>;
 }
 

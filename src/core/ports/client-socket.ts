@@ -7,7 +7,7 @@ export interface Traffic {
   readonly received: number;
   /** Acknowledged by the client's system: no longer waiting anywhere on this machine. */
   readonly delivered: number;
-  /** Not sent yet, since the client's system takes no more. What waits in this process is not included. */
+  /** Not sent yet, since the client's system takes no more. Bytes that wait in this process are not included. */
   readonly unsent: number;
 }
 
@@ -29,7 +29,7 @@ export interface ClientSocket {
   send(frame: Frame): "sent" | "full";
   /**
    * The same, but may be written at the end of the turn, together with others' frames; `full` is told up to a quarter of
-   * `maxOutboxBytes` later then. What is sent, published or closed after it goes out after it.
+   * `maxOutboxBytes` later then. Later sends, publications and closes go out after it.
    */
   sendSoon(frame: Frame): "sent" | "full";
   /** From here on gets what the fan-out publishes to a topic. `unsubscribe` undoes it; both may be repeated. */

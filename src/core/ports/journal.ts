@@ -20,7 +20,7 @@ export interface RetryAges {
   readonly refusedForMs: number;
 }
 
-/** A disconnect event that was tried in vain and waits. */
+/** A disconnect event that failed and waits. */
 export interface DueDisconnect extends OwedDisconnect, RetryAges {
   /** Unix time in milliseconds at which it was first found undelivered. For people only: a clock can be set. */
   readonly dueSinceMs: number;
@@ -50,7 +50,7 @@ export interface DeadLetter extends DueDisconnect {
 }
 
 /**
- * Remembers, beyond the process, who is owed a disconnect event.
+ * Remembers, beyond the process, which disconnect events are owed.
  *
  *     connecting ──▶ connected ──▶ due ──▶ dead (30 days)
  *         │              │          ▲│       │
@@ -70,11 +70,11 @@ export interface Journal {
   connecting(facts: ConnectionFacts): Promise<void>;
   /** The connect event was answered with 2xx: this is the user. */
   connected(connectionId: string, userId: string | null): Promise<void>;
-  /** Its disconnect event was tried in vain and waits; resolves with its place. Called again, it gets a new place. */
+  /** Its disconnect event failed and waits; resolves with its place. Called again, it gets a new place. */
   due(disconnect: DueDisconnect): Promise<number>;
-  /** Nothing is owed any more. An unknown id is no error. */
+  /** Nothing is owed any more. An unknown id is not an error. */
   settled(connectionId: string): Promise<void>;
-  /** The waiting disconnect was tried in vain once more, and is so old now. It keeps its place. */
+  /** The waiting disconnect failed once more, and is so old now. It keeps its place. */
   tried(connectionId: string, ages: RetryAges): Promise<void>;
   /** The waiting disconnect is given up, or, where another node had given it up, has been kept for so long. */
   died(connectionId: string, death: Death): Promise<void>;

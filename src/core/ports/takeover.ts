@@ -9,7 +9,7 @@ import type { JournalEntry } from "./journal.ts";
 export interface NodeJournals {
   /** Fences the node's log, so that it can never write again even if it is still alive, and then reads the log. */
   seize(nodeId: string): Promise<JournalEntry[]>;
-  /** Forgets it. What this node has taken into its own journal meanwhile has been copied when this resolves. */
+  /** Forgets it. Entries that this node has taken into its own journal meanwhile have been copied when this resolves. */
   forget(nodeId: string): Promise<void>;
 }
 

@@ -61,7 +61,7 @@ export interface AnswerHead {
   readonly wasRepeated?: true;
 }
 
-/** What became of a connect event. */
+/** The outcome of a connect event. */
 export type ConnectOutcome =
   /** `reply` is what a 2xx means, null for any other status, whose `body` is as it arrived. */
   | (AnswerHead & {
@@ -77,10 +77,10 @@ export type ConnectOutcome =
   /** `reply` is what the client's token alone means. */
   | (Unrouted & { readonly reply: ConnectReply });
 
-/** What became of a disconnect event. */
+/** The outcome of a disconnect event. */
 export type NotifyOutcome = AnswerHead | CallFailure;
 
-/** What came of an answer after its time was over: a 2xx, none (no answer, or another status), or the process ended before. */
+/** The outcome of an answer after its time was over: a 2xx, none (no answer, or another status), or the process ended before. */
 export type LateAnswer =
   | { readonly kind: "accepted"; readonly reply: ConnectReply }
   | { readonly kind: "none" }

@@ -69,7 +69,7 @@ function forwardedForBytes(forwardedFor: string): string {
   return BEYOND_BYTES.test(forwardedFor) ? encodeHeaderValue(forwardedFor) : forwardedFor;
 }
 
-/** What the seed does not tell of a disconnect. A client chooses the reason, so it is encoded like a claim. */
+/** Facts of a disconnect that the seed does not tell. A client chooses the reason, so it is encoded like a claim. */
 function pushClose(lines: HeaderLine[], event: DisconnectEvent): void {
   lines.push(
     ["X-Hubwire-Close-Code", String(event.closeCode)],
