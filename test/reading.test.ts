@@ -58,6 +58,7 @@ describe("Markdown", () => {
 
   test("cites what is there", () => {
     expect(documents.flatMap((file) => findDeadReferences(file, documents))).toEqual([]);
+    expect(documents.flatMap((file) => findPhrases(file, UNREADABLE_SOURCES))).toEqual([]);
   });
 
   test("links to what is there", () => {

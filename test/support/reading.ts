@@ -16,7 +16,7 @@ export const BANNED_PHRASES: readonly string[] = [
   "stood",
 ];
 
-/** Papers that no reader has: comments cite PROTOCOL.md, an RFC or a decision. Code and its comments only. */
+/** Papers that no reader has: texts cite PROTOCOL.md, an RFC or a decision. */
 export const UNREADABLE_SOURCES: readonly string[] = [
   "the spec",
   "spec section",
