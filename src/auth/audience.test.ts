@@ -20,7 +20,8 @@ describe("hostOf", () => {
 });
 
 const HOSTS = ["example.com", "other.example"];
-const names = (audience: unknown, hub = "chat") => isClientAudience(audience, { hosts: HOSTS, hub });
+const names = (audience: unknown, hub = "chat", clientPath: string | null = null) =>
+  isClientAudience(audience, { hosts: HOSTS, hub, clientPath });
 
 describe("an audience names the endpoint", () => {
   test.each([
@@ -114,9 +115,42 @@ describe("an audience that URL parsers rewrite is not what its maker wrote, and 
   ])("but the text behind the path is not part of it: %j", (audience) => expect(names(audience)).toBe(true));
 });
 
+describe("of a client on a path of the configuration", () => {
+  const namesPath = (audience: unknown, path = "/ocpp/CP%201") => names(audience, "ocpp", path);
+
+  test.each([
+    "https://example.com/ocpp/CP%201",
+    "wss://EXAMPLE.com:8443/ocpp/CP%201/?x=1#part",
+    "https://example.com/ocpp/CP 1",
+    "https://example.com/ws/client/hubs/ocpp",
+    "https://example.com/client?hub=OCPP",
+  ])("an audience names that path, or a URL of its hub: %s", (audience) => expect(namesPath(audience)).toBe(true));
+
+  test.each([
+    "https://example.com/ocpp/CP%202",
+    "https://example.com/ocpp/cp%201",
+    "https://example.com/ocpp",
+    "https://example.com/ocpp/CP%201/more",
+    "https://example.com/ocpp/x/../CP%201",
+    "https://example.com\\ocpp\\CP%201",
+    "https://evil.example/ocpp/CP%201",
+    "https://example.com/ws/client/hubs/chat",
+    "https://example.com/ws/client",
+  ])("%s names another", (audience) => expect(namesPath(audience)).toBe(false));
+
+  test("a slash at the end of the request's path does not count either", () => {
+    expect(namesPath("https://example.com/ocpp/CP1", "/ocpp/CP1/")).toBe(true);
+    expect(namesPath("https://example.com", "/")).toBe(true);
+  });
+
+  test("the path opens none of the hub's other URLs", () => {
+    expect(names("https://example.com/ocpp/CP%201", "ocpp")).toBe(false);
+  });
+});
+
 test("an authority without a valid host gives no host", () => {
   const audience = "https://example.com/ws/client/hubs/chat";
-  expect(isClientAudience(audience, { hosts: [], hub: "chat" })).toBe(false);
+  expect(isClientAudience(audience, { hosts: [], hub: "chat", clientPath: null })).toBe(false);
 });
 
 test("never throws", () => {

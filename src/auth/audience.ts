@@ -1,4 +1,5 @@
 import { parseClientEndpoint } from "../protocol/client-endpoint.ts";
+import { isSameClientPath } from "../protocol/client-paths.ts";
 import { hubKey } from "../protocol/names.ts";
 
 const AUDIENCE_SCHEMES: ReadonlySet<string> = new Set(["http:", "https:", "ws:", "wss:"]);
@@ -10,11 +11,13 @@ const DOT_SEGMENT = /\/(?:\.|%2e){1,2}(?:\/|$)/i;
 const LEFT_OUT = /[\t\r\n]/g;
 const SPACE = 0x20;
 
-/** The endpoint that a token must name: one of these hosts, and this hub. */
+/** The endpoint that a token must name: one of these hosts, and this hub or this path. */
 export interface Endpoint {
   /** Lower-case host names without ports. */
   readonly hosts: readonly string[];
   readonly hub: string;
+  /** The request's path where a pattern of `paths` matched it; null for the client endpoint's own URLs. */
+  readonly clientPath: string | null;
 }
 
 /**
@@ -56,12 +59,13 @@ function isRewritten(name: string): boolean {
  * Whether a token's `aud` names this client endpoint.
  *
  * Shape:  one URL that matches is enough. Scheme, port, trailing slash and other query parameters are ignored; any URL
- *         form of the same hub is the same audience.
+ *         form of the same hub is the same audience. A URL with a path of `paths` is the audience of that path alone.
  * Source: PROTOCOL.md, "Authentication of the client".
  */
-export function isClientAudience(audience: unknown, { hosts, hub }: Endpoint): boolean {
+export function isClientAudience(audience: unknown, { hosts, hub, clientPath }: Endpoint): boolean {
   return audienceUrls(audience).some((url) => {
     if (!hosts.includes(url.hostname.toLowerCase())) return false;
+    if (clientPath !== null && isSameClientPath(url.pathname, clientPath)) return true;
     const parsed = parseClientEndpoint(url.pathname, url.search.slice(1));
     return parsed.kind === "endpoint" && hubKey(parsed.hub) === hubKey(hub);
   });

@@ -7,7 +7,7 @@ import { verifyClientToken } from "./client-token.ts";
 import { makeClientToken } from "./make-token.ts";
 
 const KEYS = { primary: "the primary key of these tests", secondary: "and the sécondary one" };
-const ENDPOINT = { hosts: ["example.com"], hub: "chat" };
+const ENDPOINT = { hosts: ["example.com"], hub: "chat", clientPath: null };
 const AUDIENCE = "https://example.com/client/hubs/chat";
 const NOW = 1_600_000_000;
 const GOOD = { sub: "alice", aud: AUDIENCE, exp: NOW + 600 };

@@ -1,8 +1,10 @@
-import { HUB_RULE, hubKey, isHubName } from "../protocol/names.ts";
+import { hubKey } from "../protocol/names.ts";
+import { findUnreachedPatterns } from "./client-paths.ts";
 import { type Path, type TreeFault, valueAt } from "./faults.ts";
 import { findForwardingFaults } from "./forwarding-faults.ts";
 import { findSpellingFaults } from "./hub-spellings.ts";
 import { listenersClash } from "./listener-clash.ts";
+import { hubNameFault } from "./patterns.ts";
 import { findUpstreamHostFaults } from "./upstream-hosts.ts";
 
 /**
@@ -16,6 +18,7 @@ export function findCrossCheckFaults(tree: object): TreeFault[] {
     ...keyFaults(tree),
     ...hubFaults(tree),
     ...findSpellingFaults(tree),
+    ...findUnreachedPatterns(tree),
     ...upstreamFaults(tree),
     ...findUpstreamHostFaults(tree),
     ...findForwardingFaults(tree),
@@ -77,12 +80,9 @@ function hubFaults(tree: object): TreeFault[] {
   const faults: TreeFault[] = [];
   const seen = new Set<string>();
   for (const name of Object.keys(hubs)) {
-    if (!isHubName(name)) {
-      faults.push({
-        path: ["hubs", name],
-        message: `is not a valid hub name: use ${HUB_RULE}`,
-      });
-    } else if (seen.has(hubKey(name))) {
+    const message = hubNameFault(name);
+    if (message !== null) faults.push({ path: ["hubs", name], message });
+    else if (seen.has(hubKey(name))) {
       faults.push({ path: ["hubs", name], message: "is given twice: hub names are case-insensitive" });
     }
     seen.add(hubKey(name));

@@ -49,7 +49,7 @@ export function finishDraft(draft: Draft): { readonly config: Config } | { reado
       compression: hub.compression ?? websocket.compression,
     };
   }
-  const hubSpellings = findHubSpellings(Object.keys(result.data.hubs), result.data.upstreams);
+  const hubSpellings = findHubSpellings(Object.keys(result.data.hubs), result.data.upstreams, result.data.paths);
   return { config: deepFreeze({ ...result.data, hubs, hubSpellings }) };
 }
 

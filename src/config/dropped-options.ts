@@ -97,6 +97,10 @@ export const DROPPED_OPTIONS: Readonly<Record<string, Dropping>> = {
   allowedOrigins: opens("lets browsers of other origins in", isWider),
   // A hub that is left out has left out the options below. Its spelling is compared for all hubs, those of patterns too.
   hubs: HARMLESS,
+  // A path that is left out takes no clients any more. Its hub's spelling is compared with those of all hubs.
+  paths: HARMLESS,
+  "paths[].pattern": HARMLESS,
+  "paths[].hub": HARMLESS,
   "hubs.{name}.anonymous": opens("lets clients without a token through to the connect event", isOpenedToAnonymous),
   "hubs.{name}.allowedOrigins": opens("lets browsers of other origins in", isWider),
   "hubs.{name}.compression": HARMLESS,

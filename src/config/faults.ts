@@ -86,6 +86,7 @@ function issueMessage(issue: z.core.$ZodIssue, value: unknown): string {
         ? "must not be empty"
         : `must be at least ${issue.minimum}`;
     case "too_big":
+      if (issue.origin === "array") return `must have at most ${issue.maximum} items`;
       return `must be at most ${issue.maximum}`;
     case "invalid_value":
       return `must be ${formatChoices(issue.values)}`;

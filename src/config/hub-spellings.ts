@@ -1,19 +1,21 @@
 import { DEFAULT_HUB, type HubSpellings, hubKey, isHubName } from "../protocol/names.ts";
+import { hubsOfPaths } from "./client-paths.ts";
 import { formatPath, type Path, type TreeFault, valueAt } from "./faults.ts";
 import { type Pattern, readPattern } from "./patterns.ts";
 
 /**
- * Collects how a checked configuration writes its hubs: as keys of `hubs`, and as literal names of `hubPattern`.
+ * Collects how a checked configuration writes its hubs: as keys of `hubs`, as literal names of `hubPattern`, and in `paths`.
  *
  * Shape:  by `hubKey`. `_default` is missing: the protocol writes it, and in one way only.
  */
 export function findHubSpellings(
   hubs: readonly string[],
   upstreams: readonly { readonly hubPattern: Pattern }[],
+  paths: readonly { readonly hub: string }[],
 ): HubSpellings {
   const spellings: Record<string, string> = Object.create(null) as Record<string, string>;
   const inPatterns = upstreams.flatMap(({ hubPattern }) => (hubPattern === "*" ? [] : hubPattern));
-  for (const name of [...hubs, ...inPatterns]) {
+  for (const name of [...hubs, ...inPatterns, ...paths.map(({ hub }) => hub)]) {
     const key = hubKey(name);
     if (key !== DEFAULT_HUB) spellings[key] ??= name;
   }
@@ -21,7 +23,7 @@ export function findHubSpellings(
 }
 
 /**
- * Finds patterns that write a hub in another case than a place before them. Events carry one spelling, and a backend that compares
+ * Finds patterns and items of `paths` that write a hub in another case than a place before them. Events carry one spelling, and a backend that compares
  * with the other one would not know its hub.
  *
  * Shape:  `tree` is a configuration as it was written. Two keys of `hubs` that differ in case only have a fault of their own.
@@ -33,7 +35,8 @@ export function findSpellingFaults(tree: object): TreeFault[] {
   for (const name of namesInHubs(tree)) {
     if (!first.has(hubKey(name))) first.set(hubKey(name), { name, path: ["hubs", name] });
   }
-  for (const { name, path } of namesInPatterns(tree)) {
+  const inPaths = hubsOfPaths(tree).map(({ name, position }) => ({ name, path: ["paths", position, "hub"] }));
+  for (const { name, path } of [...namesInPatterns(tree), ...inPaths]) {
     const key = hubKey(name);
     const known = first.get(key);
     if (known === undefined) first.set(key, { name, path });

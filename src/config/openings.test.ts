@@ -221,6 +221,16 @@ describe("a hub", () => {
     expect(opened({ hubs }, { hubs: { admin: {} }, allowedOrigins: [] })).toEqual(["hubs.admin.anonymous"]);
   });
 
+  test("that only an item of paths wrote, in capitals, is named; an item without them may be left out", () => {
+    const paths = [
+      { pattern: "/a", hub: "plain" },
+      { pattern: "/ocpp/{id}", hub: "OCPP" },
+    ];
+    expect(opened({ paths }, {})).toEqual(["paths[1].hub"]);
+    expect(opened({ paths }, { hubs: { OCPP: {} } })).toEqual([]);
+    expect(opened({ paths: paths.slice(0, 1) }, {})).toEqual([]);
+  });
+
   test("that no place writes any more is named when its spelling was not lower case", () => {
     const twice = { hubs: { Admin: {} }, upstreams: [entry(), entry({ hubPattern: "Admin" })] };
     expect(opened(twice, { upstreams: twice.upstreams })).toEqual([]);

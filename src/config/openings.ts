@@ -140,6 +140,7 @@ function hubsOf({ written }: LoadedConfig): [string, unknown][] {
  */
 function findLostSpellings({ before, after }: Change): Fault[] {
   const places = new Map<string, Path>();
+  for (const [position, { hub }] of before.config.paths.entries()) places.set(hub, ["paths", position, "hub"]);
   for (const [position, { hubPattern }] of before.config.upstreams.entries()) {
     for (const name of hubPattern === "*" ? [] : hubPattern) places.set(name, ["upstreams", position, "hubPattern"]);
   }

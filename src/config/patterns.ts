@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { isHubName } from "../protocol/names.ts";
+import { HUB_RULE, isHubName } from "../protocol/names.ts";
 import { refusing } from "./option-docs.ts";
 
 /** What one field of an upstream entry matches: everything, or any of the names. Hub names compare without case. */
@@ -35,6 +35,11 @@ export function hubPatternSchema() {
     isHubName,
     'each name must be "_default" or a letter followed by at most 127 of A-Z a-z 0-9 _ . , [ ]; or "*" for all hubs ("*" cannot match a part of a name)',
   );
+}
+
+/** What is wrong with the name of one hub; null where it is one. */
+export function hubNameFault(name: string): string | null {
+  return isHubName(name) ? null : `is not a valid hub name: use ${HUB_RULE}`;
 }
 
 function patternSchema(isKnownName: (name: string) => boolean, refusal: string) {

@@ -20,6 +20,10 @@ function treeOf(option: Option, value: unknown): unknown {
     const { nats } = (tree as { cluster: { nats: object } }).cluster;
     return { accessKeys: { primary: "k" }, cluster: { nats: { servers: ["h"], ...nats } } };
   }
+  if (option.path[0] === "paths" && option.path.length > 1) {
+    const [item] = (tree as { paths: readonly object[] }).paths;
+    return { paths: [{ pattern: "/a", hub: "h", ...item }] };
+  }
   if (option.path[0] !== "upstreams") return tree;
   const [entry] = (tree as { upstreams: readonly object[] }).upstreams;
   return { upstreams: [{ urlTemplate: "http://h/", ...entry }] };
@@ -36,6 +40,7 @@ test("an empty configuration has the documented defaults", () => {
     clientCertHeader: null,
     anonymous: "allow",
     allowedOrigins: ["*"],
+    paths: [],
     hubs: {},
     upstreams: [],
     allowedUpstreamHosts: ["*"],
@@ -246,6 +251,6 @@ test("a tree that contains itself is refused, without an endless loop", () => {
 test("every option says what it is for, and only those of entries have no twin", () => {
   for (const option of listOptions()) {
     expect(option.doc.length).toBeGreaterThan(10);
-    expect(hasTwin(option)).toBe(!/^upstreams,.|^hubs,./.test(option.path.join(",")));
+    expect(hasTwin(option)).toBe(!/^(?:upstreams|hubs|paths),./.test(option.path.join(",")));
   }
 });

@@ -8,6 +8,7 @@ import {
   normaliseOrigin,
   originFault,
 } from "./addresses.ts";
+import { clientPathsSchema } from "./client-path-schema.ts";
 import { clusterSchema } from "./cluster-schema.ts";
 import { optionDocs, refusing } from "./option-docs.ts";
 import { upstreamSchema } from "./upstream-schema.ts";
@@ -283,9 +284,10 @@ export const configSchema = z.strictObject({
     unit: "",
     doc: "Allowed values of the Origin header (`https://app.example`), or `*` for all. Requests without Origin are always allowed.",
   }),
+  paths: clientPathsSchema(),
   hubs: z.record(z.string(), hubSchema).default({}).register(optionDocs, {
     unit: "",
-    doc: "Settings for single hubs, by name; names are case-insensitive. Events spell a hub as it is written here, else as in hubPattern, else in lower case.",
+    doc: "Settings for single hubs, by name; names are case-insensitive. Events spell a hub as it is written here, else as in hubPattern, else as in paths, else in lower case.",
   }),
   upstreams: z.array(upstreamSchema).default([]).register(optionDocs, {
     unit: "",

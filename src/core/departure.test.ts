@@ -157,6 +157,27 @@ test.each([400, 413, 431])(
   },
 );
 
+test("431 to a disconnect with a long path: it is sent once more without path and reason, and keeps a query that is short", async () => {
+  const { stage, facts } = await started();
+  const clientPath = `/ocpp/${"p".repeat(1018)}`;
+  const long = { ...facts, clientQuery: "q=1", rare: { clientPath, news: 1 } };
+  stage.upstream.script = ({ facts: { rare } }) => answer(rare?.clientPath === undefined ? 204 : 431);
+  await stage.departure.send(long, END);
+  await settled();
+  const sent = stage.upstream.calls.map(({ event }) => event);
+  expect(sent.map((event) => event.facts)).toEqual([long, { ...long, rare: { news: 1 } }]);
+  expect(sent[1]).toMatchObject({ eventId: "c7.disconnect", closeReason: "" });
+  expect(stage.report.lost).toEqual([]);
+});
+
+test("of a short path a long query is left out alone", async () => {
+  const { stage, facts } = await started(answer(431));
+  const long = { ...facts, clientQuery: "q".repeat(1024), rare: { clientPath: "/ocpp/CP1" } };
+  await stage.departure.send(long, END);
+  await settled();
+  expect(stage.upstream.calls.map(({ event }) => event.facts)).toEqual([long, { ...long, clientQuery: "" }]);
+});
+
 test.each([
   ["a shorter query", 431, 1023],
   ["another refusal", 422, 1024],

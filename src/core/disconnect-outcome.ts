@@ -1,4 +1,6 @@
+import { clientPathOf } from "../protocol/client-paths.ts";
 import { type DisconnectEvent, disconnectEventId } from "../protocol/events.ts";
+import type { ConnectionFacts } from "../protocol/facts.ts";
 import { answeredAtMs, headerValues } from "../protocol/headers.ts";
 import { describeOutcome } from "./outcome.ts";
 import type { OwedDisconnect } from "./ports/journal.ts";
@@ -16,8 +18,8 @@ const TOO_LONG_STATUSES: readonly number[] = [400, 413, 431];
  */
 const PASSING_REFUSALS: readonly number[] = [401, 403, 404, 405, 407, 410, 421];
 
-/** A shorter query is not what makes a head too long. */
-const LONG_QUERY_CHARS = 1024;
+/** A query or a path that is shorter is not what makes a head too long. */
+const LONG_CHARS = 1024;
 
 /** What the outcome of a disconnect event means for it. */
 export type DisconnectResult =
@@ -50,17 +52,28 @@ export function disconnectEvent({ facts, end, connectOutcomeUnknown, nth }: Owed
 
 /**
  * Posts a disconnect event. Where the upstream may have refused it for the length of its head, it is posted once more, with the same id,
- * without the client's query and close reason.
+ * without the close reason and the long ones of the client's query and path.
  *
- * Why:    a client chooses both. With a query that just fits into the connect event, the disconnect event would be too long, and lost.
+ * Why:    a client chooses them. With a query that just fits into the connect event, the disconnect event would be too long, and lost.
  * Source: decision 0035.
  */
 export async function postDisconnect(upstream: Pick<Upstream, "notify">, owed: OwedDisconnect): Promise<NotifyOutcome> {
   const event = disconnectEvent(owed);
   const outcome = await upstream.notify(event);
   if (outcome.kind !== "answer" || !TOO_LONG_STATUSES.includes(outcome.status)) return outcome;
-  if (owed.facts.clientQuery.length < LONG_QUERY_CHARS) return outcome;
-  return upstream.notify({ ...event, facts: { ...owed.facts, clientQuery: "" }, closeReason: "" });
+  const facts = withoutLongTexts(owed.facts);
+  return facts === null ? outcome : upstream.notify({ ...event, facts, closeReason: "" });
+}
+
+/** Null where neither the query nor the path is long. */
+function withoutLongTexts(facts: ConnectionFacts): ConnectionFacts | null {
+  const isQueryLong = facts.clientQuery.length >= LONG_CHARS;
+  const isPathLong = (clientPathOf(facts)?.length ?? 0) >= LONG_CHARS;
+  if (!isQueryLong && !isPathLong) return null;
+  const kept = isQueryLong ? { ...facts, clientQuery: "" } : facts;
+  if (!isPathLong) return kept;
+  const { clientPath: _dropped, ...rare } = facts.rare ?? {};
+  return { ...kept, rare };
 }
 
 /**

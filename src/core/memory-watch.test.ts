@@ -26,6 +26,7 @@ interface Over {
   readonly told?: boolean;
   readonly clientQuery?: string;
   readonly claims?: string;
+  readonly clientPath?: string;
 }
 
 function stage({ maxBufferedBytes = MAX_BUFFERED } = {}) {
@@ -48,7 +49,10 @@ function stage({ maxBufferedBytes = MAX_BUFFERED } = {}) {
   /** A client of whose incomplete message so much has arrived, and whose last whole one came at this tick. */
   const open = (partialBytes: number, messageAtTick = 0, over: Over = {}) => {
     const { clientQuery = "", claims = "" } = over;
-    const connection = new Connection(someFacts({ connectionId: `c${registry.size}`, clientQuery, claims }));
+    const facts = someFacts({ connectionId: `c${registry.size}`, clientQuery, claims });
+    const connection = new Connection(
+      over.clientPath === undefined ? facts : { ...facts, rare: { clientPath: over.clientPath } },
+    );
     const socket = new RecordingSocket();
     connection.frameBytes = 5000;
     connection.messageAtTick = messageAtTick;
@@ -156,11 +160,11 @@ describe("a process past its bound", () => {
     expect(closed.map(({ connection }) => connection)).toEqual([client]);
   });
 
-  test("then closes clients that keep the longest queries and claims, and none whose are shorter than 4 KiB", async () => {
+  test("then closes clients that keep the longest queries, claims and paths, and none whose are shorter than 4 KiB", async () => {
     const { memory, watch, closed, open, look } = stage();
     open(0, 0, { clientQuery: "q".repeat(2048), claims: "c".repeat(2047) });
     const least = open(0, 0, { clientQuery: "q".repeat(2048), claims: "c".repeat(2048) });
-    const longest = open(0, 0, { clientQuery: "q".repeat(48_000) });
+    const longest = open(0, 0, { clientQuery: "q".repeat(40_000), clientPath: `/${"p".repeat(7999)}` });
     const partial = open(MIB, 10);
     memory.resident = START + GROWTH + 4 * CONNECTION + MIB + 48_000;
     await look();

@@ -1,3 +1,4 @@
+import { clientPathOf } from "../protocol/client-paths.ts";
 import { CLOSE, type CloseCause } from "../protocol/close-causes.ts";
 import type { Connection } from "./connection.ts";
 import type { Clock } from "./ports/clock.ts";
@@ -48,7 +49,7 @@ const RELEASE_MS = 1000;
 const MIN_PARTIAL_BYTES = 16_384;
 
 /**
- * A client whose query and claims are shorter is not closed for them: half of what each connection may take. Escaped, a query may have
+ * A client whose query, claims and path are shorter is not closed for them: half of what each connection may take. Escaped, a query may have
  * 48 KB, which are kept for as long as the connection is open.
  */
 const MIN_KEPT_BYTES = CONNECTION_BYTES / 2;
@@ -66,7 +67,7 @@ interface Holder {
  *     the process has grown by more than 3/4 of what it may ─▶ garbage is collected
  *     by more than it may: 1.5 × maxBufferedBytes           ─▶ no new clients, no messages through the REST API; clients are closed
  *                    (1013): first those in the middle of a message, those without a whole one for the longest time before others;
- *                    then those whose queries and claims are kept, the longest first
+ *                    then those whose queries, claims and paths are kept, the longest first
  *
  * Growth is measured from the start, at least 128 MiB are allowed, and 8 KiB for each open connection.
  * Cost:   one reading of the process's memory in 100 ms, 11 µs; a system call for each connection while memory is short.
@@ -156,7 +157,8 @@ export class MemoryWatch {
     const kept: Holder[] = [];
     for (const connection of this.#registry.values()) {
       const bytes = this.#partialBytes(connection);
-      const keptBytes = connection.clientQuery.length + connection.claims.length;
+      const pathBytes = clientPathOf(connection)?.length ?? 0;
+      const keptBytes = connection.clientQuery.length + connection.claims.length + pathBytes;
       if (bytes >= MIN_PARTIAL_BYTES) partial.push({ connection, bytes });
       else if (keptBytes >= MIN_KEPT_BYTES) kept.push({ connection, bytes: keptBytes });
     }

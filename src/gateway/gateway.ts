@@ -16,6 +16,7 @@ import type { Registry } from "../core/registry.ts";
 import { type DataDirLock, lockDataDir } from "../journal/data-dir-lock.ts";
 import { LineSums } from "../observe/line-sums.ts";
 import { createLogReport } from "../observe/log.ts";
+import { ClientPaths } from "../protocol/client-paths.ts";
 import { CLOSE } from "../protocol/close-causes.ts";
 import { spellHub } from "../protocol/names.ts";
 import type { Report } from "../protocol/notices.ts";
@@ -164,6 +165,7 @@ function readConfig(given: Config, log: Logger): Omit<Running, "keys"> {
     config,
     publicHosts: publicHosts(config),
     trustedProxies: new TrustedProxies(config.trustedProxies),
+    clientPaths: new ClientPaths(config.paths),
     options: collectLiveOptions(config),
   };
 }
@@ -265,6 +267,9 @@ function buildUpgrade(
   return new Upgrade(
     {
       hubConfig: (hub) => hubConfig(running.config, hub),
+      get clientPaths() {
+        return running.clientPaths;
+      },
       get compression() {
         return running.options.compression;
       },

@@ -21,6 +21,7 @@ import { Registry } from "../core/registry.ts";
 import type { RuleStore } from "../core/rule-store.ts";
 import { SecondDisconnects } from "../core/second-disconnects.ts";
 import { DIALECTS } from "../dialects/dialects.ts";
+import type { ClientPaths } from "../protocol/client-paths.ts";
 import type { CloseCause } from "../protocol/close-causes.ts";
 import type { Report } from "../protocol/notices.ts";
 import { findClient, type TrustedProxies } from "../sockets/addresses.ts";
@@ -37,6 +38,7 @@ export interface Running {
   /** Hosts that a token may name; null where none is configured. */
   publicHosts: readonly string[] | null;
   trustedProxies: TrustedProxies;
+  clientPaths: ClientPaths;
   /** The same object for the gateway's whole life; a reload changes its fields. */
   readonly options: LiveOptions;
 }

@@ -28,7 +28,7 @@ describe.each(["/ws/client", "/client"])("under %s", (root) => {
     ["/hubs/chat", "hub=other", "chat"],
     ["/hubs/chat", "hub=other&hub=more", "chat"],
   ])("%s?%s is hub %s", (path, query, hub) => {
-    expect(parseClientEndpoint(root + path, query)).toEqual({ kind: "endpoint", hub });
+    expect(parseClientEndpoint(root + path, query)).toEqual({ kind: "endpoint", hub, clientPath: null });
   });
 
   test.each([

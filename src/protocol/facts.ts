@@ -26,6 +26,8 @@ export interface RareFacts {
   readonly userIdCoding?: "latin1";
   /** In which the connection's events are written, from its handshake on; absent for the first dialect. Source: `dialectOf`. */
   readonly dialect?: DialectName;
+  /** The path by which the client came, where a pattern of the option `paths` matched it. Read it with `clientPathOf`, which checks it. */
+  readonly clientPath?: string;
   readonly [unknown: string]: unknown;
 }
 

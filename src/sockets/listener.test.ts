@@ -4,6 +4,7 @@ import { OPCODE } from "../../test/support/frame-codec.ts";
 import { RawWebSocket } from "../../test/support/raw-websocket.ts";
 import { Connection } from "../core/connection.ts";
 import type { Lifecycle } from "../core/lifecycle.ts";
+import { parseClientEndpoint } from "../protocol/client-endpoint.ts";
 import { BunSocket } from "./bun-socket.ts";
 import { type Listener, listen } from "./listener.ts";
 import type { Upgrade } from "./upgrade.ts";
@@ -14,7 +15,8 @@ function open(lifecycle: Partial<Lifecycle>, report: RecordingReport): Listener 
     server.upgrade(request, { data: new BunSocket(new Connection(someFacts()), null, 0) });
     return undefined;
   };
-  const upgrade: Pick<Upgrade, "handle"> = { handle };
+  const findEndpoint: Upgrade["findEndpoint"] = parseClientEndpoint;
+  const upgrade: Pick<Upgrade, "handle" | "findEndpoint"> = { handle, findEndpoint };
   return listen(
     {
       host: "127.0.0.1",

@@ -3,7 +3,7 @@ import type { TlsFiles } from "../config/tls-files.ts";
 import type { Lifecycle } from "../core/lifecycle.ts";
 import type { Fanout } from "../core/ports/client-socket.ts";
 import type { PlainRequest } from "../core/ports/plain-request.ts";
-import { parseClientEndpoint } from "../protocol/client-endpoint.ts";
+import type { ClientEndpoint } from "../protocol/client-endpoint.ts";
 import { CLOSE } from "../protocol/close-causes.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import type { Report } from "../protocol/notices.ts";
@@ -211,8 +211,8 @@ function answer(request: Request, answering: Answering): Response | Promise<Resp
   }
   const { upgrade } = parts;
   if (upgrade !== null) {
-    const endpoint = parseClientEndpoint(path, query);
-    if (endpoint.kind === "endpoint") return connect(request, { upgrade, hub: endpoint.hub, query }, answering);
+    const endpoint = upgrade.findEndpoint(path, query);
+    if (endpoint.kind === "endpoint") return connect(request, { upgrade, endpoint, query }, answering);
     if (endpoint.kind === "bad-hub") return refuse(request, answering, refusal("bad_hub", endpoint.sentence, "hub"));
   }
   const holdOpen = () => {
@@ -233,9 +233,11 @@ function finish(request: Request, response: Response, answering: Answering): Res
 
 const NO_PEER = refusal("bad_request", "connect to the public listener", "port");
 
+type FoundEndpoint = Extract<ClientEndpoint, { kind: "endpoint" }>;
+
 async function connect(
   request: Request,
-  { upgrade, hub, query }: { readonly upgrade: Upgrade; readonly hub: string; readonly query: string },
+  { upgrade, endpoint, query }: { readonly upgrade: Upgrade; readonly endpoint: FoundEndpoint; readonly query: string },
   answering: Answering,
 ): Promise<Response | undefined> {
   const { server, peerBehind } = answering;
@@ -243,7 +245,8 @@ async function connect(
   const address = server.requestIP(request);
   const peer = peerOf(address, peerBehind);
   if (address === null || peer === null) return refuse(request, answering, NO_PEER);
-  const response = await upgrade.handle({ request, peer, port: address.port, hub, query }, server);
+  const { hub, clientPath } = endpoint;
+  const response = await upgrade.handle({ request, peer, port: address.port, hub, clientPath, query }, server);
   return response === undefined ? undefined : closeIfDue(request, response, answering);
 }
 

@@ -5,10 +5,13 @@ import { type ClientIdentity, verifyClientToken } from "../auth/client-token.ts"
 import type { HubConfig } from "../config/schema.ts";
 import type { Admission, Admitted } from "../core/admission.ts";
 import type { WaitingClient } from "../core/ports/upstream.ts";
+import { type ClientEndpoint, findClientEndpoint } from "../protocol/client-endpoint.ts";
+import type { ClientPaths } from "../protocol/client-paths.ts";
 import { formatClientQuery, queryTokens } from "../protocol/client-query.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import { encodeHeaderValue } from "../protocol/headers.ts";
 import type { RefusedClient, Report } from "../protocol/notices.ts";
+import { ownCopy } from "../protocol/own-copy.ts";
 import { refusalResponse } from "../protocol/refusal-response.ts";
 import { type Origin, type TrustedProxies, traceOrigin } from "./addresses.ts";
 import { handshakeHeaders, relayedResponse } from "./answers.ts";
@@ -25,6 +28,8 @@ export interface Peer {
 
 export interface UpgradeOptions {
   readonly hubConfig: (hub: string) => HubConfig;
+  /** The paths of clients that the configuration adds to those of the client endpoint. */
+  readonly clientPaths: ClientPaths;
   /** Whether the listener takes offers of permessage-deflate; for a hub without compression they are left out. */
   readonly compression: boolean;
   /** Hosts that a token may name; null where none is configured and the request's `Host` counts. */
@@ -43,6 +48,8 @@ export interface ClientRequest {
   /** The port of the other end of its TCP connection. */
   readonly port: number;
   readonly hub: string;
+  /** The path where it is one of `clientPaths`, else null. */
+  readonly clientPath: string | null;
   /** Raw, without `?`. */
   readonly query: string;
 }
@@ -71,6 +78,11 @@ export class Upgrade {
     this.#report = report;
   }
 
+  /** Whether a URL is one for clients, and of which hub. */
+  findEndpoint(path: string, query: string): ClientEndpoint {
+    return findClientEndpoint(path, query, this.#options.clientPaths);
+  }
+
   /** Undefined where the request has become a WebSocket. */
   async handle(client: ClientRequest, server: Server<BunSocket>): Promise<Response | undefined> {
     const { headers, method } = client.request;
@@ -95,20 +107,21 @@ export class Upgrade {
   }
 
   async #admit(client: ClientRequest, origin: Origin, server: Server<BunSocket>): Promise<Response | undefined> {
-    const { request, hub, query } = client;
+    const { request, hub, clientPath, query } = client;
     const identified = this.#identify(client);
     if ("refusal" in identified) return this.#refuse(hub, origin, identified.refusal);
     const certificate = this.#certThumbprint(client);
     if ("refusal" in certificate) return this.#refuse(hub, origin, certificate.refusal);
 
+    const facts = {
+      connectionId: this.#options.newConnectionId(),
+      hub,
+      ...identified.value,
+      clientQuery: formatClientQuery(query),
+      forwardedFor: origin.forwardedFor,
+    };
     const admitted = await this.#admission.connect({
-      facts: {
-        connectionId: this.#options.newConnectionId(),
-        hub,
-        ...identified.value,
-        clientQuery: formatClientQuery(query),
-        forwardedFor: origin.forwardedFor,
-      },
+      facts: clientPath === null ? facts : { ...facts, rare: { clientPath: ownCopy(clientPath) } },
       client: new ClientOfRequest(request),
       subprotocols: request.headers.get("sec-websocket-protocol"),
       certThumbprint: certificate.value,
@@ -146,7 +159,7 @@ export class Upgrade {
     return refusal("origin_denied", "this origin is not in the hub's allowedOrigins", "Origin");
   }
 
-  #identify({ request, hub, query }: ClientRequest): Checked<ClientIdentity> {
+  #identify({ request, hub, clientPath, query }: ClientRequest): Checked<ClientIdentity> {
     const bearers = bearerTokens(request.headers);
     // A token is for hubwire alone: the connect event may pass on this header, and must not find it.
     if (bearers.length > 0) request.headers.delete("authorization");
@@ -165,7 +178,7 @@ export class Upgrade {
     }
     const requestHost = hostOf(request.headers.get("host") ?? "");
     const hosts = this.#options.publicHosts ?? (requestHost === null ? [] : [requestHost]);
-    const result = verifyClientToken(token, { hosts, hub }, this.#options.accessKeys(), Date.now() / 1000);
+    const result = verifyClientToken(token, { hosts, hub, clientPath }, this.#options.accessKeys(), Date.now() / 1000);
     return result.kind === "refused" ? { refusal: result.refusal } : { value: result.identity };
   }
 

@@ -1,15 +1,15 @@
 import fc from "fast-check";
-import type { ConnectionFacts } from "../../src/protocol/facts.ts";
+import type { ConnectionFacts, RareFacts } from "../../src/protocol/facts.ts";
 
 /** Every fact of a connection. The type makes it complete: `tsc` asks for a fact that is added, so that tests find out where it is lost. */
-export const EVERY_FACT: Required<ConnectionFacts> & { readonly userId: string } = {
+export const EVERY_FACT: Required<ConnectionFacts> & { readonly userId: string; readonly rare: Required<RareFacts> } = {
   connectionId: "c1",
   hub: "chat",
   userId: "ann",
   claims: "sub: ann",
   clientQuery: "a=b",
   forwardedFor: "10.0.0.1",
-  rare: { userIdCoding: "latin1", dialect: "asrs", news: [1, { é: null }] },
+  rare: { userIdCoding: "latin1", dialect: "asrs", clientPath: "/ocpp/CP%201", news: [1, { é: null }] },
 };
 
 /** Any text that a JavaScript string can hold. */

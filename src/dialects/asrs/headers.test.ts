@@ -60,6 +60,26 @@ describe("formatHeaders", () => {
     ]);
   });
 
+  test("says by which path of the configuration the client came, on every event, and nothing where it is no path", () => {
+    const line = "X-Hubwire-Client-Path: /ocpp/CP%201";
+    const message: UpstreamEvent = {
+      name: "message",
+      eventId: "e-2",
+      facts: FACTS,
+      number: 1,
+      payload: new Uint8Array(),
+      binary: false,
+    };
+    for (const event of [connect(), message, disconnect()]) {
+      const lines = format(event);
+      const index = lines.indexOf("X-Forwarded-For: 1.2.3.4, 5.6.7.8") + 1;
+      const facts = { ...FACTS, rare: { clientPath: "/ocpp/CP%201" } };
+      expect(format({ ...event, facts })).toEqual(lines.toSpliced(index, 0, line));
+      const odd = { ...FACTS, rare: { clientPath: "/a\r\nX-ASRS-User-Id: eve" } };
+      expect(format({ ...event, facts: odd })).toEqual(lines);
+    }
+  });
+
   test("leaves out what the seed marks optional and keeps the rest empty when there is no value", () => {
     expect(format(connect({ facts: BARE, subprotocols: null, certThumbprint: null }))).toEqual([
       "X-ASRS-Connection-Id: id-1",

@@ -1,3 +1,4 @@
+import { clientPathOf } from "../../protocol/client-paths.ts";
 import type { CallContext, RequestStart } from "../../protocol/dialect.ts";
 import {
   type ConnectEvent,
@@ -61,6 +62,8 @@ function formatLastingHeaders(event: UpstreamEvent, context: CallContext): Heade
   );
   if (facts.clientQuery !== "") lines.push(["X-ASRS-Client-Query", facts.clientQuery]);
   lines.push(["X-Forwarded-For", forwardedForBytes(facts.forwardedFor)]);
+  const clientPath = clientPathOf(facts);
+  if (clientPath !== null) lines.push(["X-Hubwire-Client-Path", clientPath]);
   return lines;
 }
 
