@@ -45,6 +45,8 @@ const LEFT_BEHIND = [
   ".env",
 ];
 
+const FLASK = ["README.md", "app.py", "hubwire.yaml", "static/site.js", "templates/site.html"];
+
 let folder: string;
 let copy: string;
 let home: string;
@@ -98,6 +100,7 @@ function expectedFiles(): string[] {
     ...ROOT_FILES,
     ...BIN.map((name) => `bin/${name}`),
     ...CHAT.map((name) => `examples/chat/${name}`),
+    ...FLASK.map((name) => `examples/flask/${name}`),
     ...[...documents, "openapi.yaml"].map((name) => `docs/${name}`),
     ...sources.map((name) => `src/${name}`),
   ].toSorted();

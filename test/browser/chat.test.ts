@@ -2,8 +2,9 @@ import { expect, setDefaultTimeout } from "bun:test";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type BrowserContext, chromium, type Frame, type Locator, type Page } from "playwright-core";
+import type { BrowserContext, Frame, Locator, Page } from "playwright-core";
 import { type StartedExample, startExample } from "../support/chat-example.ts";
+import { launchChromium } from "../support/chromium.ts";
 import { COMMANDS_TIMEOUT_MS, REPOSITORY } from "../support/command.ts";
 import { needs } from "../support/programs.ts";
 
@@ -11,20 +12,6 @@ const { afterAll, beforeAll, test } = needs("chromium");
 
 setDefaultTimeout(COMMANDS_TIMEOUT_MS);
 
-/** Debian's browser. */
-const CHROMIUM = Bun.which("chromium") ?? "/usr/bin/chromium";
-const FLAGS = [
-  "--headless",
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
-/** Fifty pages on a busy machine take their time. */
-const STEP_TIMEOUT_MS = 60_000;
 const SCREENSHOT = join(REPOSITORY, "test-results", "chat.png");
 
 let folder: string;
@@ -35,12 +22,7 @@ beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "hubwire-browser-"));
   mkdirSync(join(REPOSITORY, "test-results"), { recursive: true });
   started = await startExample(join(folder, "data"));
-  browser = await chromium.launchPersistentContext(join(folder, "profile"), {
-    executablePath: CHROMIUM,
-    args: FLAGS,
-    viewport: { width: 1100, height: 720 },
-  });
-  browser.setDefaultTimeout(STEP_TIMEOUT_MS);
+  browser = await launchChromium(join(folder, "profile"));
 });
 afterAll(async () => {
   await browser?.close();

@@ -5,7 +5,13 @@ import { delimiter, join } from "node:path";
 
 /** A program that tests start but npm does not bring: a name of scripts/programs.json. */
 export type Program = "chromium" | "ip" | "nats-server" | "nginx" | "openssl" | InteropProgram;
-type InteropProgram = "gunicorn" | "python3-tornado" | "libmojolicious-perl" | "starman" | "uwsgi_python3";
+type InteropProgram =
+  | "gunicorn"
+  | "python3-flask"
+  | "python3-tornado"
+  | "libmojolicious-perl"
+  | "starman"
+  | "uwsgi_python3";
 
 interface TestFunctions {
   readonly test: typeof test;
@@ -23,6 +29,7 @@ const PACKAGES = JSON.parse(readFileSync(FILE, "utf8")) as Record<string, Record
 /** A package that is a library has no program of its own; these commands succeed where it is there. */
 const PROBES: Readonly<Record<string, readonly [string, ...string[]]>> = {
   // By its path: another Python may come first, and has no packages of Debian's.
+  "python3-flask": ["/usr/bin/python3", "-c", "import flask"],
   "python3-tornado": ["/usr/bin/python3", "-c", "import tornado"],
   "libmojolicious-perl": ["perl", "-e", "use Mojo::UserAgent"],
 };
