@@ -29,7 +29,7 @@ const STEPS: readonly (readonly [step: string, name: RegExp | null, file: RegExp
   ],
   ["request formed", null, /request-bytes|asrs\.ts|message-starts|http-date/],
   ["call: place, breaker, deadline, token, socket", null, /\/upstream\//],
-  ["core: rates, liveness, inbox, memory, outcome", null, /\/core\/|reply-frame|system-clock/],
+  ["core: rates, liveness, inbox, memory, outcome", null, /\/core\/|\/client-protocols\/|system-clock/],
   ["handlers of Bun's sockets", null, /\/sockets\//],
 ];
 

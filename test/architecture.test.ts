@@ -193,6 +193,24 @@ describe("the checker itself", () => {
       "dialects may import itself, protocol only",
     ],
     [
+      "a client protocol uses core",
+      "client-protocols/x.ts",
+      'import { a } from "../core/a.ts";',
+      "client-protocols may import itself, protocol only",
+    ],
+    [
+      "core uses a client protocol",
+      "core/x.ts",
+      'import { a } from "../client-protocols/raw.ts";',
+      "core may import itself, protocol only",
+    ],
+    [
+      "an adapter uses a client protocol",
+      "sockets/x.ts",
+      'import { a } from "../client-protocols/raw.ts";',
+      "sockets may import",
+    ],
+    [
       "an adapter uses a dialect",
       "upstream/x.ts",
       'import { a } from "../dialects/dialects.ts";',

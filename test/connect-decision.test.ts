@@ -7,6 +7,7 @@ import {
 } from "../src/core/connect-decision.ts";
 import type { ConnectAsked } from "../src/protocol/dialect.ts";
 import type { HeaderLine } from "../src/protocol/headers.ts";
+import { toPayload } from "./support/payloads.ts";
 import {
   answer,
   connectOutcome,
@@ -138,7 +139,7 @@ describe("an accepted connection", () => {
       userId: "bob",
       groups: [],
       subprotocol: null,
-      firstFrame: null,
+      payload: null,
       headers: [],
     });
   });
@@ -154,15 +155,15 @@ describe("an accepted connection", () => {
   });
 
   test("gets a body as its first message, typed like any other", () => {
-    expect(decide(answer(200, [BOB], "hi"), ANONYMOUS)).toMatchObject({ firstFrame: "hi" });
+    expect(decide(answer(200, [BOB], "hi"), ANONYMOUS)).toMatchObject({ payload: toPayload("hi") });
     const binary: HeaderLine[] = [BOB, ["Content-Type", "application/octet-stream"]];
     expect(decide(answer(200, binary, "hi"), ANONYMOUS)).toMatchObject({
-      firstFrame: new TextEncoder().encode("hi"),
+      payload: toPayload(new TextEncoder().encode("hi")),
     });
   });
 
   test("comes of no matching entry where the token gave a user", () => {
-    expect(decide(UNROUTED, ALICE)).toMatchObject({ kind: "accept", userId: "alice", firstFrame: null });
+    expect(decide(UNROUTED, ALICE)).toMatchObject({ kind: "accept", userId: "alice", payload: null });
   });
 });
 

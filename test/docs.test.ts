@@ -58,7 +58,7 @@ test("the map of ARCHITECTURE.md has each folder of src: a heading, a paragraph 
   const [, map = ""] = /^## Map of src$([\s\S]*?)^## /m.exec(text) ?? [];
   const parts = map.split(/^### /m).slice(1);
   const folders = readdirSync(join(ROOT, "src"), { withFileTypes: true }).filter((entry) => entry.isDirectory());
-  expect(parts.map((part) => /^\w+(?=\/\n\n)/.exec(part)?.[0] ?? part).toSorted()).toEqual(
+  expect(parts.map((part) => /^[\w-]+(?=\/\n\n)/.exec(part)?.[0] ?? part).toSorted()).toEqual(
     folders.map(({ name }) => name).toSorted(),
   );
   for (const part of parts) {

@@ -46,12 +46,12 @@ describe("asking the upstream", () => {
     const stage = new CoreStage();
     const headers: HeaderLine[] = [BOB, groupsHeader("g"), ["Sec-WebSocket-Protocol", "v1"]];
     stage.upstream.script = () => answer(200, headers, "hi");
-    const { connection, subprotocol, firstFrame } = accepted(await ask(stage, "alice"));
-    expect([connection.userId, connection.groups, subprotocol, firstFrame]).toEqual([
+    const { connection, subprotocol, payload } = accepted(await ask(stage, "alice"));
+    expect([connection.userId, connection.groups, subprotocol, payload]).toEqual([
       "bob",
       new GroupNames(["g"]),
       "v1",
-      "hi",
+      { type: "text", data: "hi" },
     ]);
     expect(stage.outstanding.count).toBe(1);
     const { leave } = stage.enter(connection);

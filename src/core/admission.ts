@@ -5,6 +5,7 @@ import { connectEventId, type RequestHeaders } from "../protocol/events.ts";
 import type { ConnectionFacts } from "../protocol/facts.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
 import type { Report } from "../protocol/notices.ts";
+import type { Payload } from "../protocol/payload.ts";
 import type { Arrivals } from "./arrivals.ts";
 import { type ConnectDecision, decideConnect } from "./connect-decision.ts";
 import { Connection } from "./connection.ts";
@@ -14,7 +15,6 @@ import type { Membership } from "./membership.ts";
 import { describeOutcome } from "./outcome.ts";
 import type { Outstanding } from "./outstanding.ts";
 import { maxPendingPerAddress, PendingUpgrades, type PendingUpgradesOptions } from "./pending-upgrades.ts";
-import type { Frame } from "./ports/client-socket.ts";
 import type { Clock } from "./ports/clock.ts";
 import type { Journal } from "./ports/journal.ts";
 import type { ConnectOutcome, LateAnswer, Upstream, WaitingClient } from "./ports/upstream.ts";
@@ -43,7 +43,7 @@ export type Admitted =
       readonly kind: "accept";
       readonly connection: Connection;
       readonly subprotocol: string | null;
-      readonly firstFrame: Frame | null;
+      readonly payload: Payload | null;
       readonly headers: HeaderLines;
     }
   | Extract<ConnectDecision, { kind: "relay" }>
@@ -168,7 +168,7 @@ export class Admission {
       if (decision === "left") return { kind: "left" };
       if (decision.kind === "accept") {
         departing = true;
-        heldBytes = decision.firstFrame?.length ?? 0;
+        heldBytes = decision.payload?.data.length ?? 0;
         this.#pressure.hold(heldBytes);
         return await this.#accept(connection, decision);
       }
@@ -260,7 +260,7 @@ export class Admission {
    * Order: the journal has the user, and the broker the connection, before it resolves.
    */
   async #accept(connection: Connection, decision: Extract<ConnectDecision, { kind: "accept" }>): Promise<Admitted> {
-    const { userId, groups, subprotocol, firstFrame, headers } = decision;
+    const { userId, groups, subprotocol, payload, headers } = decision;
     nameUser(connection, decision);
     if (groups.length > 0) connection.groups = new GroupNames(groups);
     this.#arrivals.accept(connection);
@@ -270,7 +270,7 @@ export class Admission {
     const written = await this.#isWritten(this.#journal.connected(connection.connectionId, userId));
     if (written && !this.#closing) await known;
     const refused = this.#findRefusal(connection, written);
-    if (refused === null) return { kind: "accept", connection, subprotocol, firstFrame, headers };
+    if (refused === null) return { kind: "accept", connection, subprotocol, payload, headers };
     this.handshakeFailed(connection);
     return { kind: "refuse", refusal: refused };
   }

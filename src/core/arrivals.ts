@@ -1,19 +1,19 @@
 import { CLOSE } from "../protocol/close-causes.ts";
 import type { Target } from "../protocol/envelope.ts";
 import { hubKey } from "../protocol/names.ts";
+import type { Payload } from "../protocol/payload.ts";
 import type { Connection } from "./connection.ts";
-import type { HeldFrame, HeldFrames } from "./held-frames.ts";
-import type { Frame } from "./ports/client-socket.ts";
+import type { HeldPayload, HeldPayloads } from "./held-payloads.ts";
 import type { Pressure } from "./pressure.ts";
 
 export interface ArrivalsOptions {
   readonly maxOutboxBytes: number;
 }
 
-/** What a held frame counts besides its payload, so that empty ones are bounded too. */
-const FRAME_BYTES = 64;
+/** What a payload counts besides its data, so that empty ones are bounded too. */
+const PAYLOAD_BYTES = 64;
 
-const NOTHING: readonly Frame[] = [];
+const NOTHING: readonly Payload[] = [];
 
 /**
  * Connections whose WebSocket is not open yet, and what is sent to them meanwhile.
@@ -22,7 +22,7 @@ const NOTHING: readonly Frame[] = [];
  *     the upstream is asked      2xx  └──────────────────▶ drop: no WebSocket came of it
  *
  * A backend may send to a connection id while it answers the connect event, from another thread: which of the two arrives first is
- * chance. So frames for the id are held from the question on. User, groups and hub hold from the 2xx on.
+ * chance. So what is sent to the id is held from the question on. User, groups and hub hold from the 2xx on.
  *
  * Bounds: `maxOutboxBytes` for each connection, `maxBufferedBytes` for all; past them the connection ends as a slow consumer.
  * Cost:   an entry of a map, then one of a set for each; a list once something waits. A publication looks at each arrival once.
@@ -60,24 +60,24 @@ export class Arrivals {
     this.#accepted.add(connection);
   }
 
-  /** Keeps a frame for a connection of which the upstream has not said 2xx yet, where there is one of that id. */
-  holdEarly(hub: string, connectionId: string, frame: Frame): void {
+  /** Keeps a payload for a connection of which the upstream has not said 2xx yet, where there is one of that id. */
+  holdEarly(hub: string, connectionId: string, payload: Payload): void {
     const connection = this.#asked.get(connectionId);
     if (connection === undefined || hubKey(connection.hub) !== hubKey(hub)) return;
-    this.#hold(connection, heldFrame(frame));
+    this.#hold(connection, toHeld(payload));
   }
 
-  /** Keeps a frame for a connection that has been accepted. */
-  hold(connection: Connection, frame: Frame): void {
-    if (this.#accepted.has(connection)) this.#hold(connection, heldFrame(frame));
+  /** Keeps a payload for a connection that has been accepted. */
+  hold(connection: Connection, payload: Payload): void {
+    if (this.#accepted.has(connection)) this.#hold(connection, toHeld(payload));
   }
 
-  /** Keeps a frame for those in a hub or group, but for those whose ids are excluded. */
-  publish(target: Target, frame: Frame, excluded: readonly string[]): void {
+  /** Keeps a payload for those in a hub or group, but for those whose ids are excluded. */
+  publish(target: Target, payload: Payload, excluded: readonly string[]): void {
     if (this.#accepted.size === 0) return;
     const key = hubKey(target.hub);
     const without = new Set(excluded);
-    const held = heldFrame(frame);
+    const held = toHeld(payload);
     for (const connection of this.#accepted) {
       if (hubKey(connection.hub) !== key || without.has(connection.connectionId)) continue;
       if (target.kind === "hub" || connection.groups?.has(target.name) === true) this.#hold(connection, held);
@@ -85,12 +85,12 @@ export class Arrivals {
   }
 
   /** It is open: what waited for it, in order. */
-  take(connection: Connection): readonly Frame[] {
+  take(connection: Connection): readonly Payload[] {
     this.#accepted.delete(connection);
     const { held } = connection;
     if (held === null) return NOTHING;
     this.#release(connection, held);
-    return held.frames.map(({ frame }) => frame);
+    return held.payloads.map(({ payload }) => payload);
   }
 
   /** It does not open. */
@@ -100,7 +100,7 @@ export class Arrivals {
     if (connection.held !== null) this.#release(connection, connection.held);
   }
 
-  #hold(connection: Connection, added: HeldFrame): void {
+  #hold(connection: Connection, added: HeldPayload): void {
     // After the decision to close nothing more goes to the client.
     if (connection.end !== null) return;
     const { held } = connection;
@@ -115,22 +115,22 @@ export class Arrivals {
     if (!isCounted) this.#pressure.hold(added.byteCount);
     added.waiting++;
     if (held === null) {
-      connection.held = { frames: [added], byteCount: added.byteCount };
+      connection.held = { payloads: [added], byteCount: added.byteCount };
     } else {
-      held.frames.push(added);
+      held.payloads.push(added);
       held.byteCount += added.byteCount;
     }
   }
 
-  #release(connection: Connection, { frames }: HeldFrames): void {
+  #release(connection: Connection, { payloads }: HeldPayloads): void {
     connection.held = null;
-    for (const held of frames) {
+    for (const held of payloads) {
       held.waiting--;
       if (held.waiting === 0) this.#pressure.hold(-held.byteCount);
     }
   }
 }
 
-function heldFrame(frame: Frame): HeldFrame {
-  return { frame, byteCount: FRAME_BYTES + frame.length, waiting: 0 };
+function toHeld(payload: Payload): HeldPayload {
+  return { payload, byteCount: PAYLOAD_BYTES + payload.data.length, waiting: 0 };
 }

@@ -1,8 +1,7 @@
-import type { NamedUser } from "../protocol/dialect.ts";
+import type { ConnectReply, NamedUser } from "../protocol/dialect.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
 import { relayedHeaders } from "../protocol/relayed-answer.ts";
-import type { Frame } from "./ports/client-socket.ts";
 import type { ConnectOutcome, LateAnswer } from "./ports/upstream.ts";
 
 /** Most bytes of the header lines that the client's 101 has from the upstream, each with its colon, space and CRLF. */
@@ -13,11 +12,7 @@ export type DisconnectDue = "none" | "accepted" | "unknown";
 
 /** What a connect event's outcome means for the client. One for each outcome that PROTOCOL.md, "Connect" lists. */
 export type ConnectDecision =
-  | (NamedUser & {
-      readonly kind: "accept";
-      readonly groups: readonly string[];
-      readonly subprotocol: string | null;
-      readonly firstFrame: Frame | null;
+  | (Extract<ConnectReply, { kind: "accept" }> & {
       /** Header lines for its 101. */
       readonly headers: HeaderLines;
     })
@@ -112,8 +107,7 @@ function decideReply(
 ): ConnectDecision {
   const user = userOf(reply);
   if (reply.kind === "refuse") return refuse(reply.refusal, disconnect, user);
-  const { groups, subprotocol, payload } = reply;
-  if (groups.length > maxGroups) {
+  if (reply.groups.length > maxGroups) {
     const sentence = `the upstream named more groups than limits.maxGroupsPerConnection (${maxGroups})`;
     return refuse(refusal("upstream_failed", sentence, "maxGroupsPerConnection"), disconnect, user);
   }
@@ -121,7 +115,7 @@ function decideReply(
     const sentence = `the upstream's answer has more than ${MAX_PASSED_BYTES} bytes of headers that passResponseHeaders lists`;
     return refuse(refusal("upstream_failed", sentence, "passResponseHeaders"), disconnect, user);
   }
-  return { kind: "accept", ...user, groups, subprotocol, firstFrame: payload?.data ?? null, headers };
+  return { ...reply, headers };
 }
 
 function countBytes(lines: HeaderLines): number {

@@ -1,7 +1,7 @@
 import type { CloseCause } from "../protocol/close-causes.ts";
 import type { ConnectionFacts, RareFacts } from "../protocol/facts.ts";
 import type { GroupNames } from "./group-names.ts";
-import type { HeldFrames } from "./held-frames.ts";
+import type { HeldPayloads } from "./held-payloads.ts";
 import type { Inbox } from "./inbox.ts";
 import type { MessageInFlight } from "./message-call.ts";
 import type { ClientSocket } from "./ports/client-socket.ts";
@@ -31,28 +31,28 @@ export class Connection implements ConnectionFacts {
   /** Null while it is in none. Set by admission before the connection is registered, then by the registry. */
   groups: GroupNames | null = null;
 
-  /** Frames that were sent to it before its socket opened; null while nothing waits. Set by arrivals. */
-  held: HeldFrames | null = null;
+  /** Payloads that were sent to it before its socket opened; null while none waits. Set by arrivals. */
+  held: HeldPayloads | null = null;
 
   /** The open socket; null before it opened and after it closed. Set by lifecycle. */
   socket: ClientSocket | null = null;
   /** How it ended or is ending; the first cause stays. Set by lifecycle, and by arrivals where too much waits. */
   end: CloseCause | null = null;
 
-  /** The cause with which it is closed once the call in flight is over; null where none is due. Set by dispatch. */
+  /** The cause with which it is closed once the call in flight is over; null where none is due. Set by commands. */
   closeAfterCall: CloseCause | null = null;
   /** Another node answers for it, which has taken over this node's lease: no further event is posted for it. Set by drain. */
   isDisowned = false;
 
-  /** The message whose call is under way. Set by dispatch. */
+  /** The message whose call is under way. Set by dispatch, and by commands when it is over. */
   inFlight: MessageInFlight | null = null;
-  /** Bytes of its messages, the one in flight and those behind it. Set by pressure, told by dispatch. */
+  /** Bytes of its messages, the one in flight and those behind it. Set by pressure, told by commands and dispatch. */
   heldBytes = 0;
-  /** The messages behind the one in flight; null while no message waits. Set by dispatch. */
+  /** The commands behind the one in flight; null while none waits. Set by commands. */
   inbox: Inbox | null = null;
   /** Number of message events so far, for their ids. Set by dispatch. */
   messageCount = 0;
-  /** When queued messages stop being posted; set by dispatch once the socket has closed. */
+  /** When queued messages stop being posted; set by commands once the socket has closed. */
   drainUntil = 0;
 
   /** What it may still send; null while it has sent nothing that counts. Set by lifecycle. */

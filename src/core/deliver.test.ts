@@ -2,10 +2,10 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { RecordingFanout } from "../../test/support/api-stage.ts";
 import { CoreStage, RecordingSocket } from "../../test/support/core-stage.ts";
 import { toPayload } from "../../test/support/payloads.ts";
+import type { Frame } from "../protocol/client-protocol.ts";
 import type { Members, Target } from "../protocol/envelope.ts";
-import { subjectOf } from "../protocol/envelope.ts";
 import { Deliver } from "./deliver.ts";
-import type { Frame } from "./ports/client-socket.ts";
+import { topicOf } from "./topic.ts";
 
 let stage: CoreStage;
 let fanout: RecordingFanout;
@@ -14,9 +14,18 @@ let deliver: Deliver;
 beforeEach(() => {
   stage = new CoreStage({ maxGroupsPerConnection: 2, maxOutboxBytes: 1000 });
   fanout = new RecordingFanout(stage);
-  const { registry, arrivals, membership, pressure, lifecycle } = stage;
+  const { protocols, registry, arrivals, membership, pressure, lifecycle } = stage;
   const close = lifecycle.close.bind(lifecycle);
-  deliver = new Deliver({ registry, arrivals, membership, pressure, fanout, close, rulesReached: () => null });
+  deliver = new Deliver({
+    protocols,
+    registry,
+    arrivals,
+    membership,
+    pressure,
+    fanout,
+    close,
+    rulesReached: () => null,
+  });
 });
 afterEach(() => {
   stage.stop();
@@ -37,8 +46,8 @@ describe("sending to a hub or a group", () => {
     send(members("group", "red"), frame);
     send(HUB, "all");
     expect(fanout.published).toEqual([
-      { topic: subjectOf(members("group", "red")), frame },
-      { topic: subjectOf(HUB), frame: "all" },
+      { topic: topicOf(members("group", "red"), "raw"), frame },
+      { topic: topicOf(HUB, "raw"), frame: "all" },
     ]);
     expect(fanout.published[0]?.frame).toBe(frame);
     for (const { socket } of inside) expect(socket.sent).toEqual([frame, "all"]);
@@ -271,7 +280,7 @@ describe("a question", () => {
     );
     for (const { connection, socket } of clients) {
       expect(connection.groups).toBeNull();
-      expect([...socket.topics]).toEqual([subjectOf(HUB)]);
+      expect([...socket.topics]).toEqual([topicOf(HUB, "raw")]);
     }
     expect([...(bob.connection.groups ?? [])]).toEqual(["a"]);
   });

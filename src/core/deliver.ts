@@ -1,12 +1,21 @@
+import {
+  type ClientProtocols,
+  type Encoding,
+  encodingOf,
+  type Frame,
+  protocolOf,
+} from "../protocol/client-protocol.ts";
 import { CLOSE, type CloseCause } from "../protocol/close-causes.ts";
-import { type Envelope, type Members, type Question, subjectOf, type Target } from "../protocol/envelope.ts";
+import type { Envelope, Members, Question, Target } from "../protocol/envelope.ts";
+import type { Payload } from "../protocol/payload.ts";
 import type { Arrivals } from "./arrivals.ts";
 import type { Connection } from "./connection.ts";
 import type { Membership } from "./membership.ts";
 import type { BrokerHandler, Verdict } from "./ports/broker.ts";
-import type { Fanout, Frame } from "./ports/client-socket.ts";
+import type { Fanout } from "./ports/client-socket.ts";
 import type { Pressure } from "./pressure.ts";
 import type { Registry } from "./registry.ts";
+import { topicOf } from "./topic.ts";
 
 /**
  * This node's end of the broker: envelopes become frames and closes, questions become answers.
@@ -19,6 +28,7 @@ import type { Registry } from "./registry.ts";
  * Source: PROTOCOL.md, "REST API"; ARCHITECTURE.md.
  */
 export class Deliver implements BrokerHandler {
+  readonly #protocols: ClientProtocols;
   readonly #registry: Registry;
   readonly #arrivals: Arrivals;
   readonly #membership: Membership;
@@ -28,6 +38,7 @@ export class Deliver implements BrokerHandler {
   readonly #rulesReached: (revision: number) => Promise<void> | null;
 
   constructor(parts: {
+    protocols: ClientProtocols;
     registry: Registry;
     arrivals: Arrivals;
     membership: Membership;
@@ -37,6 +48,7 @@ export class Deliver implements BrokerHandler {
     /** Null where the group rules of that revision are in force; else it resolves once they are. */
     rulesReached: (revision: number) => Promise<void> | null;
   }) {
+    this.#protocols = parts.protocols;
     this.#registry = parts.registry;
     this.#arrivals = parts.arrivals;
     this.#membership = parts.membership;
@@ -53,9 +65,8 @@ export class Deliver implements BrokerHandler {
       return;
     }
     const { target, payload, excluded } = envelope;
-    const frame = payload.data;
-    if (target.kind === "hub" || target.kind === "group") this.#publish(target, frame, excluded);
-    else this.#sendToMembers(target, frame);
+    if (target.kind === "hub" || target.kind === "group") this.#publish(target, payload, excluded);
+    else this.#sendToMembers(target, payload);
   }
 
   /** Its changes are made before the first `await`, unless it waits for rules. */
@@ -108,40 +119,48 @@ export class Deliver implements BrokerHandler {
     }
   }
 
-  #sendToMembers(target: Members, frame: Frame): void {
+  #sendToMembers(target: Members, payload: Payload): void {
     const members = this.#members(target);
-    for (const connection of members) this.#send(connection, frame);
-    if (members.length === 0 && target.kind === "connection") this.#arrivals.holdEarly(target.hub, target.name, frame);
+    for (const connection of members) this.#send(connection, payload);
+    if (members.length === 0 && target.kind === "connection")
+      this.#arrivals.holdEarly(target.hub, target.name, payload);
   }
 
-  #send(connection: Connection, frame: Frame): void {
+  #send(connection: Connection, payload: Payload): void {
     if (connection.socket === null) {
-      this.#arrivals.hold(connection, frame);
+      this.#arrivals.hold(connection, payload);
       return;
     }
+    const frame = protocolOf(this.#protocols, connection).encode(payload);
     if (connection.socket.sendSoon(frame) === "full") this.#close(connection, CLOSE.slowConsumer);
     this.#pressure.moved(frame.length);
   }
 
-  #publish(target: Target, frame: Frame, excluded: readonly string[]): void {
-    const topic = subjectOf(target);
-    if (excluded.length > 0) this.#publishWithout(excluded, { target, topic, frame });
-    else this.#fanout.publish(topic, frame);
-    this.#arrivals.publish(target, frame, excluded);
+  /** Once for each encoding that a connection of the hub has here. */
+  #publish(target: Target, payload: Payload, excluded: readonly string[]): void {
     const { kind, hub } = target;
+    let frameLength = 0;
+    for (const { encoding } of this.#registry.encodings(hub)) {
+      const topic = topicOf(target, encoding);
+      const frame = this.#protocols[encoding].encode(payload);
+      frameLength = Math.max(frameLength, frame.length);
+      if (excluded.length > 0) this.#publishWithout(excluded, { target, encoding, topic, frame });
+      else this.#fanout.publish(topic, frame);
+    }
+    this.#arrivals.publish(target, payload, excluded);
     const receivers = kind === "hub" ? this.#registry.hubSize(hub) : this.#registry.group(hub, target.name).size;
-    this.#pressure.moved(frame.length, receivers);
+    this.#pressure.moved(frameLength, receivers);
   }
 
   /** Excluded connections are not subscribed for the moment of the publication: nothing else runs in between. */
   #publishWithout(
     excluded: readonly string[],
-    { target, topic, frame }: { readonly target: Target; readonly topic: string; readonly frame: Frame },
+    { target, encoding, topic, frame }: { target: Target; encoding: Encoding; topic: string; frame: Frame },
   ): void {
     const left: Connection[] = [];
     for (const id of new Set(excluded)) {
       const connection = this.#registry.connection(target.hub, id);
-      if (connection === undefined || !isIn(connection, target)) continue;
+      if (connection === undefined || !isIn(connection, target) || encodingOf(connection) !== encoding) continue;
       connection.socket?.unsubscribe(topic);
       left.push(connection);
     }

@@ -37,10 +37,10 @@ describe("messages of one connection", () => {
     const stage = heldStage();
     const { connection } = stage.open({ userId: "zoë" });
     const payload = Uint8Array.from([0, 255]);
-    stage.lifecycle.received(connection, { payload, binary: true });
+    stage.lifecycle.received(connection, payload, payload);
     expect(stage.upstream.calls[0]?.event).toMatchObject({
       name: "message",
-      binary: true,
+      payloadType: "binary",
       payload,
       facts: { userId: "zoë" },
     });

@@ -1,9 +1,10 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import type { ClientCommand } from "../protocol/client-protocol.ts";
 import { Inbox } from "./inbox.ts";
 
 function message(byteCount: number, tag = 0) {
-  return { payload: new Uint8Array(byteCount).fill(tag), binary: false };
+  return { payload: new Uint8Array(byteCount).fill(tag), payloadType: "text" } as const;
 }
 
 function filled(inbox: Inbox, ...byteCounts: readonly number[]): Inbox {
@@ -46,7 +47,7 @@ describe("Inbox", () => {
     fc.assert(
       fc.property(fc.array(fc.option(fc.nat(20), { nil: null }), { maxLength: 600 }), (steps) => {
         const inbox = new Inbox({ maxMessages: 50, maxBytes: 200 }, 0);
-        const model: { payload: Uint8Array; binary: boolean }[] = [];
+        const model: ClientCommand[] = [];
         for (const [index, step] of steps.entries()) {
           if (step === null) {
             expect(inbox.shift()).toBe(model.shift());

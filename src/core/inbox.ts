@@ -1,14 +1,10 @@
-/** A complete message from a client: its bytes as they came, and whether its frames were binary. */
-export interface InboundMessage {
-  readonly payload: Uint8Array;
-  readonly binary: boolean;
-}
+import type { ClientCommand } from "../protocol/client-protocol.ts";
 
-/** What a message takes beyond its payload, in bytes. */
+/** What a command takes beyond its payload, in bytes. */
 export const MESSAGE_BYTES = 256;
 
 /**
- * The messages of one connection that wait behind the one in flight.
+ * The commands of one connection that wait behind the one in flight.
  *
  *     push ─▶ [ m5 m4 m3 ] ─▶ shift          isFull  : at either bound: reading from the client pauses
  *                                            isRelaxed: at half of both: it goes on
@@ -18,14 +14,14 @@ export const MESSAGE_BYTES = 256;
  * Source: PROTOCOL.md, "Being slowed down".
  */
 export class Inbox {
-  /** When a message was last taken out, reading last paused, or the first came. Set by dispatch; milliseconds of the clock. */
+  /** When a command was last taken out, reading last paused, or the first came. Set by commands; milliseconds of the clock. */
   progressAt: number;
-  /** Whether reading from the client is paused. Set by dispatch. */
+  /** Whether reading from the client is paused. Set by commands. */
   paused = false;
 
   readonly #maxMessages: number;
   readonly #maxBytes: number;
-  #messages: (InboundMessage | undefined)[] = [];
+  #commands: (ClientCommand | undefined)[] = [];
   #head = 0;
   #bytes = 0;
 
@@ -36,7 +32,7 @@ export class Inbox {
   }
 
   get count(): number {
-    return this.#messages.length - this.#head;
+    return this.#commands.length - this.#head;
   }
 
   get byteCount(): number {
@@ -51,22 +47,22 @@ export class Inbox {
     return this.count * 2 <= this.#maxMessages && this.#bytes * 2 <= this.#maxBytes;
   }
 
-  push(message: InboundMessage): void {
-    this.#messages.push(message);
-    this.#bytes += message.payload.length;
+  push(command: ClientCommand): void {
+    this.#commands.push(command);
+    this.#bytes += command.payload.length;
   }
 
-  shift(): InboundMessage | undefined {
-    const message = this.#messages[this.#head];
-    if (message === undefined) return undefined;
-    this.#messages[this.#head] = undefined;
+  shift(): ClientCommand | undefined {
+    const command = this.#commands[this.#head];
+    if (command === undefined) return undefined;
+    this.#commands[this.#head] = undefined;
     this.#head++;
-    this.#bytes -= message.payload.length;
+    this.#bytes -= command.payload.length;
     // Cutting the spent front off now and then keeps a shift O(1) and the array as short as the queue.
-    if (this.#head >= 64 && this.#head * 2 >= this.#messages.length) {
-      this.#messages = this.#messages.slice(this.#head);
+    if (this.#head >= 64 && this.#head * 2 >= this.#commands.length) {
+      this.#commands = this.#commands.slice(this.#head);
       this.#head = 0;
     }
-    return message;
+    return command;
   }
 }

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { CoreStage, RecordingSocket, someFacts } from "../../test/support/core-stage.ts";
 import { settled } from "../../test/support/fake-clock.ts";
+import { toPayload } from "../../test/support/payloads.ts";
 import { answer } from "../../test/support/scripted-upstream.ts";
 import { CLOSE } from "../protocol/close-causes.ts";
 import { Connection } from "./connection.ts";
@@ -23,14 +24,14 @@ describe("a connection that opens", () => {
       return "sent";
     };
     void stage.membership.prepare(connection);
-    stage.lifecycle.opened(connection, socket, "welcome");
+    stage.lifecycle.opened(connection, socket, toPayload("welcome"));
     expect(seen).toEqual([1, 1]);
     expect(stage.report.lines).toEqual(["opened c1"]);
   });
 
   test("gets its first frame, if there is one", () => {
     const stage = new CoreStage();
-    expect(stage.open({ firstFrame: "welcome" }).socket.sent).toEqual(["welcome"]);
+    expect(stage.open({ first: "welcome" }).socket.sent).toEqual(["welcome"]);
     expect(stage.open().socket.sent).toEqual([]);
   });
 });
@@ -292,7 +293,7 @@ describe("what a connection owns", () => {
 
 test("a first message that is not read counts as waiting for the client", async () => {
   const stage = new CoreStage({ maxOutboxBytes: 1000 });
-  const { socket } = stage.open({ firstFrame: "x".repeat(300) });
+  const { socket } = stage.open({ first: "x".repeat(300) });
   socket.waitingBytes = 1001;
   await stage.clock.advance(500);
   expect(socket.done).toEqual(["terminate"]);
@@ -336,7 +337,7 @@ describe("closeAfterCall", () => {
 test("a connection that opens after closeArrivals gets its first frame and is closed", async () => {
   const stage = new CoreStage();
   stage.lifecycle.closeArrivals(CLOSE.shuttingDown);
-  const { socket } = stage.open({ firstFrame: "welcome" });
+  const { socket } = stage.open({ first: "welcome" });
   await settled();
   expect(socket.sent).toEqual(["welcome"]);
   expect(socket.done).toEqual(["close 1012 shutting down"]);

@@ -1,20 +1,21 @@
+import { type ClientProtocols, type Frame, protocolOf } from "../protocol/client-protocol.ts";
 import { CLOSE, type CloseCause } from "../protocol/close-causes.ts";
 import type { Report } from "../protocol/notices.ts";
+import type { Payload } from "../protocol/payload.ts";
 import type { Arrivals } from "./arrivals.ts";
+import { type CommandOptions, Commands } from "./commands.ts";
 import type { Connection } from "./connection.ts";
 import type { Departure } from "./departure.ts";
-import { Dispatch, type DispatchOptions } from "./dispatch.ts";
-import type { InboundMessage } from "./inbox.ts";
 import { Liveness, type LivenessOptions } from "./liveness.ts";
 import type { Membership } from "./membership.ts";
-import type { ClientSocket, Frame } from "./ports/client-socket.ts";
+import type { ClientSocket } from "./ports/client-socket.ts";
 import type { Clock } from "./ports/clock.ts";
 import type { Upstream } from "./ports/upstream.ts";
 import type { Pressure } from "./pressure.ts";
 import type { Registry } from "./registry.ts";
 import { type SendRateOptions, SendRates } from "./send-rates.ts";
 
-export interface LifecycleOptions extends DispatchOptions, LivenessOptions, SendRateOptions {}
+export interface LifecycleOptions extends CommandOptions, LivenessOptions, SendRateOptions {}
 
 /** What a TLS record holds at most, and what it adds: that of TLS 1.2 with AES-GCM; TLS 1.3 adds 22. Source: RFC 5246, RFC 5288. */
 const TLS_RECORD_BYTES = 16_384;
@@ -44,12 +45,14 @@ export class Lifecycle {
   readonly #clock: Clock;
   readonly #report: Report;
   readonly #liveness: Liveness;
-  readonly #dispatch: Dispatch;
+  readonly #protocols: ClientProtocols;
+  readonly #commands: Commands;
   /** Set at shutdown: how those end whose handshake was just being finished. */
   #arrivalsEnd: CloseCause | null = null;
 
   constructor(parts: {
     options: LifecycleOptions;
+    protocols: ClientProtocols;
     upstream: Upstream;
     registry: Registry;
     arrivals: Arrivals;
@@ -60,6 +63,7 @@ export class Lifecycle {
     report: Report;
   }) {
     this.#options = parts.options;
+    this.#protocols = parts.protocols;
     this.#registry = parts.registry;
     this.#arrivals = parts.arrivals;
     this.#membership = parts.membership;
@@ -70,7 +74,7 @@ export class Lifecycle {
     this.#liveness = new Liveness(parts.options, parts.clock, (connection) =>
       this.close(connection, CLOSE.pingTimeout),
     );
-    this.#dispatch = new Dispatch({
+    this.#commands = new Commands({
       ...parts,
       close: (connection, cause) => this.close(connection, cause),
       onDrained: (connection) => this.#depart(connection),
@@ -80,7 +84,7 @@ export class Lifecycle {
   }
 
   /** The handshake is done. The connect answer's message goes out first, then what waited for the handshake. */
-  opened(connection: Connection, socket: ClientSocket, firstFrame: Frame | null): void {
+  opened(connection: Connection, socket: ClientSocket, first: Payload | null): void {
     connection.socket = socket;
     connection.messageAtTick = this.#liveness.tick;
     this.#membership.enter(connection);
@@ -88,8 +92,8 @@ export class Lifecycle {
     this.#report({ kind: "connection-opened", facts: connection });
     const { end } = connection;
     connection.end = null;
-    if (firstFrame !== null) this.#sendFirst(connection, socket, firstFrame);
-    for (const frame of this.#arrivals.take(connection)) this.#sendFirst(connection, socket, frame);
+    if (first !== null) this.#sendFirst(connection, socket, first);
+    for (const payload of this.#arrivals.take(connection)) this.#sendFirst(connection, socket, payload);
     if (end !== null) this.close(connection, end);
     if (this.#arrivalsEnd !== null) this.close(connection, this.#arrivalsEnd);
   }
@@ -99,17 +103,17 @@ export class Lifecycle {
     this.#arrivalsEnd = cause;
   }
 
-  /** A complete message has arrived. */
-  received(connection: Connection, message: InboundMessage): void {
+  /** A complete message has arrived; `bytes` are those of the frame, which for a binary one is the same object. */
+  received(connection: Connection, frame: Frame, bytes: Uint8Array): void {
     // After the decision to close nothing more is taken from the client.
     const { socket } = connection;
     if (socket === null || connection.end !== null || connection.isDisowned) return;
     this.#liveness.heard(connection);
-    const { length } = message.payload;
+    const { length } = bytes;
     connection.frameBytes += frameBytes(length, socket.isEncrypted);
     connection.messageAtTick = this.#liveness.tick;
     if (!this.#withinRates(connection, length)) this.close(connection, CLOSE.rateLimited);
-    else this.#dispatch.received(connection, message);
+    else this.#commands.received(connection, frame, bytes);
   }
 
   /** A ping has arrived; its pong, of the same size, is on its way. */
@@ -155,12 +159,12 @@ export class Lifecycle {
     this.#membership.exit(connection);
     this.#liveness.remove(connection);
     this.#report({ kind: "connection-closed", facts: connection, end });
-    this.#dispatch.closed(connection);
+    this.#commands.closed(connection);
   }
 
   /** Ends a connection: at once where no call is in flight, else when its answer has been delivered. */
   closeAfterCall(connection: Connection, cause: CloseCause): void {
-    if (connection.inFlight !== null) this.#dispatch.closeAfterCall(connection, cause);
+    if (connection.inFlight !== null) this.#commands.closeAfterCall(connection, cause);
     else this.close(connection, cause);
   }
 
@@ -172,17 +176,18 @@ export class Lifecycle {
 
   /** Gives up the messages in flight and waiting. */
   abandonMessages(): void {
-    this.#dispatch.abandon();
+    this.#commands.abandon();
   }
 
   stop(): void {
     this.#liveness.stop();
-    this.#dispatch.stop();
+    this.#commands.stop();
   }
 
-  #sendFirst(connection: Connection, socket: ClientSocket, frame: Frame): void {
+  #sendFirst(connection: Connection, socket: ClientSocket, payload: Payload): void {
     // An earlier one has found the outbox full.
     if (connection.end !== null) return;
+    const frame = protocolOf(this.#protocols, connection).encode(payload);
     if (socket.send(frame) === "full") this.close(connection, CLOSE.slowConsumer);
     this.#pressure.moved(frame.length);
   }

@@ -2,12 +2,12 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { CoreStage, someFacts } from "../../test/support/core-stage.ts";
 import { settled } from "../../test/support/fake-clock.ts";
-import { subjectOf } from "../protocol/envelope.ts";
 import { Connection } from "./connection.ts";
 import { GroupNames } from "./group-names.ts";
+import { topicOf } from "./topic.ts";
 
-const HUB = subjectOf({ kind: "hub", hub: "chat" });
-const group = (name: string): string => subjectOf({ kind: "group", hub: "chat", name });
+const HUB = topicOf({ kind: "hub", hub: "chat" }, "raw");
+const group = (name: string): string => topicOf({ kind: "group", hub: "chat", name }, "raw");
 
 let stage: CoreStage;
 
@@ -20,7 +20,7 @@ afterEach(() => {
 
 describe("a connection that opens", () => {
   test("is in its hub and the groups that it came with before it gets its first message", () => {
-    const { connection, socket } = stage.open({ groups: ["red", "blue"], firstFrame: "welcome" });
+    const { connection, socket } = stage.open({ groups: ["red", "blue"], first: "welcome" });
     expect([...socket.topics].sort()).toEqual([HUB, group("red"), group("blue")].sort());
     expect([...stage.registry.group("chat", "red")]).toEqual([connection]);
   });
@@ -148,7 +148,7 @@ test("after any joins and leaves, groups, indexes and topics say the same", () =
 });
 
 describe("with the broker", () => {
-  const user = (name: string): string => subjectOf({ kind: "user", hub: "chat", name });
+  const user = (name: string): string => topicOf({ kind: "user", hub: "chat", name }, "raw");
 
   test("a connection is known with its hub, its user and every group, each once, and with nothing after it has closed", async () => {
     stage.rulesOf = () => ["blue", "red"];

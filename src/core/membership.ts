@@ -1,8 +1,9 @@
-import { subjectOf } from "../protocol/envelope.ts";
+import { encodingOf } from "../protocol/client-protocol.ts";
 import type { Connection } from "./connection.ts";
 import { GroupNames } from "./group-names.ts";
 import type { Broker } from "./ports/broker.ts";
 import type { Registry } from "./registry.ts";
+import { topicOf } from "./topic.ts";
 
 export interface MembershipOptions {
   readonly maxGroupsPerConnection: number;
@@ -52,9 +53,11 @@ export class Membership {
   }
 
   /** Its socket has opened: it subscribes to its hub and its groups. */
-  enter({ hub, socket, groups }: Connection): void {
-    socket?.subscribe(subjectOf({ kind: "hub", hub }));
-    for (const name of groups ?? []) socket?.subscribe(subjectOf({ kind: "group", hub, name }));
+  enter(connection: Connection): void {
+    const { hub, socket, groups } = connection;
+    const encoding = encodingOf(connection);
+    socket?.subscribe(topicOf({ kind: "hub", hub }, encoding));
+    for (const name of groups ?? []) socket?.subscribe(topicOf({ kind: "group", hub, name }, encoding));
   }
 
   /** It has closed, or will not open after all; its socket's subscriptions end with it. */
@@ -75,7 +78,7 @@ export class Membership {
     }
     if ((connection.groups?.size ?? 0) >= this.#options.maxGroupsPerConnection) return "limit";
     this.#registry.addToGroup(connection, group);
-    connection.socket?.subscribe(subjectOf(target));
+    connection.socket?.subscribe(topicOf(target, encodingOf(connection)));
     return this.#broker.join(target);
   }
 
@@ -85,7 +88,7 @@ export class Membership {
       if (connection.groups?.has(name) !== true) continue;
       const target = { kind: "group", hub: connection.hub, name } as const;
       this.#registry.removeFromGroup(connection, name);
-      connection.socket?.unsubscribe(subjectOf(target));
+      connection.socket?.unsubscribe(topicOf(target, encodingOf(connection)));
       this.#broker.leave(target);
     }
   }

@@ -1,7 +1,8 @@
+import type { EventCommand } from "../protocol/client-protocol.ts";
 import type { MessageReply } from "../protocol/dialect.ts";
 import { type MessageEvent, messageEventId } from "../protocol/events.ts";
+import type { PayloadType } from "../protocol/payload.ts";
 import type { Connection } from "./connection.ts";
-import type { InboundMessage } from "./inbox.ts";
 import type { MessageCall, MessageInFlight } from "./message-call.ts";
 import type { CallFailure, EntryView, ReplyListener } from "./ports/upstream.ts";
 
@@ -20,16 +21,16 @@ export class PostedMessage implements MessageEvent, ReplyListener, MessageInFlig
   readonly facts: Connection;
   readonly number: number;
   payload: Uint8Array;
-  readonly binary: boolean;
+  readonly payloadType: PayloadType;
   /** Set by dispatch. */
   call: MessageCall | null = null;
   readonly #owner: MessageOwner;
 
-  constructor(connection: Connection, number: number, { payload, binary }: InboundMessage, owner: MessageOwner) {
+  constructor(connection: Connection, number: number, { payload, payloadType }: EventCommand, owner: MessageOwner) {
     this.facts = connection;
     this.number = number;
     this.payload = payload;
-    this.binary = binary;
+    this.payloadType = payloadType;
     this.#owner = owner;
   }
 

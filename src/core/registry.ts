@@ -1,3 +1,4 @@
+import { type Encoding, encodingOf } from "../protocol/client-protocol.ts";
 import { hubKey } from "../protocol/names.ts";
 import type { Connection } from "./connection.ts";
 import { GroupNames } from "./group-names.ts";
@@ -8,17 +9,26 @@ interface Group {
   readonly members: Set<Connection>;
 }
 
+/** How many connections of a hub have one encoding. */
+interface EncodingCount {
+  readonly encoding: Encoding;
+  count: number;
+}
+
 /** The connections of one hub, by user and by group. Most users have one connection, and a set of one takes 250 bytes. */
 interface Hub {
   /** The string that all of its connections hold. */
   readonly name: string;
   readonly users: Map<string, Connection | Set<Connection>>;
   readonly groups: Map<string, Group>;
+  /** Those with members. */
+  readonly encodings: EncodingCount[];
   size: number;
 }
 
 const NO_MEMBERS: ReadonlySet<Connection> = new Set();
 const NOBODY: readonly Connection[] = [];
+const NO_ENCODINGS: readonly EncodingCount[] = [];
 
 /**
  * The live connections, by id, and by user and group within their hub.
@@ -39,6 +49,11 @@ export class Registry {
     return this.#hubs.get(hubKey(hub))?.size ?? 0;
   }
 
+  /** The encodings that connections of a hub have; always the same empty array if it has none. */
+  encodings(hub: string): readonly { readonly encoding: Encoding }[] {
+    return this.#hubs.get(hubKey(hub))?.encodings ?? NO_ENCODINGS;
+  }
+
   /** A snapshot, safe to walk while connections leave. */
   all(): Connection[] {
     return [...this.#connections.values()];
@@ -54,10 +69,11 @@ export class Registry {
     const key = hubKey(connection.hub);
     let hub = this.#hubs.get(key);
     if (hub === undefined) {
-      hub = { name: connection.hub, users: new Map(), groups: new Map(), size: 0 };
+      hub = { name: connection.hub, users: new Map(), groups: new Map(), encodings: [], size: 0 };
       this.#hubs.set(key, hub);
     }
     hub.size++;
+    countEncoding(hub, encodingOf(connection));
     if (connection.hub === hub.name) connection.hub = hub.name;
     addToUser(hub, connection);
     if (connection.groups === null) return;
@@ -74,6 +90,7 @@ export class Registry {
     removeFromUser(hub, connection);
     for (const name of connection.groups ?? []) removeFromGroup(hub, name, connection);
     hub.size--;
+    discountEncoding(hub, encodingOf(connection));
     if (hub.size === 0) this.#hubs.delete(key);
   }
 
@@ -111,6 +128,24 @@ export class Registry {
   /** A group's members, as they change; always the same empty set if the group has none. */
   group(hub: string, group: string): ReadonlySet<Connection> {
     return this.#hubs.get(hubKey(hub))?.groups.get(group)?.members ?? NO_MEMBERS;
+  }
+}
+
+function countEncoding({ encodings }: Hub, encoding: Encoding): void {
+  for (const one of encodings) {
+    if (one.encoding !== encoding) continue;
+    one.count++;
+    return;
+  }
+  encodings.push({ encoding, count: 1 });
+}
+
+function discountEncoding({ encodings }: Hub, encoding: Encoding): void {
+  for (const [index, one] of encodings.entries()) {
+    if (one.encoding !== encoding) continue;
+    one.count--;
+    if (one.count === 0) encodings.splice(index, 1);
+    return;
   }
 }
 

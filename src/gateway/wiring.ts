@@ -1,5 +1,6 @@
 import packageJson from "../../package.json" with { type: "json" };
 import type { AccessKeys } from "../auth/access-keys.ts";
+import { CLIENT_PROTOCOLS } from "../client-protocols/client-protocols.ts";
 import type { Config } from "../config/schema.ts";
 import type { Renewal } from "../config/tls-files.ts";
 import { Admission } from "../core/admission.ts";
@@ -135,10 +136,10 @@ export function buildCore(
   const ends = { departure, outstanding, clock, report };
   const common = { options, upstream, journal, registry, arrivals, membership, pressure, ...ends };
   const admission = new Admission({ ...common, isOwn: (connectionId) => node.isOwn(connectionId) });
-  const lifecycle: Lifecycle = new Lifecycle(common);
+  const lifecycle: Lifecycle = new Lifecycle({ ...common, protocols: CLIENT_PROTOCOLS });
   const fanout: Fanout = { publish: (topic, frame) => core.doors?.publish(topic, frame) };
   const rulesReached = (revision: number) => rules.reached(revision);
-  const deliver: Deliver = new Deliver({ registry, arrivals, membership, pressure, close, fanout, rulesReached });
+  const deliver: Deliver = new Deliver({ ...common, protocols: CLIENT_PROTOCOLS, close, fanout, rulesReached });
   for (const part of [admission, lifecycle, pressure, memory, rules, redelivery]) stack.push(() => part.stop());
   const core: Core = { ...common, redelivery, admission, lifecycle, rules, broker, doors: null };
   return core;

@@ -1,4 +1,3 @@
-import { hubKey } from "./names.ts";
 import type { Payload } from "./payload.ts";
 
 /** A user, a group or a connection. Never crosses its hub. */
@@ -36,13 +35,3 @@ export type Question =
   | { readonly verb: "join"; readonly target: Members; readonly group: string; readonly afterRules: number }
   /** Takes the target's connections here out of a group, or of all where it is null; yes if there was one. */
   | { readonly verb: "leave"; readonly target: Members; readonly group: string | null; readonly afterRules: number };
-
-/**
- * The name under which a target is subscribed to, the same for every spelling of its hub.
- *
- * Shape: kind, hub and name separated by NUL, which no name holds.
- */
-export function subjectOf(target: Target): string {
-  const key = `${target.kind}\0${hubKey(target.hub)}`;
-  return target.kind === "hub" ? key : `${key}\0${target.name}`;
-}

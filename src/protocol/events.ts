@@ -1,4 +1,5 @@
 import type { ConnectionFacts } from "./facts.ts";
+import type { PayloadType } from "./payload.ts";
 
 /**
  * What the gateway tells the upstream: three events, each about one connection.
@@ -49,7 +50,7 @@ export interface MessageEvent {
   readonly eventId: string;
   readonly facts: ConnectionFacts;
   readonly payload: Uint8Array;
-  readonly binary: boolean;
+  readonly payloadType: PayloadType;
 }
 
 export interface DisconnectEvent {

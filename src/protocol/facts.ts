@@ -1,3 +1,4 @@
+import type { Encoding } from "./client-protocol.ts";
 import type { DialectName } from "./dialect-names.ts";
 
 /** What every event says of its connection. Strings are decoded Unicode; except for the user id, an empty one means "no value". */
@@ -26,6 +27,8 @@ export interface RareFacts {
   readonly userIdCoding?: "latin1";
   /** In which the connection's events are written, from its handshake on; absent for the first dialect. Source: `dialectOf`. */
   readonly dialect?: DialectName;
+  /** In which the client's frames are read and written, from its handshake on; absent for the first encoding. Source: `encodingOf`. */
+  readonly encoding?: Encoding;
   /** The path by which the client came, where a pattern of the option `paths` matched it. Read it with `clientPathOf`, which checks it. */
   readonly clientPath?: string;
   readonly [unknown: string]: unknown;

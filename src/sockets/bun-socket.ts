@@ -1,6 +1,8 @@
 import type { ServerWebSocket } from "bun";
 import type { Connection } from "../core/connection.ts";
-import type { ClientSocket, Frame, Traffic } from "../core/ports/client-socket.ts";
+import type { ClientSocket, Traffic } from "../core/ports/client-socket.ts";
+import type { Frame } from "../protocol/client-protocol.ts";
+import type { Payload } from "../protocol/payload.ts";
 import type { TcpInfo } from "./tcp-info.ts";
 import type { FrameSink, TurnWrites } from "./turn-writes.ts";
 
@@ -43,27 +45,27 @@ export class BunSocket implements ClientSocket, FrameSink {
   readonly connection: Connection;
   /** The client's port. */
   readonly #port: number;
-  /** The connect answer's body; null once the socket has opened. */
-  #firstFrame: Frame | null;
+  /** The client's first message, from the connect answer; null once the socket has opened. */
+  #first: Payload | null;
   /** Set when it opens; nobody but the core uses it, and that only from then on. */
   #ws!: ServerWebSocket<BunSocket>;
   #shared!: SharedBySockets;
   /** A close that waits for its turn behind what the client has not read. */
   #closing: { readonly code: number; readonly reason: string; readonly cut: Timer } | null = null;
 
-  constructor(connection: Connection, firstFrame: Frame | null, port: number) {
+  constructor(connection: Connection, first: Payload | null, port: number) {
     this.connection = connection;
     this.#port = port;
-    this.#firstFrame = firstFrame;
+    this.#first = first;
   }
 
   /** The handshake is done. Returns what goes out first. */
-  opened(ws: ServerWebSocket<BunSocket>, shared: SharedBySockets): Frame | null {
+  opened(ws: ServerWebSocket<BunSocket>, shared: SharedBySockets): Payload | null {
     this.#ws = ws;
     this.#shared = shared;
-    const firstFrame = this.#firstFrame;
-    this.#firstFrame = null;
-    return firstFrame;
+    const first = this.#first;
+    this.#first = null;
+    return first;
   }
 
   send(frame: Frame): "sent" | "full" {

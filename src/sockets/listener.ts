@@ -305,14 +305,13 @@ function websocketHandlers(
     // A dedicated compressor would cost 142-219 kB per connection as soon as a client offers it.
     perMessageDeflate: compression ? { compress: "shared", decompress: "shared" } : false,
     open(ws) {
-      const firstFrame = ws.data.opened(ws, shared);
-      lifecycle.opened(ws.data.connection, ws.data, firstFrame);
+      const first = ws.data.opened(ws, shared);
+      lifecycle.opened(ws.data.connection, ws.data, first);
     },
     message(ws, message) {
-      const binary = typeof message !== "string";
-      const payload = binary ? message : utf8.encode(message);
-      if (payload.length > maxMessageBytes) lifecycle.close(ws.data.connection, CLOSE.messageTooBig);
-      else lifecycle.received(ws.data.connection, { payload, binary });
+      const bytes = typeof message === "string" ? utf8.encode(message) : message;
+      if (bytes.length > maxMessageBytes) lifecycle.close(ws.data.connection, CLOSE.messageTooBig);
+      else lifecycle.received(ws.data.connection, message, bytes);
     },
     ping(ws, payload) {
       lifecycle.pinged(ws.data.connection, payload.length);

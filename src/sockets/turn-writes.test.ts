@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { OPCODE } from "../../test/support/frame-codec.ts";
 import { MAX_OUTBOX_BYTES, MESSAGE_BYTES, SocketStage } from "../../test/support/socket-stage.ts";
-import type { Frame } from "../core/ports/client-socket.ts";
+import type { Frame } from "../protocol/client-protocol.ts";
 import { TurnWrites } from "./turn-writes.ts";
 
 let stage: SocketStage;

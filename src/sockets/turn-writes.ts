@@ -1,5 +1,5 @@
-import type { Frame } from "../core/ports/client-socket.ts";
 import { TurnList } from "../core/turn-list.ts";
+import type { Frame } from "../protocol/client-protocol.ts";
 
 /** Frames that are kept back are not counted as waiting for a client: at most so many bytes, however much one client's outbox holds. */
 const MAX_BYTES = 65_536;

@@ -131,13 +131,13 @@ export class Upgrade {
     if (admitted.kind === "refuse") return this.#refuse(hub, origin, admitted.refusal);
     if (admitted.kind === "relay") return this.#relay(client, { origin, answer: admitted }, server);
 
-    const { connection, firstFrame } = admitted;
+    const { connection, payload } = admitted;
     const chosen = encodeHeaderValue(admitted.subprotocol ?? "");
     this.#hideOffer(client);
     let upgraded = false;
     try {
       upgraded = server.upgrade(request, {
-        data: new BunSocket(connection, firstFrame, client.port),
+        data: new BunSocket(connection, payload, client.port),
         headers: handshakeHeaders(chosen, admitted.headers),
       });
     } finally {

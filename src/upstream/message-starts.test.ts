@@ -3,6 +3,7 @@ import { someFacts } from "../../test/support/core-stage.ts";
 import { until } from "../../test/support/deadline.ts";
 import { DIALECT } from "../../test/support/upstream/fixture.ts";
 import { type MessageEvent, messageEventId } from "../protocol/events.ts";
+import type { PayloadType } from "../protocol/payload.ts";
 import { MessageStarts } from "./message-starts.ts";
 import { formatOpening } from "./request-bytes.ts";
 import { parseUrlTemplate } from "./url-template.ts";
@@ -11,10 +12,10 @@ const KEYS = { primary: "first", secondary: null };
 const NONE = [] as const;
 const DATE = "Fri, 10 Jan 2020 01:02:03 GMT";
 
-function message(connectionId: string, binary = false): MessageEvent {
+function message(connectionId: string, payloadType: PayloadType = "text"): MessageEvent {
   const facts = someFacts({ connectionId, hub: "chat é", userId: "ann" });
   const eventId = messageEventId(connectionId, 1);
-  return { name: "message", number: 1, eventId, facts, payload: new Uint8Array(), binary };
+  return { name: "message", number: 1, eventId, facts, payload: new Uint8Array(), payloadType };
 }
 
 function starts(spellHub = (hub: string) => hub): MessageStarts {
@@ -37,7 +38,7 @@ test("the start of a connection's requests is formed once, while keys and author
 
 test("the start ends at the place of the message's number, and has the date of now", () => {
   const made = starts();
-  const [text, binary] = [message("c1"), message("c1", true)];
+  const [text, binary] = [message("c1"), message("c1", "binary")];
   const same = { ...binary, facts: text.facts };
   const endOf = (event: MessageEvent, date: string) => {
     const lines = Buffer.from(made.startOf(event, KEYS, NONE, date))

@@ -39,6 +39,8 @@ const HEADERS: Readonly<Record<FactName, readonly [name: string, value: string]>
   forwardedFor: ["X-Forwarded-For", FACTS.forwardedFor],
   clientPath: ["X-Hubwire-Client-Path", FACTS.rare.clientPath],
   dialect: ["X-ASRS-Event", "disconnect"],
+  // No header shows it: the facts in the journal do, below.
+  encoding: ["X-ASRS-Event", "disconnect"],
 };
 
 /** The facts of the connection that a node's journal has in one text; null without a row. */

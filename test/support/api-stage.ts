@@ -5,8 +5,8 @@ import { MemoryBroker } from "../../src/broker/memory.ts";
 import { Deliver } from "../../src/core/deliver.ts";
 import { GroupRules } from "../../src/core/group-rules.ts";
 import type { Broker, Verdict, VerdictScope } from "../../src/core/ports/broker.ts";
-import type { Frame } from "../../src/core/ports/client-socket.ts";
 import type { GroupRule, RuleKey, RuleWrite } from "../../src/core/rule-store.ts";
+import type { Frame } from "../../src/protocol/client-protocol.ts";
 import type { Envelope, Question, Target } from "../../src/protocol/envelope.ts";
 import { CoreStage, RecordingSocket, type StageOptions } from "./core-stage.ts";
 import { MemoryRuleStore } from "./memory-rule-store.ts";
@@ -126,9 +126,10 @@ export class ApiStage {
 
   constructor({ maxMessageBytes = 1000, ...options }: Partial<StageOptions> & { maxMessageBytes?: number } = {}) {
     this.core = new CoreStage(options);
-    const { registry, arrivals, membership, pressure, lifecycle, clock, report } = this.core;
+    const { protocols, registry, arrivals, membership, pressure, lifecycle, clock, report } = this.core;
     this.fanout = new RecordingFanout(this.core);
     const deliver = new Deliver({
+      protocols,
       registry,
       arrivals,
       membership,

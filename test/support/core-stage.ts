@@ -1,3 +1,4 @@
+import { CLIENT_PROTOCOLS } from "../../src/client-protocols/client-protocols.ts";
 import { Admission, type AdmissionOptions, type ConnectRequest } from "../../src/core/admission.ts";
 import { Arrivals } from "../../src/core/arrivals.ts";
 import { Connection } from "../../src/core/connection.ts";
@@ -8,19 +9,22 @@ import { Lifecycle, type LifecycleOptions } from "../../src/core/lifecycle.ts";
 import { Membership } from "../../src/core/membership.ts";
 import { Outstanding } from "../../src/core/outstanding.ts";
 import type { Broker } from "../../src/core/ports/broker.ts";
-import type { ClientSocket, Frame, Traffic } from "../../src/core/ports/client-socket.ts";
+import type { ClientSocket, Traffic } from "../../src/core/ports/client-socket.ts";
 import type { WaitingClient } from "../../src/core/ports/upstream.ts";
 import { Pressure, type PressureOptions } from "../../src/core/pressure.ts";
 import { Redelivery, type RedeliveryOptions } from "../../src/core/redelivery.ts";
 import { Registry } from "../../src/core/registry.ts";
 import { SecondDisconnects } from "../../src/core/second-disconnects.ts";
+import { topicOf } from "../../src/core/topic.ts";
 import { MemoryJournal } from "../../src/journal/memory.ts";
+import { type ClientProtocols, FIRST_ENCODING, type Frame } from "../../src/protocol/client-protocol.ts";
 import type { CloseCause } from "../../src/protocol/close-causes.ts";
-import { subjectOf, type Target } from "../../src/protocol/envelope.ts";
+import type { Target } from "../../src/protocol/envelope.ts";
 import type { ConnectionFacts } from "../../src/protocol/facts.ts";
 import type { Report, Undelivered } from "../../src/protocol/notices.ts";
 import { FakeClock, settled } from "./fake-clock.ts";
 import { hearing } from "./notices.ts";
+import { toPayload } from "./payloads.ts";
 import { ScriptedUpstream } from "./scripted-upstream.ts";
 
 /** A client's socket that writes down what the core does with it. Like Bun's, it reports its end before `close` returns. */
@@ -148,7 +152,7 @@ export class CountingBroker implements Pick<Broker, "join" | "leave"> {
   }
 
   #add(target: Target, change: number): void {
-    const subject = subjectOf(target);
+    const subject = topicOf(target, FIRST_ENCODING);
     const count = (this.counts.get(subject) ?? 0) + change;
     if (count === 0) this.counts.delete(subject);
     else this.counts.set(subject, count);
@@ -206,6 +210,8 @@ export const STAGE_BEGINS_MS = 1_800_000_000_000;
 /** The whole core between a scripted upstream and recording sockets, with time in the test's hand. */
 export class CoreStage {
   readonly clock = new FakeClock();
+  /** A test may add one. */
+  readonly protocols: ClientProtocols = { ...CLIENT_PROTOCOLS };
   readonly upstream = new ScriptedUpstream();
   readonly report = recordingReport();
   readonly registry = new Registry();
@@ -276,7 +282,7 @@ export class CoreStage {
       report,
     };
     this.admission = new Admission({ ...parts, isOwn: (connectionId) => this.isOwn(connectionId) });
-    this.lifecycle = new Lifecycle(parts);
+    this.lifecycle = new Lifecycle({ ...parts, protocols: this.protocols });
   }
 
   /** Starts a shutdown; `left` is null until it is over. */
@@ -292,29 +298,27 @@ export class CoreStage {
   }
 
   /** A client whose connect event was answered before the stage began. */
-  open(over: Partial<ConnectionFacts> & { groups?: readonly string[]; firstFrame?: Frame } = {}): Client {
+  open(over: Partial<ConnectionFacts> & { groups?: readonly string[]; first?: string } = {}): Client {
     this.#clientCount++;
-    const { groups = [], firstFrame = null, ...facts } = over;
+    const { groups = [], first, ...facts } = over;
     const connection = new Connection(someFacts({ connectionId: `c${this.#clientCount}`, userId: "alice", ...facts }));
     if (groups.length > 0) connection.groups = new GroupNames(groups);
     this.outstanding.begin();
     // Its promise is kept when nobody waits for the broker; the groups are there at once.
     void this.membership.prepare(connection);
-    return this.enter(connection, firstFrame);
+    return this.enter(connection, first);
   }
 
   /** Gives an admitted connection its socket. */
-  enter(connection: Connection, firstFrame: Frame | null = null): Client {
+  enter(connection: Connection, first?: string): Client {
     const socket = new RecordingSocket();
     socket.onClosed = (seen) => this.lifecycle.closed(connection, seen);
-    this.lifecycle.opened(connection, socket, firstFrame);
+    this.lifecycle.opened(connection, socket, first === undefined ? null : toPayload(first));
     return {
       connection,
       socket,
       send: async (...texts) => {
-        for (const text of texts) {
-          this.lifecycle.received(connection, { payload: new TextEncoder().encode(text), binary: false });
-        }
+        for (const text of texts) this.lifecycle.received(connection, text, new TextEncoder().encode(text));
         await settled();
       },
       leave: async (seen = { code: 1000, reason: "bye" }) => {

@@ -9,7 +9,13 @@ export const EVERY_FACT: Required<ConnectionFacts> & { readonly userId: string; 
   claims: "sub: ann",
   clientQuery: "a=b",
   forwardedFor: "10.0.0.1",
-  rare: { userIdCoding: "latin1", dialect: "asrs", clientPath: "/ocpp/CP%201", news: [1, { é: null }] },
+  rare: {
+    userIdCoding: "latin1",
+    dialect: "asrs",
+    encoding: "raw",
+    clientPath: "/ocpp/CP%201",
+    news: [1, { é: null }],
+  },
 };
 
 /** Any text that a JavaScript string can hold. */

@@ -1,5 +1,4 @@
-/** A complete WebSocket message: a string is a text frame, bytes are a binary frame. */
-export type Frame = string | Uint8Array;
+import type { Frame } from "../../protocol/client-protocol.ts";
 
 /** What a client's TCP connection has carried, as the system counts it. Only growth has a meaning. Units: bytes. */
 export interface Traffic {

@@ -10,7 +10,7 @@ const NO_BYTES = new Uint8Array();
 export const asrs: Dialect = {
   events: { connect: true, message: true, disconnect: true },
   form: (event, context) => ({ headers: formatHeaders(event, context), body: NO_BYTES }),
-  shapeOf: ({ binary }) => (binary ? "binary" : "text"),
+  shapeOf: ({ payloadType }) => payloadType,
   start: formatStart,
   tail: () => "",
   readConnect,

@@ -68,7 +68,7 @@ describe("formatHeaders", () => {
       facts: FACTS,
       number: 1,
       payload: new Uint8Array(),
-      binary: false,
+      payloadType: "text",
     };
     for (const event of [connect(), message, disconnect()]) {
       const lines = format(event);
@@ -101,11 +101,11 @@ describe("formatHeaders", () => {
   });
 
   test.each([
-    [true, "application/octet-stream"],
-    [false, "text/plain"],
-  ])("gives message the seed's headers in the seed's order, up to its number (binary: %p)", (binary, type) => {
+    ["binary", "application/octet-stream"],
+    ["text", "text/plain"],
+  ] as const)("gives message the seed's headers in the seed's order, up to its number (%s)", (payloadType, type) => {
     const [eventId, payload] = ["id-1.2", new Uint8Array()];
-    expect(format({ name: "message", number: 2, eventId, facts: FACTS, payload, binary })).toEqual([
+    expect(format({ name: "message", number: 2, eventId, facts: FACTS, payload, payloadType })).toEqual([
       "X-ASRS-Hub: Chat",
       "X-ASRS-Category: messages",
       "X-ASRS-Connection-Id: id-1",

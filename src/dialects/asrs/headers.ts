@@ -9,8 +9,14 @@ import {
   type UpstreamEvent,
 } from "../../protocol/events.ts";
 import { encodeHeaderValue, type HeaderLine } from "../../protocol/headers.ts";
+import type { PayloadType } from "../../protocol/payload.ts";
 import { percentEncodeForHeader } from "../../protocol/percent.ts";
 import { encodeUserId } from "../../protocol/user-coding.ts";
+
+const CONTENT_TYPES: Readonly<Record<PayloadType, string>> = {
+  text: "text/plain",
+  binary: "application/octet-stream",
+};
 
 const BEYOND_BYTES = /[^\0-\xff]/;
 
@@ -34,7 +40,7 @@ export function formatHeaders(event: ConnectEvent | DisconnectEvent, context: Ca
  * Shape: the seed's headers; then `Date`, `Content-Type`, and the event's id up to the message's number.
  */
 export function formatStart(event: MessageEvent, context: CallContext): RequestStart {
-  const type = event.binary ? "application/octet-stream" : "text/plain";
+  const type = CONTENT_TYPES[event.payloadType];
   const id = messageEventIdStart(event.facts.connectionId);
   return {
     headers: formatLastingHeaders(event, context),

@@ -51,7 +51,7 @@ export function messageEvent(
   const bytes = binary ? payload : new TextEncoder().encode(payload);
   const all = { ...FACTS, ...facts };
   const eventId = messageEventId(all.connectionId, 2);
-  return { name: "message", number: 2, eventId, facts: all, payload: bytes, binary };
+  return { name: "message", number: 2, eventId, facts: all, payload: bytes, payloadType: binary ? "binary" : "text" };
 }
 
 export function disconnectEvent(facts: Partial<ConnectionFacts> = {}): DisconnectEvent {
