@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import {
   BANNED_PHRASES,
+  EARLIER_TERMS,
   findDeadLinks,
   findDeadReferences,
   findLongMarkdown,
@@ -77,6 +78,10 @@ describe.each(CODE_FOLDERS)("%s", (folder) => {
   test("has no banned phrase", () => {
     expect(files).not.toBeEmpty();
     expect(files.flatMap((file) => findPhrases(file, BANNED_PHRASES))).toEqual([]);
+  });
+
+  test("uses the terms of ARCHITECTURE.md", () => {
+    expect(files.flatMap((file) => findPhrases(file, EARLIER_TERMS))).toEqual([]);
   });
 
   test("cites what is there", () => {

@@ -72,7 +72,7 @@ export const clusterSchema = z.strictObject({
   }),
   journalCopy: z.enum(JOURNAL_COPIES).default("wait").register(optionDocs, {
     unit: "",
-    doc: "What a connect waits for. `wait`: until NATS has the journal's entry too, so that the disconnect event is sent even if the node is lost for good at that moment. `behind`: until this node's disk has it; the copy in NATS follows within about 20 ms. While NATS is unreachable, `wait` accepts clients without a copy and logs an error.",
+    doc: "What a connect waits for. `wait`: until NATS has the journal's entry too, so that the disconnect event is sent even if the node is lost for good at that moment. `behind`: until this node's disk has it; the replica in NATS follows within about 20 ms. While NATS is unreachable, `wait` accepts clients without a copy and logs an error.",
   }),
 });
 

@@ -178,7 +178,7 @@ describe("taking over a node", () => {
     expect(others.steps).toContain("end other");
   });
 
-  test("that this process was itself: what its own journal has stays as it is, the rest comes from the copy", async () => {
+  test("that this process was itself: what its own journal has stays as it is, the rest comes from the replica", async () => {
     others.left.set("before", LEFT);
     const own = {
       end: { code: 1006, reason: "gateway restarted" },
@@ -206,7 +206,7 @@ describe("taking over a node", () => {
     expect(others.steps).toEqual(["claim before", "seize before", "forget before", "end before"]);
   });
 
-  test("that this process was itself, while its own journal cannot be read: all comes from the copy", async () => {
+  test("that this process was itself, while its own journal cannot be read: all comes from the replica", async () => {
     others.left.set("before", LEFT);
     stage.journal.waiting = () => Promise.reject(new Error("its file is not open"));
     await takeover.reclaim("before", await listKnown(stage.journal));

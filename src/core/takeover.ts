@@ -55,7 +55,7 @@ export class Takeover {
 
   /**
    * This node was that one before it was started again. Entries that its own journal had at the start go their own way, and may have
-   * gone by now; the rest, where its file was damaged, out of reach or behind after a power cut, comes from the copy.
+   * gone by now; the rest, where its file was damaged, out of reach or behind after a power cut, comes from the replica.
    * `known` is what `listKnown` said then. Never rejects.
    */
   async reclaim(nodeId: string, known: ReadonlySet<string>): Promise<void> {

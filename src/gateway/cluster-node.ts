@@ -27,7 +27,7 @@ import type { Core, NodeParts, Running, StopStack } from "./wiring.ts";
 /** How long a node that has lost NATS is still ready. Source: PROTOCOL.md, "Several nodes". */
 const READY_GRACE_MS = 5000;
 
-/** How long the end waits for the copy of the journal. */
+/** How long the end waits for the replica of the journal. */
 const LEAVE_LIMIT_MS = 2000;
 
 /** 6 random bytes are eight characters of base64url. */
@@ -277,7 +277,7 @@ class ClusterNode implements NodeParts {
     );
   }
 
-  /** Where something is owed, or the copy does not say yet that nothing is, the lease runs out and another node takes it over. */
+  /** Where something is owed, or the replica does not say yet that nothing is, the lease runs out and another node takes it over. */
   async #leave(): Promise<void> {
     this.#isStopping = true;
     await this.#broker?.stop();

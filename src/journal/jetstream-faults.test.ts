@@ -278,7 +278,7 @@ describe("the stream", () => {
   });
 });
 
-/** Resolves when the server has a message of the node's log. Asked through another link: the node's own is silent. */
+/** Resolves when the server has a message of the node's replica. Asked through another link: the node's own is silent. */
 async function published({ journal }: ReplicaNode): Promise<void> {
   const watcher = await stage.startNode();
   while ((await watcher.stream.last(journal.nodeId)) === null) await new Promise(setImmediate);

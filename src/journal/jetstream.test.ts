@@ -19,7 +19,7 @@ function isUnderWay({ journal }: ReplicaNode, id: string): boolean {
   return journal.entries.find(id)?.trace === "perhaps";
 }
 
-describe("the copy in JetStream", () => {
+describe("the replica in JetStream", () => {
   test("has after a kill what was resolved, in its last state, for the node that seizes it", async () => {
     const { journal } = await stage.startNode();
     await Promise.all(["c1", "c2", "c3", "c4", "c5", "c6"].map((id) => journal.connecting(factsOf(id))));

@@ -151,7 +151,7 @@ describe("a journal whose connects wait for their copy", () => {
     await stage.server.freeze();
     await journal.connecting(factsOf("c1"));
     expect(missing(node)).toEqual(["replica-missing 1"]);
-    // The copy still waits for NATS: these do not.
+    // The replica still waits for NATS: these do not.
     await Promise.all(["c2", "c3"].map((id) => journal.connecting(factsOf(id))));
     stage.server.thaw();
     await node.journal.whenReplicated();

@@ -17,7 +17,7 @@ export interface ReplicaWaitOptions {
   readonly report: Report;
 }
 
-/** The copy, as far as a wait needs it; see `JetstreamJournal`. */
+/** The replica, as far as a wait needs it; see `JetstreamJournal`. */
 export interface WaitedReplica {
   readonly isExpected: boolean;
   whenReplicated(): Promise<void>;
@@ -27,7 +27,7 @@ export interface WaitedReplica {
 /**
  * The wait of a connect for its copy in NATS, behind which another node sends its disconnect event though this one is lost for good.
  *
- *     waiting ── the copy stops, or 2 s ──▶ letting in without a copy: an error line with the count, at once and every 10 s
+ *     waiting ── the replica stops, or 2 s ──▶ accepting without a copy: an error line with the count, at once and every 10 s
  *        ▲                                              │
  *        └───────────── all is copied ──────────────────┘
  *

@@ -60,7 +60,7 @@ export class ReplicaWaiters {
   }
 }
 
-/** Rejected without a caller having to listen: most callers do not wait for the copy. */
+/** Rejected without a caller having to listen: most callers do not wait for the replica. */
 export function refusedWait(reason: string): Promise<void> {
   const { promise, reject } = waiters();
   reject(new Error(reason));

@@ -314,7 +314,7 @@ export class ReplicaWriter {
 
   #failed(cause: string): void {
     if (this.#phase === "fenced" || this.#phase === "closed") return;
-    this.#abandon(`the journal's copy has stopped: ${cause}`);
+    this.#abandon(`the journal's replica has stopped: ${cause}`);
     this.#phase = "away";
     if (!this.#isStopSaid) this.#options.report({ kind: "replica-stopped", cause });
     this.#isStopSaid = true;

@@ -139,7 +139,7 @@ describe("a journal with a copy", () => {
     expect(copyOf(node)).toEqual(["c1 connecting"]);
   });
 
-  test("tells the copy in the order of the calls, with the answers in any order", async () => {
+  test("tells the replica in the order of the calls, with the answers in any order", async () => {
     const node = await stage.startNode();
     const local = new HeldJournal();
     const journal = new ReplicatedJournal(local, node.journal);
@@ -164,7 +164,7 @@ describe("a journal with a copy", () => {
     expect(copyOf(node)).toEqual(["c2 connecting"]);
   });
 
-  test("keeps for the copy the facts of the call, though their owner changes them before the disk has them", async () => {
+  test("keeps for the replica the facts of the call, though their owner changes them before the disk has them", async () => {
     const { journal, node } = await openCopied();
     const facts = { ...factsOf("c1") };
     const connecting = journal.connecting(facts);
@@ -173,7 +173,7 @@ describe("a journal with a copy", () => {
     expect(node.journal.entries.find("c1")?.entry).toEqual({ state: "connecting", facts: factsOf("c1") });
   });
 
-  test("has at its start all in the copy that an earlier process left: orphans, waiting ones and dead letters", async () => {
+  test("has at its start all in the replica that an earlier process left: orphans, waiting ones and dead letters", async () => {
     const before = await openLocal();
     const ids = Array.from({ length: 2500 }, (_, index) => `due${index}`);
     await Promise.all(ids.map((id) => before.due(dueOf(id))));

@@ -5,10 +5,10 @@ import { copyDue, type JournalEntries } from "./entries.ts";
 import type { JetstreamJournal } from "./jetstream.ts";
 import type { ReplicaWait } from "./replica-wait.ts";
 
-/** How many entries the copy is told of at once when it starts. */
+/** How many entries the replica is told of at once when it starts. */
 const PAGE_LENGTH = 1000;
 
-/** A call of which the copy has not heard yet. */
+/** A call of which the replica has not heard yet. */
 interface Step {
   /** Null where the local journal refused it. */
   apply: ((entries: JournalEntries) => unknown) | null;
@@ -19,12 +19,12 @@ interface Step {
 /**
  * A node's own journal, with a copy of it for the node that takes over.
  *
- *     call ─▶ local ─▶ [ steps, in the order of the calls ] ─▶ the copy's entries ─▶ its replica, when NATS is there
+ *     call ─▶ local ─▶ [ steps, in the order of the calls ] ─▶ the replica's entries ─▶ the replica in NATS, when NATS is there
  *       ◀──────┘ resolves                                           with a `ReplicaWait`, connecting and connected resolve here ──┘
  *
  * Promise: the local journal's. Reads, places and `isWritable` are its too. With a `ReplicaWait`, what `connecting` and `connected` have
  *          resolved is in NATS as well while NATS is there.
- * Order:   the copy is told what the local journal has done, in the order of the calls.
+ * Order:   the replica is told what the local journal has done, in the order of the calls.
  * Source:  decision 0039.
  */
 export class ReplicatedJournal implements Journal {
@@ -111,17 +111,17 @@ export class ReplicatedJournal implements Journal {
 
   /** These, which `JetstreamJournal.moveTo` has returned, are another node's business: nothing is owed for them here. */
   async disown(connectionIds: readonly string[]): Promise<void> {
-    // Through the steps as well: a change that was on its way to the copy would bring back what was dropped there.
+    // Through the steps as well: a change that was on its way to the replica would bring back what was dropped there.
     await Promise.all(connectionIds.map((connectionId) => this.settled(connectionId)));
   }
 
-  /** Resolves when the copy has been told of all that was called before. Never rejects. */
+  /** Resolves when the replica has been told of all that was called before. Never rejects. */
   async whenFollowed(): Promise<void> {
     // The local journal works in order: behind the answer to a read are those to all writes before it.
     await this.#follow(this.#local.waiting(0, 1), () => {}).catch(() => {});
   }
 
-  /** The local one first, so that the copy hears of all it did; each gives up after some seconds. */
+  /** The local one first, so that the replica hears of all it did; each gives up after some seconds. */
   async close(): Promise<void> {
     this.#wait?.stop();
     await this.#local.close();
@@ -150,7 +150,7 @@ export class ReplicatedJournal implements Journal {
     const wait = this.#wait;
     if (wait === null) return await this.#follow(done, apply);
     const copied = Promise.withResolvers<void>();
-    // An earlier call may still be at the disk: only when the copy has been told of this one can its message be waited for.
+    // An earlier call may still be at the disk: only when the replica has been told of this one can its message be waited for.
     await this.#follow(done, (entries) => {
       apply(entries);
       copied.resolve(wait.wait());
@@ -158,7 +158,7 @@ export class ReplicatedJournal implements Journal {
     await copied.promise;
   }
 
-  /** Has the copy do the same once the local journal has, and all that was called before is through. */
+  /** Has the replica do the same once the local journal has, and all that was called before is through. */
   async #follow<T>(done: Promise<T>, apply: (entries: JournalEntries) => unknown): Promise<T> {
     const step: Step = { apply, isOpen: true, next: null };
     if (this.#lastStep === null) this.#firstStep = step;

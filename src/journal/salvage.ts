@@ -150,7 +150,7 @@ function copyWithFirstPageOf(successor: string, path: string): string {
   return copy;
 }
 
-/** A symbolic link in the place of the copy is removed, and never written through. */
+/** A symbolic link in the place of the copied file is removed, and never written through. */
 function copyPrivately(path: string, copy: string): void {
   removeFile(copy);
   copyFileSync(path, copy, constants.COPYFILE_EXCL);

@@ -45,7 +45,7 @@ export function answerSubject(prefix: string, nodeId: string): string {
   return `${prefix}.here.${nodeId}`;
 }
 
-/** The subject under which one node's part of the journal's copy is stored. */
+/** The subject under which one node's part of the replica is stored. */
 export function journalSubject(prefix: string, nodeId: string): string {
   return `${prefix}.journal.${nodeId}`;
 }

@@ -1,7 +1,7 @@
 /**
  * The form of what nodes of a cluster store for each other and send to each other.
  *
- * Form 1 is that of 0.1, which announces nothing. Form 2 adds to the journal's copy how long an event has been retried, how long a dead
+ * Form 1 is that of 0.1, which announces nothing. Form 2 adds to the replica how long an event has been retried, how long a dead
  * letter has been kept, and facts of newer versions; messages and beats say their form.
  *
  * A node announces in its lease the newest form that it reads, and writes the newest form that every live node has announced.

@@ -44,7 +44,7 @@ test("kill -9 of a node: the other goes on counting refusals, and sends the seco
   refused.close(1000);
   await until(() => (fieldOf(gone, refusedId, "refused_for_ms") ?? 0) > 500, "the time of refusals");
 
-  // The copy is told in order: what is behind it says that it has the two.
+  // The replica is told in order: what is behind it says that it has the two.
   using last = await RawWebSocket.open({ port: gone.port, path: "/ws/client/hubs/last" });
   await cluster.copied([connectionIdOf(await backend.next("connect", ({ target }) => target.includes("/last/")))]);
   // No later try tells the time anew.

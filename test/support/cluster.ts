@@ -102,7 +102,7 @@ export async function callNode(
   return { status, retryAfter: head.all("retry-after").join(), code };
 }
 
-/** Waits until the copy of the journal in JetStream, from which other nodes take over, holds each of these words. */
+/** Waits until the replica of the journal in JetStream, from which other nodes take over, holds each of these words. */
 export async function copied(words: Iterable<string>, { nats }: { readonly nats: NatsServer }): Promise<void> {
   const connection = await connect({ servers: nats.url });
   try {
@@ -118,7 +118,7 @@ export async function copied(words: Iterable<string>, { nats }: { readonly nats:
       }
       return missing.size === 0;
     };
-    await until(look, "the copy of the journal");
+    await until(look, "the replica of the journal");
   } finally {
     await connection.close();
   }

@@ -28,7 +28,7 @@ export class EarlierDataDir {
   }
 }
 
-/** The messages of a node's log as that version wrote them. */
+/** The messages of a node's replica as that version wrote them. */
 export function logOf(version: string): Uint8Array[] {
   const lines = readFileSync(join(FIXTURES, version, "log.jsonl"), "utf8")
     .trimEnd()

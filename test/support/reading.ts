@@ -26,6 +26,15 @@ export const UNREADABLE_SOURCES: readonly string[] = [
   "the design",
 ];
 
+/** Earlier words for the terms of ARCHITECTURE.md, in code and its comments: a replica is the copy of a node's journal in NATS. */
+export const EARLIER_TERMS: readonly string[] = [
+  "journal's copy",
+  "the copy of the journal",
+  "node's log",
+  "nodes' log",
+  "nodes' logs",
+];
+
 /** RFCs that are cited, each with the number of its last section. A number above it is a wrong citation. */
 export const CITED_RFCS: ReadonlyMap<number, number> = new Map([
   [1950, 3],

@@ -38,7 +38,7 @@ export class Reports {
 
 type StreamSettings = Partial<Pick<StreamConfig, "subjects" | "max_bytes" | "discard">>;
 
-/** One node's part of the journal's copy, on a link of its own. */
+/** One node's part of the journal's replica, on a link of its own. */
 export class ReplicaNode {
   readonly link: NatsLink;
   readonly stream: ReplicaStream;
@@ -79,7 +79,7 @@ export class ReplicaNode {
     return replay.entries;
   }
 
-  /** What the server has of all nodes' logs. */
+  /** What the server has of all nodes' replicas. */
   async streamState(): Promise<{ readonly messages: number; readonly bytes: number }> {
     const { messages, bytes } = (await (await this.#streams()).info(this.stream.name)).state;
     return { messages, bytes };

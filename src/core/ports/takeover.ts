@@ -7,7 +7,7 @@ import type { JournalEntry } from "./journal.ts";
  *         version can read what is there. An unknown node has left nothing.
  */
 export interface NodeJournals {
-  /** Fences the node's log, so that it can never write again even if it is still alive, and then reads the log. */
+  /** Fences the node's replica, so that it can never write again even if it is still alive, and then reads it. */
   seize(nodeId: string): Promise<JournalEntry[]>;
   /** Forgets it. Entries that this node has taken into its own journal meanwhile have been copied when this resolves. */
   forget(nodeId: string): Promise<void>;
