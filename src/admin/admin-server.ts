@@ -21,7 +21,7 @@ const MAX_BODY_BYTES = 256 * 1024;
 const STOP_TIMEOUT_MS = 1000;
 /** Bun would cut a change of very many after 10 s. */
 const IDLE_TIMEOUT_SECONDS = 120;
-/** Nobody but the owner may connect. */
+/** Only the owner may connect. */
 const OWNER_ONLY = 0o177;
 
 /**

@@ -119,7 +119,7 @@ export class RestApi {
   }
 }
 
-/** After 413 and 408 the connection is of no more use: what is left of the body would be taken for the next request. */
+/** After 413 and 408 the connection is closed: the rest of the body would be taken for the next request. */
 function bodyRefusal(fault: Exclude<BodyResult["kind"], "body" | "no-room">, maxBytes: number): Refusal {
   switch (fault) {
     case "too-big": {

@@ -31,7 +31,7 @@ const READ = ["GET", "HEAD"];
 /**
  * The table of the REST API. Sends have no `/messages` at their end in the first preview (`pathsOf`).
  *
- * Source: PROTOCOL.md, "REST API"; `docs/openapi.yaml` is held to it by a test.
+ * Source: PROTOCOL.md, "REST API"; a test compares `docs/openapi.yaml` with it.
  */
 export const ROUTES: readonly Route[] = [
   { operation: "sendToHub", methods: ["POST"], paths: ["messages"] },

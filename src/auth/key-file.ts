@@ -42,7 +42,7 @@ function readOrMakeKey(dataDir: string, name: string): KeptKey {
   const draft = `${path}.${randomBytes(8).toString("hex")}`;
   writeFileSync(draft, `${randomBytes(32).toString("base64")}\n`, { mode: 0o600, flag: "wx" });
   try {
-    // A link fails where the file exists, and makes it whole otherwise: nobody reads half a key.
+    // A link fails where the file exists, and makes it whole otherwise: no reader gets half a key.
     linkSync(draft, path);
   } catch (error) {
     if (!isCode(error, "EEXIST")) throw error;

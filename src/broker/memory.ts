@@ -2,7 +2,7 @@ import type { Broker, BrokerHandler, Verdict, VerdictScope } from "../core/ports
 import type { Envelope, Question } from "../protocol/envelope.ts";
 
 /**
- * The broker of a single node: everything goes to itself, at once.
+ * The broker of a single node: it hands everything to this node, at once.
  *
  * Errors: an error that the handler throws is a bug and reaches the caller. Never `unavailable`.
  */

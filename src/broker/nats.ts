@@ -31,7 +31,7 @@ const DEFAULT_MAX_PAYLOAD_BYTES = 1_048_576;
 /** Why a message was dropped that no newer version wrote. */
 const INVALID = "another version wrote it, or a name in it is invalid";
 
-/** A node's word where it could not answer for a fault of its own. */
+/** A node's reply where a bug kept it from answering. */
 const FAULT = "fault";
 
 export interface NatsBrokerOptions {
@@ -45,7 +45,7 @@ export interface NatsBrokerOptions {
   /** The form that every node reads. */
   readonly form: () => number;
   readonly report: Report;
-  /** Whether this node belongs to the others: one whose lease has run out reaches a part of them at best. */
+  /** Whether this node holds its lease: a node whose lease has run out reaches only a part of the others. */
   readonly isMember: () => boolean;
 }
 
@@ -67,7 +67,7 @@ type Reply = Verdict | "fault" | "nobody" | "silent";
  *         └▶ every node: each node's own subject, and all that the table knows must answer
  *
  * Order:  one connection each way, so what one node publishes arrives in its order, on whichever subjects; parts of a long message
- *         are together in it. Nothing is handed to this node's own members but what came from NATS.
+ *         are together in it. This node's own members get only what came from NATS.
  * Errors: `unavailable` while NATS is away or this node is no member; after NATS is back until 1.2 s have passed and every node
  *         that was known has answered or is silent for 10 s; and where a node that must answer has not. A bug at any
  *         node that is asked rejects.
@@ -99,7 +99,7 @@ export class NatsBroker implements Broker {
     this.#joiner = new PartJoiner({ nowMs: () => clock.now(), onLost: (reason) => this.#dropped(reason) });
   }
 
-  /** Whether all nodes can be reached: subscriptions hold, and everybody has had the time to be heard. */
+  /** Whether all nodes can be reached: subscriptions hold, and every node has had the time to answer. */
   get isReady(): boolean {
     const { link, isMember } = this.#options;
     return link.isUp && this.#isSubscribed && this.#table.isComplete && !this.#isStopped && isMember();
@@ -117,7 +117,7 @@ export class NatsBroker implements Broker {
     link.onChange((isUp) => (isUp ? void this.#linkUp() : this.#linkDown()));
   }
 
-  /** Goes on under another name: what is asked of the old one is answered by nobody. */
+  /** Goes on under another name: questions to the old one get no answer. */
   rename(nodeId: string): void {
     const { prefix } = this.#options;
     for (const subject of ownSubjects(prefix, nodeId)) void this.#subscriptions.add(subject);
@@ -141,7 +141,7 @@ export class NatsBroker implements Broker {
         for (const part of parts) link.publish(subject, part);
       }
     } catch {
-      // It was closed in this very moment.
+      // It was closed at this moment.
       return "unavailable";
     }
     this.#countUnsent(bytes.length + prefix.length);
@@ -158,7 +158,7 @@ export class NatsBroker implements Broker {
       if (reply === "nobody") return "no";
       if (reply === "yes" || reply === "limit") return reply;
       if (reply === FAULT) throw new Error("a node could not answer");
-      // The first said no, or nothing in time: only all of them can say that it is so.
+      // The first said no, or nothing in time: only all nodes together can say no.
     }
     return await this.#askAll(bytes, scope);
   }
@@ -232,7 +232,7 @@ export class NatsBroker implements Broker {
     const reply = await this.#request(nodeSubject(this.#options.prefix, nodeId), bytes);
     if (reply !== "nobody" && reply !== "silent") return reply;
     if (this.#table.isKnown(nodeId)) return "unavailable";
-    // Somebody listens there of whom nothing has been heard yet.
+    // A node listens there that has not announced itself yet.
     if (reply === "silent" && !wasKnown) return "unavailable";
     // It never was, or has said bye meanwhile, and its connections are gone: that is an answer.
     return "no";
@@ -289,7 +289,7 @@ export class NatsBroker implements Broker {
       this.#options.report({ kind: "fault", where: "a question of another node", error });
       word = FAULT;
     }
-    // Nobody is left to hear it where the connection has gone meanwhile; after a move it is another one than the question came by.
+    // The asker cannot hear it if the connection has gone meanwhile; after a move it is another one than the question came by.
     const { link } = this.#options;
     if (link.isUp && message.reply !== undefined) link.publish(message.reply, word);
   }

@@ -5,7 +5,7 @@ import { isNodeId } from "../protocol/connection-id.ts";
 import { NEWEST_FORM, OLDEST_FORM } from "../protocol/forms.ts";
 import type { Report } from "../protocol/notices.ts";
 
-/** How often a node says that it is there. */
+/** How often a node announces itself. */
 const BEAT_MS = 1000;
 
 /** How long a node is known after its last beat: as long as its lease may hold, and its connections with it. */
@@ -17,13 +17,13 @@ const KNOWN_MS = 10_000;
  */
 const SETTLED_MS = 1000;
 
-/** How long everybody's beat is waited for before what is known counts as all there is. */
+/** How long beats are waited for before the known nodes count as all nodes. */
 const LISTEN_MS = 1200;
 
-/** After so long the operator hears for whom a node still waits. */
+/** After this time the log names the nodes that are still waited for. */
 const AWAITED_MS = 3000;
 
-/** Between two ticks lie so many: this process was held up, and heard nobody though they spoke. */
+/** The ticks are this far apart: this process was held up, and did not hear the others' beats. */
 const STALLED_MS = 3000;
 
 /** The longest text in which a node announces itself: form, word, name, number, and additions of a newer version. */
@@ -34,7 +34,7 @@ export interface NodeTableOptions {
   readonly link: NatsLink;
   readonly prefix: string;
   readonly nodeId: string;
-  /** The name of the process before this one, which is gone for certain: nobody needs to wait for it. */
+  /** The name of the process before this one, which has certainly ended: it need not be waited for. */
   readonly nodeIdBefore: string | null;
   readonly clock: Clock;
   /** The form that every node reads. */
@@ -58,12 +58,12 @@ interface OtherNode {
 }
 
 /**
- * The nodes that there are, by what each says of itself once a second.
+ * The nodes of the cluster, by their announcements once a second.
  *
  *     hello ─▶ hello ─▶ (until all have answered) hello, … ─▶ beat, beat, … ─▶ bye, or ten seconds of silence
  *       └─▶ the others answer at once, on the subject of the asker's answers
  *
- * An answer says more than that somebody is there. The hello went out behind all subscriptions of its node, the answer behind
+ * An answer says more than that a node is there. The hello went out behind all subscriptions of its node, the answer behind
  * all of the other's, and servers hand on interest and messages over one route in their order: so both servers know of both
  * nodes' subscriptions.
  *
@@ -98,7 +98,7 @@ export class NodeTable {
     return this.#nodeId;
   }
 
-  /** Whether everybody has had the time to say that they are there, and all that are known have answered. */
+  /** Whether every node has had the time to announce itself, and all known ones have answered. */
   get isComplete(): boolean {
     // Asked for with every message.
     if (!this.#isComplete) this.#isComplete = this.#hasHeardAll();
@@ -203,7 +203,7 @@ export class NodeTable {
   }
 
   #tick(): void {
-    // Nobody can be heard, so nobody is silent.
+    // Without a link no node can be heard, so none counts as silent.
     if (this.#helloAtMs === null) return;
     const now = this.#options.clock.now();
     if (now - this.#lastTickMs >= STALLED_MS) this.#restartSilence();

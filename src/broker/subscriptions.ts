@@ -6,7 +6,7 @@ import { Overlap } from "./overlap.ts";
 
 /**
  * In a move: how long servers may take to tell each other what is subscribed on the second connection; how long the twins of what came
- * before that may take; and how long after the move twins may still come. Nobody tells when all of it is done.
+ * before that may take; and how long after the move twins may still come. No message tells when all of it is done.
  */
 const INTEREST_MS = 250;
 const SETTLE_MS = 750;
@@ -145,7 +145,7 @@ export class Subscriptions implements Passenger {
     }
   }
 
-  /** The link is down: nothing can be published to this node, so nobody needs to wait for a subscription. */
+  /** The link is down: nothing can be published to this node, so no caller needs to wait for a subscription. */
   linkDown(): void {
     this.#gathering?.resolve();
     this.#gathering = null;
@@ -197,7 +197,7 @@ export class Subscriptions implements Passenger {
     try {
       await Promise.all([this.#link.connection?.flush(), this.#opening?.flush()]);
     } catch {
-      // The connection is gone, and nobody can publish; the next one begins with all subjects.
+      // The connection is gone, and nothing can be published; the next one begins with all subjects.
     } finally {
       this.#isFlushing = false;
       gathered.resolve();

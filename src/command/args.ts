@@ -87,7 +87,7 @@ export class UsageError extends Error {
 const MAX_TTL_SECONDS = 31_536_000;
 const MAX_PROCESSES = 256;
 
-/** The flags that name whom a message is for or who is asked about; the order is that of the sentences. */
+/** The flags that name the target of a message or a question; the order is that of the sentences. */
 const MEMBERS = ["user", "group", "connection"] as const;
 
 /** The words behind a command, sorted. */

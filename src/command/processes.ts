@@ -11,7 +11,7 @@ const FIRST_RESTART_MS = 500;
 const MAX_RESTART_MS = 30_000;
 const STEADY_AFTER_MS = 10_000;
 
-/** The line for people by which a gateway says that it listens. */
+/** The human-readable line with which a gateway says that it listens. */
 const LISTENS = /^hubwire listens on (\S+)$/m;
 
 /** The signals that are passed on. */
@@ -79,7 +79,7 @@ export interface ProcessesOptions {
  *
  * Shape:  `ended` resolves with the exit code, once all have ended after a signal to end: 0 where each ended with 0, else 1.
  *         Each process knows this one as its launcher, and ends when it is gone.
- * Errors: a process that ends before it has ever listened has a fault that a restart does not cure (a taken port, a folder in
+ * Errors: a process that ends before it has ever listened has a fault that a restart does not repair (a taken port, a folder in
  *         use): all processes end, and the exit code is 1.
  */
 export class Processes {

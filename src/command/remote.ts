@@ -101,7 +101,7 @@ async function readError(response: Response): Promise<{ code: string; message: s
       if (typeof code === "string" && typeof message === "string") return { code, message };
     }
   } catch {
-    // No JSON: somebody else listens there.
+    // Not JSON: another server listens there.
   }
   return { code: "", message: "" };
 }

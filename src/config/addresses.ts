@@ -1,7 +1,7 @@
 import { isIP } from "node:net";
 import { parseAllowedHost } from "./allowed-hosts.ts";
 
-/** Checks of what a configuration writes about hosts. Each returns a sentence without the value, or null where all is well. */
+/** Checks of what a configuration writes about hosts. Each returns a sentence without the value, or null for a valid value. */
 
 const HEADER_NAME = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const PARAMETER = /\{[^{}]*\}/g;

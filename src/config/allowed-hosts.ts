@@ -7,7 +7,7 @@ import {
   parseIpNetwork,
 } from "./ip-address.ts";
 
-/** Addresses that no backend has, and that answer with secrets or with somebody else's service. */
+/** Addresses that no backend has, and that answer with secrets or belong to another service. */
 const REFUSED: readonly RefusedRange[] = [
   refusedRange("169.254.0.0/16", "a link-local address, where clouds keep their metadata"),
   refusedRange("fe80::/10", "a link-local address"),
@@ -102,7 +102,7 @@ export class AllowedHosts {
     }
   }
 
-  /** Why a URL may not have this host, in a sentence about the URL; null where it may. A name's addresses are another matter. */
+  /** Why a URL may not have this host, in a sentence about the URL; null where it may. The addresses of a name are judged by `addressFault`. */
   hostFault(hostname: string): string | null {
     const address = parseIpAddress(hostname);
     const isListed = address === null ? this.#listsName(hostname) : this.#listsAddress(address);

@@ -25,7 +25,7 @@ export function describeReadError(error: unknown): string {
   return `cannot be read (${String(code)})`;
 }
 
-/** JSON is read strictly; YAML, which it is a part of, then finds repeated keys and places, where either is of interest. */
+/** JSON is read strictly; the YAML parser then finds repeated keys and places, where they are needed, since JSON is a part of YAML. */
 function parseJson(text: string): ConfigFile | UnreadableFile {
   let value: unknown;
   try {

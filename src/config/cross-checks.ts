@@ -96,7 +96,7 @@ function upstreamFaults(tree: object): TreeFault[] {
   return entries.flatMap((_, position) => certificateFaults(tree, ["upstreams", position, "tls"]));
 }
 
-/** A client certificate is of no use without its key, nor the key without it. */
+/** A client certificate needs its key, and the key its certificate. */
 function certificateFaults(tree: object, tls: Path): TreeFault[] {
   return pairFaults(tree, tls, ["certFile", "keyFile"]);
 }
@@ -124,7 +124,7 @@ function clusterFaults(tree: object): TreeFault[] {
   return faults;
 }
 
-/** The client would take one of them and pass over the others. */
+/** The client would use one of them and ignore the others. */
 function loginFaults(tree: object, nats: Path): TreeFault[] {
   const isThere = (name: string) => isGiven(valueAt(tree, [...nats, name]));
   const login = isThere("user") ? "user" : "password";

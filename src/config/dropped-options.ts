@@ -1,7 +1,7 @@
 import { type Option, optionName } from "./options.ts";
 
 /**
- * What it means that a reload leaves an option out that was given before: one row for each option of the schema.
+ * The effect of a reload that leaves out an option that was given before: one row for each option of the schema.
  *
  * A file that was cut while it was written has lost keys, and the default of most protections is "off". So every option says
  * whether its default may allow more than what was written. test/docs.test.ts fails for an option without a row.

@@ -6,7 +6,7 @@ import { didYouMean, suggestName } from "./suggest.ts";
 export type Path = readonly (string | number)[];
 
 /**
- * One thing that is wrong with a configuration.
+ * One fault of a configuration.
  *
  * It holds no value of any key, since values may be secrets.
  */
@@ -52,7 +52,7 @@ export function formatPath(path: Path): string {
   }, "");
 }
 
-/** A key can be anything that somebody typed; the report stays readable. Hub names, the longest true keys, fit. */
+/** A key can be any text; the report stays readable. Hub names, the longest true keys, fit. */
 function shorten(key: string): string {
   return key.length <= 128 ? key : `${key.slice(0, 128)}…`;
 }

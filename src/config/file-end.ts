@@ -31,7 +31,7 @@ function mayGoOn(node: Node, text: string): boolean {
   return style !== "QUOTE_DOUBLE" && !/[\n#]/.test(rest);
 }
 
-/** The places of keys with nothing behind them. YAML reads null there, but nobody has written it. */
+/** The places of keys with nothing behind them. YAML reads null there, but no value was written. */
 export function listEmptyKeys(node: unknown, path: Path = []): Path[] {
   if (!isCollection(node)) return [];
   if (!isMap(node)) return node.items.flatMap((item, position) => listEmptyKeys(item, [...path, position]));

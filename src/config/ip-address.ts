@@ -108,7 +108,7 @@ export function embeddedAddresses(address: IpAddress): IpAddress[] {
 }
 
 /**
- * The length of such a network's prefix is nobody's business but its owner's, so every reading counts, except those that find
+ * Only the owner of such a network knows the length of its prefix, so every reading counts, except those that find
  * 0.0.0.0/8: they come of a longer prefix's zeros, and no translator sends anything there.
  */
 function localUseNat64(bytes: IpAddress): IpAddress[] {

@@ -36,7 +36,7 @@ export interface LoadedConfig {
 
 /** What file, environment and flags give, before defaults are filled in. A value in it may be a secret. */
 export interface Written {
-  /** In the shape of the schema. A key with nothing behind it is left out: nobody has written its value. */
+  /** In the shape of the schema. A key with nothing behind it is left out: it has no value. */
   readonly tree: Tree;
   /** Whether the file says `templates` for `upstreams`. */
   readonly isTemplates: boolean;

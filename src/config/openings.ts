@@ -28,7 +28,7 @@ const KINDS: ReadonlyMap<string, Option["kind"]> = new Map(OPTIONS.map((option) 
 
 /**
  * Finds what a new configuration would open because it leaves out what the one before gave: a protection whose default is
- * less, an entry of `upstreams` whose events no other entry takes, the spelling of a hub. A value that is written out opens nothing here: it is meant.
+ * less, an entry of `upstreams` whose events no other entry takes, the spelling of a hub. A value that is written out opens nothing here: that is on purpose.
  *
  * Shape:  one fault for each key path, in the words of the log. It holds no value.
  * Source: docs/decisions/0023-reloads-that-drop-protections.md.
@@ -153,7 +153,7 @@ function findLostSpellings({ before, after }: Change): Fault[] {
     });
 }
 
-/** A key over several lines that has lost some of them: nobody means the beginning of a key that was in force. */
+/** A key over several lines that has lost some of them: a beginning of the key in force is never meant as a new key. */
 function findShortKeys({ before, after }: Change): Fault[] {
   return (["primary", "secondary"] as const).flatMap((name) => {
     const [old, next] = [before.config.accessKeys[name], after.config.accessKeys[name]];

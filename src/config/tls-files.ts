@@ -19,7 +19,7 @@ export interface TlsFiles {
 export interface Renewal {
   /** The option that names the files. */
   readonly where: string;
-  /** Why what was there before goes on; null where the new files are in force. */
+  /** Why the previous files stay in use; null where the new files are in force. */
   readonly fault: string | null;
 }
 

@@ -20,9 +20,9 @@ export function isTree(value: unknown): value is Tree {
 }
 
 /**
- * Copies what somebody wrote, so that it can be changed.
+ * Copies the written tree, so that it can be changed.
  *
- * `__proto__` as a key is refused here: the schema's library passes over it without a word in maps.
+ * `__proto__` as a key is refused here: the schema's library ignores it in maps.
  */
 export function copyTree(value: unknown, faults: TreeFault[], path: Path = []): unknown {
   if (typeof value !== "object" || value === null) return value;

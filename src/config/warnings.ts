@@ -40,7 +40,7 @@ export function findWarnings(config: Config): string[] {
   return warnings;
 }
 
-/** The outbox is looked at, not asked: one message that is longer than its bound looks like a client that does not read. */
+/** A single message that is longer than the outbox's bound looks like a client that does not read. */
 function findOutboxWarnings({ maxOutboxBytes, maxMessageBytes, maxResponseBytes }: Config["limits"]): string[] {
   const longest = Object.entries({ maxMessageBytes, maxResponseBytes }).filter(([, bytes]) => bytes > maxOutboxBytes);
   return longest.map(

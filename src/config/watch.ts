@@ -26,7 +26,7 @@ export class FilesWatch {
     this.#onChanged = onChanged;
     this.#told = this.#lastSeen = readStates(paths);
     this.#poll = setInterval(() => this.#look(), POLL_MS);
-    // The watch alone must not keep a process alive that is done.
+    // The watch must not keep a process alive that has nothing else to do.
     this.#poll.unref();
   }
 
@@ -39,7 +39,7 @@ export class FilesWatch {
     const states = readStates(this.#paths);
     if (states === this.#told) return;
     if (states !== this.#lastSeen) {
-      // Somebody may still be writing.
+      // The file may still be being written.
       this.#lastSeen = states;
       return;
     }
@@ -66,7 +66,7 @@ export class ConfigWatch {
     this.#content = readContent(path);
   }
 
-  /** Reads the file for another reason; null if it cannot be read. Its contents of now count as "before" from here on. */
+  /** Reads the file for another reason; null if it cannot be read. From here on its present contents are the ones to compare with. */
   read(): string | null {
     const content = readContent(this.#path);
     this.#content = content ?? this.#content;

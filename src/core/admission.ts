@@ -29,7 +29,7 @@ export interface AdmissionOptions extends PendingUpgradesOptions {
   readonly maxGroupsPerConnection: number;
 }
 
-/** A client that passed every check of its own and asks to be let in. */
+/** A client that passed every check of its own and asks to connect. */
 export interface ConnectRequest {
   readonly facts: ConnectionFacts;
   readonly client: WaitingClient;
@@ -47,7 +47,7 @@ export type Admitted =
       readonly headers: HeaderLines;
     }
   | Extract<ConnectDecision, { kind: "relay" }>
-  /** Nobody is left to be answered, and the upstream has heard nothing. */
+  /** The client has gone, and nothing was sent to the upstream. */
   | { readonly kind: "left" }
   | { readonly kind: "refuse"; readonly refusal: Refusal };
 
@@ -227,7 +227,7 @@ export class Admission {
     this.#addresses = new AddressRates(this.#options.connectsPerSecondPerAddress);
   }
 
-  /** Lets nobody in from now on. */
+  /** Accepts no client from now on. */
   close(): void {
     this.#closing = true;
   }
@@ -236,7 +236,7 @@ export class Admission {
     this.#cancelSweep();
   }
 
-  /** Posts the connect event and decides by what comes of it. */
+  /** Posts the connect event and decides by its outcome. */
   async #ask({
     facts,
     client,
@@ -265,7 +265,7 @@ export class Admission {
     if (groups.length > 0) connection.groups = new GroupNames(groups);
     this.#arrivals.accept(connection);
     const known = this.#membership.prepare(connection);
-    // With what has become known of it; where this write fails, the next does.
+    // With the facts that are known by now; where this write fails, the next does.
     if (decision.isLatin1User === true) void this.#isWritten(this.#journal.connecting(connection));
     const written = await this.#isWritten(this.#journal.connected(connection.connectionId, userId));
     if (written && !this.#closing) await known;

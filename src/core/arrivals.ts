@@ -21,8 +21,8 @@ const NOTHING: readonly Payload[] = [];
  *     expect ─▶ holdEarly … ─▶ accept ─▶ hold, publish … ─▶ take: the socket is open, all goes out in order
  *     the upstream is asked      2xx  └──────────────────▶ drop: no WebSocket came of it
  *
- * A backend may send to a connection id while it answers the connect event, from another thread: which of the two arrives first is
- * chance. So what is sent to the id is held from the question on. User, groups and hub hold from the 2xx on.
+ * A backend may send to a connection id while it answers the connect event, from another thread: it is not known which of the two arrives
+ * first. So messages to the id are held from the question on, those to user, groups and hub from the 2xx on.
  *
  * Bounds: `maxOutboxBytes` for each connection, `maxBufferedBytes` for all; past them the connection ends as a slow consumer.
  * Cost:   an entry of a map, then one of a set for each; a list once something waits. A publication looks at each arrival once.

@@ -31,7 +31,7 @@ export class Burial {
   async bury(one: { readonly connectionId: string; readonly hub: string }, cause: string): Promise<void> {
     const { connectionId } = one;
     const { journal, report, timeOfDayMs } = this.#parts;
-    // For the log alone, so a disk that fails must not keep the event from its end.
+    // Only for the log, so a failing disk must not stop this.
     const due = await journal.read(connectionId).catch(() => null);
     report(describeUndelivered("dead-letter", one, { cause, owed: due }));
     await journal.died(connectionId, { diedAtMs: timeOfDayMs(), cause, keptForMs: 0 });

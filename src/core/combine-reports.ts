@@ -3,7 +3,7 @@ import type { Report } from "../protocol/notices.ts";
 /**
  * Makes one report of several listeners, which hear every notice in their order.
  *
- * Errors: what a listener throws reaches neither the teller nor the other listeners; these hear of it as a `fault`.
+ * Errors: an error of a listener reaches neither the caller nor the other listeners; these hear of it as a `fault`.
  */
 export function combineReports(...listeners: readonly Report[]): Report {
   return (notice) => {

@@ -18,7 +18,7 @@ import type { SendRates } from "./send-rates.ts";
  */
 export class Connection implements ConnectionFacts {
   readonly connectionId: string;
-  /** Set by the registry to a string that all of a hub hold. */
+  /** Set by the registry to one string that all connections of a hub share. */
   hub: string;
   readonly claims: string;
   readonly clientQuery: string;
@@ -26,7 +26,7 @@ export class Connection implements ConnectionFacts {
 
   /** Set by admission from the token, then from the connect answer. */
   userId: string | null;
-  /** Absent but for few, whose records have one field more. Set by admission, with `userId`. */
+  /** Absent for most; the records of the others have one field more. Set by admission, with `userId`. */
   declare rare?: RareFacts;
   /** Null while it is in none. Set by admission before the connection is registered, then by the registry. */
   groups: GroupNames | null = null;
@@ -41,7 +41,7 @@ export class Connection implements ConnectionFacts {
 
   /** The cause with which it is closed once the call in flight is over; null where none is due. Set by commands. */
   closeAfterCall: CloseCause | null = null;
-  /** Another node answers for it, which has taken over this node's lease: no further event is posted for it. Set by drain. */
+  /** Another node has taken over this node's lease, and sends its disconnect event: no further event is posted for it. Set by drain. */
   isDisowned = false;
 
   /** The message whose call is under way. Set by dispatch, and by commands when it is over. */

@@ -116,7 +116,7 @@ export class Departure {
     }
   }
 
-  /** A connection has ended whose disconnect event is another node's business. */
+  /** A connection has ended whose disconnect event another node sends. */
   handOver(): void {
     this.#outstanding.end();
   }

@@ -8,7 +8,7 @@ import type { Clock } from "./ports/clock.ts";
 import type { Registry } from "./registry.ts";
 
 export interface DrainOptions {
-  /** How long new clients are still let in, so that a load balancer sees the health first. */
+  /** How long new clients are still let in, so that a load balancer sees the 503 of the health check first. */
   readonly delayMs: number;
   /** The time over which connections are closed, so that their clients do not all come back at once. */
   readonly spreadMs: number;

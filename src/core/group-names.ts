@@ -22,7 +22,7 @@ export class GroupNames {
     return Array.isArray(this.#names) ? this.#names.includes(name) : this.#names.has(name);
   }
 
-  /** To add twice is to add once. */
+  /** Adding a name twice has no further effect. */
   add(name: string): void {
     if (!Array.isArray(this.#names)) this.#names.add(name);
     else if (!this.#names.includes(name)) {

@@ -78,7 +78,7 @@ export class HeldDisconnect {
     return isRefused ? refusedForMs >= retryRefusedForSeconds * 1000 : triedForMs >= retryForSeconds * 1000;
   }
 
-  /** How long it waits for itself before its next try, although its entry takes others: for a while where it was refused. */
+  /** How long this event waits before its next try after a refusal, although its entry takes others. */
   restMs(
     { retryRefusedForSeconds }: RetryLimits,
     refusal: {

@@ -66,7 +66,7 @@ interface Suspect {
  * takes an earlier one, and is pinged up to half of pingAfter sooner: the burst is spread in one round, and stays so while it is
  * silent.
  *
- * Why not Bun's idleTimeout: every successful send resets it, so a mute peer that is pushed to would never be cut.
+ * Why not Bun's idleTimeout: every successful send resets it, so a silent peer that gets messages would never be cut.
  * Cost:   one number written per received message; one tick in 100 ms visits a hundredth of the connections. A system call or two
  *         for a client that has not answered within half of pongTimeout.
  * Source: decision 0024.
@@ -93,7 +93,7 @@ export class Liveness {
     this.reconfigure();
   }
 
-  /** The options have changed: everybody counts as just heard from. */
+  /** The options have changed: every connection counts as just heard from. */
   reconfigure(): void {
     this.#cancel();
     const { pingAfterMs, pongTimeoutMs } = this.#options;
@@ -144,7 +144,7 @@ export class Liveness {
   /** Places it where its ping is due, or before that, where fewer are. */
   #placeForPing(connection: Connection): void {
     const dueInTicks = this.#pingAfterTicks - (this.#tick - connection.heardAtTick);
-    // Half of the buckets, each with three times its share, hold one and a half times everybody: one of those has room.
+    // Half of the buckets, each with three times its share, hold one and a half times all connections: one of them has room.
     const crowd = Math.max(MIN_CROWD, (CROWD_FACTOR * this.#wheel.size) / this.#pingAfterTicks);
     let ticks = dueInTicks;
     while (ticks > 1 && this.#wheel.sizeAt(this.#tick + ticks) >= crowd) ticks--;
@@ -190,7 +190,7 @@ export class Liveness {
     if (connection.inbox?.paused === true) this.heard(connection);
     const pongTicksLeft = connection.pingedAtTick + this.#pongTimeoutTicks - this.#tick;
     if (this.isPinged(connection)) this.#visitPinged(connection);
-    // Its next ping is due from the end of the pong's time on, as if nobody had looked meanwhile: that keeps a burst spread.
+    // Its next ping is due from the end of the pong's time on, as if it had not been looked at meanwhile: that keeps a burst spread.
     else if (connection.pingedAtTick !== 0 && pongTicksLeft > 0) this.#place(connection, pongTicksLeft);
     else this.#visitHeard(connection);
   }

@@ -69,7 +69,7 @@ export class Membership {
     for (const name of groups ?? []) this.#broker.leave({ kind: "group", hub, name });
   }
 
-  /** `limit` where the connection is in as many groups as it may be. To join twice is to join once. */
+  /** `limit` where the connection is in as many groups as it may be. Joining twice has no further effect. */
   join(connection: Connection, group: string): "limit" | Promise<void> {
     const target = { kind: "group", hub: connection.hub, name: group } as const;
     if (connection.groups?.has(group) === true) {

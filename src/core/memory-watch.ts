@@ -21,10 +21,10 @@ export interface MemoryOptions {
 /** The process may grow by so many times `maxBufferedBytes`: what waits takes more memory than it has bytes. */
 const GROWTH_FACTOR = 1.5;
 
-/** Growth that says nothing: garbage of a busy process that is not collected yet. */
+/** Growth that is always allowed: garbage of a busy process that is not collected yet. */
 const MIN_GROWTH_BYTES = 134_217_728;
 
-/** What an open connection may take that nothing waits on, garbage of its handshake included. Measured: 3 kB at rest. */
+/** The memory that an idle open connection may take, garbage of its handshake included. Measured: 3 kB at rest. */
 const CONNECTION_BYTES = 8192;
 
 /** A fast client sends some 100 MB in this time. */

@@ -98,7 +98,7 @@ export class Outboxes {
     return found.sort((one, other) => other.bytes - one.bytes);
   }
 
-  /** It has been ended: what waited for it waits no more. */
+  /** It has been closed: its bytes do not wait any more. */
   delete(connection: Connection): void {
     const watched = this.#watched.get(connection);
     if (watched === undefined) return;

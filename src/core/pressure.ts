@@ -73,7 +73,7 @@ function bytesOf({ connection, outboxBytes }: Holder): number {
  *                                                   they sent is discarded
  *     still past 80 %                            ─▶ no new upgrades, no messages through the REST API
  *     for 5 s                                    ─▶ those whose end frees most are closed until it is not, and what they sent is
- *                                                   discarded: nobody keeps others out for longer, however well they read
+ *                                                   discarded: no client keeps others out for longer, even if it reads well
  *     the process past maxBufferedBytes          ─▶ the largest holders are closed until it is not
  *     still past it                              ─▶ what closed connections have not posted yet is discarded
  *

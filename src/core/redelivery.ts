@@ -108,7 +108,7 @@ export class Redelivery implements DeadLetters {
     const lane = this.#laneOf(namesOf(due.facts));
     // A reload meanwhile may have brought another entry, of which the failure says nothing.
     const countsFor = lane !== null && lane.upstream === attempt.entry && !this.#stopped;
-    // A live event's refusal says nothing of those that wait: their own tries find out.
+    // The refusal of a live event says nothing of waiting events: their own tries find out.
     if (countsFor && failure.tried) this.#failed(lane, failure, attempt.startedAtMs);
     const place = await this.#parts.journal.due(due);
     const one = this.#toHeld(namesOf(due.facts), due);

@@ -19,8 +19,8 @@ const REST_STEP_MS = 100;
  *                  ├─────────────────────────────────────────┘
  *                  └── its own pause is over ◀── [ resting ] ◀── refused: it alone waits
  *
- * Why the pause is the entry's: an upstream that is down is down for all of them. One event that alone fails goes to the end,
- * so it holds up nobody.
+ * Why the pause is the entry's: an upstream that is down is down for all of them. A single event that fails goes to the end,
+ * so it does not hold up others.
  */
 export class RetryLane {
   readonly upstream: EntryView;

@@ -21,7 +21,7 @@ export interface RuleChange extends RuleKey {
 export type RuleWrite = { readonly kind: "written"; readonly revision: number } | { readonly kind: "unavailable" };
 
 /**
- * Keeps group rules over a restart, for all nodes. It only stores: what a rule means is the core's business.
+ * Keeps group rules over a restart, for all nodes. It only stores: the core knows the meaning of a rule.
  *
  * Order:  when `put` and `remove` resolve with `written`, the change survives a crash of the process. Every node hears all
  *         changes, its own too, in the order of their revisions; a node's own may come before or after the write resolves.

@@ -29,7 +29,7 @@ export type EventEnd =
  * Knows for which connections a second disconnect event may follow: connect timed out, the first disconnect event went out, and the
  * backend may answer connect with 2xx after all. It would keep a user that is gone.
  *
- *     timed out ─┬─ first event ─▶ ended ─┬─ the answer may still come: the journal has the second event, and nobody tries it
+ *     timed out ─┬─ first event ─▶ ended ─┬─ the answer may still come: the journal has the second event, and it is not tried
  *                │                        └─▶ no answer, or no 2xx ─▶ settled
  *                └─ late answer ─▶ 2xx ─▶ the journal says that a second event follows ─ first ended ─▶ the second event
  *

@@ -1,4 +1,4 @@
-/** For so long clients that wait for nothing but their turn may keep new ones out. */
+/** How long clients that make progress may keep new ones out. */
 export const MAX_SHORTAGE_MS = 5000;
 
 /** A shortage is forgotten this much slower than it builds up, so repeated shortages do not get the full time each. */

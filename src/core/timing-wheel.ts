@@ -58,7 +58,7 @@ export class TimingWheel {
     this.#count(bucket, -1);
   }
 
-  /** Takes the first that is due at a tick off the wheel; null where nobody is. */
+  /** Takes the first that is due at a tick off the wheel; null where no connection is. */
   takeDue(tick: number): Connection | null {
     const due = this.#first[tick % this.#first.length] ?? null;
     if (due !== null) this.remove(due);

@@ -2,9 +2,9 @@ import type { Connection } from "./connection.ts";
 import type { MessageInFlight } from "./message-call.ts";
 
 /**
- * For how long messages in flight have had no answer, as far as it was looked at.
+ * How long messages in flight have had no answer, as far as they were looked at.
  *
- * Why not a time on each message: nobody asks for it as long as memory is not short.
+ * Why not a time on each message: it is not needed as long as memory is not short.
  * Cost:   an entry for each message in flight while it is looked at.
  */
 export class Unanswered {

@@ -13,7 +13,7 @@ export interface RenewalParts {
 /**
  * Takes renewed files for TLS and login while the gateway runs: when they change, and when it is asked to.
  *
- * Errors: none; files that cannot be used are logged, those before go on, and the next change is another try.
+ * Errors: none; files that cannot be used are logged, the previous ones stay in use, and the next change is another try.
  */
 export class CertificateRenewal {
   readonly #parts: RenewalParts;

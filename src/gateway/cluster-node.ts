@@ -24,7 +24,7 @@ import { openLocalJournal, randomConnectionId } from "./lone-node.ts";
 import { systemClock } from "./system-clock.ts";
 import type { Core, NodeParts, Running, StopStack } from "./wiring.ts";
 
-/** How long a node that has lost NATS is still ready. Source: PROTOCOL.md, "Several nodes". */
+/** How long a node without NATS still counts as ready. Source: PROTOCOL.md, "Several nodes". */
 const READY_GRACE_MS = 5000;
 
 /** How long the end waits for the replica of the journal. */
@@ -201,7 +201,7 @@ class ClusterNode implements NodeParts {
     this.#core = core;
     // Before any of it is sent: what has been is in the journal no more.
     let known: ReadonlySet<string> = this.#nameBefore === null ? new Set() : await listKnown(core.journal);
-    // The time without NATS counts from its loss, not from the first time that somebody asks.
+    // The time without NATS counts from its loss, not from the first health check.
     this.#link.onChange((isUp) => {
       if (!isUp) this.#unreadySinceMs ??= systemClock.now();
     });
@@ -238,7 +238,7 @@ class ClusterNode implements NodeParts {
     this.#leases.start();
   }
 
-  /** Nobody else needs to take over what the process before has left in this folder. */
+  /** No other node needs to take over what the process before has left in this folder. */
   #reclaimOnce(takeover: Takeover, known: ReadonlySet<string>): void {
     if (this.#isReclaimed || this.#nameBefore === null) return;
     this.#isReclaimed = true;

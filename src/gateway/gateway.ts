@@ -42,7 +42,7 @@ export interface Gateway {
   readonly accessKeys: AccessKeys;
   /** The file that keeps the access key where the configuration gives none. */
   readonly keyFile: string | null;
-  /** For tests: who is connected. */
+  /** For tests: the connections. */
   readonly registry: Registry;
   /**
    * Takes over a new configuration without dropping a connection. Returns the names of options that changed and take effect
@@ -51,7 +51,7 @@ export interface Gateway {
    * Errors: throws where an entry of `upstreams` cannot be used; then nothing has changed.
    */
   reload(config: Config): readonly string[];
-  /** Lets nobody in, closes every connection with 1012, sends every disconnect event. May be called twice. */
+  /** Accepts no more clients, closes every connection with 1012, sends every disconnect event. May be called twice. */
   stop(): Promise<void>;
 }
 

@@ -16,7 +16,7 @@ export function randomConnectionId(): string {
   return randomBytes(CONNECTION_ID_BYTES).toString("base64url");
 }
 
-/** Builds what a gateway of one node has of its own: files in `dataDir`, and a broker that reaches nobody else. */
+/** Builds what a gateway of one node has of its own: files in `dataDir`, and a broker that reaches this process only. */
 export async function buildLoneNode(
   config: Config,
   { report, stack, wasUsed }: { report: Report; stack: StopStack; wasUsed: boolean },

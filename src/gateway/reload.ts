@@ -22,7 +22,7 @@ export type ReloadCause = "SIGHUP" | "the file has changed";
  * Loads the configuration again, when it is asked to and when the file changes, and hands it to the running gateway.
  *
  * Shape:  file, environment and flags stay those of the start; a file that was not there then is not looked for.
- * Errors: none; what cannot be used is logged with all its faults, and the configuration before goes on. So does it where a
+ * Errors: none; a file that cannot be used is logged with all its faults, and the previous configuration stays in force. So does it where a
  *         changed file leaves protections out, or may be cut (decision 0023); SIGHUP takes that file, and a warning names what it
  *         has opened. A warning names the options that changed and take effect at the next start only.
  * Order:  what is asked for before `start` is done by `start`.

@@ -6,7 +6,7 @@ import { journalPath } from "./operation.ts";
 import { successorOf } from "./salvage.ts";
 
 /**
- * Says what a folder lacks that was used before: its journal, or all that the journal's file held. Null where nothing is amiss. To
+ * Says what a folder lacks that was used before: its journal, or all that the journal's file held. Null where nothing is missing. To
  * be called before the journal is opened.
  *
  * A WAL whose file has no bytes is moved aside: SQLite would delete it.

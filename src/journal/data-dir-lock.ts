@@ -9,7 +9,7 @@ const FILE_NAME = "lock";
 const DEFAULT_WAIT_MS = 5000;
 const POLL_MS = 25;
 
-/** A folder that is this process's own until `release`. Keep it: what is forgotten may be let go. */
+/** A folder that is this process's own until `release`. Keep a reference to it: a collected lock is released. */
 export interface DataDirLock {
   /** Whether a hubwire has worked in the folder before. */
   readonly wasUsed: boolean;

@@ -1,4 +1,4 @@
-/** How long changes gather for which nobody waits: at most fifty messages a second, however many clients come and go. */
+/** How long changes gather if no caller waits for them: at most fifty messages a second, however many clients come and go. */
 const GATHER_MS = 20;
 
 /**

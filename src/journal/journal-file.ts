@@ -46,7 +46,7 @@ const MAX_CHECKPOINT_ROUNDS = 8;
 /** A WAL that grew larger, by one large batch, is cut back to this. */
 const MAX_IDLE_LOG_BYTES = 32 * 1024 * 1024;
 
-/** What the file needs of the journal. */
+/** The parts that the file needs of the journal. */
 export interface JournalFileOptions {
   readonly dataDir: string;
   readonly synchronous: Synchronous;
@@ -61,7 +61,7 @@ interface OpenFile {
 }
 
 /**
- * `journal.sqlite`: carries out operations, a batch in one transaction. It blocks, and so belongs into a thread of its own.
+ * `journal.sqlite`: carries out operations, a batch in one transaction. It blocks, so it runs in a thread of its own.
  *
  * Shape:  file 0600, folder 0700 where it is missing. Deleted rows are overwritten in the file; the WAL next to it has it a while longer.
  * Errors: `open` throws where there can be no file; a batch says itself why it failed. A damaged file, also one found so
@@ -287,7 +287,7 @@ function openFile(path: string, synchronous: Synchronous): OpenFile {
     return { database, statements: prepareStatements(database) };
   } catch (error) {
     database.close();
-    // A statement that makes no sense to SQLite is one that the file's tables do not fit.
+    // A statement that SQLite cannot prepare means that the tables of the file do not fit.
     throw codeOf(error) === "SQLITE_ERROR" ? new DamagedFile(describe(error)) : error;
   }
 }

@@ -134,7 +134,7 @@ export class JournalQueue {
     return !this.#mirror.isWritten || !this.kept.isEmpty;
   }
 
-  /** Places that nobody else gets; returns the first. */
+  /** Places that no other call gets; returns the first. */
   takePlaces(count: number): number {
     const first = this.#nextPlace;
     this.#nextPlace += count;
@@ -224,7 +224,7 @@ export class JournalQueue {
   /** The thread died with the batch: nobody knows whether it was written. */
   #lost(batch: readonly Pending[], error: Error): false {
     for (const { operation } of batch) {
-      // If it was, nobody would ever settle it: its connect event is not posted now.
+      // If it was, it would never be settled: its connect event is not posted now.
       if (operation[0] === "connecting") this.kept.keep(["settled", operation[1][0]]);
     }
     this.#settle(batch, { failure: error.message, results: null });

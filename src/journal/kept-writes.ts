@@ -73,7 +73,7 @@ export class KeptWrites {
   }
 
   /**
-   * What the file must be told in front of reads, in the same transaction, although it will not keep it: what only the file
+   * Writes that the file must have in front of reads, in the same transaction, although they are undone: those that only the file
    * can carry out. Bound: what the pages hold.
    */
   neededBy(reads: readonly Operation[]): KeepableWrite[] {

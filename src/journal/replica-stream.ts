@@ -19,7 +19,7 @@ import type { Report } from "../protocol/notices.ts";
 /** How long the server may take to answer. Lost acks are found out by asking, so this only bounds the silence. */
 const TIMEOUT_MS = 3000;
 
-/** How many messages of a replica are asked for at once: at most 16 MB of full ones. By bytes, Debian's server may end without a word. */
+/** How many messages of a replica are asked for at once: at most 16 MB of full ones. Asked by bytes, Debian's server may stop without an answer. */
 const READ_AHEAD_MESSAGES = 64;
 
 /** The part of the server's `max_payload` that the message's headers take. */
@@ -162,7 +162,7 @@ export class ReplicaStream {
     return journalSubject(this.#options.prefix, nodeId);
   }
 
-  /** File storage, and without any limit: what is dropped by one would be disconnects that nobody sends. */
+  /** File storage, and without any limit: a limit would drop disconnects, which no node would send. */
   #settings(): Partial<StreamConfig> & { name: string } {
     return {
       name: this.name,

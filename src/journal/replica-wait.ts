@@ -3,7 +3,7 @@ import type { Report } from "../protocol/notices.ts";
 /** How long a connect waits for its copy. NATS counts as away past this, until it has acknowledged what was sent to it. */
 const MAX_WAIT_MS = 2000;
 
-/** How often it is said that connections are let in without a copy, while they are. */
+/** How often an error line says that clients are accepted without a copy. */
 const SAY_MS = 10_000;
 
 /** What a wait needs. */
@@ -25,7 +25,7 @@ export interface WaitedReplica {
 }
 
 /**
- * The wait of a connect for its copy in NATS, behind which another node sends its disconnect event though this one is lost for good.
+ * The wait of a connect for its copy in NATS, after which another node can send its disconnect event, even if this node is lost for good.
  *
  *     waiting ── the replica stops, or 2 s ──▶ accepting without a copy: an error line with the count, at once and every 10 s
  *        ▲                                              │

@@ -15,11 +15,11 @@ const MESSAGE_BYTES = 256;
 /** A snapshot is due when what was written since the last is larger than this, and than twice that one. */
 const MIN_BYTES_BETWEEN_SNAPSHOTS = 1024 * 1024;
 
-/** Pauses after a failure with NATS being there: the first, doubled each time, up to the last. */
+/** Pauses after a failure while NATS is reachable: the first, doubled each time, up to the last. */
 const FIRST_RETRY_MS = 250;
 const MAX_RETRY_MS = 5000;
 
-/** How often a replica that nobody writes to is looked at: it may have been deleted. */
+/** How often a replica is checked while nothing is written to it: it may have been deleted. */
 const LOOK_MS = 5000;
 
 /** How long the end waits for what is not copied yet. */
@@ -36,7 +36,7 @@ export interface ReplicaWriterOptions {
   readonly onFenced: () => void;
 }
 
-/** The replica goes to another node, or to nobody any more, while something was under way. */
+/** The replica goes to another node, or ends, while a message was under way. */
 class Superseded extends Error {}
 class Fenced extends Error {}
 
@@ -58,7 +58,7 @@ export class ReplicaWriter {
   readonly #author = randomBytes(6).toString("base64url");
   #nodeId: string;
   #phase: "away" | "catching-up" | "copying" | "fenced" | "closed" = "away";
-  /** Raised whenever what is under way is not waited for any more. */
+  /** Raised when the message under way is not waited for any more. */
   #life = 0;
   #isWorking = false;
   #isStopSaid = false;

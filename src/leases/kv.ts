@@ -27,7 +27,7 @@ export interface KvLeasesOptions {
   readonly nodeId: string;
   readonly clock: Clock;
   readonly report: Report;
-  /** A node has not renewed its lease for its whole length. Called again every ten seconds while nobody ends it. */
+  /** A node has not renewed its lease for its whole length. Called again every ten seconds until it is ended. */
   readonly onGone: (nodeId: string) => void;
   /** The bucket has this node's lease, for the first time. */
   readonly onHeld: () => void;
@@ -160,7 +160,7 @@ export class KvLeases implements Leases {
     if (lease.state === "claimed" && lease.by === this.#nodeId) await this.#write(nodeId, "ended", entry);
   }
 
-  /** Renews no more. `release`: nothing is left to be done by anybody. May be called twice. */
+  /** Renews no more. `release`: no node has anything left to do for it. May be called twice. */
   async stop({ release }: { readonly release: boolean }): Promise<void> {
     for (const cancel of this.#cancels.splice(0)) cancel();
     const revision = this.#revision;
@@ -284,7 +284,7 @@ export class KvLeases implements Leases {
     const entry = await this.#bucket.get(nodeId);
     if (nodeId !== this.#nodeId) return;
     if (entry === null || entry.value === null) {
-      // Gone with the bucket, or by somebody's hand: it is written anew.
+      // Deleted with the bucket, or by an operator: it is written again.
       this.#revision = entry?.revision ?? null;
       return;
     }

@@ -19,7 +19,7 @@ export interface BucketEntry {
   readonly value: string | null;
 }
 
-/** What a bucket is told of by. */
+/** The listener of a bucket. */
 export interface BucketListener {
   /** The time of the servers now, Unix time in milliseconds: before each `begin`, and when `tellTime` asks. Left out: it is not asked for. */
   serverTime?(unixMs: number): void;
@@ -37,7 +37,7 @@ export interface BucketOptions {
   /** Letters, digits, `-`, `_`. */
   readonly name: string;
   readonly replicas: number;
-  /** How long a value is kept that nobody writes again; 0: without end. */
+  /** How long a value is kept that is not written again; 0: without end. */
   readonly maxAgeMs: number;
   readonly listener: BucketListener;
   /** Why it cannot be read, once for each outage. */
@@ -59,7 +59,7 @@ const STALL_MS = 2000;
 /** How often it is looked whether the bucket is still there: a watch of one that was deleted tells nothing. */
 const LOOK_MS = 5000;
 
-/** How long a consumer lives that nobody uses, in nanoseconds. */
+/** How long an unused consumer lives, in nanoseconds. */
 const CONSUMER_LIFE_NS = 5_000_000_000;
 
 /** JetStream's code for a write that expected another last revision. */

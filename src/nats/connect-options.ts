@@ -21,7 +21,7 @@ export interface NatsOptions {
   } | null;
 }
 
-/** A server that has gone without a word is found out after two of these without an answer. */
+/** A server that has gone silent is noticed after two of these without an answer. */
 const PING_INTERVAL_MS = 1500;
 const MAX_PINGS_OUT = 2;
 
@@ -47,7 +47,7 @@ export function connectOptions(options: NatsOptions, files: LoginFiles): Connect
     reconnectTimeWait: RECONNECT_WAIT_MS,
     reconnectJitter: RECONNECT_JITTER_MS,
     reconnectJitterTLS: RECONNECT_JITTER_MS,
-    // Two refusals in a row would else be the end: an account that is being changed refuses for a while.
+    // Two refusals in a row would otherwise be the end: an account that is being changed refuses for a while.
     ignoreAuthErrorAbort: true,
     pingInterval: PING_INTERVAL_MS,
     maxPingOut: MAX_PINGS_OUT,

@@ -80,7 +80,7 @@ export class NatsLink {
     return this.#connection;
   }
 
-  /** False as soon as a loss is noticed: at once, or after a few seconds where the server went without a word. */
+  /** False as soon as a loss is noticed: at once, or after a few seconds where the server went silent. */
   get isUp(): boolean {
     return this.#isUp;
   }

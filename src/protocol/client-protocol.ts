@@ -15,7 +15,7 @@ export function encodingOf({ rare }: { readonly rare?: { readonly encoding?: Enc
 /** A complete WebSocket message: a string is a text frame, bytes are a binary frame. */
 export type Frame = string | Uint8Array;
 
-/** A client has something to tell the upstream. */
+/** A client's event for the upstream. */
 export interface EventCommand {
   /** The content as the upstream gets it. */
   readonly payload: Uint8Array;

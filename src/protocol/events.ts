@@ -23,7 +23,7 @@ export function categoryOf(name: EventName): EventCategory {
   return CATEGORIES[name];
 }
 
-/** The headers of a client's handshake, read when somebody asks. Nothing writes them to a journal or a log. */
+/** The headers of a client's handshake, read when they are asked for. Nothing writes them to a journal or a log. */
 export interface RequestHeaders {
   /** All lines of one name, joined as the HTTP server joins them, one char a byte; null where the client sent no such line. */
   get(name: string): string | null;

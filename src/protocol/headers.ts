@@ -110,7 +110,7 @@ export function encodeHeaderValue(text: string): string {
 /**
  * The moment of an answer by the clock of the server that sent it: Unix time in milliseconds; null where it does not say.
  *
- * Why:    a date in that answer is by the same clock, so the difference of the two is right, however wrong this machine's clock is.
+ * Why:    a date in that answer is by the same clock, so the difference of the two is right, even if this machine's clock is wrong.
  * Source: RFC 9110, section 6.6.1.
  */
 export function answeredAtMs(headers: HeaderLines): number | null {

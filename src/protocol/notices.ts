@@ -53,7 +53,7 @@ export interface Undelivered<Kind extends "undelivered" | "dead-letter" = "undel
   readonly count: number;
 }
 
-/** A client that was not let in. */
+/** A client that was refused. */
 export interface RefusedClient {
   readonly kind: "connection-refused";
   /** Empty where the request names none. */
@@ -104,7 +104,7 @@ export type UpstreamNotice =
 export type FileNotice =
   /** A file was removed or emptied, and is there again. */
   | { readonly kind: "file-restored"; readonly name: string; readonly reason: string }
-  /** It cannot be put there again. Told once for each cause. */
+  /** It cannot be restored. Told once for each cause. */
   | { readonly kind: "file-lost"; readonly name: string; readonly reason: string }
   | { readonly kind: "certificate-renewed"; readonly where: string }
   /** The files that were read before stay in use. */
@@ -142,7 +142,7 @@ export type ReplicaNotice =
   | { readonly kind: "replica-stopped"; readonly cause: string }
   /** All is copied, at the start and after every stop. `count` is the number of connections. */
   | { readonly kind: "replica-complete"; readonly count: number }
-  /** Connections are let in without a copy, where they should wait for it: the replica is not known to have so many entries. */
+  /** Clients are accepted without a copy, where they should wait for it: the replica is not known to have so many entries. */
   | { readonly kind: "replica-missing"; readonly entriesWithoutCopy: number }
   /** Another node has taken over this node's replica. */
   | { readonly kind: "replica-fenced"; readonly nodeId: string }
@@ -161,7 +161,7 @@ export type NatsNotice =
   | { readonly kind: "nats-up"; readonly server: string }
   /** Told once when it is lost, and where it could not be made at first. */
   | { readonly kind: "nats-down"; readonly cause: string }
-  /** A server refused something, and which: a subject that the account may not use, for example. So many others were left unsaid. */
+  /** A server refused something, and which: a subject that the account may not use, for example. `unsaidCount` further ones were not reported. */
   | { readonly kind: "nats-refused"; readonly cause: string; readonly unsaidCount: number }
   /** A server is of a version that is known to lose writes. */
   | { readonly kind: "nats-unsafe"; readonly reason: string };
@@ -172,7 +172,7 @@ export type NodeNotice =
   | { readonly kind: "node-messages-dropped"; readonly count: number; readonly reason: string }
   /** Pushes and questions are refused since these nodes have not answered. Told once after each return of NATS. */
   | { readonly kind: "nodes-awaited"; readonly nodeIds: readonly string[] }
-  /** Another node is gone, and what it owed is this one's now. */
+  /** Another node is gone, and this one has taken over its disconnect events. */
   | { readonly kind: "node-taken-over"; readonly nodeId: string; readonly count: number }
   /** A takeover failed; the next node that finds the claim ended tries again. */
   | { readonly kind: "takeover-failed"; readonly nodeId: string; readonly cause: string }

@@ -1,6 +1,6 @@
 import { type HeaderLines, HOP_BY_HOP_HEADERS, headerValues } from "./headers.ts";
 
-/** Headers that speak to the service, or about a hop's framing, and never reach the client. Lower case. */
+/** Headers for hubwire itself, or about a hop's framing, that never reach the client. Lower case. */
 const WITHHELD_PREFIXES = ["x-asrs-", "x-hubwire-", "sec-websocket-"];
 
 /** Headers that are true of a body's bytes, and of no other bytes. Lower case. Source: RFC 9110, sections 8.4 and 14.4; RFC 9530. */
@@ -12,7 +12,7 @@ const BODY_HEADERS: ReadonlySet<string> = new Set([
   "digest",
 ]);
 
-/** The headers without those that would be wrong where the body has been left out: a client must not decode or check nothing. */
+/** The headers without those that would be wrong where the body has been left out: a client must not decode or check an empty body. */
 export function headersWithoutBody(headers: HeaderLines): HeaderLines {
   return headers.filter(([name]) => !BODY_HEADERS.has(name.toLowerCase()));
 }

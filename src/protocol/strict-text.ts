@@ -1,6 +1,6 @@
 const strictUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** Up to so many bytes are looked through by hand: nearly all are ASCII, for which the decoder is the longer way. */
+/** Up to so many bytes are looked through by hand: nearly all are ASCII, for which the decoder is slower. */
 const SHORT_BYTES = 512;
 
 /** Reads bytes from `start` to `end` as UTF-8, a byte order mark as the character it is. Null where they are not UTF-8. */

@@ -147,7 +147,7 @@ export class KvRuleStore implements RuleStore {
   #begin(isRemade: boolean): void {
     this.#seen = new Set();
     if (!isRemade) return;
-    // The new bucket counts from one again, and nobody has ended what it lacks.
+    // The new bucket counts from one again, and a rule that it lacks has not been ended.
     this.#revision = 0;
     this.#isRemade = true;
     for (const key of this.#known.keys()) this.#unfilled.add(key);
@@ -174,7 +174,7 @@ export class KvRuleStore implements RuleStore {
     this.#listener({ ...rule, revision });
   }
 
-  /** Tells the revision even where the rule was never heard of: somebody may wait for it. */
+  /** Tells the revision even where the rule was never heard of: a caller may wait for it. */
   #removed(key: string, revision: number): void {
     const known = this.#known.get(key)?.key ?? { hub: "", userId: "", group: "" };
     this.#known.delete(key);

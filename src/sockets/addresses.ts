@@ -12,7 +12,7 @@ export function plainAddress(address: string): string {
   return MAPPED_IPV4.exec(bare)?.[1] ?? bare;
 }
 
-/** The proxies whose word about a client is believed. */
+/** The proxies whose `X-Forwarded-For` is trusted. */
 export class TrustedProxies {
   readonly #list = new BlockList();
 

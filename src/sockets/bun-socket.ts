@@ -12,7 +12,7 @@ const PING_PAYLOAD = "hubwire";
 /** How long a close frame may wait behind what the client does not read. Source: PROTOCOL.md, "Closing". */
 const CLOSE_TIMEOUT_MS = 2000;
 
-/** So much of its bound may an outbox be past it by what was kept back. Bun has room for more (`backpressureLimit`). */
+/** The share of its bound by which kept frames may put an outbox past it. Bun has room for more (`backpressureLimit`). */
 const KEPT_SHARE = 0.25;
 
 export interface BunSocketOptions {
@@ -47,7 +47,7 @@ export class BunSocket implements ClientSocket, FrameSink {
   readonly #port: number;
   /** The client's first message, from the connect answer; null once the socket has opened. */
   #first: Payload | null;
-  /** Set when it opens; nobody but the core uses it, and that only from then on. */
+  /** Set when it opens; only the core uses it, and only from then on. */
   #ws!: ServerWebSocket<BunSocket>;
   #shared!: SharedBySockets;
   /** A close that waits for its turn behind what the client has not read. */
@@ -78,13 +78,13 @@ export class BunSocket implements ClientSocket, FrameSink {
   sendSoon(frame: Frame): "sent" | "full" {
     if (this.#isFull(frame)) return "full";
     const { writes, options } = this.#shared;
-    // Of what is kept back nobody knows yet whether it will have to wait.
+    // It is not known yet whether kept frames will have to wait.
     if (writes.add(this, frame, options.maxOutboxBytes * KEPT_SHARE)) return "sent";
     return this.send(frame);
   }
 
   write(frame: Frame): void {
-    // Nothing may come between what waits and the close frame.
+    // No frame may come between the waiting ones and the close frame.
     if (this.#closing !== null) return;
     const { compression } = this.#shared.options;
     if (typeof frame === "string") this.#ws.sendText(frame, compression);
@@ -149,7 +149,7 @@ export class BunSocket implements ClientSocket, FrameSink {
     for (const topic of this.#ws.subscriptions) this.#ws.unsubscribe(topic);
     // Frames that the client still sends, control frames above all, would make the backlog grow.
     this.#ws.pause();
-    // Once closed, Bun keeps a socket with a backlog for 16 s and lets nobody cut it. So the close waits for the backlog.
+    // Once closed, Bun keeps a socket with a backlog for 16 s, and it cannot be cut. So the close waits for the backlog.
     this.#closing = { code, reason, cut: setTimeout(() => this.#ws.terminate(), CLOSE_TIMEOUT_MS) };
   }
 

@@ -9,8 +9,8 @@ export interface Doors extends Pick<Listener, "port" | "publish" | "reconfigure"
   /** The port of the REST API's own listener; null where it shares the public one. */
   readonly apiPort: number | null;
   /**
-   * Reads the certificate's files again; where they have changed, new connections get what they hold, and what is open stays. Where
-   * they cannot be used or a port cannot be opened once more, the certificate before goes on, and the next call tries again.
+   * Reads the certificate's files again; where they have changed, new connections get the new certificate, and open ones stay. Where
+   * they cannot be used or a port cannot be opened once more, the previous certificate stays in use, and the next call tries again.
    */
   renewCertificates(): Renewal[];
 }
@@ -35,7 +35,7 @@ export function openDoors(options: Config["listen"], websocket: WebSocketLimits,
     const open = openPublicDoors(options, files, { websocket, wired: parts.clients });
     return { ...open, apiPort: null, renewCertificates: renewing(options.tls, files, [open]) };
   }
-  // First: were its port taken, clients would have been let in for nothing.
+  // First: if its port is taken, no client has been accepted in vain.
   const api = openApiListener(options, options.api, { files, websocket, wired: parts.api });
   let open: PublicDoors;
   try {
@@ -59,7 +59,7 @@ export function openDoors(options: Config["listen"], websocket: WebSocketLimits,
 }
 
 /**
- * Opens the REST API's own listener. Client certificates need no front here: nobody asks whose certificate it was, only that there
+ * Opens the REST API's own listener. Client certificates need no front here: the API only demands that there
  * is one (decision 0019).
  */
 function openApiListener(
@@ -83,7 +83,7 @@ function openListener(
   on: ListenOn & { readonly files: TlsFiles | null; readonly isRequired: boolean },
 ): Listener {
   const { websocket, wired, files, isRequired } = on;
-  // Without the authorities, nobody is asked for a certificate.
+  // Without the authorities no client is asked for a certificate.
   const shown = (read: TlsFiles): TlsFiles => (isRequired ? read : { ...read, ca: null });
   const tls = files === null ? null : shown(files);
   const listener = listen({ ...address, tls, websocket, peerBehind: null }, wired);

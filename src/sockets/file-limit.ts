@@ -27,7 +27,7 @@ export interface FittedConfig {
  * Lowers `limits.maxConnections` and the entries' `maxConcurrency` so far that the process never has more files open than its
  * limit allows.
  *
- * Why:    at the limit Bun spins at 100 % without a word, so the configured bounds must lie below it.
+ * Why:    at the limit Bun uses a whole core without an error, so the configured bounds must be below it.
  * Shape:  a call has two files, its own and one for a late answer. Calls to upstreams have a quarter of the files, and more where connections leave more; of too few calls each entry
  *         has an equal part, or all that it asks for if that is less.
  * Errors: throws where fewer than 64 connections fit, or than were asked for if that is less, with the numbers.

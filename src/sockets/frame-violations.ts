@@ -11,8 +11,8 @@ const VIOLATIONS: readonly (readonly [text: string, code: number])[] = [
 /**
  * The cause that really ended a connection, from the code and text of Bun's close handler.
  *
- * Why: for a frame violation Bun sends the client 1002, 1007 or 1009 and tells us 1006 and a sentence; for a lost network
- *      it tells us 1006 and nothing. `frame-violations.test.ts` fails should a later Bun change its sentences.
+ * Why: for a frame violation Bun sends the client 1002, 1007 or 1009 and tells the handler 1006 and a sentence; for a lost network
+ *      it tells 1006 and nothing. `frame-violations.test.ts` fails if a later Bun changes its sentences.
  */
 export function closeCauseFromBun(code: number, reason: string): CloseCause {
   if (code !== 1006) return { code, reason };

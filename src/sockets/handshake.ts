@@ -15,7 +15,7 @@ const CONTROL = /[\0-\x08\x0a-\x1f\x7f]/;
 const EXPECTED = { Connection: "Upgrade", Upgrade: "websocket", "Sec-WebSocket-Version": "13" };
 
 /**
- * Checks that a request is a WebSocket handshake, before anybody is asked about it.
+ * Checks that a request is a WebSocket handshake, before the upstream is asked about it.
  *
  * Why not leave it to Bun: its `upgrade` comes after the upstream's answer, which is too late, takes a request with a
  * body (whose bytes it would then read as frames), and one without `Connection: upgrade`.

@@ -1,4 +1,4 @@
-/** Bun looks at its timeouts every 4 s, so a timeout may end as much earlier than it was set. */
+/** Bun looks at its timeouts every 4 s, so a timeout may end up to 4 s early. */
 const TICK_SECONDS = 4;
 
 /** Bun takes no longer idle timeout. */
@@ -10,7 +10,7 @@ export interface KeepAlive {
   readonly idleTimeoutSeconds: number;
   /** The value of the `Keep-Alive` header: what the caller can rely on. */
   readonly promise: string;
-  /** After so long no connection is left that was open and silent before. */
+  /** After this time every connection that was open and silent has been closed. */
   readonly lingerMs: number;
 }
 

@@ -26,7 +26,7 @@ const utf8 = new TextEncoder();
 /** Larger than every limit of hubwire: Bun would answer with an empty 413, so the REST API counts for itself. */
 const MAX_REQUEST_BODY_BYTES = 2 ** 40;
 
-/** A body that nobody read and that says to be this short is taken in, so that the connection can be used again. */
+/** An unread body that is announced as this short is read and dropped, so that the connection can be used again. */
 const MAX_DRAINED_BYTES = 65_536;
 
 /** Settings of every WebSocket of a listener. */
@@ -45,7 +45,7 @@ export interface ListenerOptions {
   /** How long a connection for plain HTTP may be silent between requests, or in the middle of one. */
   readonly keepAliveMs: number;
   /**
-   * Certificate and key; null listens without TLS. With `ca` only callers with a certificate of these authorities are let in; which one
+   * Certificate and key; null listens without TLS. With `ca` only callers with a certificate of these authorities are accepted; which one
    * it was is not told.
    */
   readonly tls: TlsFiles | null;
@@ -60,12 +60,12 @@ export interface Listener extends Fanout {
   /** Takes over changed limits, for open connections too; their compression stays as it was agreed on. */
   reconfigure(): void;
   /**
-   * Shows new connections another certificate from now on; what is open stays as it is. For a listener with TLS.
+   * Shows new connections another certificate from now on; open ones stay as they are. For a listener with TLS.
    *
    * Errors: throws where the port cannot be opened once more; then nothing has changed.
    */
   renew(tls: TlsFiles): void;
-  /** Accepts no more; what is open stays. */
+  /** Accepts no more connections; open ones stay. */
   stopAccepting(): void;
   /** Cuts what is still open. May be called twice. */
   stop(): Promise<void>;
@@ -122,7 +122,7 @@ export function listen(options: ListenerOptions, parts: ListenerParts): Listener
       const { compression } = options.websocket;
       servers.current.server.publish(topic, bytes, compression);
       if (servers.earlier.size === 0) return;
-      // A topic is known to the server by which its sockets came in.
+      // A topic is known to the server that accepted its sockets.
       for (const { server } of servers.earlier) server.publish(topic, bytes, compression);
     },
     reconfigure: () => servers.applyToAll((opened) => opened.reconfigure()),
@@ -259,8 +259,8 @@ function refuse(request: Request, answering: Answering, refused: Refusal): Respo
 }
 
 /**
- * Has Bun close the connection behind an answer where it must not go on: Bun would take in an end of the body that nobody asked for,
- * and nobody bounds, or one request of the same connection after the other.
+ * Has Bun close the connection behind an answer where it must not go on: Bun would read the rest of a body that is not wanted
+ * and has no bound, or one request of the same connection after the other.
  */
 function closeIfDue(request: Request, response: Response, { server, runs, isLeaving }: Answering): Response {
   const isRunOver = runs.isPastEnd(() => server.requestIP(request));
@@ -299,7 +299,7 @@ function websocketHandlers(
     maxPayloadLength: compression ? deflatedBound(maxMessageBytes) : maxMessageBytes,
     // hubwire keeps the bound (`BunSocket.send`); Bun's own would drop messages without a sign, so it lies beyond it.
     backpressureLimit: Math.min(2 * maxOutboxBytes + maxMessageBytes, 0x7fff_ffff),
-    // Pings and their deadline are the core's: Bun's idle timeout never cuts a mute peer that is pushed to.
+    // Pings and their deadline are the core's: Bun's idle timeout never cuts a silent peer that gets messages.
     idleTimeout: 0,
     sendPings: false,
     // A dedicated compressor would cost 142-219 kB per connection as soon as a client offers it.

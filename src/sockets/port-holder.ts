@@ -8,7 +8,7 @@ export interface Acceptor {
 export interface Handover {
   /** Whether the kernel gives every new connection to the new one already. */
   readonly isSteered: boolean;
-  /** How long the old one goes on meanwhile: it takes what waits in its queue, and its callers see that they should go. */
+  /** How long the old one goes on: it accepts the connections in its queue, and tells its callers to close theirs. */
   readonly lingerMs: number;
 }
 

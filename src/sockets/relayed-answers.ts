@@ -10,7 +10,7 @@ const KERNEL_BYTES = 16_384;
 
 const CHECK_INTERVAL_MS = 500;
 
-/** A client that has had its answer for this long and not taken it is too slow while memory is short. */
+/** A client that has not read its answer for this long is too slow while memory is short. */
 const GRACE_MS = 2000;
 
 /** The shortest timeout of Bun that ends a request, in seconds; it then takes up to 4 s. */

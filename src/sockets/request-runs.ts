@@ -35,7 +35,7 @@ export class RequestRuns {
       setImmediate(this.#onTurnEnd);
     }
     this.#count++;
-    // Half of a run may pass before anybody asks whose it is.
+    // Half of a run may pass before its sender is looked at.
     if (this.#count <= MAX_RUN / 2) return false;
     const { port, address } = otherEnd() ?? { port: 0, address: "" };
     this.#length = port === this.#port && address === this.#address ? this.#length + 1 : 1;

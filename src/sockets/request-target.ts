@@ -1,4 +1,4 @@
-/** What a request asks for. */
+/** The path and query of a request. */
 export interface RequestTarget {
   /** As URL parsers leave it, with its escapes. */
   readonly path: string;
@@ -28,7 +28,7 @@ export function isOneHost(line: string | null): boolean {
  *         depends on its origin alone, and Bun has put each that is one into the form that a parser gives.
  */
 export class RequestTargets {
-  /** The last origin that was one. */
+  /** The last valid origin. */
   #origin = "";
 
   read(url: string): RequestTarget | null {

@@ -10,7 +10,7 @@ const FRAME_BYTES = 16;
 /** No character of a string takes more in UTF-8. */
 const MAX_BYTES_PER_CHAR = 3;
 
-/** Where a frame is written in the end. */
+/** The target of a kept frame. */
 export interface FrameSink {
   write(frame: Frame): void;
 }

@@ -161,7 +161,7 @@ export class Upgrade {
 
   #identify({ request, hub, clientPath, query }: ClientRequest): Checked<ClientIdentity> {
     const bearers = bearerTokens(request.headers);
-    // A token is for hubwire alone: the connect event may pass on this header, and must not find it.
+    // A token is for hubwire only: the connect event may pass on this header, and must not find it.
     if (bearers.length > 0) request.headers.delete("authorization");
     const tokens = [...queryTokens(query), ...bearers];
     const [token] = tokens;
@@ -226,7 +226,7 @@ export class Upgrade {
     this.#report({ kind: "connection-refused", hub, status, code, message, clientAddress, isChainIgnored });
   }
 
-  /** Nobody is left to read the answer. */
+  /** The client has gone, so no answer is read. */
   #clientLeft(hub: string, { clientAddress }: Origin): Response {
     this.#report({ kind: "client-left", hub, clientAddress });
     return new Response(null, { status: 400 });
@@ -249,7 +249,7 @@ class ClientOfRequest implements WaitingClient {
   }
 }
 
-/** The tokens in all lines of `Authorization`; another scheme than Bearer is a proxy's business. */
+/** The tokens in all lines of `Authorization`; another scheme than Bearer is for a proxy. */
 function bearerTokens(headers: Headers): string[] {
   const tokens: string[] = [];
   let isBearer = false;

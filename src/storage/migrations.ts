@@ -8,7 +8,7 @@ import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
  */
 export type Migration = (database: Database) => void;
 
-/** The file was written by a version of hubwire that knows more tables or columns. No later try will do better. */
+/** The file was written by a version of hubwire that knows more tables or columns. Another try would fail too. */
 export class NewerFile extends Error {
   constructor(path: string) {
     super(`${path} was written by a newer version of hubwire: start that one, or move the file away`);

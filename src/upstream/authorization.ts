@@ -13,7 +13,7 @@ export interface AuthorizationFault {
 export interface Authorizer {
   /** The headers in force; null where they have to be obtained first. */
   current(): HeaderLines | null;
-  /** Errors: a token that cannot be had is a value. */
+  /** Errors: a token that is not issued is a value. */
   obtain(): Promise<HeaderLines | AuthorizationFault>;
   /** The upstream answered 401 to these headers. */
   rejected(headers: HeaderLines): void;
@@ -21,7 +21,7 @@ export interface Authorizer {
   stop(): void;
 }
 
-/** An authorizer whose headers never change; none of them is a case of it. */
+/** An authorizer whose headers never change. Without headers it is for calls that need none. */
 export function fixedAuthorizer(headers: HeaderLines): Authorizer {
   return {
     current: () => headers,

@@ -14,7 +14,7 @@ export interface AuthorizerOptions extends Omit<TokenEndpointOptions, "allowed">
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Where a machine's identity is found; the default is the address that Azure machines have. */
   readonly metadataBaseUrl?: string;
-  /** A token could not be had; `fault` holds no secret. */
+  /** A token was not issued; `fault` holds no secret. */
   readonly onFault: (fault: string) => void;
 }
 
@@ -49,6 +49,6 @@ function createTokenSource(
     options.env,
     options.metadataBaseUrl ?? METADATA_BASE_URL,
   );
-  // The host's environment names it, nobody's configuration: it is a metadata address on purpose.
+  // The host's environment names it, not the configuration: it is a metadata address on purpose.
   return createManagedIdentitySource(header, new TokenEndpoint(url, { ...options, allowed: null }));
 }

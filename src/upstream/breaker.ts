@@ -20,7 +20,7 @@ export const PROBE_INTERVAL_MS = 1000;
 const SLICES = 10;
 
 /**
- * Keeps events from an upstream that fails: it would be given no room to recover, and clients would wait for nothing.
+ * Keeps events from an upstream that fails: it could not recover, and clients would wait in vain.
  *
  *   closed ── failures / calls >= failureRatio, of at least minCalls ──> open
  *      ^                                                                  │ once a second: one probe

@@ -42,7 +42,7 @@ export class ByteGatherer {
     this.#length = 0;
   }
 
-  /** Hands the gathered bytes over and starts anew. */
+  /** Hands the gathered bytes over and starts again. */
   take(): Uint8Array {
     if (this.#length === 0) return NO_BYTES;
     const taken = this.view;

@@ -56,7 +56,7 @@ export interface CallListener {
  *
  * A connect event whose client leaves before a byte of it was written settles at once, as `not-sent`.
  *
- * Order: it settles once, and nobody hears of that before `start` has returned; place, breaker and deadline are given back, and
+ * Order: it settles once, and its listener is not told before `start` has returned; place, breaker and deadline are given back, and
  *        its entry left, before.
  */
 export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
@@ -86,7 +86,7 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
     this.#leave = leave;
   }
 
-  /** A message may have been acted on: its entry says whether the backend bears it twice. The other events it must. */
+  /** A message may have been acted on: its entry says whether it may be sent twice. The other events always may. */
   get mayRepeat(): boolean {
     if (this.event.name !== "message") return true;
     return this.#entry.settings.repeatOnStaleSocket && !this.#isRepeatForgone;
@@ -282,7 +282,7 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
     this.#settle({ kind: "refused", cause, retryAfterSeconds: RETRY_AFTER_SECONDS });
   }
 
-  /** Nobody waits for the answer, and nothing was written, so it says nothing of the upstream. */
+  /** No client waits for the answer, and nothing was written, so it says nothing of the upstream. */
   #withdraw(): void {
     this.#exchange?.cut();
     this.#settle({ kind: "not-sent", detail: "the client has left" }, undefined, "none");

@@ -72,7 +72,7 @@ export class Calls implements PostContext {
     this.isAbandoning = true;
     const all = this.#deadlines.all();
     const calls = all.filter((waiting) => waiting instanceof Call).filter(({ event }) => event.name === "message");
-    // Those that wait first: a place that another gives back would send them, only to be abandoned too.
+    // Waiting calls first: otherwise a place that another call gives back would send them.
     for (const call of calls) if (call.isWaiting) call.abandon();
     for (const call of calls) call.abandon();
     for (const post of all) if (post instanceof MessagePost) post.abandon();

@@ -66,7 +66,7 @@ export class Exchange {
   start: number;
   end: number;
   carrier: ExchangeCarrier | null = null;
-  /** Over all tries: what was written once may have been acted on. */
+  /** Over all tries: a request that was written once may have been acted on. */
   written = false;
   /** Whether it was written once before: that answer was lost, if there was one. */
   repeated = false;

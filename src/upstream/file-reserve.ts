@@ -10,7 +10,7 @@ const MAX_FILES = 256;
  *
  * Shape: placeholders, open on the null device. One is closed right before a socket is opened, and opened again once that socket is
  *        closed: nothing else can take the file in between, since all of that is one turn of the event loop.
- * Bound: 256 files in all, sockets in use included; what goes beyond competes with all others.
+ * Bound: 256 files in all, sockets in use included; sockets beyond them compete with all others.
  * Cost:  two system calls, some 3 µs, for a socket that is opened and closed.
  * Source: decision 0030.
  */

@@ -21,7 +21,7 @@ const IDLE_SWEEP_MS = 1000;
 
 export interface HttpClientOptions {
   readonly origin: Origin;
-  /** Certificates to trust and to show; for a plain origin they are of no use. */
+  /** Certificates to trust and to show; not used for a plain origin. */
   readonly tls: TlsFiles;
   /** Hosts and addresses that may be called; null for all. */
   readonly allowed: AllowedHosts | null;
@@ -46,7 +46,7 @@ export interface HttpClientOptions {
 /**
  * Speaks HTTP/1.1 to one origin, over sockets that are kept and used again.
  *
- * Errors: what the network does is an outcome, told to the exchange's owner.
+ * Errors: every fault of the network is an outcome, told to the exchange's owner.
  * Order:  the socket used last is used next, so that the surplus of a burst grows old and is closed. Answers are told and requests
  *         written at the end of the turn of the event loop that brought them.
  * Source: RFC 9112, section 9; docs/decisions/0001.
@@ -71,7 +71,7 @@ export class HttpClient implements HttpSocketPool, IdleSockets, DecodingRoom {
   readonly #decodings = new Set<ContentDecoding>();
   #isTurnEndDue = false;
   readonly #onTurnEnd = () => this.#endTurn();
-  /** When the turn began to matter: one look at the clock for all that it brings. */
+  /** The time at the first answer of the turn: the clock is read once for all of them. */
   #turnMs = 0;
   #cancelSweep: (() => void) | null = null;
   #stopped = false;
@@ -126,7 +126,7 @@ export class HttpClient implements HttpSocketPool, IdleSockets, DecodingRoom {
 
   onReusable(socket: HttpSocket, keepAliveSeconds: number | null): void {
     const ownMs = this.#keepAliveMs;
-    // A second less than the server says: its clock began before the answer reached us.
+    // A second less than the server says: its clock began before the answer arrived here.
     const idleMs = keepAliveSeconds === null ? ownMs : Math.min(ownMs, (keepAliveSeconds - 1) * 1000);
     if (idleMs <= 0 || this.#idle.length >= this.#maxIdle || this.silentSockets?.areThere === true) {
       socket.drop();

@@ -42,7 +42,7 @@ export interface HttpSocketPool {
 export interface HttpPeer {
   readonly destination: Destination;
   readonly port: number;
-  /** Null for plain TCP. Names the server, since what is connected to is an address. */
+  /** Null for plain TCP. Names the server, since the connection is to an address. */
   readonly tls: TLSOptions | null;
   readonly clock: Clock;
   /** Files that nothing else can take; null where none are kept. */
@@ -164,7 +164,7 @@ export class HttpSocket implements ExchangeCarrier {
     if (socket === this.#socket) this.#tlsFault ??= errorCode(error) ?? "protocol error";
   }
 
-  /** A connection has ended; where it is one that was too slow, that means nothing. */
+  /** A connection has ended; one that was too slow does not matter. */
   onClose(socket: Socket<HttpSocket>, error: unknown): void {
     this.#peer.files?.giveBack();
     if (socket === this.#socket) this.onLost(error);

@@ -79,7 +79,7 @@ class LateWait implements Waiting, ExchangeOwner {
     this.#deadlines.add(this);
   }
 
-  /** The call asked, and the parser asks it still. */
+  /** The parser asks this of each answer, as it did of the call. */
   isEventId(): boolean {
     return false;
   }

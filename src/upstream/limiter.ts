@@ -21,7 +21,7 @@ export function placesPerAddress(entry: { maxConcurrency: number; maxConcurrency
  *     ├─────> common line ──> leave (waited too long)                 ▲ one for each that
  *     └─────> its address's line, while the address has its share ────┘ the address gives back
  *
- * Order: first come, first served; nobody overtakes the common line, and calls of one address keep their order. An address has at
+ * Order: first come, first served; no call overtakes the common line, and calls of one address keep their order. An address has at
  *        most its share in places and the common line together, so that it cannot fill the line either. The lines have no bound of
  *        their own: messages and disconnects are bounded by the connections they belong to, connects by `maxPendingUpgrades`, and
  *        all leave after `maxWaitMs`.
@@ -152,7 +152,7 @@ export class Limiter {
     }
   }
 
-  /** Nobody waits then: the line is empty while a place is free, and an address whose calls wait has its share of places. */
+  /** No call waits then: the line is empty while a place is free, and an address whose calls wait has its share of places. */
   #endCounting(): void {
     this.#shares = null;
     this.#dropSharesAt = SPARE_SHARES;

@@ -8,7 +8,7 @@ import { formatRequestStart } from "./request-bytes.ts";
 import { fillUrlTemplate, type UrlTemplate } from "./url-template.ts";
 
 /**
- * How many connections' are kept at least, as long as these live; at most twice as many. Each is about 800 bytes, twice that where
+ * Lower bound on the connections whose starts are kept; the upper bound is twice this. Each costs about 800 bytes, twice that where
  * the connection sends text and bytes. A connection has two starts at most: a third shape takes the place of the one asked for longest ago.
  */
 const KEPT = 8192;
@@ -53,7 +53,7 @@ interface Starts {
  * The first part of message requests, which but for the date is the same for all messages of a connection that have one shape. It is formed
  * once for each shape in which a connection sends.
  *
- * Cost: those that have ended, or not talked for long, are forgotten. Where more talk in turns than are kept, each is formed anew.
+ * Cost: starts of connections that have ended, or sent nothing for long, are forgotten. If more connections send in turns than are kept, each start is formed again.
  */
 export class MessageStarts {
   readonly #template: UrlTemplate;
@@ -77,7 +77,7 @@ export class MessageStarts {
     this.#spellHub = parts.spellHub;
   }
 
-  /** Forms all of them anew when they are next asked for: hubs are written in another way from now on. */
+  /** Forms all of them again when they are next asked for: hubs are written in another way from now on. */
   forget(): void {
     this.#recent = new WeakMap();
     this.#older = new WeakMap();

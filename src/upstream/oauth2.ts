@@ -3,7 +3,7 @@ import type { AuthorizationFault } from "./authorization.ts";
 import type { IssuedToken, TokenSource } from "./token-cache.ts";
 import type { TokenEndpoint } from "./token-endpoint.ts";
 
-/** What a token server that names no `expires_in` is taken to mean. */
+/** The lifetime of a token without `expires_in`. */
 const DEFAULT_LIFETIME_SECONDS = 300;
 const PRIVATE_ADDRESS =
   /^(?:127\.|10\.|192\.168\.|169\.254\.|172\.(?:1[6-9]|2\d|3[01])\.|\[::1\]$|\[f[cd][0-9a-f]{2}:|\[fe[89ab][0-9a-f]:)/;
@@ -30,7 +30,7 @@ export function isFitForSecrets(url: string): boolean {
 /**
  * Gets tokens by OAuth2 client credentials.
  *
- * Shape:  the client proves itself by HTTP Basic, which every token server must know.
+ * Shape:  the client authenticates by HTTP Basic, which every token server must know.
  * Source: RFC 6749, sections 2.3.1 and 4.4; PROTOCOL.md, "Calling the upstream".
  */
 export function createOAuth2Source(settings: OAuth2Settings, endpoint: TokenEndpoint): TokenSource {

@@ -24,7 +24,7 @@ export interface HttpRequest {
  */
 export function formatRequest(request: HttpRequest, opening: string): Buffer {
   const { method, body } = request;
-  // A GET has no content, and some servers balk at one that says so.
+  // A GET has no content, and some servers refuse one that announces a length.
   const end = method === "GET" ? "\r\n" : `Content-Length: ${body.length}\r\n\r\n`;
   const text = formatStart(request, opening) + end;
   const bytes = Buffer.allocUnsafe(text.length + body.length);

@@ -54,7 +54,7 @@ export class SilentSockets {
     for (const pool of this.#pools) pool.closeIdle();
   }
 
-  /** It has spoken, or is gone. */
+  /** It has sent a byte, or is gone. */
   leave(): void {
     this.#count--;
   }
@@ -71,7 +71,7 @@ export class Silence implements Waiting {
     this.#sockets = sockets;
   }
 
-  /** Begins, or begins anew. */
+  /** Begins, or begins again. */
   begin(): void {
     this.end();
     this.deadlineMs = this.#sockets.clock.now() + SILENT_AFTER_MS;

@@ -11,7 +11,7 @@ export interface IssuedToken {
 
 /** A server that issues tokens, as the cache sees it. */
 export interface TokenSource {
-  /** Errors: a token that cannot be had is a value, whose text holds no secret. */
+  /** Errors: a token that is not issued is a value, whose text holds no secret. */
   fetchToken(): Promise<IssuedToken | AuthorizationFault>;
   stop(): void;
 }

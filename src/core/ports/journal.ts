@@ -22,7 +22,7 @@ export interface RetryAges {
 
 /** A disconnect event that failed and waits. */
 export interface DueDisconnect extends OwedDisconnect, RetryAges {
-  /** Unix time in milliseconds at which it was first found undelivered. For people only: a clock can be set. */
+  /** Unix time in milliseconds at which it was first found undelivered. For display only: a clock can be set. */
   readonly dueSinceMs: number;
 }
 
@@ -40,7 +40,7 @@ export type Death = Pick<DeadLetter, "diedAtMs" | "cause" | "keptForMs">;
 
 /** A disconnect event that was given up. */
 export interface DeadLetter extends DueDisconnect {
-  /** Unix time in milliseconds. For people only: a clock can be set. */
+  /** Unix time in milliseconds. For display only: a clock can be set. */
   readonly diedAtMs: number;
   /** How long it has been kept, by the monotonic clocks of the processes that have kept it: see `ageDeadLetters`. */
   readonly keptForMs: number;

@@ -5,7 +5,7 @@ export interface PlainRequest {
   /** Raw, without `?`. */
   readonly query: string;
   /**
-   * Takes Bun's idle timeout, which cuts without a status, off this request: the code that reads its body has its own deadline.
+   * Turns Bun's idle timeout, which cuts without a status, off for this request: the code that reads its body has its own deadline.
    * The function returned puts it back. It belongs to the TCP connection, which would never time out again.
    */
   readonly holdOpen: () => () => void;
