@@ -150,7 +150,7 @@ test("every file that the map of ARCHITECTURE.md names is there", () => {
   const sources = readdirSync(join(REPOSITORY, "src"), { recursive: true, encoding: "utf8" });
   let folder = "";
   let count = 0;
-  for (const [, heading, name = ""] of map.matchAll(/^### (\w+\/)$|`([\w*-]+\.ts)`/gm)) {
+  for (const [, heading, name = ""] of map.matchAll(/^### ([\w-]+\/)$|`([\w*-]+\.ts)`/gm)) {
     folder = heading ?? folder;
     if (heading !== undefined) continue;
     count++;
