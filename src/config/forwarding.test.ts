@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { ConfigError } from "./faults.ts";
 import { parseConfig } from "./load.ts";
+import { findWarnings } from "./warnings.ts";
 
 /** Headers that pass through hubwire: which names an entry may list, and what other options say against them. */
 
@@ -172,4 +173,17 @@ describe("cookies and logins, where pages of every origin get in", () => {
     const wrong = { listen: { port: "x" }, upstreams: [5, { hubPattern: 5 }, COOKIES] };
     expect(pathsOf(wrong)).toContain("upstreams[2].forwardHeaders[1]");
   });
+});
+
+test("an entry that takes no connect event is warned of lists that do nothing", () => {
+  const lists = { forwardHeaders: ["Origin"], passResponseHeaders: ["Set-Cookie"] };
+  const warningsOf = (over: Entry) =>
+    findWarnings(parseConfig({ publicUrls: ["https://h"], upstreams: [entryOf({ ...lists, ...over })] }));
+  const both = ["forwardHeaders", "passResponseHeaders"].map(
+    (list) => `upstreams[0].${list} is not used: its patterns take no connect event`,
+  );
+  expect(warningsOf({ eventPattern: "message, disconnect" })).toEqual(both);
+  expect(warningsOf({ categoryPattern: "messages", passResponseHeaders: [] })).toEqual(both.slice(0, 1));
+  expect(warningsOf({ categoryPattern: "connections", eventPattern: "connect" })).toEqual([]);
+  expect(warningsOf({})).toEqual([]);
 });

@@ -37,7 +37,21 @@ export function findWarnings(config: Config): string[] {
       warnings.push(`upstreams[${position}].tls is not used: its urlTemplate is http, not https`);
     }
   }
+  warnings.push(...findIdleLists(config));
   return warnings;
+}
+
+/** Headers pass through connect events only. */
+function findIdleLists({ upstreams }: Config): string[] {
+  return upstreams.flatMap((entry, position) => {
+    const { categoryPattern: categories, eventPattern: events } = entry;
+    const takesConnect =
+      (categories === "*" || categories.includes("connections")) && (events === "*" || events.includes("connect"));
+    const lists = (["forwardHeaders", "passResponseHeaders"] as const).filter((list) => entry[list].length > 0);
+    return takesConnect
+      ? []
+      : lists.map((list) => `upstreams[${position}].${list} is not used: its patterns take no connect event`);
+  });
 }
 
 /** A single message that is longer than the outbox's bound looks like a client that does not read. */

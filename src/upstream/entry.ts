@@ -1,6 +1,6 @@
 import type { AccessKeys } from "../auth/access-keys.ts";
 import type { AllowedHosts } from "../config/allowed-hosts.ts";
-import type { UpstreamEntry } from "../config/schema.ts";
+import type { UpstreamAuth, UpstreamEntry } from "../config/schema.ts";
 import type { TlsFiles } from "../config/tls-files.ts";
 import type { Clock } from "../core/ports/clock.ts";
 import type { EntryView, MessageFailurePolicy } from "../core/ports/upstream.ts";
@@ -102,8 +102,10 @@ export class Entry implements EntryView {
     const { keepAliveMs, maxConcurrency } = settings;
     const maxIdleSockets = settings.maxIdleSockets ?? maxConcurrency;
     const isLast = keepAliveMs === 0 || maxIdleSockets === 0;
-    this.opening = formatOpening(origin.host, context.userAgent, { isLast });
     this.openingWithoutAgent = formatOpening(origin.host, null, { isLast });
+    this.opening = sendsOwnAgent(settings.auth)
+      ? this.openingWithoutAgent
+      : formatOpening(origin.host, context.userAgent, { isLast });
     this.passedNames = settings.passResponseHeaders.map((name) => name.toLowerCase());
     const { template, opening, dialect } = this;
     this.messageStarts = new MessageStarts({ template, opening, dialect, spellHub: context.spellHub });
@@ -148,4 +150,9 @@ export class Entry implements EntryView {
     this.authorizer.stop();
     this.client.stop();
   }
+}
+
+/** Whether the entry's static headers have a `User-Agent`, which then takes the place of hubwire's. */
+function sendsOwnAgent(auth: UpstreamAuth): boolean {
+  return auth.type === "headers" && Object.keys(auth.headers).some((name) => name.toLowerCase() === "user-agent");
 }

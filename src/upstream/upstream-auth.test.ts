@@ -51,6 +51,12 @@ test("every request has the static headers, before those of the event", async ()
   }
 });
 
+test("a static User-Agent takes the place of hubwire's in every request", async () => {
+  await using upstream = startUpstream([entryOf({ type: "headers", headers: { "user-agent": "own/1" } })]);
+  for (const event of [connectEvent(), messageEvent(), disconnectEvent()]) await upstream.call(event);
+  expect(backend.requests.map(({ head }) => head.all("user-agent"))).toEqual(new Array(3).fill(["own/1"]));
+});
+
 test("with type none there is no Authorization", async () => {
   await using upstream = startUpstream([entryOf({ type: "none" })]);
   await upstream.call(connectEvent());

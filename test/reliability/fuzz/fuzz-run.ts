@@ -79,12 +79,13 @@ export class FuzzRun {
     const backend = await LedgerBackend.start({ ledger, respond: answerOrderly });
     const liar = await LedgerBackend.start({ ledger, respond: (call) => lie(seed, call, connectionOfCase) });
     const breaker = { failureRatio: 0 };
-    const lies = { urlTemplate: liar.urlTemplate, timeoutMs: 500, breaker };
+    const passResponseHeaders = ["X-Own", "Set-Cookie", "Retry-After"];
+    const lies = { urlTemplate: liar.urlTemplate, timeoutMs: 500, breaker, passResponseHeaders };
     const gateway = await ProbedGateway.start({
       upstreams: [
         { ...lies, hubPattern: "answers", eventPattern: "connect,message" },
         { ...lies, hubPattern: "farewells", eventPattern: "disconnect" },
-        { urlTemplate: backend.urlTemplate, breaker },
+        { urlTemplate: backend.urlTemplate, breaker, forwardHeaders: ["X-Own", "Accept", "Origin"] },
       ],
       limits: { maxMessageBytes: MAX_MESSAGE_BYTES, maxResponseBytes: MAX_MESSAGE_BYTES },
       websocket: { compression: true, pingAfterMs: 3_600_000 },
