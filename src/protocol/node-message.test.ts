@@ -154,9 +154,9 @@ describe("form 2", () => {
     }
   });
 
-  test("a payload of a type that only a newer version knows is told by its type", () => {
-    const head = { target: { kind: "hub", hub: "c" }, excluded: [], type: "json" };
-    const reason = "its payload is of type json, which only a newer version knows";
+  test.each(["json", "constructor"])("a payload of the unknown type %s is told by its type", (type) => {
+    const head = { target: { kind: "hub", hub: "c" }, excluded: [], type };
+    const reason = `its payload is of type ${type}, which only a newer version knows`;
     expect(decodeNodeMessage(withHead(PAYLOAD, head))).toEqual({ kind: "newer", reason });
   });
 

@@ -3,7 +3,7 @@ import { isConnectionId } from "./connection-id.ts";
 import type { Envelope, Question } from "./envelope.ts";
 import { NEWEST_FORM, OLDEST_FORM } from "./forms.ts";
 import { isHubName, isName } from "./names.ts";
-import type { Payload } from "./payload.ts";
+import type { Payload, PayloadType } from "./payload.ts";
 
 /** What one node says to others. */
 export type NodeMessage =
@@ -92,6 +92,16 @@ function join({ form, kind, head, content }: Pieces): Uint8Array {
   return bytes;
 }
 
+/** Makes payloads of their bytes. Errors: throws where a text is not UTF-8. */
+const FROM_CONTENT: Readonly<Record<PayloadType, (content: Uint8Array) => Payload>> = {
+  text: (content) => ({ type: "text", data: decoder.decode(content) }),
+  binary: (content) => ({ type: "binary", data: content }),
+};
+
+function isKnownType(type: string): type is PayloadType {
+  return Object.hasOwn(FROM_CONTENT, type);
+}
+
 function contentOf(payload: Payload): Uint8Array {
   switch (payload.type) {
     case "text":
@@ -125,24 +135,11 @@ interface SendHead extends Pick<Extract<Envelope, { verb: "send" }>, "target" | 
 
 /** Field by field: other keys of a head would replace the message's own. */
 function readSend({ target, excluded: ids }: SendHead, type: string, content: Uint8Array): NodeMessage {
-  const payload = readPayload(type, content);
-  if (payload === null) {
+  if (!isKnownType(type)) {
     return { kind: "newer", reason: `its payload is of type ${type}, which only a newer version knows` };
   }
   const excluded = ids.every(isConnectionId) ? ids : ids.filter(isConnectionId);
-  return { kind: "envelope", envelope: { verb: "send", target, excluded, payload } };
-}
-
-/** Null for a type that this version does not know. Errors: throws where a text is not UTF-8. */
-function readPayload(type: string, content: Uint8Array): Payload | null {
-  switch (type) {
-    case "text":
-      return { type, data: decoder.decode(content) };
-    case "binary":
-      return { type, data: content };
-    default:
-      return null;
-  }
+  return { kind: "envelope", envelope: { verb: "send", target, excluded, payload: FROM_CONTENT[type](content) } };
 }
 
 function isSendHead(head: unknown): head is SendHead {
