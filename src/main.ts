@@ -10,6 +10,7 @@ import {
   type GatewayChoice,
   parseArgs,
   type RemoteCommand,
+  type TokenPlace,
   UsageError,
 } from "./command/args.ts";
 import { type GatewayAccess, parseConnectionString } from "./command/connection-string.ts";
@@ -23,6 +24,7 @@ import { type Gateway, startGateway } from "./gateway/gateway.ts";
 import { ConfigReload } from "./gateway/reload.ts";
 import { systemClock } from "./gateway/system-clock.ts";
 import { endWithSentence, ProcessOutput } from "./observe/process-output.ts";
+import { ClientPaths } from "./protocol/client-paths.ts";
 import { fitFileLimit } from "./sockets/file-limit.ts";
 
 /** The command line or the configuration cannot be used. Chosen by hubwire: sysexits.h has no such code. */
@@ -240,17 +242,28 @@ function formatConnectionString({ url, apiUrl }: Gateway, key: string): string {
   return `Endpoint=${apiUrl ?? url};AccessKey=${key};Version=1.0;`;
 }
 
-async function printToken({ configFile, hub, user, ttlSeconds }: Extract<Command, { name: "token" }>): Promise<void> {
+async function printToken(command: Extract<Command, { name: "token" }>): Promise<void> {
+  const { configFile, user, ttlSeconds } = command;
   const { config } = loadConfig(sourcesOf({ configFile }));
   const key = config.accessKeys.primary ?? readOrMakeKeys(config.dataDir).keys.primary;
   const url = clientsUrl(config);
   if (url === null) {
     throw new UsageError("listen.port is 0, so the URL for clients is unknown: set publicUrls");
   }
-  const endpoint = `${url}/ws/client/hubs/${encodeURIComponent(hub)}`;
+  const endpoint = url + clientPathFor(command, config);
   const { makeClientToken } = await import("./auth/make-token.ts");
   const token = await makeClientToken(key, { audience: endpoint, userId: user, ttlSeconds });
   console.log(`${endpoint.replace(/^http/, "ws")}?access_token=${token}`);
+}
+
+/** The path of the URL that a token is for. */
+function clientPathFor({ hub, path }: TokenPlace, { paths }: Config): string {
+  if (path === null) return `/ws/client/hubs/${encodeURIComponent(hub)}`;
+  const isWhole = URL.parse(path, "http://host")?.pathname === path;
+  if (isWhole && new ClientPaths(paths).hubOf(path) !== null) return path;
+  throw new UsageError(
+    "--path must match a pattern of `paths` in the configuration, without a query, and with escapes where a URL has them.",
+  );
 }
 
 /** Runs a command over the REST API; its exit code is the answer. */

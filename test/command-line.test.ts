@@ -134,6 +134,32 @@ describe("hubwire token", () => {
     expect(await client.closed()).toEqual({ code: 4000, reason: "done" });
   });
 
+  test("prints the URL of a path of the configuration, which its token opens alone", async () => {
+    const paths = [{ pattern: "/ocpp/{id}", hub: "ocpp" }];
+    await using gateway = await startTestGateway({ paths, hubs: { ocpp: { anonymous: "deny" } } });
+    const file = writeConfig("path-token.json", { listen: { port: gateway.port }, accessKeys: KEYS, paths });
+    const { code, stdout } = await hubwire("token", "--config", file, "--path", "/ocpp/CP%201", "--user", "CP 1");
+    expect(code).toBe(0);
+    const { pathname, search } = new URL(stdout.trim());
+    expect(pathname).toBe("/ocpp/CP%201");
+    using client = await RawWebSocket.open({ port: gateway.port, path: pathname + search });
+    client.close(4000, "done");
+    expect(await client.closed()).toEqual({ code: 4000, reason: "done" });
+    using other = await RawWebSocket.request({ port: gateway.port, path: `/ocpp/CP2${search}` });
+    expect((await other.answer()).status).toBe(401);
+  });
+
+  test.each(["/other", "/ocpp/CP 1", "/ocpp/../ocpp/CP1", "/ocpp/CP1?x=1", "/ws/client"])(
+    "says of a path that is not one of the configuration's so, and exits with 2: %s",
+    async (path) => {
+      const paths = [{ pattern: "/ocpp/{id}", hub: "ocpp" }];
+      const file = writeConfig("other-path.json", { listen: { port: 1 }, accessKeys: KEYS, paths });
+      const { code, stderr, stdout } = await hubwire("token", "--config", file, "--path", path, "--user", "ann");
+      expect([code, stdout]).toEqual([2, ""]);
+      expect(stderr).toContain("--path must match a pattern of `paths`");
+    },
+  );
+
   test("without a configured key, uses the one kept in dataDir, readable by its owner only", async () => {
     const file = writeConfig("kept.json", { dataDir: join(folder, "kept") });
     const { code } = await hubwire("token", "--config", file, "--hub", "chat", "--user", "alice");

@@ -89,6 +89,7 @@ describe("token", () => {
       name: "token",
       configFile: null,
       hub: "chat",
+      path: null,
       user: "ann",
       ttlSeconds: 3600,
     });
@@ -96,6 +97,17 @@ describe("token", () => {
       ttlSeconds: 60,
       configFile: "c.yaml",
     });
+  });
+
+  test("takes a path in place of the hub", () => {
+    expect(parseArgs(["token", "--path", "/ocpp/CP1", "--user", "ann"])).toMatchObject({
+      hub: null,
+      path: "/ocpp/CP1",
+    });
+    expect(usageOf("token", "--path", "/a", "--hub", "chat", "--user", "ann")).toBe(
+      "--hub and --path cannot be combined.",
+    );
+    expect(usageOf("token", "--path=", "--user", "ann")).toBe("hubwire token needs --path. See hubwire token --help.");
   });
 
   test("needs both", () => {

@@ -52,6 +52,9 @@ export type DeadLettersCommand = {
     }
 );
 
+/** What a token is for: a hub, or a path that a pattern of `paths` should match. */
+export type TokenPlace = { readonly hub: string; readonly path: null } | { readonly hub: null; readonly path: string };
+
 /** What the command line asks for. */
 export type Command =
   | {
@@ -63,13 +66,12 @@ export type Command =
       readonly flags: FlagTexts;
     }
   | { readonly name: "check"; readonly configFile: string | null; readonly flags: FlagTexts }
-  | {
+  | (TokenPlace & {
       readonly name: "token";
       readonly configFile: string | null;
-      readonly hub: string;
       readonly user: string;
       readonly ttlSeconds: number;
-    }
+    })
   | RemoteCommand
   | DeadLettersCommand
   | { readonly name: "version" }
@@ -156,9 +158,13 @@ function buildCommand(words: Words): Command {
     case "check":
       return { name: command, configFile, flags };
     case "token": {
-      const hub = requireHub(words);
+      const isPath = texts.has("path");
+      if (isPath && texts.has("hub")) throw new UsageError("--hub and --path cannot be combined.");
+      const place: TokenPlace = isPath
+        ? { hub: null, path: requireText(words, "path") }
+        : { hub: requireHub(words), path: null };
       const user = checkedName("user", requireText(words, "user"));
-      return { name: command, configFile, hub, user, ttlSeconds: parseTtl(texts.get("ttl")) };
+      return { name: command, configFile, ...place, user, ttlSeconds: parseTtl(texts.get("ttl")) };
     }
     case "send":
     case "exists":

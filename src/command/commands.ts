@@ -98,6 +98,10 @@ export const COMMANDS: ReadonlyMap<string, CommandShape> = new Map<string, Comma
       summary: "print a client URL with a token in it",
       flags: new Map([
         ["hub", textFlag("NAME", "the hub that the token opens")],
+        [
+          "path",
+          textFlag("PATH", "in place of --hub: the path that the token opens, which a pattern of `paths` matches"),
+        ],
         ["user", textFlag("ID", "the user that the client is")],
         ["ttl", textFlag("SECONDS", `how long the token holds, ${DEFAULT_TTL_SECONDS} if left out`)],
         ["config", CONFIG_FLAG],

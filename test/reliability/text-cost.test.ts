@@ -20,6 +20,12 @@ setDefaultTimeout(10 * 60_000);
 
 const PATH = "/ws/client/hubs/chat";
 
+/** As many as there may be, and most of them are compared to their last segment with a path of so many. */
+const PATHS = [
+  { pattern: "/own/{id}", hub: "chat" },
+  ...Array.from({ length: 999 }, (_, index) => ({ pattern: `${"/a".repeat(32)}/${index}`, hub: "chat" })),
+];
+
 /** Bun refuses a request's head of more than 16,384 bytes. An upstream's may be 65,536 bytes long. */
 const REQUEST_BYTES = { short: 4096, long: 16_384 };
 const OTHER_BYTES = { short: 16_384, long: 65_536 };
@@ -50,6 +56,7 @@ beforeAll(async () => {
     upstreams: [{ urlTemplate: `${backend.url}/{event}`, breaker: { failureRatio: 0 } }],
     trustedProxies: ["127.0.0.1"],
     clientCertHeader: "X-Client-Cert",
+    paths: PATHS,
   });
 });
 afterAll(async () => {

@@ -107,6 +107,11 @@ const HANDSHAKES: readonly Row[] = [
   ["path: dot segments", { path: `${CLIENT_PATH}${GAP}` }, "/.."],
   ["path: letters", { path: `/ws/client/hubs/${GAP}` }, "a"],
   ["path: escapes", { path: `/ws/client/hubs/${GAP}` }, "%2e"],
+  ["path of paths: slashes", { path: `/a${GAP}` }, "/"],
+  ["path of paths: segments", { path: `/a${GAP}` }, "/a"],
+  ["path of paths: letters", { path: `/own/${GAP}` }, "a"],
+  ["path of paths: escapes", { path: `/own/${GAP}` }, "%C3"],
+  ["path of paths: quotes", { path: `/own/${GAP}` }, '"'],
   ["path: number signs", { path: `${CLIENT_PATH}${GAP}` }, "#"],
 ];
 
