@@ -175,10 +175,14 @@ describe("a damaged journal", () => {
     ] as const) {
       whole.write(broken, whole.indexOf(id), "latin1");
     }
+    // In the text of the facts a line break is an escape of JSON.
+    const query = whole.indexOf('"clientQuery":"a=b"', whole.indexOf("user of owed-0102"));
+    whole.write('"clientQuery":"\\nb"', query, "latin1");
     writeFileSync(stage.path, whole);
     stage.overwrite(stage.rowPageOf("owed-0400"), FOREIGN_PAGE);
     const { waiting, dead } = await contentOf(await stage.open());
     expect(waiting).not.toContain("owed-0100");
+    expect(waiting).not.toContain("owed-0102");
     expect(dead.map(({ facts }) => facts.connectionId)).not.toContain("dead-0100");
     expect(waiting).toContain("owed-0101");
   });

@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import type { JournalEntry } from "../core/ports/journal.ts";
 import type { NodeJournals } from "../core/ports/takeover.ts";
 import { isConnectionId } from "../protocol/connection-id.ts";
+import { areHeaderTexts } from "../protocol/facts.ts";
 import { NEWEST_FORM, NewerForm, OLDEST_FORM } from "../protocol/forms.ts";
 import { isHubName, isName } from "../protocol/names.ts";
 import type { Report } from "../protocol/notices.ts";
@@ -9,9 +10,6 @@ import { factsOf } from "./entries.ts";
 import { formatMessage, formOf, parseMessage } from "./replica-message.ts";
 import { ReplicaReplay } from "./replica-replay.ts";
 import type { ReplicaStream } from "./replica-stream.ts";
-
-/** Characters that would end a header's line. */
-const ENDS_A_LINE = /[\r\n\0]/;
 
 /** What reading the replicas of others needs. */
 export interface ReplicasOptions {
@@ -72,7 +70,8 @@ export class Replicas implements NodeJournals {
 
 /** Whether an event can be made of an entry: its names are names, and no value of it would end a header's line. */
 function isSound(entry: JournalEntry): boolean {
-  const { connectionId, hub, userId, claims, clientQuery, forwardedFor } = factsOf(entry);
+  const facts = factsOf(entry);
+  const { connectionId, hub, userId } = facts;
   const isNamed = isConnectionId(connectionId) && isHubName(hub) && (userId === null || isName(userId));
-  return isNamed && ![claims, clientQuery, forwardedFor].some((value) => ENDS_A_LINE.test(value));
+  return isNamed && areHeaderTexts(facts);
 }

@@ -11,6 +11,7 @@ import {
   writeSync,
 } from "node:fs";
 import { closeToOthers, makePrivateFile, removeFile } from "../auth/private-files.ts";
+import { areHeaderTexts, parseFacts } from "../protocol/facts.ts";
 import { COMPANIONS, codeOf, moveAside } from "../storage/database-file.ts";
 import { migrate } from "../storage/migrations.ts";
 import { GATHER_FACTS, MIGRATIONS, STATE } from "./journal-schema.ts";
@@ -219,9 +220,10 @@ function take(insert: ReturnType<Database["prepare"]>, values: readonly (string 
 }
 
 function isSound(row: Row): boolean {
-  return (
-    isPlace(row["place"]) && !Object.values(row).some((value) => typeof value === "string" && ENDS_A_LINE.test(value))
-  );
+  if (!isPlace(row["place"])) return false;
+  if (Object.values(row).some((value) => typeof value === "string" && ENDS_A_LINE.test(value))) return false;
+  // In the text of the facts a line break is an escape of JSON, which the look at the columns does not see.
+  return areHeaderTexts(parseFacts(String(row["facts"] ?? "")));
 }
 
 function isPlace(value: unknown): boolean {

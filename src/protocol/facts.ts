@@ -1,6 +1,8 @@
 import type { Encoding } from "./client-protocol.ts";
 import type { DialectName } from "./dialect-names.ts";
 
+const ENDS_A_LINE = /[\r\n\0]/;
+
 /** What every event says of its connection. Strings are decoded Unicode; except for the user id, an empty one means "no value". */
 export interface ConnectionFacts {
   readonly connectionId: string;
@@ -51,6 +53,15 @@ export function parseFacts(text: string): Omit<ConnectionFacts, "connectionId" |
   const { claims, clientQuery, forwardedFor, ...rare } = parseObject(text);
   const common = { claims: textOf(claims), clientQuery: textOf(clientQuery), forwardedFor: textOf(forwardedFor) };
   return Object.keys(rare).length === 0 ? common : { ...common, rare };
+}
+
+/** Whether header lines can carry these facts. A damaged file and a foreign message may hold texts that would end their line. */
+export function areHeaderTexts({
+  claims,
+  clientQuery,
+  forwardedFor,
+}: Pick<ConnectionFacts, "claims" | "clientQuery" | "forwardedFor">): boolean {
+  return ![claims, clientQuery, forwardedFor].some((text) => ENDS_A_LINE.test(text));
 }
 
 /** A user id as it is stored and sent between nodes: empty for a connection without a user. */
