@@ -10,6 +10,7 @@ export const ADMIN_PATHS = {
   list: "/dead-letters",
   retry: "/dead-letters/retry",
   drop: "/dead-letters/drop",
+  stats: "/stats",
 } as const;
 
 /** How many connection ids one request may name. */

@@ -1,7 +1,7 @@
 import { CLOSE } from "../protocol/close-causes.ts";
 import type { NamedUser } from "../protocol/dialect.ts";
 import { type Refusal, refusal } from "../protocol/error-codes.ts";
-import { connectEventId, type RequestHeaders } from "../protocol/events.ts";
+import { type ConnectEvent, connectEventId, type RequestHeaders } from "../protocol/events.ts";
 import type { ConnectionFacts } from "../protocol/facts.ts";
 import type { HeaderLines } from "../protocol/headers.ts";
 import type { Report } from "../protocol/notices.ts";
@@ -108,6 +108,11 @@ export class Admission {
     this.#addresses = new AddressRates(parts.options.connectsPerSecondPerAddress);
     this.#pending = new PendingUpgrades(parts.options);
     this.#cancelSweep = parts.clock.every(1000, () => this.#addresses.sweep(this.#clock.now()));
+  }
+
+  /** How many handshakes have a place. */
+  get pendingCount(): number {
+    return this.#pending.count;
   }
 
   /** Takes a place for a handshake of a client of these addresses (`addressBlock`). Null: taken, and `release` must follow. */
@@ -246,11 +251,12 @@ export class Admission {
   }: ConnectRequest): Promise<ConnectDecision | "left"> {
     const eventId = connectEventId(facts.connectionId);
     const event = { name: "connect", eventId, facts, subprotocols, certThumbprint, headers } as const;
+    const startedAtMs = this.#clock.now();
     const outcome = await this.#upstream.connect(event, client);
     if (outcome.kind === "not-sent" && client.hasLeft) return "left";
     const maxGroups = this.#options.maxGroupsPerConnection;
     const decision = decideConnect(outcome, { userId: facts.userId, maxGroups });
-    if (decision.kind === "refuse") this.#reportUndelivered(facts, eventId, outcome);
+    if (decision.kind === "refuse") this.#reportUndelivered(event, outcome, startedAtMs);
     return decision;
   }
 
@@ -284,14 +290,15 @@ export class Admission {
 
   /** An event with an answer has been delivered, even if the answer was useless. */
   #reportUndelivered(
-    { connectionId, hub, forwardedFor }: ConnectionFacts,
-    eventId: string,
+    { eventId, facts: { connectionId, hub, forwardedFor } }: ConnectEvent,
     outcome: ConnectOutcome,
+    startedAtMs: number,
   ): void {
     if (outcome.kind === "answer" || outcome.kind === "unrouted") return;
     const cause = describeOutcome(outcome);
+    const tookMs = Math.round(this.#clock.now() - startedAtMs);
     const who = { connectionId, hub, forwardedFor };
-    this.#report({ kind: "undelivered", ...who, event: "connect", eventId, cause, count: 1 });
+    this.#report({ kind: "undelivered", ...who, event: "connect", eventId, cause, count: 1, tookMs });
   }
 
   /** The journal says itself why it could not write. */

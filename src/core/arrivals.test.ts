@@ -96,7 +96,7 @@ describe("what waits", () => {
 test("a close is taken: it comes behind what was sent before it, and nothing sent after it goes out", () => {
   const connection = arrive("c1");
   stage.arrivals.hold(connection, toPayload("before"));
-  stage.lifecycle.close(connection, { code: 1000, reason: "enough" });
+  stage.lifecycle.close(connection, { code: 1000, reason: "enough", category: "backend" });
   stage.arrivals.hold(connection, toPayload("after"));
   const { socket } = stage.enter(connection, "first");
   expect([socket.sent, socket.done]).toEqual([["first", "before"], ["close 1000 enough"]]);

@@ -64,5 +64,5 @@ export function describeUndelivered<Kind extends Undelivered["kind"]>(
 ): Undelivered<Kind> {
   const eventId = disconnectEventId(connectionId, owed?.nth === "second");
   const forwardedFor = owed?.facts.forwardedFor ?? null;
-  return { kind, connectionId, hub, forwardedFor, event: "disconnect", eventId, cause, count: 1 };
+  return { kind, connectionId, hub, forwardedFor, event: "disconnect", eventId, cause, count: 1, tookMs: null };
 }

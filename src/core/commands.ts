@@ -1,5 +1,5 @@
 import { type ClientCommand, type ClientProtocols, type Frame, protocolOf } from "../protocol/client-protocol.ts";
-import { CLOSE, type CloseCause } from "../protocol/close-causes.ts";
+import { CLOSE, type ConnectionEnd } from "../protocol/close-causes.ts";
 import type { Report } from "../protocol/notices.ts";
 import type { Connection } from "./connection.ts";
 import { Dispatch, type EventOwner } from "./dispatch.ts";
@@ -33,7 +33,7 @@ export class Commands implements EventOwner {
   readonly #protocols: ClientProtocols;
   readonly #clock: Clock;
   readonly #report: Report;
-  readonly #close: (connection: Connection, cause: CloseCause) => void;
+  readonly #close: (connection: Connection, cause: ConnectionEnd) => void;
   readonly #onDrained: (connection: Connection) => void;
   readonly #onResumed: (connection: Connection) => void;
   readonly #pressure: Pressure;
@@ -49,7 +49,7 @@ export class Commands implements EventOwner {
     upstream: Upstream;
     clock: Clock;
     report: Report;
-    close: (connection: Connection, cause: CloseCause) => void;
+    close: (connection: Connection, cause: ConnectionEnd) => void;
     /** Called once for a closed connection whose messages are all posted or given up. */
     onDrained: (connection: Connection) => void;
     /** Called when reading from a connection goes on. */
@@ -103,7 +103,7 @@ export class Commands implements EventOwner {
   }
 
   /** Closes a connection whose event is in flight once that event's answer has been delivered. */
-  closeAfterCall(connection: Connection, cause: CloseCause): void {
+  closeAfterCall(connection: Connection, cause: ConnectionEnd): void {
     connection.closeAfterCall = cause;
   }
 

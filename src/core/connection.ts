@@ -1,4 +1,4 @@
-import type { CloseCause } from "../protocol/close-causes.ts";
+import type { ConnectionEnd } from "../protocol/close-causes.ts";
 import type { ConnectionFacts, RareFacts } from "../protocol/facts.ts";
 import type { GroupNames } from "./group-names.ts";
 import type { HeldPayloads } from "./held-payloads.ts";
@@ -37,10 +37,10 @@ export class Connection implements ConnectionFacts {
   /** The open socket; null before it opened and after it closed. Set by lifecycle. */
   socket: ClientSocket | null = null;
   /** How it ended or is ending; the first cause stays. Set by lifecycle, and by arrivals where too much waits. */
-  end: CloseCause | null = null;
+  end: ConnectionEnd | null = null;
 
   /** The cause with which it is closed once the call in flight is over; null where none is due. Set by commands. */
-  closeAfterCall: CloseCause | null = null;
+  closeAfterCall: ConnectionEnd | null = null;
   /** Another node has taken over this node's lease, and sends its disconnect event: no further event is posted for it. Set by drain. */
   isDisowned = false;
 

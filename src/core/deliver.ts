@@ -5,7 +5,7 @@ import {
   type Frame,
   protocolOf,
 } from "../protocol/client-protocol.ts";
-import { CLOSE, type CloseCause } from "../protocol/close-causes.ts";
+import { CLOSE, type ConnectionEnd } from "../protocol/close-causes.ts";
 import type { Envelope, Members, Question, Target } from "../protocol/envelope.ts";
 import type { Payload } from "../protocol/payload.ts";
 import type { Arrivals } from "./arrivals.ts";
@@ -34,7 +34,7 @@ export class Deliver implements BrokerHandler {
   readonly #membership: Membership;
   readonly #fanout: Fanout;
   readonly #pressure: Pressure;
-  readonly #close: (connection: Connection, cause: CloseCause) => void;
+  readonly #close: (connection: Connection, cause: ConnectionEnd) => void;
   readonly #rulesReached: (revision: number) => Promise<void> | null;
 
   constructor(parts: {
@@ -44,7 +44,7 @@ export class Deliver implements BrokerHandler {
     membership: Membership;
     fanout: Fanout;
     pressure: Pressure;
-    close: (connection: Connection, cause: CloseCause) => void;
+    close: (connection: Connection, cause: ConnectionEnd) => void;
     /** Null where the group rules of that revision are in force; else it resolves once they are. */
     rulesReached: (revision: number) => Promise<void> | null;
   }) {
@@ -60,7 +60,7 @@ export class Deliver implements BrokerHandler {
 
   receive(envelope: Envelope): void {
     if (envelope.verb === "close") {
-      const cause = { code: 1000, reason: envelope.reason };
+      const cause = { code: 1000, reason: envelope.reason, category: "backend" } as const;
       for (const connection of this.#members(envelope.target)) this.#close(connection, cause);
       return;
     }

@@ -65,6 +65,7 @@ test.each([400, 402, 413, 422, 499])("%d: is reported, and the journal forgets t
       eventId: "c7.disconnect",
       cause: `answered with status ${status}`,
       count: 1,
+      tookMs: null,
     },
   ]);
   expect(stage.outstanding.count).toBe(0);

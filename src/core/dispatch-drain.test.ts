@@ -77,7 +77,7 @@ describe("after the connection has closed", () => {
     stage.upstream.settleFirst(answer(200));
     await settled();
     expect(stage.upstream.labels).toEqual(["a", "b", "disconnect"]);
-    expect(connection.end).toEqual({ code: 1006, reason: "" });
+    expect(connection.end).toMatchObject({ code: 1006, reason: "" });
   });
 });
 

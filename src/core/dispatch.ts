@@ -1,8 +1,8 @@
 import { type ClientProtocols, type EventCommand, protocolOf } from "../protocol/client-protocol.ts";
-import { CLOSE, type CloseCause } from "../protocol/close-causes.ts";
+import { CLOSE, type ConnectionEnd } from "../protocol/close-causes.ts";
 import type { MessageReply } from "../protocol/dialect.ts";
 import { messageEventId } from "../protocol/events.ts";
-import type { Report } from "../protocol/notices.ts";
+import type { Report, Undelivered } from "../protocol/notices.ts";
 import type { Connection } from "./connection.ts";
 import { MESSAGE_BYTES } from "./inbox.ts";
 import { describeOutcome } from "./outcome.ts";
@@ -27,7 +27,7 @@ export class Dispatch implements MessageOwner {
   readonly #protocols: ClientProtocols;
   readonly #upstream: Upstream;
   readonly #report: Report;
-  readonly #close: (connection: Connection, cause: CloseCause) => void;
+  readonly #close: (connection: Connection, cause: ConnectionEnd) => void;
   readonly #pressure: Pressure;
   readonly #owner: EventOwner;
 
@@ -35,7 +35,7 @@ export class Dispatch implements MessageOwner {
     protocols: ClientProtocols;
     upstream: Upstream;
     report: Report;
-    close: (connection: Connection, cause: CloseCause) => void;
+    close: (connection: Connection, cause: ConnectionEnd) => void;
     pressure: Pressure;
     owner: EventOwner;
   }) {
@@ -98,15 +98,16 @@ export class Dispatch implements MessageOwner {
   reportDiscarded(connection: Connection, count: number): void {
     const firstEventId = messageEventId(connection.connectionId, connection.messageCount + 1);
     const cause = "queued messages discarded after the connection closed";
-    this.#reportUndelivered(connection, firstEventId, cause, count);
+    this.#reportUndelivered(connection, { eventId: firstEventId, cause, count, tookMs: null });
   }
 
   #letGo({ facts: connection, payload }: PostedMessage): void {
     this.#pressure.holdMessage(connection, -payload.length - MESSAGE_BYTES);
   }
 
-  #fail({ facts: connection, eventId }: PostedMessage, failure: CallFailure, entry: EntryView | null): void {
-    this.#reportUndelivered(connection, eventId, describeOutcome(failure), 1);
+  #fail({ facts: connection, eventId, call }: PostedMessage, failure: CallFailure, entry: EntryView | null): void {
+    const tookMs = call?.tookMs() ?? null;
+    this.#reportUndelivered(connection, { eventId, cause: describeOutcome(failure), count: 1, tookMs });
     if (entry?.onMessageFailure === "ignore") return;
     const cause = entry === null ? CLOSE.noUpstreamForMessages : causeOf(failure);
     this.#close(connection, connection.closeAfterCall ?? protocolOf(this.#protocols, connection).failed(cause));
@@ -120,14 +121,16 @@ export class Dispatch implements MessageOwner {
     this.#pressure.moved(frame.length);
   }
 
-  #reportUndelivered(connection: Connection, eventId: string, cause: string, count: number): void {
-    const { connectionId, hub, forwardedFor } = connection;
-    this.#report({ kind: "undelivered", connectionId, hub, forwardedFor, event: "message", eventId, cause, count });
+  #reportUndelivered(
+    { connectionId, hub, forwardedFor }: Connection,
+    lost: Pick<Undelivered, "eventId" | "cause" | "count" | "tookMs">,
+  ): void {
+    this.#report({ kind: "undelivered", connectionId, hub, forwardedFor, event: "message", ...lost });
   }
 }
 
 /** With what a connection is closed whose message had no answer. */
-function causeOf(failure: CallFailure): CloseCause {
+function causeOf(failure: CallFailure): ConnectionEnd {
   const isAtShare = failure.kind === "refused" && failure.cause === "address-concurrency";
   return isAtShare ? CLOSE.addressConcurrency : CLOSE.upstreamUnavailable;
 }

@@ -1,4 +1,4 @@
-import { CLOSE, type CloseCause } from "../protocol/close-causes.ts";
+import { CLOSE, type ConnectionEnd } from "../protocol/close-causes.ts";
 import type { Admission } from "./admission.ts";
 import type { Connection } from "./connection.ts";
 import type { Departure } from "./departure.ts";
@@ -73,7 +73,7 @@ export async function drain(parts: DrainParts): Promise<number> {
 export async function closeSpread(
   { lifecycle, clock }: { readonly lifecycle: Lifecycle; readonly clock: Clock },
   connections: readonly Connection[],
-  { spreadMs, cause }: { readonly spreadMs: number; readonly cause: CloseCause },
+  { spreadMs, cause }: { readonly spreadMs: number; readonly cause: ConnectionEnd },
 ): Promise<void> {
   const steps = Math.max(1, Math.ceil(spreadMs / STEP_MS));
   for (let step = 0, next = 0; next < connections.length; step++) {

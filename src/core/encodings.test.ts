@@ -35,7 +35,7 @@ describe("connections of several encodings", () => {
     const loud: ClientProtocol = {
       decode: (_frame, bytes) => ({ payload: bytes.toReversed(), payloadType: "binary" }),
       encode: ({ data }) => String(data).toUpperCase(),
-      failed: () => ({ code: 4000, reason: "loud" }),
+      failed: () => ({ code: 4000, reason: "loud", category: "upstream-unavailable" }),
     };
     Object.assign(stage.protocols, { [LOUD]: loud });
   });

@@ -1,5 +1,5 @@
 import { type ClientProtocols, type Frame, protocolOf } from "../protocol/client-protocol.ts";
-import { CLOSE, type CloseCause } from "../protocol/close-causes.ts";
+import { CLOSE, type ConnectionEnd } from "../protocol/close-causes.ts";
 import type { Report } from "../protocol/notices.ts";
 import type { Payload } from "../protocol/payload.ts";
 import type { Arrivals } from "./arrivals.ts";
@@ -48,7 +48,7 @@ export class Lifecycle {
   readonly #protocols: ClientProtocols;
   readonly #commands: Commands;
   /** Set at shutdown: how those end whose handshake was just being finished. */
-  #arrivalsEnd: CloseCause | null = null;
+  #arrivalsEnd: ConnectionEnd | null = null;
 
   constructor(parts: {
     options: LifecycleOptions;
@@ -99,7 +99,7 @@ export class Lifecycle {
   }
 
   /** From now on a connection that opens is closed at once. */
-  closeArrivals(cause: CloseCause): void {
+  closeArrivals(cause: ConnectionEnd): void {
     this.#arrivalsEnd = cause;
   }
 
@@ -137,7 +137,7 @@ export class Lifecycle {
   }
 
   /** Ends a connection from our side, one that is not open yet as soon as it is. The first cause stays; a second call does nothing. */
-  close(connection: Connection, cause: CloseCause): void {
+  close(connection: Connection, cause: ConnectionEnd): void {
     const { socket } = connection;
     if (connection.end !== null) return;
     if (socket === null) {
@@ -152,7 +152,7 @@ export class Lifecycle {
   }
 
   /** The socket has closed, by whichever side; `seen` is what the socket says of it. */
-  closed(connection: Connection, seen: CloseCause): void {
+  closed(connection: Connection, seen: ConnectionEnd): void {
     const end = connection.end ?? seen;
     connection.end = end;
     connection.socket = null;
@@ -163,7 +163,7 @@ export class Lifecycle {
   }
 
   /** Ends a connection: at once where no call is in flight, else when its answer has been delivered. */
-  closeAfterCall(connection: Connection, cause: CloseCause): void {
+  closeAfterCall(connection: Connection, cause: ConnectionEnd): void {
     if (connection.inFlight !== null) this.#commands.closeAfterCall(connection, cause);
     else this.close(connection, cause);
   }

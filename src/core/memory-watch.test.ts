@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { RecordingSocket, someFacts } from "../../test/support/core-stage.ts";
 import { FakeClock } from "../../test/support/fake-clock.ts";
-import type { CloseCause } from "../protocol/close-causes.ts";
+import type { ConnectionEnd } from "../protocol/close-causes.ts";
 import { Connection } from "./connection.ts";
 import { MemoryWatch } from "./memory-watch.ts";
 import { Registry } from "./registry.ts";
@@ -32,7 +32,7 @@ interface Over {
 function stage({ maxBufferedBytes = MAX_BUFFERED } = {}) {
   const clock = new FakeClock();
   const registry = new Registry();
-  const closed: { connection: Connection; cause: CloseCause }[] = [];
+  const closed: { connection: Connection; cause: ConnectionEnd }[] = [];
   const memory = {
     resident: START,
     garbage: 0,
@@ -43,7 +43,7 @@ function stage({ maxBufferedBytes = MAX_BUFFERED } = {}) {
       memory.garbage = 0;
     },
   };
-  const close = (connection: Connection, cause: CloseCause) => closed.push({ connection, cause });
+  const close = (connection: Connection, cause: ConnectionEnd) => closed.push({ connection, cause });
   watch = new MemoryWatch({ options: { maxBufferedBytes, maxMessageBytes: MIB }, registry, memory, clock, close });
   const own = watch;
   /** A client of whose incomplete message so much has arrived, and whose last whole one came at this tick. */
@@ -136,7 +136,7 @@ describe("a process past its bound", () => {
     await look();
     expect(closed.map(({ connection }) => connection)).toEqual([oldest, older]);
     expect(closed.map(({ connection }) => connection)).not.toContain(recent);
-    expect(closed[0]?.cause).toEqual({ code: 1013, reason: "buffer limit" });
+    expect(closed[0]?.cause).toMatchObject({ code: 1013, reason: "buffer limit" });
   });
 
   test("leaves clients alone of whom no more than a handshake's size has come beyond whole messages", async () => {
@@ -173,7 +173,7 @@ describe("a process past its bound", () => {
     await look();
     expect(watch.isOver).toBe(true);
     expect(closed.map(({ connection }) => connection)).toContain(least);
-    expect(closed[1]?.cause).toEqual({ code: 1013, reason: "buffer limit" });
+    expect(closed[1]?.cause).toMatchObject({ code: 1013, reason: "buffer limit" });
   });
 
   test("closes no more for memory that was let go and is not given back yet, for a second", async () => {

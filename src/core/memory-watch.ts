@@ -1,5 +1,5 @@
 import { clientPathOf } from "../protocol/client-paths.ts";
-import { CLOSE, type CloseCause } from "../protocol/close-causes.ts";
+import { CLOSE, type ConnectionEnd } from "../protocol/close-causes.ts";
 import type { Connection } from "./connection.ts";
 import type { Clock } from "./ports/clock.ts";
 import type { Registry } from "./registry.ts";
@@ -78,7 +78,7 @@ export class MemoryWatch {
   readonly #registry: Registry;
   readonly #memory: ProcessMemory;
   readonly #clock: Clock;
-  readonly #close: (connection: Connection, cause: CloseCause) => void;
+  readonly #close: (connection: Connection, cause: ConnectionEnd) => void;
   readonly #startBytes: number;
   readonly #cancel: () => void;
   #nextCollectionAt = Number.NEGATIVE_INFINITY;
@@ -94,7 +94,7 @@ export class MemoryWatch {
     registry: Registry;
     memory: ProcessMemory;
     clock: Clock;
-    close: (connection: Connection, cause: CloseCause) => void;
+    close: (connection: Connection, cause: ConnectionEnd) => void;
   }) {
     this.#options = parts.options;
     this.#registry = parts.registry;

@@ -5,6 +5,8 @@ export interface MessageCall {
    * written whole; nothing has changed then.
    */
   forgoRepeat(): boolean;
+  /** How long it has taken so far, pauses between repeats included. Units: whole milliseconds. */
+  tookMs(): number;
   /** Ends the call with `unknown`, cause `abandoned`; does nothing where it has ended. */
   abandon(): void;
 }

@@ -50,7 +50,7 @@ test("past 80 % for five seconds ends the client whose messages take most, thoug
   }
   await look();
   expect(stage.pressure.isHigh).toBe(false);
-  expect(large.connection.end).toEqual({ code: 1013, reason: "inbox full" });
+  expect(large.connection.end).toMatchObject({ code: 1013, reason: "inbox full" });
   expect(large.connection.heldBytes).toBe(MESSAGE_BYTES);
   expect(small.connection.end).toBeNull();
 });

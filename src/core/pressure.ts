@@ -1,4 +1,4 @@
-import { CLOSE, type CloseCause } from "../protocol/close-causes.ts";
+import { CLOSE, type ConnectionEnd } from "../protocol/close-causes.ts";
 import type { Connection } from "./connection.ts";
 import { MESSAGE_BYTES } from "./inbox.ts";
 import { Outboxes } from "./outboxes.ts";
@@ -95,7 +95,7 @@ export class Pressure {
   readonly #registry: Registry;
   readonly #clock: Clock;
   readonly #memory: MemoryBound;
-  readonly #close: (connection: Connection, cause: CloseCause) => void;
+  readonly #close: (connection: Connection, cause: ConnectionEnd) => void;
   readonly #cancel: () => void;
   readonly #outboxes = new Outboxes();
   readonly #unanswered = new Unanswered();
@@ -119,7 +119,7 @@ export class Pressure {
     registry: Registry;
     clock: Clock;
     memory: MemoryBound;
-    close: (connection: Connection, cause: CloseCause) => void;
+    close: (connection: Connection, cause: ConnectionEnd) => void;
   }) {
     this.#options = parts.options;
     this.#registry = parts.registry;
@@ -326,7 +326,7 @@ export class Pressure {
   }
 
   /** Closes a connection, where it is not closed yet, and discards what waits of it. */
-  #end(connection: Connection, cause: CloseCause): void {
+  #end(connection: Connection, cause: ConnectionEnd): void {
     this.#outboxes.delete(connection);
     this.#close(connection, cause);
     this.#draining.get(connection)?.();

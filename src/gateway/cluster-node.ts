@@ -196,6 +196,10 @@ class ClusterNode implements NodeParts {
     return this.#link.renewCertificates();
   }
 
+  journalQueueLength(): number {
+    return opened(this.#localJournal).queueLength;
+  }
+
   async start(core: Core): Promise<void> {
     const { stack, report } = this.#around;
     this.#core = core;

@@ -1,6 +1,7 @@
 import type { Logger } from "pino";
 import { startAdminServer } from "../admin/admin-server.ts";
 import { deadLetterRoutes } from "../admin/dead-letter-routes.ts";
+import { statsRoute } from "../admin/stats-route.ts";
 import { answerHealth, isHealthPath } from "../api/health.ts";
 import { RestApi } from "../api/rest-api.ts";
 import type { AccessKeys } from "../auth/access-keys.ts";
@@ -10,7 +11,9 @@ import { RestTokens } from "../auth/rest-token.ts";
 import { hubConfig } from "../config/hub-config.ts";
 import { listenerUrl } from "../config/listener-urls.ts";
 import type { Config } from "../config/schema.ts";
+import { combineReports } from "../core/combine-reports.ts";
 import { drain } from "../core/drain.ts";
+import { countNotices, Meters } from "../core/meters.ts";
 import type { PlainRequest } from "../core/ports/plain-request.ts";
 import type { Registry } from "../core/registry.ts";
 import { type DataDirLock, lockDataDir } from "../journal/data-dir-lock.ts";
@@ -29,6 +32,7 @@ import { CertificateRenewal } from "./certificate-renewal.ts";
 import { DataDirGuard } from "./data-dir-guard.ts";
 import { collectLiveOptions, keepFixedOptions, listFixedChanges } from "./live-options.ts";
 import { buildLoneNode } from "./lone-node.ts";
+import { readStats } from "./stats.ts";
 import { systemClock } from "./system-clock.ts";
 import { buildCore, type Core, type NodeParts, type Running, StopStack } from "./wiring.ts";
 
@@ -65,7 +69,9 @@ export async function startGateway(config: Config, { log }: { log: Logger }): Pr
   const spell = (hub: string) => spellHub(hub, state.hubSpellings);
   // In the log a hub is written as upstreams see it, wherever its name comes from.
   const lines = new LineSums(log.child({}, { serializers: { hub: spell } }), systemClock);
-  const report = createLogReport(lines, { clientOf: (forwardedFor) => findClient(forwardedFor, state.proxies) });
+  const toLog = createLogReport(lines, { clientOf: (forwardedFor) => findClient(forwardedFor, state.proxies) });
+  const meters = new Meters();
+  const report = combineReports(toLog, countNotices(meters));
   const stack = new StopStack();
   stack.push(() => lines.stop());
   try {
@@ -73,15 +79,13 @@ export async function startGateway(config: Config, { log }: { log: Logger }): Pr
     stack.push(() => lock.release());
     const { keys, keyFile } = keepKeys(config, { lock, report, stack });
     const running: Running = { ...readConfig(config, log), keys };
-    const { node, core } = await buildNode(running, { report, stack, wasUsed: lock.wasUsed });
+    const { node, core } = await buildNode(running, { report, meters, stack, wasUsed: lock.wasUsed });
     await node.start(core);
     const doors = openDoors(config.listen, running.options, wireDoors(running, { node, core, report, state, stack }));
     core.doors = doors;
     stack.push(() => doors.stop());
     const renewal = followCertificates(running, { node, core, doors, report, stack });
-    const { dataDir } = config;
-    const admin = startAdminServer({ dataDir, routes: deadLetterRoutes(core.redelivery, spell), report });
-    stack.push(() => admin.stop());
+    openAdminSocket(config, { node, core, spell, report, stack });
     core.redelivery.start();
     state.ready = true;
     const stop = onlyOnce(async () => {
@@ -109,6 +113,17 @@ export async function startGateway(config: Config, { log }: { log: Logger }): Pr
     await stack.unwind().catch((fault) => report({ kind: "fault", where: "stop", error: fault }));
     throw error;
   }
+}
+
+/** Opens the socket for operators in the data folder. */
+function openAdminSocket(
+  { dataDir }: Config,
+  parts: { node: NodeParts; core: Core; spell: (hub: string) => string; report: Report; stack: StopStack },
+): void {
+  const { node, core, spell, report, stack } = parts;
+  const routes = [...deadLetterRoutes(core.redelivery, spell), statsRoute(() => readStats(node, core))];
+  const admin = startAdminServer({ dataDir, routes, report });
+  stack.push(() => admin.stop());
 }
 
 /** Follows the files of certificates from now on. */
@@ -198,7 +213,7 @@ function reloadGateway(
 /** Builds journal and core; what an earlier process left behind is due from here on. */
 async function buildNode(
   running: Running,
-  parts: { report: Report; stack: StopStack; wasUsed: boolean },
+  parts: { report: Report; meters: Meters; stack: StopStack; wasUsed: boolean },
 ): Promise<{ node: NodeParts; core: Core }> {
   const { config } = running;
   const node = config.cluster === null ? await buildLoneNode(config, parts) : await buildClusterPart(running, parts);
@@ -236,7 +251,7 @@ function wireDoors(
   const healthAndApi = (call: PlainRequest) => health(call) ?? api.handle(call);
   const upgrade = buildUpgrade(running, { node, core, report, relayed });
   const refuse: Upgrade["refuse"] = (request, peerAddress, refused) => upgrade.refuse(request, peerAddress, refused);
-  const common = { lifecycle: core.lifecycle, report, refuse };
+  const common = { lifecycle: core.lifecycle, report, meters: core.meters, refuse };
   // Chosen once, and not by each request's path: so no spelling of a path leads to the API.
   const publicRoute = running.config.listen.api === null ? healthAndApi : health;
   return {

@@ -38,6 +38,7 @@ export async function buildLoneNode(
       return journal.checkFile();
     },
     renewCertificates: () => [],
+    journalQueueLength: () => journal.queueLength,
     start: async (core) => {
       late.onWritable = () => core.redelivery.start();
       await core.rules.load();

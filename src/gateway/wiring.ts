@@ -12,6 +12,7 @@ import { GroupRules } from "../core/group-rules.ts";
 import { Lifecycle } from "../core/lifecycle.ts";
 import { Membership } from "../core/membership.ts";
 import { MemoryWatch } from "../core/memory-watch.ts";
+import type { Meters } from "../core/meters.ts";
 import { Outstanding } from "../core/outstanding.ts";
 import type { Broker, BrokerHandler } from "../core/ports/broker.ts";
 import type { Fanout } from "../core/ports/client-socket.ts";
@@ -23,7 +24,7 @@ import type { RuleStore } from "../core/rule-store.ts";
 import { SecondDisconnects } from "../core/second-disconnects.ts";
 import { DIALECTS } from "../dialects/dialects.ts";
 import type { ClientPaths } from "../protocol/client-paths.ts";
-import type { CloseCause } from "../protocol/close-causes.ts";
+import type { ConnectionEnd } from "../protocol/close-causes.ts";
 import type { Report } from "../protocol/notices.ts";
 import { findClient, type TrustedProxies } from "../sockets/addresses.ts";
 import type { Doors } from "../sockets/doors.ts";
@@ -81,6 +82,8 @@ export interface NodeParts {
   readonly renewCertificates: () => readonly Renewal[];
   /** The core is wired. */
   readonly start: (core: Core) => Promise<void>;
+  /** How many writes of the journal wait for the disk. */
+  readonly journalQueueLength: () => number;
 }
 
 /** The parts of the core, wired. */
@@ -96,6 +99,7 @@ export interface Core {
   readonly pressure: Pressure;
   readonly broker: Broker;
   readonly rules: GroupRules;
+  readonly meters: Meters;
   /** Set once the listener is open; nothing can be published before. */
   doors: Doors | null;
 }
@@ -104,7 +108,7 @@ export interface Core {
 export function buildCore(
   running: Running,
   node: NodeParts,
-  { report, stack }: { report: Report; stack: StopStack },
+  { report, meters, stack }: { report: Report; meters: Meters; stack: StopStack },
 ): Core {
   const { options } = running;
   const { journal } = node;
@@ -113,10 +117,10 @@ export function buildCore(
   const registry = new Registry();
   const outstanding = new Outstanding();
   // These know each other: closing goes to the lifecycle, and the lifecycle asks the others.
-  const close = (connection: Connection, cause: CloseCause) => lifecycle.close(connection, cause);
+  const close = (connection: Connection, cause: ConnectionEnd) => lifecycle.close(connection, cause);
   const memory = new MemoryWatch({ options, registry, memory: processMemory, clock, close });
   const pressure: Pressure = new Pressure({ options, registry, clock, memory, close });
-  const upstream = buildUpstream(running, pressure, report);
+  const upstream = buildUpstream(running, { pressure, report, meters });
   stack.push(() => upstream.stop());
   const seconds = new SecondDisconnects({ journal, timeOfDayMs, report });
   const delivery = { options, upstream, journal, seconds, clock, timeOfDayMs, report };
@@ -141,11 +145,14 @@ export function buildCore(
   const rulesReached = (revision: number) => rules.reached(revision);
   const deliver: Deliver = new Deliver({ ...common, protocols: CLIENT_PROTOCOLS, close, fanout, rulesReached });
   for (const part of [admission, lifecycle, pressure, memory, rules, redelivery]) stack.push(() => part.stop());
-  const core: Core = { ...common, redelivery, admission, lifecycle, rules, broker, doors: null };
+  const core: Core = { ...common, redelivery, admission, lifecycle, rules, meters, broker, doors: null };
   return core;
 }
 
-function buildUpstream(running: Running, pressure: Pressure, report: Report) {
+function buildUpstream(
+  running: Running,
+  { pressure, report, meters }: { pressure: Pressure; report: Report; meters: Meters },
+) {
   return createUpstream({
     entries: running.config.upstreams,
     dialects: DIALECTS,
@@ -158,6 +165,7 @@ function buildUpstream(running: Running, pressure: Pressure, report: Report) {
     env: process.env,
     clock: systemClock,
     report,
+    meters,
     hold: (byteCount) => pressure.hold(byteCount),
     fits: (byteCount) => pressure.fits(byteCount),
   });

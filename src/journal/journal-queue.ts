@@ -13,6 +13,7 @@ import {
   journalPath,
   type Operation,
   type Result,
+  refusedBy,
 } from "./operation.ts";
 import type { SqliteJournalOptions } from "./sqlite-options.ts";
 
@@ -108,6 +109,11 @@ export class JournalQueue {
     return this.#isWritable;
   }
 
+  /** How many calls wait for their batch. */
+  get length(): number {
+    return this.#queue.length;
+  }
+
   /**
    * Looks whether the path still leads to the open file; false where it does not. `isWritable` is false then until a new file has
    * all that is known. Called once a second, and to be called where somebody asks for the health.
@@ -115,9 +121,13 @@ export class JournalQueue {
   checkFile(): boolean {
     if (!this.#isFileOpen || this.#closing !== null) return true;
     const loss = this.#files.findLoss();
+    const again = (): void => {
+      this.#recheck = null;
+      this.checkFile();
+    };
     // The thread may be just putting a new file in the place of a damaged one.
     if (loss !== null && this.#flight === null) this.#fileLost(loss);
-    else if (loss !== null) this.#recheck ??= this.#flight?.then(() => this.#checkAgain()) ?? null;
+    else if (loss !== null) this.#recheck ??= this.#flight?.then(again) ?? null;
     return loss === null;
   }
 
@@ -151,7 +161,7 @@ export class JournalQueue {
       if (isKeepable(operation)) resolve(0);
       else reject(new Error("the journal is closed"));
     } else if (!this.#isWritable && isDemanding(operation)) {
-      reject(refusal(this.#lastFailure));
+      reject(refusedBy(this.#lastFailure));
     } else {
       if (connecting === null) this.#mirror.note(operation);
       else this.#mirror.begin(connecting);
@@ -240,7 +250,7 @@ export class JournalQueue {
       } else if (result !== undefined && (failure === null || isRead(operation))) resolve(result);
       else {
         if (operation[0] === "connecting") this.#mirror.note(["settled", operation[1][0]]);
-        reject(refusal(failure ?? "no result"));
+        reject(refusedBy(failure ?? "no result"));
       }
     }
   }
@@ -316,11 +326,6 @@ export class JournalQueue {
     }
   }
 
-  #checkAgain(): void {
-    this.#recheck = null;
-    this.checkFile();
-  }
-
   #fileLost(reason: string): void {
     this.#isFileOpen = false;
     this.#isFileLost = true;
@@ -392,8 +397,4 @@ export class JournalQueue {
     this.#thread = null;
     clearTimeout(limit);
   }
-}
-
-function refusal(reason: string): Error {
-  return new Error(`the journal of connections: ${reason}`);
 }

@@ -125,3 +125,8 @@ export function fromNthCode(code: number): Pick<OwedDisconnect, "nth"> {
 export function toAgesRow({ triedForMs, refusedForMs }: RetryAges): AgesRow {
   return [triedForMs, refusedForMs];
 }
+
+/** The error with which the journal rejects a call. */
+export function refusedBy(reason: string): Error {
+  return new Error(`the journal of connections: ${reason}`);
+}

@@ -23,6 +23,11 @@ export class SqliteJournal implements Journal {
     return this.#queue.isWritable;
   }
 
+  /** How many calls wait for the disk. */
+  get queueLength(): number {
+    return this.#queue.length;
+  }
+
   /** See `JournalQueue.checkFile`. */
   checkFile(): boolean {
     return this.#queue.checkFile();

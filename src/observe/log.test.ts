@@ -24,7 +24,7 @@ const FACTS = {
   clientQuery: "",
   forwardedFor: "6.6.6.6, 9.9.9.9, 10.0.0.1",
 };
-const BYE = { code: 1000, reason: "bye" };
+const BYE = { code: 1000, reason: "bye", category: "client" } as const;
 const REFUSED = {
   kind: "connection-refused",
   hub: "chat",
@@ -44,6 +44,7 @@ const LOST = {
   eventId: "c1.4",
   cause: "not sent",
   count: 3,
+  tookMs: 15_000,
 } as const;
 
 describe("createLogReport", () => {
@@ -52,6 +53,14 @@ describe("createLogReport", () => {
     report(LOST);
     const { kind: _, forwardedFor: _chain, ...shown } = LOST;
     expect(lines).toMatchObject([{ level: 40, ...shown, clientAddress: "9.9.9.9" }]);
+  });
+
+  test("the line of an event says how long its call took, where there was one", () => {
+    const { report, lines } = recording();
+    report(LOST);
+    report({ ...LOST, cause: "queued", tookMs: null });
+    expect(lines.map(({ tookMs }) => tookMs)).toEqual([15_000, undefined]);
+    expect(lines[1]).not.toHaveProperty("tookMs");
   });
 
   test("a fault of the service is an error with its stack", () => {
@@ -89,7 +98,7 @@ describe("createLogReport", () => {
     const log = pino({ level: "debug" }, { write: (line: string) => void written.push(line) });
     const reason = 'a\n{"level":60}\u2028"';
     const report = createLogReport(new LineSums(log, new FakeClock()), { clientOf });
-    report({ kind: "connection-closed", facts: FACTS, end: { code: 4000, reason } });
+    report({ kind: "connection-closed", facts: FACTS, end: { ...BYE, code: 4000, reason } });
     expect(written).toHaveLength(1);
     expect(written[0]?.trimEnd()).not.toContain("\n");
     expect(JSON.parse(written[0] ?? "")).toMatchObject({ closeReason: 'a\n{"level":60}\u2028"' });
@@ -125,6 +134,7 @@ const lostOf = (index: number, isAnyHub: boolean) => ({
   eventId: `c${index}.1`,
   cause: isAnyHub ? `cause ${index}` : "not sent",
   count: 1,
+  tookMs: null,
 });
 const word = (index: number, isAnyHub: boolean) => (isAnyHub ? `word ${index}` : "word");
 const facts = (index: number, isAnyHub: boolean) => ({ facts: factsOf(index, isAnyHub) });
@@ -140,7 +150,7 @@ const nodeId = (index: number, isAnyHub: boolean) => ({ nodeId: word(index, isAn
 /** One of each kind there is: a new kind without a sample does not compile. */
 const SAMPLES: { readonly [Kind in Notice["kind"]]: Sample<Kind> } = {
   "connection-opened": facts,
-  "connection-closed": (...of) => ({ ...facts(...of), end: { code: 4000, reason: `bye ${of[0]}` } }),
+  "connection-closed": (...of) => ({ ...facts(...of), end: { ...BYE, code: 4000, reason: `bye ${of[0]}` } }),
   "connection-refused": (...of) => ({ ...REFUSED, hub: factsOf(...of).hub, clientAddress: `192.0.2.${of[0]}` }),
   "client-left": (...of) => ({ hub: factsOf(...of).hub, clientAddress: `192.0.2.${of[0]}` }),
   "accepted-late": facts,

@@ -194,13 +194,14 @@ function lineOfRefused(refused: NoticeOf<"connection-refused">): Line {
   };
 }
 
-function lineOfUndelivered({ kind, forwardedFor, ...told }: Undelivered, clientOf: ClientOf): Line {
+function lineOfUndelivered({ kind, forwardedFor, tookMs, ...told }: Undelivered, clientOf: ClientOf): Line {
   const isDead = kind === "dead-letter";
+  const took = tookMs === null ? {} : { tookMs };
   return {
     level: isDead ? "error" : "warn",
     message: isDead ? "disconnect event given up: see hubwire dead-letters" : "event not delivered",
     kind: told.event,
     detail: told.cause,
-    facts: { ...told, clientAddress: forwardedFor === null ? null : clientOf(forwardedFor) },
+    facts: { ...told, ...took, clientAddress: forwardedFor === null ? null : clientOf(forwardedFor) },
   };
 }

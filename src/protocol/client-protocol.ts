@@ -1,4 +1,4 @@
-import type { CloseCause } from "./close-causes.ts";
+import type { ConnectionEnd } from "./close-causes.ts";
 import type { Payload, PayloadType } from "./payload.ts";
 
 /** The form of what hubwire and a client say to each other. A connection has one from its handshake on. Source: decisions 0044 and 0049. */
@@ -36,7 +36,7 @@ export interface ClientProtocol {
   /** Forms the frame in which clients get a payload: the same for all of this encoding. */
   encode(payload: Payload): Frame;
   /** With what a connection closes after the upstream did not take its event. */
-  failed(cause: CloseCause): CloseCause;
+  failed(cause: ConnectionEnd): ConnectionEnd;
 }
 
 /** One client protocol for each encoding. */

@@ -1,4 +1,4 @@
-import type { CloseCause } from "./close-causes.ts";
+import type { ConnectionEnd } from "./close-causes.ts";
 import type { ConnectionFacts } from "./facts.ts";
 
 /**
@@ -51,6 +51,8 @@ export interface Undelivered<Kind extends "undelivered" | "dead-letter" = "undel
   readonly cause: string;
   /** How many events this is about; above one where a queue was discarded whole. */
   readonly count: number;
+  /** How long its call took until it failed; null where no call was made for it, and for disconnect events. Units: whole milliseconds. */
+  readonly tookMs: number | null;
 }
 
 /** A client that was refused. */
@@ -73,7 +75,7 @@ export type ClientNotice =
   | Undelivered<"undelivered">
   | Undelivered<"dead-letter">
   | { readonly kind: "connection-opened"; readonly facts: ConnectionFacts }
-  | { readonly kind: "connection-closed"; readonly facts: ConnectionFacts; readonly end: CloseCause }
+  | { readonly kind: "connection-closed"; readonly facts: ConnectionFacts; readonly end: ConnectionEnd }
   /** A client ended its TCP connection before its handshake was answered. */
   | { readonly kind: "client-left"; readonly hub: string; readonly clientAddress: string }
   /** Connect was answered with 2xx after it had timed out: a second disconnect event follows. */

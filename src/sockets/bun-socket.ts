@@ -1,5 +1,6 @@
 import type { ServerWebSocket } from "bun";
 import type { Connection } from "../core/connection.ts";
+import type { Meters } from "../core/meters.ts";
 import type { ClientSocket, Traffic } from "../core/ports/client-socket.ts";
 import type { Frame } from "../protocol/client-protocol.ts";
 import type { Payload } from "../protocol/payload.ts";
@@ -32,6 +33,7 @@ export interface SharedBySockets {
   readonly tcpInfo: TcpInfo | null;
   /** The port that the listener is bound to. */
   readonly localPort: () => number;
+  readonly meters: Meters;
 }
 
 /**
@@ -86,7 +88,9 @@ export class BunSocket implements ClientSocket, FrameSink {
   write(frame: Frame): void {
     // No frame may come between the waiting ones and the close frame.
     if (this.#closing !== null) return;
-    const { compression } = this.#shared.options;
+    const { options, meters } = this.#shared;
+    const { compression } = options;
+    meters.sent(frame.length, 1);
     if (typeof frame === "string") this.#ws.sendText(frame, compression);
     else this.#ws.sendBinary(frame as Uint8Array<ArrayBuffer>, compression);
   }

@@ -3,12 +3,12 @@ import { deflateRawSync } from "node:zlib";
 import { within } from "../../test/support/deadline.ts";
 import { closePayload, encodeFrame, OPCODE, type OutgoingFrame } from "../../test/support/frame-codec.ts";
 import { type ClientOptions, RawWebSocket } from "../../test/support/raw-websocket.ts";
-import type { CloseCause } from "../protocol/close-causes.ts";
+import { CLOSE, type ConnectionEnd } from "../protocol/close-causes.ts";
 import { closeCauseFromBun } from "./frame-violations.ts";
 
 /** Bun's own server, told of its closes through the function under test: another Bun may use other sentences. */
 const MAX_BYTES = 1000;
-let closed = Promise.withResolvers<CloseCause>();
+let closed = Promise.withResolvers<ConnectionEnd>();
 let received: (string | Buffer)[] = [];
 beforeEach(() => {
   closed = Promise.withResolvers();
@@ -89,6 +89,7 @@ describe("a frame violation is reported with the code that the client got, and a
     const cause = await causeOfClose();
     expect(cause.code).toBe(code);
     expect(cause.reason).toMatch(/^Received \S/);
+    expect(cause.category).toBe(code === 1009 ? "message-too-big" : "frame-violation");
     expect(received).toEqual([]);
   });
 
@@ -122,36 +123,36 @@ describe("what is no violation", () => {
   test.each([1000, 1001, 1002, 1007, 1009, 1011, 1012, 3000, 4999])("a client's close %d is its own", async (code) => {
     using client = await open();
     client.close(code, "Received nothing");
-    expect(await causeOfClose()).toEqual({ code, reason: "Received nothing" });
+    expect(await causeOfClose()).toEqual({ code, reason: "Received nothing", category: "client" });
   });
 
   test("an empty close is 1005", async () => {
     using client = await open();
     client.close();
-    expect(await causeOfClose()).toEqual({ code: 1005, reason: "" });
+    expect(await causeOfClose()).toEqual({ code: 1005, reason: "", category: "client" });
   });
 
   test("our own close and our own cut are told as they were made", async () => {
     using asked = await open();
     asked.text("close me");
-    expect(await causeOfClose()).toEqual({ code: 4321, reason: "as asked" });
+    expect(await causeOfClose()).toEqual({ code: 4321, reason: "as asked", category: "client" });
     closed = Promise.withResolvers();
     using cut = await open();
     cut.text("cut me");
-    expect(await causeOfClose()).toEqual({ code: 1006, reason: "" });
+    expect(await causeOfClose()).toEqual(CLOSE.networkLost);
   });
 
   test.each(["reset", "halfClose", "destroy"] as const)("a lost network (%s) is 1006 without a reason", async (how) => {
     using client = await open();
     client[how]();
-    expect(await causeOfClose()).toEqual({ code: 1006, reason: "" });
+    expect(await causeOfClose()).toEqual(CLOSE.networkLost);
   });
 
   test("a network lost within a frame is a lost network", async () => {
     using client = await open();
     client.write(encodeFrame({ opcode: binary, payload: "abc" }).subarray(0, 7));
     client.halfClose();
-    expect(await causeOfClose()).toEqual({ code: 1006, reason: "" });
+    expect(await causeOfClose()).toEqual(CLOSE.networkLost);
   });
 
   test("a message of just the limit, fragments, and every length field are taken", async () => {
@@ -163,11 +164,11 @@ describe("what is no violation", () => {
       { opcode: continuation, payload: "", fin: false },
       { opcode: continuation, payload: "ose me", lengthBits: 64 },
     );
-    expect(await causeOfClose()).toEqual({ code: 4321, reason: "as asked" });
+    expect(await causeOfClose()).toEqual({ code: 4321, reason: "as asked", category: "client" });
     expect(received.map((message) => message.length)).toEqual([MAX_BYTES, 8]);
   });
 });
 
 test("any other sentence of Bun's means a lost network", () => {
-  expect(closeCauseFromBun(1006, "WebSocket timed out from inactivity")).toEqual({ code: 1006, reason: "" });
+  expect(closeCauseFromBun(1006, "WebSocket timed out from inactivity")).toEqual(CLOSE.networkLost);
 });

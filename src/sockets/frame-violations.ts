@@ -1,11 +1,11 @@
-import { CLOSE, type CloseCause } from "../protocol/close-causes.ts";
+import { CLOSE, type CloseCategory, type ConnectionEnd } from "../protocol/close-causes.ts";
 
 /** Beginnings of the texts with which Bun 1.4 reports a frame it closed for; the client got the code next to them. */
-const VIOLATIONS: readonly (readonly [text: string, code: number])[] = [
-  ["Received invalid UTF-8", 1007],
-  ["Received invalid compressed data", 1007],
-  ["Received too big message", 1009],
-  ["Received ", 1002],
+const VIOLATIONS: readonly (readonly [text: string, code: number, category: CloseCategory])[] = [
+  ["Received invalid UTF-8", 1007, "frame-violation"],
+  ["Received invalid compressed data", 1007, "frame-violation"],
+  ["Received too big message", 1009, "message-too-big"],
+  ["Received ", 1002, "frame-violation"],
 ];
 
 /**
@@ -14,8 +14,10 @@ const VIOLATIONS: readonly (readonly [text: string, code: number])[] = [
  * Why: for a frame violation Bun sends the client 1002, 1007 or 1009 and tells the handler 1006 and a sentence; for a lost network
  *      it tells 1006 and nothing. `frame-violations.test.ts` fails if a later Bun changes its sentences.
  */
-export function closeCauseFromBun(code: number, reason: string): CloseCause {
-  if (code !== 1006) return { code, reason };
+export function closeCauseFromBun(code: number, reason: string): ConnectionEnd {
+  if (code !== 1006) return { code, reason, category: "client" };
   const violation = VIOLATIONS.find(([text]) => reason.startsWith(text));
-  return violation === undefined ? CLOSE.networkLost : { code: violation[1], reason };
+  if (violation === undefined) return CLOSE.networkLost;
+  const [, sent, category] = violation;
+  return { code: sent, reason, category };
 }

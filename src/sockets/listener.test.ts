@@ -4,7 +4,11 @@ import { OPCODE } from "../../test/support/frame-codec.ts";
 import { RawWebSocket } from "../../test/support/raw-websocket.ts";
 import { Connection } from "../core/connection.ts";
 import type { Lifecycle } from "../core/lifecycle.ts";
+
+import { Meters } from "../core/meters.ts";
+
 import { parseClientEndpoint } from "../protocol/client-endpoint.ts";
+
 import { BunSocket } from "./bun-socket.ts";
 import { type Listener, listen } from "./listener.ts";
 import type { Upgrade } from "./upgrade.ts";
@@ -31,6 +35,7 @@ function open(lifecycle: Partial<Lifecycle>, report: RecordingReport): Listener 
       upgrade: upgrade as Upgrade,
       lifecycle: lifecycle as Lifecycle,
       report,
+      meters: new Meters(),
       refuse: () => new Response(null, { status: 400 }),
       route: () => null,
     },

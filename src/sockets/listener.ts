@@ -1,6 +1,7 @@
 import type { Server, SocketAddress } from "bun";
 import type { TlsFiles } from "../config/tls-files.ts";
 import type { Lifecycle } from "../core/lifecycle.ts";
+import type { Meters } from "../core/meters.ts";
 import type { Fanout } from "../core/ports/client-socket.ts";
 import type { PlainRequest } from "../core/ports/plain-request.ts";
 import type { ClientEndpoint } from "../protocol/client-endpoint.ts";
@@ -77,6 +78,7 @@ export interface ListenerParts {
   readonly upgrade: Upgrade | null;
   readonly lifecycle: Lifecycle;
   readonly report: Report;
+  readonly meters: Meters;
   /** Refuses a request before it is known whose it is, and says so in the log. */
   readonly refuse: (request: Request, peerAddress: string, refused: Refusal) => Response;
   /** Answers what is not the client endpoint; null: the path does not exist. */
@@ -101,6 +103,7 @@ export function listen(options: ListenerOptions, parts: ListenerParts): Listener
     isEncrypted: isRenewable,
     tcpInfo: TcpInfo.open(),
     localPort: (): number => bound.port,
+    meters: parts.meters,
   };
   const common = {
     peerBehind: options.peerBehind,
@@ -118,12 +121,9 @@ export function listen(options: ListenerOptions, parts: ListenerParts): Listener
     port: bound.port,
     publish: (topic, frame) => {
       writes.flush();
-      const bytes = frame as string | Uint8Array<ArrayBuffer>;
-      const { compression } = options.websocket;
-      servers.current.server.publish(topic, bytes, compression);
-      if (servers.earlier.size === 0) return;
+      publishOn(servers.current, topic, frame, shared);
       // A topic is known to the server that accepted its sockets.
-      for (const { server } of servers.earlier) server.publish(topic, bytes, compression);
+      for (const earlier of servers.earlier) publishOn(earlier, topic, frame, shared);
     },
     reconfigure: () => servers.applyToAll((opened) => opened.reconfigure()),
     renew: (tls) => {
@@ -138,6 +138,16 @@ export function listen(options: ListenerOptions, parts: ListenerParts): Listener
       await servers.stop();
     },
   };
+}
+
+function publishOn(
+  { server }: OpenedServer,
+  topic: string,
+  frame: string | Uint8Array,
+  { options, meters }: Pick<SharedBySockets, "options" | "meters">,
+): void {
+  meters.sent(frame.length, server.subscriberCount(topic));
+  server.publish(topic, frame as string | Uint8Array<ArrayBuffer>, options.compression);
 }
 
 /** Bun's server of one certificate. */
@@ -292,7 +302,7 @@ function websocketHandlers(
   lifecycle: Lifecycle,
   report: Report,
 ): Bun.WebSocketHandler<BunSocket> & { error: (first: unknown, second: unknown) => void } {
-  const { options } = shared;
+  const { options, meters } = shared;
   const { maxMessageBytes, maxOutboxBytes, compression } = options;
   return {
     // Bun measures a message as it comes and once more when it is inflated.
@@ -310,6 +320,7 @@ function websocketHandlers(
     },
     message(ws, message) {
       const bytes = typeof message === "string" ? utf8.encode(message) : message;
+      meters.received(bytes.length);
       if (bytes.length > maxMessageBytes) lifecycle.close(ws.data.connection, CLOSE.messageTooBig);
       else lifecycle.received(ws.data.connection, message, bytes);
     },

@@ -1,5 +1,4 @@
 import { formatSignature } from "../auth/access-keys.ts";
-import type { MessageCall } from "../core/message-call.ts";
 import type {
   AnswerHead,
   NotSent,
@@ -59,7 +58,7 @@ export interface CallListener {
  * Order: it settles once, and its listener is not told before `start` has returned; place, breaker and deadline are given back, and
  *        its entry left, before.
  */
-export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
+export class Call implements Waiting, PlaceSeeker, ExchangeOwner {
   /** When the sweep is to look at it: at its end, or each time where it has a client that may leave. */
   deadlineMs = NO_DEADLINE;
   /** Until it waits for a place or for HTTP, nothing limits it: a token has a limit of its own. */
@@ -68,6 +67,8 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
   placeIndex = -1;
   share: AddressShare | null = null;
   readonly event: UpstreamEvent;
+  /** In the clock's time. */
+  startedAtMs = 0;
   readonly #entry: Entry;
   readonly #listener: CallListener;
   readonly #leave: (entry: Entry) => void;
@@ -104,6 +105,7 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
   start(): void {
     const { breaker, limiter, settings, context } = this.#entry;
     const now = context.clock.now();
+    this.startedAtMs = now;
     context.deadlines.add(this);
     if (this.#client !== null) this.deadlineMs = EACH_SWEEP;
     this.#isStarting = true;
@@ -171,7 +173,7 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
     const answered = lateAnswers.wait(exchange, nowMs + Math.min(settings.timeoutMs, MAX_GRACE_MS));
     if (answered === null) return false;
     this.#giveBack("failure", nowMs);
-    const outcome: CallOutcome = {
+    const outcome = {
       kind: "unknown",
       cause: "timeout",
       status: null,
@@ -179,7 +181,8 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
       ...(exchange.repeated ? { wasRepeated: true } : {}),
       // An entry that a reload has replaced keeps its sockets until then.
       late: answered.finally(() => this.#leave(this.#entry)),
-    };
+    } as const satisfies CallOutcome;
+    this.#entry.context.meters.called("connect", outcome);
     this.#listener.onOutcome(outcome, this.#entry);
     return true;
   }
@@ -228,6 +231,7 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
 
   onExchangeEnd(outcome: HttpOutcome, nowMs?: number): void {
     const wasRepeated = this.#exchange?.repeated === true;
+    if (wasRepeated) this.#entry.context.meters.staleSocketRepeats++;
     if (outcome.kind !== "not-sent" && outcome.status === 401) this.#entry.authorizer.rejected(this.#authorization);
     if (outcome.kind === "answer") {
       this.#settle(wasRepeated ? asRepeated(outcome) : outcome, nowMs);
@@ -290,6 +294,7 @@ export class Call implements Waiting, PlaceSeeker, ExchangeOwner, MessageCall {
 
   #settle(outcome: CallOutcome, nowMs?: number, result = breakerResultOf(outcome)): void {
     if (this.#stage === "settled") return;
+    this.#entry.context.meters.called(this.event.name, outcome);
     this.#giveBack(result, nowMs);
     this.#leave(this.#entry);
     if (this.#isStarting) queueMicrotask(() => this.#listener.onOutcome(outcome, this.#entry));

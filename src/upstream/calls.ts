@@ -1,4 +1,5 @@
 import type { MessageCall } from "../core/message-call.ts";
+import type { Meters } from "../core/meters.ts";
 import type { Clock } from "../core/ports/clock.ts";
 import type { ConnectOutcome, NotifyOutcome, ReplyListener, WaitingClient } from "../core/ports/upstream.ts";
 import type { Dialects } from "../protocol/dialect.ts";
@@ -16,6 +17,7 @@ export interface CallsOptions {
   readonly dialects: Dialects;
   readonly deadlines: Deadlines;
   readonly clock: Clock;
+  readonly meters: Meters;
   /** Pauses before a message that was not sent is posted again; left out: `REPEAT_AFTER_MS`. */
   readonly repeatAfterMs?: readonly number[];
 }
@@ -23,6 +25,7 @@ export interface CallsOptions {
 /** The calls of all events: each goes to the entry that takes its event, and what comes back is read in the connection's dialect. */
 export class Calls implements PostContext {
   readonly repeatAfterMs: readonly number[];
+  readonly meters: Meters;
   readonly #entries: Entries;
   readonly #dialects: Dialects;
   readonly #deadlines: Deadlines;
@@ -30,7 +33,8 @@ export class Calls implements PostContext {
   readonly #leave: (entry: Entry) => void;
   isAbandoning = false;
 
-  constructor({ entries, dialects, deadlines, clock, repeatAfterMs = REPEAT_AFTER_MS }: CallsOptions) {
+  constructor({ entries, dialects, deadlines, clock, meters, repeatAfterMs = REPEAT_AFTER_MS }: CallsOptions) {
+    this.meters = meters;
     this.#entries = entries;
     this.#dialects = dialects;
     this.#deadlines = deadlines;

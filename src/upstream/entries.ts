@@ -13,6 +13,15 @@ import { parseUrlTemplate } from "./url-template.ts";
 /** What entries are built with besides what they share. */
 export type EntryOptions = Pick<AuthorizerOptions, "env" | "metadataBaseUrl">;
 
+/** What an entry is doing. */
+export interface EntryLoad {
+  /** Its name, without any secret. */
+  readonly entry: string;
+  /** Calls under way, and calls that wait for a place. */
+  readonly calls: number;
+  readonly isBreakerOpen: boolean;
+}
+
 /**
  * The entries of `upstreams` at work, and those that a reload has replaced until their last call has ended.
  *
@@ -115,6 +124,14 @@ export class Entries {
   }
 
   /** Ends what is under way and closes every socket. May be called twice. */
+  listLoads(): EntryLoad[] {
+    return this.#inForce.map(({ label, callCount, isBreakerOpen }) => ({
+      entry: label,
+      calls: callCount,
+      isBreakerOpen,
+    }));
+  }
+
   stop(): void {
     this.#stopped = true;
     for (const entry of [...this.#inForce, ...this.#retired]) entry.stop();

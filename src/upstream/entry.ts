@@ -2,6 +2,7 @@ import type { AccessKeys } from "../auth/access-keys.ts";
 import type { AllowedHosts } from "../config/allowed-hosts.ts";
 import type { UpstreamAuth, UpstreamEntry } from "../config/schema.ts";
 import type { TlsFiles } from "../config/tls-files.ts";
+import type { Meters } from "../core/meters.ts";
 import type { Clock } from "../core/ports/clock.ts";
 import type { EntryView, MessageFailurePolicy } from "../core/ports/upstream.ts";
 import type { Dialect, Dialects } from "../protocol/dialect.ts";
@@ -40,6 +41,7 @@ export interface EntryContext {
   /** Files for sockets to upstreams. */
   readonly files: FileReserve;
   readonly report: Report;
+  readonly meters: Meters;
   /** Told of bytes of answers as they begin to wait for the rest; negative when they are let go. Left out: nobody is. */
   readonly hold?: (byteCount: number) => void;
   /** Whether so many bytes more of answers may wait in the process. */

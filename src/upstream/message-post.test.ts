@@ -63,10 +63,15 @@ const LABEL = () => `upstreams[0] http://backend.test:${new URL(backend.url).por
 describe("a message that is not sent", () => {
   test("is posted again three times, then its listener hears of it once, with its entry", async () => {
     await using upstream = start();
-    const { heard } = post(upstream);
+    const { heard, call } = post(upstream);
+    const postedAtMs = clock.now();
     await until(() => lookupCount === 1, "the first try");
     for (const pauseMs of REPEAT_AFTER_MS) await nextTry(pauseMs);
     await until(() => heard.length > 0, "the failure");
+    expect(call.tookMs()).toBe(clock.now() - postedAtMs);
+    expect(call.tookMs()).toBeGreaterThanOrEqual(700);
+    expect(upstream.meters.messageRepeats).toBe(3);
+    expect(upstream.meters.calls.message).toMatchObject({ "2xx": 0, "not-sent": 4 });
     clock.advanceSync(60_000);
     await settled();
     expect([heard, lookupCount]).toEqual([[`not-sent ${LABEL()}`], 4]);

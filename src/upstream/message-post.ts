@@ -1,4 +1,5 @@
 import type { MessageCall } from "../core/message-call.ts";
+import type { Meters } from "../core/meters.ts";
 import type { NotSent, ReplyListener } from "../core/ports/upstream.ts";
 import type { AnswerContent, MessageReply } from "../protocol/dialect.ts";
 import type { MessageEvent } from "../protocol/events.ts";
@@ -18,6 +19,7 @@ export interface PostContext {
   /** Starts a call for a message with the entry that takes it now; null where none does. */
   begin(event: MessageEvent, listener: CallListener): Call | null;
   now(): number;
+  readonly meters: Meters;
   /** Calls `expire` once `deadlineMs` has passed, in the time of `now`. */
   wait(waiting: Waiting): void;
   stopWaiting(waiting: Waiting): void;
@@ -39,6 +41,7 @@ export class MessagePost implements CallListener, MessageCall, Waiting {
   readonly #context: PostContext;
   #call: Call | null = null;
   #repeats = 0;
+  #startedAtMs = 0;
   /** How its last call ended, during a pause. */
   #failure: NotSent | null = null;
   #entry: Entry | null = null;
@@ -52,11 +55,17 @@ export class MessagePost implements CallListener, MessageCall, Waiting {
   /** Returns false where no entry takes the message: the listener hears nothing then. */
   start(): boolean {
     this.#call = this.#context.begin(this.#event, this);
-    return this.#call !== null;
+    if (this.#call === null) return false;
+    if (this.#repeats === 0) this.#startedAtMs = this.#call.startedAtMs;
+    return true;
   }
 
   forgoRepeat(): boolean {
     return this.#call?.forgoRepeat() === true;
+  }
+
+  tookMs(): number {
+    return Math.round(this.#context.now() - this.#startedAtMs);
   }
 
   abandon(): void {
@@ -76,6 +85,7 @@ export class MessagePost implements CallListener, MessageCall, Waiting {
   /** Called by the sweep: the pause is over. */
   expire(): void {
     this.#endPause();
+    this.#context.meters.messageRepeats++;
     if (!this.start()) this.#listener.onFailure({ kind: "unrouted" }, null);
   }
 

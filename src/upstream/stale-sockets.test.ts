@@ -54,6 +54,8 @@ describe("a pooled socket that dies without a byte of answer", () => {
           await upstream.call(messageEvent());
           expect(await upstream.call(event)).toMatchObject({ kind: "answer", wasRepeated: true });
           expect(seen()).toEqual([`0 ${MESSAGE_ID}`, `0 ${event.eventId}`, `1 ${event.eventId}`]);
+          expect(upstream.meters.staleSocketRepeats).toBe(1);
+          expect(upstream.meters.calls[event.name]["2xx"]).toBe(1);
         });
       }
     }

@@ -6,7 +6,7 @@ import { Calls } from "./calls.ts";
 import { ClientBlocks } from "./client-blocks.ts";
 import { Deadlines } from "./deadlines.ts";
 import { type ResolveHost, resolveBySystem } from "./destination.ts";
-import { Entries, type EntryOptions } from "./entries.ts";
+import { Entries, type EntryLoad, type EntryOptions } from "./entries.ts";
 import type { EntryContext } from "./entry.ts";
 import { FileReserve } from "./file-reserve.ts";
 
@@ -43,6 +43,8 @@ export interface RunningUpstream extends Upstream {
    * Errors: throws as `createUpstream` does; then nothing has changed.
    */
   reload(entries: readonly UpstreamEntry[], limits?: Partial<UpstreamLimits>): void;
+  /** What each entry in force is doing. */
+  listLoads(): EntryLoad[];
   /** Reads the entries' TLS files again. Files that cannot be used change nothing. */
   renewCertificates(): Renewal[];
   /** Ends what is under way and closes every socket. May be called twice. */
@@ -83,6 +85,7 @@ export function createUpstream(options: UpstreamOptions): RunningUpstream {
       hubSpellings = limits.hubSpellings;
       entries.forgetMessageStarts();
     },
+    listLoads: () => entries.listLoads(),
     renewCertificates: () => entries.renewCertificates(),
     async stop(): Promise<void> {
       entries.stop();

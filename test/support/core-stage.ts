@@ -18,7 +18,7 @@ import { SecondDisconnects } from "../../src/core/second-disconnects.ts";
 import { topicOf } from "../../src/core/topic.ts";
 import { MemoryJournal } from "../../src/journal/memory.ts";
 import { type ClientProtocols, FIRST_ENCODING, type Frame } from "../../src/protocol/client-protocol.ts";
-import type { CloseCause } from "../../src/protocol/close-causes.ts";
+import type { CloseCause, ConnectionEnd } from "../../src/protocol/close-causes.ts";
 import type { Target } from "../../src/protocol/envelope.ts";
 import type { ConnectionFacts } from "../../src/protocol/facts.ts";
 import type { Report, Undelivered } from "../../src/protocol/notices.ts";
@@ -34,7 +34,7 @@ export class RecordingSocket implements ClientSocket {
   readonly done: string[] = [];
   /** Whether the next frame finds the outbox full. */
   full = false;
-  onClosed: (seen: CloseCause) => void = () => {};
+  onClosed: (seen: ConnectionEnd) => void = () => {};
   #open = true;
 
   send(frame: Frame): "sent" | "full" {
@@ -95,7 +95,7 @@ export class RecordingSocket implements ClientSocket {
   /** The other side has ended it. */
   leave(seen: CloseCause): void {
     this.#open = false;
-    this.onClosed(seen);
+    this.onClosed({ ...seen, category: "client" });
   }
 
   #end(what: string, seen: CloseCause): void {

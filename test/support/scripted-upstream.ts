@@ -89,6 +89,7 @@ export class ScriptedUpstream implements Upstream {
         this.forgoneTimes++;
         return true;
       },
+      tookMs: () => 0,
       abandon: () => {
         if (!isHeld() || call === undefined) return;
         this.#held.delete(call);

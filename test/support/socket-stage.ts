@@ -1,5 +1,6 @@
 import type { Server, ServerWebSocket } from "bun";
 import { Connection } from "../../src/core/connection.ts";
+import { Meters } from "../../src/core/meters.ts";
 import { BunSocket, type BunSocketOptions } from "../../src/sockets/bun-socket.ts";
 import { TcpInfo } from "../../src/sockets/tcp-info.ts";
 import { TurnWrites } from "../../src/sockets/turn-writes.ts";
@@ -62,6 +63,7 @@ export class SocketPeer {
 export class SocketStage {
   readonly server: Server<BunSocket>;
   readonly writes = new TurnWrites();
+  readonly meters = new Meters();
   /** Of sockets that open from now on. */
   tcpInfo = TcpInfo.open();
   /** Of sockets that open from now on. */
@@ -90,7 +92,8 @@ export class SocketStage {
           const { promise, resolve } = Promise.withResolvers<Ended>();
           ends.set(ws, resolve);
           const { options, writes, tcpInfo } = this;
-          ws.data.opened(ws, { options, writes, tcpInfo, isEncrypted: false, localPort: () => this.server.port ?? 0 });
+          const localPort = () => this.server.port ?? 0;
+          ws.data.opened(ws, { options, writes, tcpInfo, isEncrypted: false, localPort, meters: this.meters });
           this.#opened.push({ socket: ws.data, ended: promise });
         },
         message() {},

@@ -1,4 +1,5 @@
 import type { UpstreamEntry } from "../../../src/config/schema.ts";
+import { Meters } from "../../../src/core/meters.ts";
 import type { Clock } from "../../../src/core/ports/clock.ts";
 import type { ConnectOutcome, NotifyOutcome, Upstream, WaitingClient } from "../../../src/core/ports/upstream.ts";
 import { asrs } from "../../../src/dialects/asrs/asrs.ts";
@@ -100,6 +101,7 @@ export function upstreamEntry(urlTemplate: string, overrides: Partial<UpstreamEn
 export interface TestUpstream extends RunningUpstream, AsyncDisposable {
   /** Tells the upstream of an event by the method for it, and brings what became of it, in one form for all. */
   call(event: UpstreamEvent, client?: WaitingClient): Promise<CallEnd>;
+  readonly meters: Meters;
   /** What it reported, one line each. */
   readonly reported: readonly string[];
 }
@@ -109,6 +111,7 @@ export function startUpstream(
   overrides: Partial<Omit<UpstreamOptions, "entries" | "report">> = {},
 ): TestUpstream {
   const reported: string[] = [];
+  const meters = new Meters();
   const upstream = createUpstream({
     entries,
     dialects: RECORDING,
@@ -119,6 +122,7 @@ export function startUpstream(
     userAgent: "hubwire/1.2.3",
     clock: realClock,
     env: {},
+    meters,
     report: hearing({
       "breaker-opened": ({ entry }) => void reported.push(`opened ${entry}`),
       "breaker-closed": ({ entry }) => void reported.push(`closed ${entry}`),
@@ -128,7 +132,7 @@ export function startUpstream(
     ...overrides,
   });
   const call = (event: UpstreamEvent, client: WaitingClient | null = null) => callOf(upstream, event, client);
-  return { ...upstream, call, reported, [Symbol.asyncDispose]: () => upstream.stop() };
+  return { ...upstream, call, reported, meters, [Symbol.asyncDispose]: () => upstream.stop() };
 }
 
 /** What became of an event; of a message that was answered, the answer itself. */
