@@ -87,6 +87,7 @@ export class FuzzRun {
         { ...lies, hubPattern: "farewells", eventPattern: "disconnect" },
         { urlTemplate: backend.urlTemplate, breaker, forwardHeaders: ["X-Own", "Accept", "Origin"] },
       ],
+      paths: [{ pattern: "/devices/{id}", hub: "chat" }],
       limits: { maxMessageBytes: MAX_MESSAGE_BYTES, maxResponseBytes: MAX_MESSAGE_BYTES },
       websocket: { compression: true, pingAfterMs: 3_600_000 },
     });

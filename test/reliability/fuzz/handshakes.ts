@@ -19,6 +19,9 @@ const PATHS = [
   "//ws/client/hubs/chat",
   "/ws/client/hubs/chat?room=7&x=%zz",
   "http://127.0.0.1/ws/client/hubs/chat",
+  "/devices/a%2fb/?x=1",
+  "/devices/\xfc%0d%0aX-ASRS-User-Id:root",
+  "/devices//",
   "*",
   "/",
 ];
@@ -56,6 +59,7 @@ const LINES = [
   "X-ASRS-User-Id: root",
   "X-ASRS-Hub: other",
   "X-ASRS-Signature: sha256=00",
+  "X-Hubwire-Client-Path: /devices/other",
   "Authorization: Basic eDp5",
   "Authorization: Bearer",
   "Authorization: Bearer a.b.c",
