@@ -7,6 +7,7 @@ import { CommandGateway } from "./support/command-gateway.ts";
 import { KEYS } from "./support/gateway.ts";
 import { RawBackend } from "./support/raw-backend.ts";
 import { RawWebSocket } from "./support/raw-websocket.ts";
+import { Stack, TEMPLATE_PATH } from "./support/stack.ts";
 
 /** Cookies may not be forwarded for pages of every origin, wherever a configuration is read. The rule itself: src/config/forwarding.test.ts. */
 setDefaultTimeout(COMMANDS_TIMEOUT_MS);
@@ -50,4 +51,22 @@ test("a reload is refused with the same sentence, and the origins of before hold
   gateway.kill("SIGHUP");
   expect(await gateway.logged("configuration refused: the one before goes on", 2)).toMatchObject({ why: "SIGHUP" });
   expect(await ask("https://evil.example")).toBe(403);
+});
+
+test("a reload that keeps foreign pages out and forwards cookies forwards none of a page that is being let in", async () => {
+  // The reload comes while the handshakes wait for the journal, sooner or later.
+  for (let turns = 1; turns <= 10; turns++) {
+    await using stack = await Stack.start();
+    const clients = await Promise.all(Array.from({ length: 10 }, () => stack.dial()));
+    for (const client of clients)
+      client.write(client.handshake({ port: stack.port, lines: ["Origin: https://evil.example", "Cookie: a=1"] }));
+    for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setImmediate(resolve));
+    const entry = { urlTemplate: stack.backend.url + TEMPLATE_PATH, forwardHeaders: ["Cookie"] };
+    stack.gateway.reload({ allowedOrigins: ["https://app.example"], upstreams: [entry] });
+    for (const client of clients) {
+      const { status } = await client.answer();
+      expect([101, 403]).toContain(status);
+      if (status === 101) expect((await stack.backend.next("connect")).head.all("cookie")).toEqual([]);
+    }
+  }
 });

@@ -42,6 +42,18 @@ describe("asking the upstream", () => {
     expect(event).toHaveProperty("headers", HEADERS);
   });
 
+  test("is left undone for a client that may not connect any more by the options in force then", async () => {
+    const stage = new CoreStage();
+    const refusal = { status: 403, code: "origin_denied", message: "no", target: "Origin", headers: {} } as const;
+    let written = false;
+    const asked = { checkAgain: () => (written ? refusal : null) };
+    const admitted = stage.admission.connect(connectRequest(someFacts({ connectionId: "c1" }), asked));
+    written = true;
+    expect(await admitted).toEqual({ kind: "refuse", refusal });
+    await settled();
+    expect([stage.upstream.calls, stage.outstanding.count]).toEqual([[], 0]);
+  });
+
   test("an accepted connection has user, groups, subprotocol and first message, and stays outstanding", async () => {
     const stage = new CoreStage();
     const headers: HeaderLine[] = [BOB, groupsHeader("g"), ["Sec-WebSocket-Protocol", "v1"]];

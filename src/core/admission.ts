@@ -36,6 +36,12 @@ export interface ConnectRequest {
   readonly subprotocols: string | null;
   readonly certThumbprint: string | null;
   readonly headers: RequestHeaders;
+  /**
+   * Asked right before the connect event goes to its entry: why this client may not connect after all, by the options in force then.
+   *
+   * Why: a reload that keeps foreign pages out and forwards cookies may come between the client's checks and the choice of the entry.
+   */
+  readonly checkAgain: () => Refusal | null;
 }
 
 export type Admitted =
@@ -164,10 +170,10 @@ export class Admission {
       this.#outstanding.end();
       return { kind: "refuse", refusal: journalUnavailable() };
     }
-    let departing = false;
-    let heldBytes = 0;
+    let [departing, heldBytes] = [false, 0];
     try {
-      if (this.#closing) return { kind: "refuse", refusal: shuttingDown() };
+      const refused = this.#closing ? shuttingDown() : request.checkAgain();
+      if (refused !== null) return { kind: "refuse", refusal: refused };
       this.#arrivals.expect(connection);
       const decision = await this.#ask(request);
       if (decision === "left") return { kind: "left" };

@@ -126,6 +126,7 @@ export class Upgrade {
       subprotocols: request.headers.get("sec-websocket-protocol"),
       certThumbprint: certificate.value,
       headers: request.headers,
+      checkAgain: () => this.#checkOrigin(client),
     });
     if (admitted.kind === "left") return this.#clientLeft(hub, origin);
     if (admitted.kind === "refuse") return this.#refuse(hub, origin, admitted.refusal);

@@ -164,7 +164,8 @@ export const PATIENT: WaitingClient = { hasLeft: false };
 
 /** A client that asks to be let in: without subprotocols, certificate and headers unless `over` has them. */
 export function connectRequest(facts: ConnectionFacts, over: Partial<ConnectRequest> = {}): ConnectRequest {
-  return { facts, client: PATIENT, subprotocols: null, certThumbprint: null, headers: new Headers(), ...over };
+  const asked = { client: PATIENT, subprotocols: null, certThumbprint: null, headers: new Headers() };
+  return { facts, ...asked, checkAgain: () => null, ...over };
 }
 
 /** A client that is connected to the core. */
