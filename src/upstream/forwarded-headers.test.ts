@@ -117,6 +117,22 @@ test.each(["\x7f", "\x01", "\0", "\r\nX-Evil: 1", "\n"])("a value with %j is lef
   expect([head.all("x-tenant"), head.all("x-evil"), head.all("origin")]).toEqual([[], [], [HANDSHAKE.Origin]]);
 });
 
+test.each([
+  "NTLM TlRMTVNTUAAB",
+  "negotiate YIIJvw",
+  "Basic dXNlcjpwYXNz, NTLM TlRMTVNTUAAB",
+  "Basic dXNlcjpwYXNz,\tNegotiate",
+])("a login for a whole TCP connection, which events of other clients share, is left out: %s", async (login) => {
+  const forwardHeaders = ["authorization", "x-tenant"];
+  const head = await headOf({ forwardHeaders }, connectWith({ Authorization: login, "X-Tenant": login }));
+  expect([head.all("authorization"), head.all("x-tenant")]).toEqual([[], [login]]);
+});
+
+test.each(['Digest realm="ntlm"', "NTLMv9 x", "Basic bnRsbQ=="])("another login goes on: %s", async (login) => {
+  const head = await headOf({ forwardHeaders: ["Authorization"] }, connectWith({ Authorization: login }));
+  expect(head.header("Authorization")).toBe(login);
+});
+
 test("go along when connect is posted again behind a kept socket that died", async () => {
   await using upstream = startUpstream([entryOf({ forwardHeaders: ["Cookie", "User-Agent"] })]);
   await upstream.call(messageEvent());

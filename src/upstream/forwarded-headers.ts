@@ -5,10 +5,16 @@ import type { HeaderLine, HeaderLines } from "../protocol/headers.ts";
 const CONTROL = /[\0-\x08\x0a-\x1f\x7f]/;
 
 /**
+ * A value of `Authorization` that logs in a whole TCP connection: a server takes what follows on it for the same user's. A kept socket
+ * carries the events of many clients. Source: RFC 4559, section 6.
+ */
+const CONNECTION_LOGIN = /(?:^|,)[ \t]*(?:negotiate|ntlm)(?:[ \t,]|$)/i;
+
+/**
  * The lines of a client's handshake that a connect event repeats.
  *
  * Shape:  names as the entry's `forwardHeaders` spells them, values byte for byte. A header that the entry itself sends is left out, and so
- *         is one with a control character in it.
+ *         is one with a control character in it, or with a login for a whole connection.
  * Source: PROTOCOL.md, "Headers of the client".
  */
 export function forwardedLines(
@@ -19,9 +25,14 @@ export function forwardedLines(
   const lines: HeaderLine[] = [];
   for (const name of names) {
     const value = headers.get(name);
-    if (value !== null && !CONTROL.test(value) && !hasName(own, name)) lines.push([name, value]);
+    if (value !== null && mayPass(name, value) && !hasName(own, name)) lines.push([name, value]);
   }
   return lines;
+}
+
+function mayPass(name: string, value: string): boolean {
+  if (CONTROL.test(value)) return false;
+  return name.toLowerCase() !== "authorization" || !CONNECTION_LOGIN.test(value);
 }
 
 /** Whether one of the lines has this name, in any case. */

@@ -45,6 +45,7 @@ export const CITED_RFCS: ReadonlyMap<number, number> = new Map([
   [3986, 10],
   [4291, 6],
   [4380, 11],
+  [4559, 8],
   [6052, 8],
   [5246, 12],
   [5288, 9],
