@@ -6,7 +6,6 @@ import { ReplicaStream } from "../../src/journal/replica-stream.ts";
 import { ReplicatedJournal } from "../../src/journal/replicated.ts";
 import { SqliteJournal } from "../../src/journal/sqlite.ts";
 import { NatsLink } from "../../src/nats/link.ts";
-import { CLOSE } from "../../src/protocol/close-causes.ts";
 import type { ConnectionFacts } from "../../src/protocol/facts.ts";
 import { within } from "./deadline.ts";
 import { NatsServer } from "./nats-server.ts";
@@ -76,7 +75,9 @@ export function factsOf(connectionId: string, changes: Partial<ConnectionFacts> 
 export function dueOf(connectionId: string, changes: Partial<DueDisconnect> = {}): DueDisconnect {
   const facts = factsOf(connectionId, { userId: "ann" });
   const ages = { triedForMs: 0, refusedForMs: 0 };
-  return { facts, end: CLOSE.pingTimeout, connectOutcomeUnknown: false, dueSinceMs: NOW_MS, ...ages, ...changes };
+  // As it is stored: without the category of `CLOSE.pingTimeout`.
+  const end = { code: 1006, reason: "ping timeout" };
+  return { facts, end, connectOutcomeUnknown: false, dueSinceMs: NOW_MS, ...ages, ...changes };
 }
 
 function fail(...facts: readonly (string | number)[]): never {
