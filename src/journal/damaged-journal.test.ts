@@ -178,11 +178,17 @@ describe("a damaged journal", () => {
     // In the text of the facts a line break is an escape of JSON.
     const query = whole.indexOf('"clientQuery":"a=b"', whole.indexOf("user of owed-0102"));
     whole.write('"clientQuery":"\\nb"', query, "latin1");
+    // A byte that is no UTF-8 is read as a character that no header has.
+    whole.write("\xff", whole.indexOf("sub: ann", whole.indexOf("user of owed-0103")), "latin1");
+    const id = whole.lastIndexOf("owed-0104", whole.indexOf("user of owed-0104"));
+    whole.write("\xffwed-9999", id, "latin1");
     writeFileSync(stage.path, whole);
     stage.overwrite(stage.rowPageOf("owed-0400"), FOREIGN_PAGE);
     const { waiting, dead } = await contentOf(await stage.open());
     expect(waiting).not.toContain("owed-0100");
     expect(waiting).not.toContain("owed-0102");
+    expect(waiting).not.toContain("owed-0103");
+    expect(waiting).not.toContain("\ufffdwed-9999");
     expect(dead.map(({ facts }) => facts.connectionId)).not.toContain("dead-0100");
     expect(waiting).toContain("owed-0101");
   });

@@ -159,6 +159,8 @@ describe("the logs of other nodes", () => {
       entryOf("c4", { claims: "a\r\nX: y" }),
       entryOf("c5", { clientQuery: "a\u0000" }),
       entryOf("c6", { forwardedFor: "a\nb" }),
+      entryOf("c8", { claims: "a\u0100" }),
+      entryOf("c9", { clientQuery: "a\ufffd" }),
       formatEntry({ state: "due", due: dueOf("c7", { facts: factsOf("c7", { hub: "" }) }) }, NOW),
     ];
     await stream.append("dead", batchOf(...bad, connecting("good"), entryOf("nobody", { userId: null })), null);

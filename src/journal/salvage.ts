@@ -11,6 +11,7 @@ import {
   writeSync,
 } from "node:fs";
 import { closeToOthers, makePrivateFile, removeFile } from "../auth/private-files.ts";
+import { isConnectionId } from "../protocol/connection-id.ts";
 import { areHeaderTexts, parseFacts } from "../protocol/facts.ts";
 import { COMPANIONS, codeOf, moveAside } from "../storage/database-file.ts";
 import { migrate } from "../storage/migrations.ts";
@@ -223,7 +224,10 @@ function isSound(row: Row): boolean {
   if (!isPlace(row["place"])) return false;
   if (Object.values(row).some((value) => typeof value === "string" && ENDS_A_LINE.test(value))) return false;
   // In the text of the facts a line break is an escape of JSON, which the look at the columns does not see.
-  return areHeaderTexts(parseFacts(String(row["facts"] ?? "")));
+  if (!isConnectionId(String(row["id"])) || !areHeaderTexts(parseFacts(String(row["facts"] ?? "")))) return false;
+  // Columns of an earlier version.
+  const [claims, clientQuery] = [String(row["claims"] ?? ""), String(row["client_query"] ?? "")];
+  return areHeaderTexts({ claims, clientQuery, forwardedFor: "" });
 }
 
 function isPlace(value: unknown): boolean {

@@ -1,7 +1,10 @@
 import type { Encoding } from "./client-protocol.ts";
 import type { DialectName } from "./dialect-names.ts";
 
+/** Characters that would end a header line. */
 const ENDS_A_LINE = /[\r\n\0]/;
+/** These, and those that do not fit into one byte. */
+const NOT_OF_A_LINE = /[\r\n\0\u0100-\uffff]/;
 
 /** What every event says of its connection. Strings are decoded Unicode; except for the user id, an empty one means "no value". */
 export interface ConnectionFacts {
@@ -55,13 +58,16 @@ export function parseFacts(text: string): Omit<ConnectionFacts, "connectionId" |
   return Object.keys(rare).length === 0 ? common : { ...common, rare };
 }
 
-/** Whether header lines can carry these facts. A damaged file and a foreign message may hold texts that would end their line. */
+/**
+ * Whether header lines can carry these facts. A damaged file and a foreign message may hold other texts, and an event of them could never
+ * be sent. A journal of before 0.1.0 may hold `forwardedFor` as Unicode.
+ */
 export function areHeaderTexts({
   claims,
   clientQuery,
   forwardedFor,
 }: Pick<ConnectionFacts, "claims" | "clientQuery" | "forwardedFor">): boolean {
-  return ![claims, clientQuery, forwardedFor].some((text) => ENDS_A_LINE.test(text));
+  return !ENDS_A_LINE.test(forwardedFor) && !NOT_OF_A_LINE.test(claims) && !NOT_OF_A_LINE.test(clientQuery);
 }
 
 /** A user id as it is stored and sent between nodes: empty for a connection without a user. */
