@@ -53,6 +53,15 @@ function entriesOf(text: string): string[] {
   );
 }
 
+test("the table of terms in ARCHITECTURE.md has at most 20, each once", async () => {
+  const text = await Bun.file(join(ROOT, "ARCHITECTURE.md")).text();
+  const [, table = ""] = /^## Terms$([\s\S]*?)^## /m.exec(text) ?? [];
+  const terms = [...table.matchAll(/^\| ([\w ]+?) +\| /gm)].map(([, term]) => term).slice(1);
+  expect(terms).toContain("entry");
+  expect(terms.length).toBeLessThanOrEqual(20);
+  expect(new Set(terms).size).toBe(terms.length);
+});
+
 test("the map of ARCHITECTURE.md has each folder of src: a heading, a paragraph of two or three sentences, a list", async () => {
   const text = await Bun.file(join(ROOT, "ARCHITECTURE.md")).text();
   const [, map = ""] = /^## Map of src$([\s\S]*?)^## /m.exec(text) ?? [];
