@@ -1,8 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { countReplicas } from "./cluster-schema.ts";
 import { ConfigError } from "./faults.ts";
-import { hubConfig } from "./hub-config.ts";
-import { parseConfig } from "./load.ts";
+import { hubConfig, parseConfig } from "./load.ts";
 
 function faultsOf(raw: unknown): string[] {
   try {

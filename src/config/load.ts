@@ -1,11 +1,12 @@
 import { existsSync } from "node:fs";
 import { dirname, resolve } from "node:path";
+import { hubKey } from "../protocol/names.ts";
 import { readConfigFile } from "./config-file.ts";
 import { defaultDataDir } from "./default-data-dir.ts";
 import { type Draft, finishDraft, startDraft } from "./draft.ts";
 import { ConfigError, type Fault, formatPath, type Path, type TreeFault, valueAt } from "./faults.ts";
 import { findFileFaults, resolvePaths } from "./file-paths.ts";
-import type { Config } from "./schema.ts";
+import type { Config, HubConfig } from "./schema.ts";
 import { assignValues, isTree, layOver, replaceAt, type Tree } from "./tree.ts";
 import { type Assignment, readEnvironment, readFlags } from "./twins.ts";
 import { findWarnings } from "./warnings.ts";
@@ -152,4 +153,9 @@ function placeFault(fault: TreeFault, draft: Draft, file: ConfigFile | null, giv
 /** The flag or variable that gives the value at a path, or a block or list around it. */
 function findGiver(given: readonly Assignment[], path: Path): Assignment | undefined {
   return given.find((assignment) => assignment.path.every((key, position) => path[position] === key));
+}
+
+/** The options of a hub: its own settings, or those for all hubs. `hub` may be in any case. */
+export function hubConfig({ hubs, anonymous, allowedOrigins, websocket }: Config, hub: string): HubConfig {
+  return hubs[hubKey(hub)] ?? { anonymous, allowedOrigins, compression: websocket.compression };
 }

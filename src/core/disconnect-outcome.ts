@@ -2,9 +2,8 @@ import { clientPathOf } from "../protocol/client-paths.ts";
 import { type DisconnectEvent, disconnectEventId } from "../protocol/events.ts";
 import type { ConnectionFacts } from "../protocol/facts.ts";
 import { answeredAtMs, headerValues } from "../protocol/headers.ts";
-import { describeOutcome } from "./outcome.ts";
 import type { OwedDisconnect } from "./ports/journal.ts";
-import type { NotifyOutcome, Upstream } from "./ports/upstream.ts";
+import type { AnswerHead, CallFailure, NotifyOutcome, RefusalCause, Upstream } from "./ports/upstream.ts";
 
 /** The longest pause that a backend may ask for; one that asks for more is tried again after this. */
 const MAX_RETRY_AFTER_MS = 3_600_000;
@@ -106,4 +105,28 @@ function parseRetryAfter(value: string, nowMs: number): number | null {
   const waitMs = /^\d+$/.test(text) ? Number(text) * 1000 : /[a-z]/i.test(text) ? Date.parse(text) - nowMs : Number.NaN;
   if (Number.isNaN(waitMs)) return null;
   return Math.min(Math.max(waitMs, 0), MAX_RETRY_AFTER_MS);
+}
+
+/** Why an event was not tried, in words for the log. */
+const REFUSED: Readonly<Record<RefusalCause, string>> = {
+  breaker: "circuit breaker open",
+  concurrency: "no place came free within maxWaitMs",
+  "address-concurrency":
+    "maxConcurrencyPerAddress is reached: no place of the client's address came free within maxWaitMs",
+};
+
+/** An outcome in words for the log. Holds no secret: adapters keep URLs' queries and header values out of details. */
+export function describeOutcome(outcome: Pick<AnswerHead, "kind" | "status"> | CallFailure): string {
+  switch (outcome.kind) {
+    case "answer":
+      return `answered with status ${outcome.status}`;
+    case "not-sent":
+      return `not sent: ${outcome.detail}`;
+    case "unknown":
+      return `no usable answer (${outcome.cause}): ${outcome.detail}`;
+    case "refused":
+      return REFUSED[outcome.cause];
+    case "unrouted":
+      return "no entry of upstreams matches";
+  }
 }

@@ -1,5 +1,5 @@
 import { AllowedHosts } from "../../src/config/allowed-hosts.ts";
-import { hubConfig } from "../../src/config/hub-config.ts";
+import { hubConfig } from "../../src/config/load.ts";
 import type { Config, UpstreamEntry } from "../../src/config/schema.ts";
 import { DIALECTS } from "../../src/dialects/dialects.ts";
 import { spellHub } from "../../src/protocol/names.ts";
