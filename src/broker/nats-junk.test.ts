@@ -52,6 +52,23 @@ describe("bytes of others", () => {
     expect(other.faults).toEqual([]);
   });
 
+  test("that are a question without a place for the answer are answered to nobody, and disturb nothing", async () => {
+    const { one, other } = await two();
+    const question = encodeQuestion({ verb: "exists", target: { kind: "user", hub: HUB.hub, name: "ada" } });
+    const unhandled: unknown[] = [];
+    const note = (error: unknown) => void unhandled.push(error);
+    process.on("unhandledRejection", note);
+    try {
+      await other.broker.join(HUB);
+      one.link.connection?.publish(nodeSubject("t", "node-two"), question);
+      await send(one, "good");
+      await other.hears(1);
+      expect([unhandled, other.faults]).toEqual([[], []]);
+    } finally {
+      process.off("unhandledRejection", note);
+    }
+  });
+
   test("with an invalid name are dropped and logged, and nothing else is disturbed", async () => {
     const { one, other } = await two();
     await other.broker.join(HUB);

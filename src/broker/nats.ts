@@ -291,7 +291,7 @@ export class NatsBroker implements Broker {
     }
     // The asker cannot hear it if the connection has gone meanwhile; after a move it is another one than the question came by.
     const { link } = this.#options;
-    if (link.isUp && message.reply !== undefined) link.publish(message.reply, word);
+    if (link.isUp && message.reply !== undefined && message.reply !== "") link.publish(message.reply, word);
   }
 
   #countUnsent(byteCount: number): void {
