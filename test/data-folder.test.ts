@@ -20,6 +20,7 @@ import { within } from "./support/deadline.ts";
 import { KEYS } from "./support/gateway.ts";
 import { findManifest } from "./support/manifests.ts";
 import { NatsServer } from "./support/nats-server.ts";
+import { canRunAsOtherUser } from "./support/other-user.ts";
 import { needs } from "./support/programs.ts";
 import { RawBackend } from "./support/raw-backend.ts";
 import { RawWebSocket } from "./support/raw-websocket.ts";
@@ -182,42 +183,39 @@ describe("a data folder that is open to others", () => {
 });
 
 /** Others' folders and files can only be made by root. */
-describe.skipIf(process.getuid?.() !== 0 || Bun.which("setpriv") === null)(
-  "a volume of root's that a group may write",
-  () => {
-    const prefix = `setpriv --reuid=${USER} --regid=${GROUP} --groups=${VOLUME_GROUP}`;
+describe.skipIf(!canRunAsOtherUser())("a volume of root's that a group may write", () => {
+  const prefix = `setpriv --reuid=${USER} --regid=${GROUP} --groups=${VOLUME_GROUP}`;
 
-    test("is a data folder, as with fsGroup on Kubernetes", async () => {
-      const { dataDir, file } = makeVolume(VOLUME_MODE);
-      chownSync(dataDir, 0, VOLUME_GROUP);
-      // chown takes the set-group-id bit away.
-      chmodSync(dataDir, VOLUME_MODE);
-      await using command = start(`start --config ${file}`, { prefix, home: "/nonexistent" });
-      await fill(await listening(command), readFileSync(join(dataDir, "access-key"), "utf8").trim());
-      await end(command);
-      expect(warningsOf(command)).toEqual([WRITABLE(dataDir, "2775")]);
-      const { uid, gid, mode } = statSync(dataDir);
-      expect([uid, gid, mode & 0o7777]).toEqual([0, VOLUME_GROUP, VOLUME_MODE]);
-      for (const [name, made] of Object.entries(modesBelow(dataDir))) expect([name, made]).toEqual([name, "600"]);
-    });
+  test("is a data folder, as with fsGroup on Kubernetes", async () => {
+    const { dataDir, file } = makeVolume(VOLUME_MODE);
+    chownSync(dataDir, 0, VOLUME_GROUP);
+    // chown takes the set-group-id bit away.
+    chmodSync(dataDir, VOLUME_MODE);
+    await using command = start(`start --config ${file}`, { prefix, home: "/nonexistent" });
+    await fill(await listening(command), readFileSync(join(dataDir, "access-key"), "utf8").trim());
+    await end(command);
+    expect(warningsOf(command)).toEqual([WRITABLE(dataDir, "2775")]);
+    const { uid, gid, mode } = statSync(dataDir);
+    expect([uid, gid, mode & 0o7777]).toEqual([0, VOLUME_GROUP, VOLUME_MODE]);
+    for (const [name, made] of Object.entries(modesBelow(dataDir))) expect([name, made]).toEqual([name, "600"]);
+  });
 
-    test("may hold files of the user before, which the group may write", async () => {
-      const { dataDir, file } = makeVolume(VOLUME_MODE);
-      await using before = start(`start --config ${file}`);
-      await fill(await listening(before), readFileSync(join(dataDir, "access-key"), "utf8").trim());
-      await end(before);
-      for (const path of [dataDir, ...readdirSync(dataDir).map((name) => join(dataDir, name))]) {
-        chownSync(path, 0, VOLUME_GROUP);
-        chmodSync(path, path === dataDir ? VOLUME_MODE : 0o660);
-      }
-      const key = readFileSync(join(dataDir, "access-key"), "utf8");
-      await using command = start(`start --config ${file}`, { prefix, home: "/nonexistent" });
-      await fill(await listening(command), key.trim());
-      await end(command);
-      expect(readFileSync(join(dataDir, "access-key"), "utf8")).toBe(key);
-    });
-  },
-);
+  test("may hold files of the user before, which the group may write", async () => {
+    const { dataDir, file } = makeVolume(VOLUME_MODE);
+    await using before = start(`start --config ${file}`);
+    await fill(await listening(before), readFileSync(join(dataDir, "access-key"), "utf8").trim());
+    await end(before);
+    for (const path of [dataDir, ...readdirSync(dataDir).map((name) => join(dataDir, name))]) {
+      chownSync(path, 0, VOLUME_GROUP);
+      chmodSync(path, path === dataDir ? VOLUME_MODE : 0o660);
+    }
+    const key = readFileSync(join(dataDir, "access-key"), "utf8");
+    await using command = start(`start --config ${file}`, { prefix, home: "/nonexistent" });
+    await fill(await listening(command), key.trim());
+    await end(command);
+    expect(readFileSync(join(dataDir, "access-key"), "utf8")).toBe(key);
+  });
+});
 
 describe("a symbolic link that others have put into the data folder", () => {
   test.each(["access-key", "journal.sqlite", "lock"])(

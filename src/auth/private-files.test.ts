@@ -14,6 +14,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { AS_OTHER_USER, canRunAsOtherUser } from "../../test/support/other-user.ts";
 import { closeToOthers, makeFolder, makePrivateFile, readPrivateText, replacePrivateText } from "./private-files.ts";
 
 let parent: string;
@@ -76,7 +77,7 @@ describe("a file", () => {
     expect(existsSync(path)).toBe(false);
   });
 
-  test.skipIf(process.getuid?.() !== 0 || Bun.which("setpriv") === null)(
+  test.skipIf(!canRunAsOtherUser())(
     "of another user is left as it is, since only its owner can change its mode",
     () => {
       writeFileSync(path, "content");
@@ -85,8 +86,8 @@ describe("a file", () => {
       const script = `import { makePrivateFile, readPrivateText } from ${JSON.stringify(join(import.meta.dir, "private-files.ts"))};
         makePrivateFile(${JSON.stringify(path)});
         console.log(readPrivateText(${JSON.stringify(path)}));`;
-      const words = ["--reuid=1000", "--regid=1000", "--clear-groups", process.execPath, "-e", script];
-      const { stdout, stderr } = spawnSync("setpriv", words, {
+      const [command, ...words] = [...AS_OTHER_USER, process.execPath, "-e", script];
+      const { stdout, stderr } = spawnSync(command, words, {
         encoding: "utf8",
         env: { HOME: "/", PATH: "/usr/bin" },
       });

@@ -17,8 +17,10 @@ const numbers = new Numbers();
 export function canMakeNetworks(): boolean {
   const name = `hw-probe-${process.pid}`;
   if (spawnSync("ip", ["netns", "add", name]).status !== 0) return false;
+  // In a chroot a namespace can be made, but not entered.
+  const { status } = spawnSync("ip", ["netns", "exec", name, "true"]);
   spawnSync("ip", ["netns", "del", name]);
-  return true;
+  return status === 0;
 }
 
 /**
