@@ -1,16 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { ConfigError } from "./faults.ts";
+import { faultsOf } from "../../test/support/config-faults.ts";
 import { parseConfig } from "./load.ts";
-
-function faultsOf(raw: unknown): string[] {
-  try {
-    parseConfig(raw);
-    return [];
-  } catch (error) {
-    if (error instanceof ConfigError) return error.faults.map(({ path, message }) => `${path}: ${message}`);
-    throw error;
-  }
-}
 
 const patternFaults = (...patterns: readonly string[]) =>
   faultsOf({ paths: patterns.map((pattern) => ({ pattern, hub: "ocpp" })) });

@@ -1,17 +1,7 @@
 import { describe, expect, test } from "bun:test";
+import { faultsOf } from "../../test/support/config-faults.ts";
 import { countReplicas } from "./cluster-schema.ts";
-import { ConfigError } from "./faults.ts";
 import { hubConfig, parseConfig } from "./load.ts";
-
-function faultsOf(raw: unknown): string[] {
-  try {
-    parseConfig(raw);
-    return [];
-  } catch (error) {
-    if (error instanceof ConfigError) return error.faults.map(({ path, message }) => `${path}: ${message}`);
-    throw error;
-  }
-}
 
 const FILES = { certFile: "c.pem", keyFile: "k.pem" };
 

@@ -1,19 +1,9 @@
 import { describe, expect, test } from "bun:test";
-import { ConfigError } from "./faults.ts";
+import { faultsOf } from "../../test/support/config-faults.ts";
 import { parseConfig } from "./load.ts";
 import { findWarnings } from "./warnings.ts";
 
 /** Headers that pass through hubwire: which names an entry may list, and what other options say against them. */
-
-function faultsOf(raw: unknown): string[] {
-  try {
-    parseConfig(raw);
-    return [];
-  } catch (error) {
-    if (error instanceof ConfigError) return error.faults.map(({ path, message }) => `${path}: ${message}`);
-    throw error;
-  }
-}
 
 type Entry = Readonly<Record<string, unknown>>;
 

@@ -45,7 +45,7 @@ export class Meters {
   readonly connectionsClosed: RareCounts<CloseCategory> = {};
   /** Handshakes that were refused, by the error's code. */
   readonly connectionsRefused: RareCounts<string> = {};
-  /** Events that a backend does not get, by the event. */
+  /** Events that a backend does not get, by the event. Dead letters count in `notices` only: an operator may still send them. */
   readonly eventsUndelivered: Counts<EventName> = { connect: 0, message: 0, disconnect: 0 };
   /** Messages of other nodes. */
   nodeMessagesDropped = 0;

@@ -1,5 +1,6 @@
 import { jetstreamManager, type StreamConfig } from "@nats-io/jetstream";
 import type { DueDisconnect, JournalEntry } from "../../src/core/ports/journal.ts";
+import { factsOf as factsOfEntry } from "../../src/journal/entries.ts";
 import { JetstreamJournal } from "../../src/journal/jetstream.ts";
 import { parseMessage } from "../../src/journal/replica-message.ts";
 import { ReplicaReplay } from "../../src/journal/replica-replay.ts";
@@ -194,14 +195,7 @@ export function statesOf(entries: readonly JournalEntry[]): string[] {
   return entries.map((entry) => `${idOf(entry)} ${entry.state}`);
 }
 
-/** Whose entry it is. */
+/** The connection that an entry is about. */
 export function idOf(entry: JournalEntry): string {
-  switch (entry.state) {
-    case "due":
-      return entry.due.facts.connectionId;
-    case "dead":
-      return entry.letter.facts.connectionId;
-    default:
-      return entry.facts.connectionId;
-  }
+  return factsOfEntry(entry).connectionId;
 }
