@@ -53,7 +53,7 @@ const env = {
 /** In the environment of every process of this run. */
 const RUN = `HUBWIRE_TEST_RUN=${RUN_ID}`;
 const running = new Set();
-const wallTimes = [];
+const ranFiles = [];
 
 process.chdir(ROOT);
 for (const signal of ["SIGINT", "SIGTERM"]) {
@@ -83,7 +83,7 @@ if (isAlone) await checks;
 const counts = await runTests();
 await checks;
 printSlowest();
-printMissing();
+printSkipped(counts.skipped);
 finish({ ...counts, failed: counts.failed + problems.length }, problems.map((name) => `${name} failed`).join(", "));
 
 async function runChecks() {
@@ -167,7 +167,7 @@ async function runBatch(index, args) {
       console.error(`${args.join(" ")}: no test has run, or the run ended before its end: there are no counts.`);
       return { passed: 0, failed: 1, skipped: 0 };
     }
-    noteWallTimes(xml);
+    noteFiles(xml);
     // A file that does not load, or an error between two tests, fails the run without failing a test.
     return code === 0 || counts.failed > 0 ? counts : { ...counts, failed: 1 };
   }
@@ -216,29 +216,36 @@ function readCounts(xml) {
 }
 
 /** Bun's `time` of a file includes its hooks. */
-function noteWallTimes(xml) {
+function noteFiles(xml) {
   for (const [, attributes] of xml.matchAll(/^ {2}<testsuite ([^>]*)>/gm)) {
     const read = (name) => new RegExp(`\\b${name}="([^"]*)"`).exec(attributes)?.[1];
-    wallTimes.push({ file: read("file"), seconds: Number(read("time")) });
+    ranFiles.push({ file: read("file"), seconds: Number(read("time")), skipped: Number(read("skipped")) });
   }
 }
 
 function printSlowest() {
   if (args.length > 0) return;
-  wallTimes.sort((one, other) => other.seconds - one.seconds);
+  ranFiles.sort((one, other) => other.seconds - one.seconds);
   console.log("The slowest files:");
-  for (const { file, seconds } of wallTimes.slice(0, SLOWEST))
+  for (const { file, seconds } of ranFiles.slice(0, SLOWEST))
     console.log(`${seconds.toFixed(1).padStart(7)} s  ${file}`);
 }
 
-/** Says which programs were missing, and how many tests that cost: each skipped test has left a line. */
-function printMissing() {
-  if (!existsSync(SKIPS)) return;
-  const lines = readFileSync(SKIPS, "utf8").trim().split("\n");
-  const programs = [...new Set(lines)].sort();
-  const costs = programs.map((program) => `${program} (${lines.filter((line) => line === program).length})`);
+/** Says why tests were skipped: a test whose program is missing has left a line; the others need what only some users and systems have. */
+function printSkipped(count) {
+  const lines = existsSync(SKIPS) ? readFileSync(SKIPS, "utf8").trim().split("\n") : [];
+  if (lines.length > 0) {
+    const programs = [...new Set(lines)].sort();
+    const costs = programs.map((program) => `${program} (${lines.filter((line) => line === program).length})`);
+    console.log(
+      `Skipped ${lines.length} tests whose program is not installed: ${costs.join(", ")}. ${howToInstall(programs)}`,
+    );
+  }
+  if (count === lines.length) return;
+  const files = ranFiles.filter(({ skipped }) => skipped > 0).map(({ file }) => file);
+  const where = lines.length > 0 ? "" : ` In ${files.sort().join(", ")}.`;
   console.log(
-    `Skipped ${lines.length} tests whose program is not installed: ${costs.join(", ")}. ${howToInstall(programs)}`,
+    `Skipped ${count - lines.length} tests that need root, mounts, network namespaces, Linux or HUBWIRE_RELIABILITY=long.${where}`,
   );
 }
 

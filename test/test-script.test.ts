@@ -8,6 +8,7 @@ setDefaultTimeout(60_000);
 
 const ROOT = join(import.meta.dir, "..");
 const SKIPS = "./test/fixtures/test-script/skips.ts";
+const SKIPS_OTHERWISE = "./test/fixtures/test-script/skips-otherwise.ts";
 const HANGS = "./test/fixtures/test-script/hangs.ts";
 
 let folder: string;
@@ -36,6 +37,14 @@ test("tests of a missing program are skipped, counted, and explained in one line
     "1 passed, 0 failed, 3 skipped",
   ]);
   expect(code).toBe(0);
+});
+
+test("tests that are skipped for another reason are explained too, with their file", async () => {
+  const { lines } = await run(["--interop", SKIPS_OTHERWISE]);
+  expect(lines.slice(-2)).toEqual([
+    `Skipped 1 tests that need root, mounts, network namespaces, Linux or HUBWIRE_RELIABILITY=long. In ${SKIPS_OTHERWISE.slice(2)}.`,
+    "1 passed, 0 failed, 1 skipped",
+  ]);
 });
 
 test("a missing program fails the file that starts it under HUBWIRE_TEST_REQUIRE=all", async () => {
