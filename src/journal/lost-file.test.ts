@@ -104,8 +104,9 @@ const LOSSES: readonly (readonly [string, () => void, string])[] = [
   [
     "file and log are emptied",
     () => {
-      truncateSync(path);
+      // The file last: the journal's thread watches it.
       truncateSync(`${path}-wal`);
+      truncateSync(path);
     },
     "journal.sqlite was emptied",
   ],
@@ -180,8 +181,9 @@ describe("SqliteJournal whose file is lost while it is open", () => {
     const claims = "sub: ann; ".repeat(300);
     await Promise.all(ids.map((id) => journal.connecting({ ...factsOf(id), claims })));
     await Promise.all(ids.map((id) => journal.connected(id, "bob")));
-    truncateSync(path);
+    // In this order: the journal's thread watches the file, and may replace both as soon as it is empty.
     truncateSync(`${path}-wal`);
+    truncateSync(path);
     journal.checkFile();
     await within(writableAgain.promise, "the journal to be written again");
     const image = join(folder, "image");
